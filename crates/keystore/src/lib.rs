@@ -1,0 +1,1 @@
+//! cloister-keystore

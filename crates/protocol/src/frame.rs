@@ -1,0 +1,257 @@
+//! The frame of the pod–enclave connection: bytes in, frames out. `SPEC.md` §1.
+//!
+//! ```text
+//! u32  length of what follows, in bytes (12 to MAX_FRAME_LEN)
+//! u8   version, 1
+//! u8   kind
+//! u64  id: of the request; an answer carries the id of its request; 0 elsewhere
+//! u16  length of the extensions, in bytes
+//!      extensions: each u16 tag, u16 length, value
+//!      body
+//! ```
+//! All integers are big-endian.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::limits::MAX_FRAME_LEN;
+
+/// Version of the frame format.
+pub const FRAME_VERSION: u8 = 1;
+/// Bytes of the length prefix.
+pub const LENGTH_PREFIX_LEN: usize = 4;
+/// Bytes from the version to the length of the extensions.
+pub const HEADER_LEN: usize = 12;
+/// Most bytes of extensions in one frame.
+pub const MAX_EXTENSIONS_LEN: usize = 1024;
+/// Set in the tag of an extension that a receiver may not ignore.
+pub const CRITICAL: u16 = 0x8000;
+
+/// What a frame is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// First frame of a connection, from the pod: what the connection is for ([`Purpose`]).
+    Hello = 1,
+    /// A request, from the pod.
+    Request = 2,
+    /// The answer to the request with the same id.
+    Response = 3,
+    /// On an idle egress connection, from the enclave: the destination to dial, as `host:port`.
+    Connect = 4,
+    /// The pod's answer to [`Kind::Connect`] ([`ConnectReply`]). After [`ConnectReply::Connected`] the connection carries raw bytes.
+    Connected = 5,
+}
+
+impl Kind {
+    fn from_byte(byte: u8) -> Option<Self> {
+        [Self::Hello, Self::Request, Self::Response, Self::Connect, Self::Connected]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// The body of [`Kind::Hello`]: one byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Purpose {
+    /// Requests and answers, multiplexed.
+    Requests = 1,
+    /// One idle connection that the enclave may use for one outgoing stream.
+    Egress = 2,
+}
+
+impl Purpose {
+    /// Reads the body of a hello.
+    ///
+    /// # Errors
+    /// [`FrameError::Malformed`] unless it is one known byte.
+    pub fn decode(body: &[u8]) -> Result<Self, FrameError> {
+        match body {
+            [1] => Ok(Self::Requests),
+            [2] => Ok(Self::Egress),
+            _ => Err(FrameError::Malformed("purpose of the connection")),
+        }
+    }
+}
+
+/// The body of [`Kind::Connected`]: one byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ConnectReply {
+    /// The destination answered; raw bytes follow.
+    Connected = 0,
+    /// The destination is not on the pod's allow-list.
+    NotAllowed = 1,
+    /// The destination could not be resolved or did not answer.
+    Unreachable = 2,
+    /// The pod has too many streams open.
+    TooManyStreams = 3,
+}
+
+impl ConnectReply {
+    /// Reads the body of a connect reply.
+    ///
+    /// # Errors
+    /// [`FrameError::Malformed`] unless it is one known byte.
+    pub fn decode(body: &[u8]) -> Result<Self, FrameError> {
+        match body {
+            [0] => Ok(Self::Connected),
+            [1] => Ok(Self::NotAllowed),
+            [2] => Ok(Self::Unreachable),
+            [3] => Ok(Self::TooManyStreams),
+            _ => Err(FrameError::Malformed("reply to connect")),
+        }
+    }
+}
+
+/// One frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// What it is for.
+    pub kind: Kind,
+    /// The request it belongs to; 0 when none.
+    pub id: u64,
+    /// What it carries.
+    pub body: Bytes,
+}
+
+impl Frame {
+    /// A frame that belongs to no request.
+    pub fn control(kind: Kind, body: impl Into<Bytes>) -> Self {
+        Self { kind, id: 0, body: body.into() }
+    }
+
+    /// The frame after its length prefix, as one piece.
+    ///
+    /// # Errors
+    /// [`FrameError::TooLong`] when it would exceed [`MAX_FRAME_LEN`].
+    pub fn encode(&self) -> Result<Bytes, FrameError> {
+        let length = HEADER_LEN + self.body.len();
+        if length > MAX_FRAME_LEN {
+            return Err(FrameError::TooLong);
+        }
+        let mut out = BytesMut::with_capacity(length);
+        out.put_u8(FRAME_VERSION);
+        out.put_u8(self.kind as u8);
+        out.put_u64(self.id);
+        out.put_u16(0);
+        out.put_slice(&self.body);
+        Ok(out.freeze())
+    }
+
+    /// Reads a frame from the bytes after its length prefix. Extensions nobody knows are skipped, critical ones refused.
+    ///
+    /// # Errors
+    /// [`FrameError`] for anything but exactly one well-formed frame.
+    pub fn decode(mut bytes: Bytes) -> Result<Self, FrameError> {
+        if bytes.len() > MAX_FRAME_LEN {
+            return Err(FrameError::TooLong);
+        }
+        if bytes.len() < HEADER_LEN {
+            return Err(FrameError::Malformed("header"));
+        }
+        if bytes.get_u8() != FRAME_VERSION {
+            return Err(FrameError::Malformed("version"));
+        }
+        let kind = Kind::from_byte(bytes.get_u8()).ok_or(FrameError::Malformed("kind"))?;
+        let id = bytes.get_u64();
+        let extensions_len = usize::from(bytes.get_u16());
+        if extensions_len > MAX_EXTENSIONS_LEN || extensions_len > bytes.len() {
+            return Err(FrameError::Malformed("extensions"));
+        }
+        skip_extensions(bytes.split_to(extensions_len))?;
+        Ok(Self { kind, id, body: bytes })
+    }
+}
+
+/// Tags ascend strictly, so none stands twice.
+fn skip_extensions(mut extensions: Bytes) -> Result<(), FrameError> {
+    let mut last = None;
+    while !extensions.is_empty() {
+        if extensions.len() < 4 {
+            return Err(FrameError::Malformed("extensions"));
+        }
+        let tag = extensions.get_u16();
+        let length = usize::from(extensions.get_u16());
+        if length > extensions.len() || last.is_some_and(|last| tag <= last) {
+            return Err(FrameError::Malformed("extensions"));
+        }
+        if tag & CRITICAL != 0 {
+            return Err(FrameError::UnknownCriticalExtension(tag));
+        }
+        extensions.advance(length);
+        last = Some(tag);
+    }
+    Ok(())
+}
+
+/// The bytes are not a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// Longer than [`MAX_FRAME_LEN`].
+    #[error("frame longer than {MAX_FRAME_LEN} bytes")]
+    TooLong,
+    /// The named part is not well-formed.
+    #[error("malformed frame: {0}")]
+    Malformed(&'static str),
+    /// An extension that may not be ignored.
+    #[error("unknown critical extension {0:#06x}")]
+    UnknownCriticalExtension(u16),
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn with_extensions(extensions: &[u8]) -> Bytes {
+        let mut out = BytesMut::new();
+        out.put_slice(&[1, 2, 0, 0, 0, 0, 0, 0, 0, 9]);
+        out.put_u16(u16::try_from(extensions.len()).unwrap());
+        out.put_slice(extensions);
+        out.put_slice(b"body");
+        out.freeze()
+    }
+
+    #[test]
+    fn unknown_extensions_are_skipped_unless_critical() {
+        let frame = Frame::decode(with_extensions(&[0, 1, 0, 2, 7, 7, 0, 2, 0, 0])).unwrap();
+        assert_eq!((frame.id, &frame.body[..]), (9, &b"body"[..]));
+        assert_eq!(
+            Frame::decode(with_extensions(&[0x80, 1, 0, 0])),
+            Err(FrameError::UnknownCriticalExtension(0x8001))
+        );
+        for bad in [&[0, 1, 0, 0, 0, 1, 0, 0][..], &[0, 2, 0, 0, 0, 1, 0, 0], &[0, 1, 0], &[0, 1, 0, 9]] {
+            assert_eq!(Frame::decode(with_extensions(bad)), Err(FrameError::Malformed("extensions")));
+        }
+    }
+
+    #[test]
+    fn limits_hold() {
+        let largest = Frame::control(Kind::Request, vec![0; MAX_FRAME_LEN - HEADER_LEN]);
+        assert_eq!(Frame::decode(largest.encode().unwrap()), Ok(largest));
+        assert_eq!(
+            Frame::control(Kind::Request, vec![0; MAX_FRAME_LEN - HEADER_LEN + 1]).encode(),
+            Err(FrameError::TooLong)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(id: u64, body: Vec<u8>) {
+            let frame = Frame { kind: Kind::Response, id, body: body.into() };
+            prop_assert_eq!(Frame::decode(frame.encode().unwrap()), Ok(frame));
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic_and_re_encode_alike(bytes: Vec<u8>) {
+            if let Ok(frame) = Frame::decode(bytes.clone().into())
+                && bytes[10..12] == [0, 0]
+            {
+                prop_assert_eq!(&frame.encode().unwrap()[..], &bytes[..]);
+            }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Every size, window and deadline of the wire. They are compiled-in ceilings: a host may lower, never raise them.
+
+use std::time::Duration;
+
+/// Largest request body a caller may send, in bytes. Larger: 413 before parsing.
+pub const MAX_BODY_LEN: usize = 256 * 1024;
+/// Largest calldata of a transaction, in bytes.
+pub const MAX_CALLDATA_LEN: usize = 128 * 1024;
+/// Largest frame on the pod–enclave connection, in bytes, without its length prefix.
+pub const MAX_FRAME_LEN: usize = 512 * 1024;
+/// Shortest caller secret, in characters.
+pub const MIN_SECRET_LEN: usize = 20;
+/// Longest caller secret, in characters.
+pub const MAX_SECRET_LEN: usize = 256;
+/// How far a request's timestamp may lie from the enclave's clock, in either direction.
+pub const REQUEST_WINDOW: Duration = Duration::from_secs(60);
+/// Time in which a frame's length prefix and header must have arrived once its first byte has.
+pub const HEADER_DEADLINE: Duration = Duration::from_secs(2);
+/// Time in which a frame's body must have arrived after its header.
+pub const BODY_DEADLINE: Duration = Duration::from_secs(5);
+/// A connection on which nothing travels for this long is closed.
+pub const IDLE_DEADLINE: Duration = Duration::from_secs(120);
+/// Time for a whole request, from its arrival at a hop to its answer.
+pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+/// Requests in flight on one connection.
+pub const MAX_IN_FLIGHT: usize = 256;
+/// Requests an enclave queues over all connections; one more is answered `busy`.
+pub const MAX_QUEUED: usize = 1024;
+/// What a `busy` answer asks the caller to wait, in seconds.
+pub const RETRY_AFTER_SECONDS: u32 = 1;

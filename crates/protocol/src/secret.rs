@@ -1,0 +1,195 @@
+//! What must never be printed: the caller's secret, the private key, credentials.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serializer};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::limits::{MAX_SECRET_LEN, MIN_SECRET_LEN};
+
+/// The order n of the secp256k1 group, big-endian (SEC 2 §2.4.1).
+const SECP256K1_ORDER: [u8; 32] = [
+    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe, 0xba, 0xae, 0xdc,
+    0xe6, 0xaf, 0x48, 0xa0, 0x3b, 0xbf, 0xd2, 0x5e, 0x8c, 0xd0, 0x36, 0x41, 0x41,
+];
+
+/// A secp256k1 private key: 32 bytes, big-endian, in [1, n−1].
+///
+/// The only type that holds one. Boxed so that moves leave no copies behind, wiped when dropped; it has no `Clone`, no
+/// `PartialEq`, no `Serialize`, and its `Debug` shows nothing.
+#[derive(ZeroizeOnDrop)]
+pub struct PrivateKey(Box<[u8; 32]>);
+
+impl PrivateKey {
+    /// Takes the key out of `bytes`, which is wiped; always all 32 bytes, leading zeros included.
+    ///
+    /// # Errors
+    /// [`InvalidPrivateKey`] when the number is zero or not below the group order.
+    pub fn take(bytes: &mut [u8; 32]) -> Result<Self, InvalidPrivateKey> {
+        let mut key = Self(Box::new([0; 32]));
+        key.0.copy_from_slice(bytes);
+        bytes.zeroize();
+        if key.in_range() { Ok(key) } else { Err(InvalidPrivateKey) }
+    }
+
+    /// Reads exactly 64 hex digits, with or without `0x`.
+    ///
+    /// # Errors
+    /// [`InvalidPrivateKey`] on another length, another character, or a number out of range.
+    pub fn from_hex(text: &str) -> Result<Self, InvalidPrivateKey> {
+        let mut bytes = Zeroizing::new([0; 32]);
+        const_hex::decode_to_slice(text, bytes.as_mut_slice()).map_err(|_| InvalidPrivateKey)?;
+        Self::take(&mut bytes)
+    }
+
+    /// The 32 bytes, for the signature or for sealing; never for output.
+    pub fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Whether the number lies in [1, n−1], in time independent of its value.
+    fn in_range(&self) -> bool {
+        let mut borrow = 0u16;
+        let mut any = 0u8;
+        for (byte, order) in self.0.iter().zip(SECP256K1_ORDER).rev() {
+            // 256 + a − b − borrow: bit 8 is clear exactly when the subtraction borrowed.
+            let difference = 256 + u16::from(*byte) - u16::from(order) - borrow;
+            borrow = 1 - (difference >> 8);
+            any |= *byte;
+        }
+        (borrow == 1) & (any != 0)
+    }
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PrivateKey(..)")
+    }
+}
+
+/// The bytes are not a secp256k1 private key. Says nothing about how, so that it can be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a secp256k1 private key: 32 bytes of hex in [1, n-1]")]
+pub struct InvalidPrivateKey;
+
+/// The caller's secret for one wallet key: 20 to 256 printable ASCII characters. Wiped when dropped.
+#[derive(ZeroizeOnDrop)]
+pub struct CallerSecret(Box<str>);
+
+impl CallerSecret {
+    /// Takes over `text` when it has an allowed length and only printable ASCII (0x20 to 0x7e); wipes it otherwise.
+    ///
+    /// # Errors
+    /// [`InvalidSecret`] without the text.
+    pub fn new(text: Zeroizing<String>) -> Result<Self, InvalidSecret> {
+        let allowed = (MIN_SECRET_LEN..=MAX_SECRET_LEN).contains(&text.len())
+            && text.bytes().all(|byte| (0x20..=0x7e).contains(&byte));
+        if allowed { Ok(Self(text.as_str().into())) } else { Err(InvalidSecret) }
+    }
+
+    /// The characters, for key derivation; never for output.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for CallerSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CallerSecret(..)")
+    }
+}
+
+/// The text is not an allowed secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be {MIN_SECRET_LEN} to {MAX_SECRET_LEN} printable ASCII characters")]
+pub struct InvalidSecret;
+
+/// A string that must not be printed, such as a credential. It has no `Serialize`: writing it to the wire is asked for
+/// field by field with `#[serde(serialize_with = "Redacted::expose_to")]`.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct Redacted(String);
+
+impl Redacted {
+    /// Takes over `text`.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Serializes the text itself.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn expose_to<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Redacted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Redacted(..)")
+    }
+}
+
+impl<'de> Deserialize<'de> for Redacted {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(bytes: [u8; 32]) -> Result<PrivateKey, InvalidPrivateKey> {
+        PrivateKey::take(&mut { bytes })
+    }
+
+    #[test]
+    fn range_is_one_to_order_minus_one() {
+        let mut one = [0; 32];
+        one[31] = 1;
+        let mut below = SECP256K1_ORDER;
+        below[31] -= 1;
+        let mut above = SECP256K1_ORDER;
+        above[31] += 1;
+        assert!(key(one).is_ok());
+        assert!(key(below).is_ok());
+        assert!(key([0; 32]).is_err());
+        assert!(key(SECP256K1_ORDER).is_err());
+        assert!(key(above).is_err());
+        assert!(key([0xff; 32]).is_err());
+    }
+
+    #[test]
+    fn hex_has_exactly_64_digits() {
+        let digits = "6835311872e1c63b50a8edd16605e2253c2a9c58ef9bf41f1d1c0c724981931a";
+        let key = PrivateKey::from_hex(digits).unwrap();
+        assert_eq!(key.expose(), PrivateKey::from_hex(&format!("0x{digits}")).unwrap().expose());
+        for wrong in ["", "0x", &digits[1..], &digits[2..], &format!("{digits}00"), &digits.replace('6', "g")] {
+            assert_eq!(PrivateKey::from_hex(wrong).err(), Some(InvalidPrivateKey));
+        }
+    }
+
+    #[test]
+    fn nothing_is_shown() {
+        let key = key([7; 32]).unwrap();
+        let secret = CallerSecret::new(Zeroizing::new("x".repeat(20))).unwrap();
+        let shown = format!("{key:?} {secret:?} {:?}", Redacted::new("y".into()));
+        assert_eq!(shown, "PrivateKey(..) CallerSecret(..) Redacted(..)");
+    }
+
+    #[test]
+    fn secret_lengths_and_characters() {
+        let secret = |text: &str| CallerSecret::new(Zeroizing::new(text.to_owned()));
+        assert!(secret(&"a".repeat(20)).is_ok());
+        assert!(secret(&"~ ".repeat(128)).is_ok());
+        for wrong in ["a".repeat(19), "a".repeat(257), format!("{}\n", "a".repeat(20)), "ä".repeat(20)] {
+            assert!(secret(&wrong).is_err());
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! cloister-local
+
+pub mod gateway;
