@@ -140,8 +140,14 @@ mod tests {
         assert_eq!(refused(&ours, other, 1000, b"payload"), Code::AuthenticationFailed);
         assert_eq!(refused(&ours, id, 1001, b"payload"), Code::AuthenticationFailed);
         assert_eq!(refused(&ours, id, 1000, b"payloae"), Code::AuthenticationFailed);
-        assert_eq!(refused(&verifier("correct horse battery staplf", id), id, 1000, b"payload"), Code::AuthenticationFailed);
-        assert_eq!(refused(&verifier("correct horse battery staple", other), id, 1000, b"payload"), Code::AuthenticationFailed);
+        assert_eq!(
+            refused(&verifier("correct horse battery staplf", id), id, 1000, b"payload"),
+            Code::AuthenticationFailed
+        );
+        assert_eq!(
+            refused(&verifier("correct horse battery staple", other), id, 1000, b"payload"),
+            Code::AuthenticationFailed
+        );
     }
 
     /// The reference deployment accepted timestamps of the future.

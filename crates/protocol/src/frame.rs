@@ -219,10 +219,7 @@ mod tests {
     fn unknown_extensions_are_skipped_unless_critical() {
         let frame = Frame::decode(with_extensions(&[0, 1, 0, 2, 7, 7, 0, 2, 0, 0])).unwrap();
         assert_eq!((frame.id, &frame.body[..]), (9, &b"body"[..]));
-        assert_eq!(
-            Frame::decode(with_extensions(&[0x80, 1, 0, 0])),
-            Err(FrameError::UnknownCriticalExtension(0x8001))
-        );
+        assert_eq!(Frame::decode(with_extensions(&[0x80, 1, 0, 0])), Err(FrameError::UnknownCriticalExtension(0x8001)));
         for bad in [&[0, 1, 0, 0, 0, 1, 0, 0][..], &[0, 2, 0, 0, 0, 1, 0, 0], &[0, 1, 0], &[0, 1, 0, 9]] {
             assert_eq!(Frame::decode(with_extensions(bad)), Err(FrameError::Malformed("extensions")));
         }
