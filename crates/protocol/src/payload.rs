@@ -23,7 +23,7 @@ pub enum SigningPayload {
 }
 
 impl SigningPayload {
-    /// Reads a payload. The strictest reading of `contract`: unknown, duplicate and null members are refused by name.
+    /// Reads a payload; unknown, duplicate and null members are refused by name.
     ///
     /// # Errors
     /// A rejection of the caller's kind, naming the member.
