@@ -1,0 +1,17 @@
+//! `cargo local`: build everything, then become `cloister-local`.
+
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use crate::build;
+
+/// Builds every program of the workspace and replaces this process with `cloister-local`. Returns only on failure.
+///
+/// One build for all of them: building package by package would compile shared dependencies again for every other set of
+/// features.
+pub(crate) fn run(arguments: &[&str]) -> Result<(), String> {
+    build::programs()?;
+    let program = build::target_directory().join("debug").join("cloister-local");
+    let error = Command::new(&program).args(arguments).exec();
+    Err(format!("cannot start {}: {error}", program.display()))
+}

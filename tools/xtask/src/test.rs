@@ -1,0 +1,107 @@
+//! `cargo xtask test`: one step after the other, each with its time; the first that fails ends the run.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::build::{cargo, target_directory, workspace_root};
+use crate::cache;
+
+/// Runs every step, then prints how long each took.
+pub(crate) fn run(full: bool) -> Result<(), String> {
+    let started = Instant::now();
+    let clean_before = working_tree();
+    let mut times = Vec::new();
+    for step in steps().into_iter().filter(|step| full || !step.full_only) {
+        println!("\n── {} ──", step.name);
+        let step_started = Instant::now();
+        let outcome = (step.run)();
+        let took = step_started.elapsed();
+        times.push((step.name, took));
+        if let Err(problem) = outcome {
+            summary(&times, started.elapsed());
+            return Err(format!("FAILED: {} ({problem})", step.name));
+        }
+        println!("── {}: {:.1} s ──", step.name, took.as_secs_f64());
+    }
+    if working_tree() != clean_before {
+        summary(&times, started.elapsed());
+        return Err("FAILED: the tests changed files of the working tree; `git status` shows which".to_owned());
+    }
+    summary(&times, started.elapsed());
+    println!("every step held");
+    Ok(())
+}
+
+struct Step {
+    name: &'static str,
+    full_only: bool,
+    run: fn() -> Result<(), String>,
+}
+
+fn steps() -> Vec<Step> {
+    let step = |name, run| Step { name, full_only: false, run };
+    let long_step = |name, run| Step { name, full_only: true, run };
+    vec![
+        step("crates", || succeed(cargo().args(["fetch", "--locked"]))),
+        step("format", || succeed(cargo().args(["fmt", "--all", "--check"]))),
+        step("lints", || {
+            succeed(cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))
+        }),
+        step("documentation", || {
+            let denied = "-D warnings -D rustdoc::broken_intra_doc_links";
+            succeed(cargo().args(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", denied))
+        }),
+        step("build", || succeed(cargo().args(["build", "--workspace", "--bins", "--locked"]))),
+        step("npm packages", || succeed(Command::new(cloister_local()).arg("set-up"))),
+        step("layering", || succeed(cargo().args(["test", "--workspace", "--locked", "--test", "layering"]))),
+        step("demo", || succeed(Command::new(cloister_local()).arg("demo"))),
+        step("tests", || succeed(cargo().args(["test", "--workspace", "--locked"]))),
+        long_step("many property cases", || {
+            succeed(cargo().args(["test", "--workspace", "--locked"]).env("PROPTEST_CASES", "20000"))
+        }),
+        long_step("licences and sources", dependencies),
+    ]
+}
+
+fn cloister_local() -> std::path::PathBuf {
+    target_directory().join("debug").join("cloister-local")
+}
+
+/// Checks bans, licences and sources of every dependency with cargo-deny, which is built once and kept.
+fn dependencies() -> Result<(), String> {
+    let root = cache::directory()?.join(format!("cargo-deny-{CARGO_DENY_VERSION}"));
+    let program = root.join("bin").join("cargo-deny");
+    if !program.exists() {
+        println!("building cargo-deny {CARGO_DENY_VERSION}, once");
+        succeed(
+            cargo().args(["install", "cargo-deny", "--locked", "--version", CARGO_DENY_VERSION, "--root"]).arg(&root),
+        )?;
+    }
+    succeed(Command::new(&program).current_dir(workspace_root()).args(["check", "bans", "licenses", "sources"]))
+}
+
+fn succeed(command: &mut Command) -> Result<(), String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{program}: {status}")),
+        Err(error) => Err(format!("{program} does not start: {error}")),
+    }
+}
+
+/// What git thinks of the working tree; `None` outside of a git repository. Compared before and after, so that a developer's
+/// own changes are no failure.
+fn working_tree() -> Option<Vec<u8>> {
+    let output = Command::new("git").current_dir(workspace_root()).args(["status", "--porcelain"]).output().ok()?;
+    output.status.success().then_some(output.stdout)
+}
+
+fn summary(times: &[(&str, Duration)], total: Duration) {
+    println!();
+    for (name, took) in times {
+        println!("{:>8.1} s  {name}", took.as_secs_f64());
+    }
+    println!("{:>8.1} s  in all", total.as_secs_f64());
+}
+
+const CARGO_DENY_VERSION: &str = "0.20.2";
