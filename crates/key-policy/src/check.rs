@@ -1,0 +1,149 @@
+//! What an enclave asks before it adopts a key: is this policy exactly a rendering of the measured template?
+
+use serde_json::Value;
+
+use crate::{Deployment, Form, InvalidPcr0, Measurements, Pcr0, RenderError, render::render_value, strict_json};
+
+/// What the asking enclave knows about the policy.
+#[derive(Debug, Clone, Copy)]
+pub struct Expected<'a> {
+    /// The measured deployment.
+    pub deployment: &'a Deployment,
+    /// PCR0 of the signer.
+    pub signer: Pcr0,
+    /// PCR0 of the key generator; `None` in the signer, which is built first and cannot know it: any well-formed one is then read out of the policy.
+    pub generator: Option<Pcr0>,
+    /// Whether the open form is acceptable.
+    pub accept_open: bool,
+}
+
+/// A policy that is a rendering of the template. Only [`check`] makes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CheckedPolicy {
+    /// Whether the policy can still be replaced.
+    pub form: Form,
+    /// The images that the policy admits. The previous generator's, and in the signer the generator's, come from the policy itself.
+    pub measurements: Measurements,
+}
+
+/// Compares a key policy, as KMS returned it, with the rendering of the template.
+///
+/// The comparison is of parsed JSON: member order and white space do not count, everything else does, duplicate members included.
+///
+/// # Errors
+/// [`PolicyMismatch`], which says where the policy departs.
+pub fn check(policy: &str, expected: &Expected<'_>) -> Result<CheckedPolicy, PolicyMismatch> {
+    let policy = strict_json::parse(policy).map_err(PolicyMismatch::Json)?;
+
+    let form = if statement(&policy, "Frozen").is_some() { Form::Locked } else { Form::Open };
+    let measurements = Measurements {
+        signer: expected.signer,
+        generator: match expected.generator {
+            Some(generator) => generator,
+            None => admitted(&policy, "Generator")?.ok_or(PolicyMismatch::Missing("Generator"))?,
+        },
+        previous_generator: admitted(&policy, "Previous")?,
+    };
+
+    let rendered = render_value(expected.deployment, &measurements, form)?;
+    if let Some(at) = first_difference(&rendered, &policy, "") {
+        return Err(PolicyMismatch::Differs { at });
+    }
+    // Said last, so that a policy which is neither form is reported by what is wrong with it.
+    if form == Form::Open && !expected.accept_open {
+        return Err(PolicyMismatch::Open);
+    }
+    Ok(CheckedPolicy { form, measurements })
+}
+
+/// Where and how a policy departs from the template.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyMismatch {
+    /// Not JSON, or a member is given twice.
+    #[error("the key policy is not strict JSON")]
+    Json(#[source] serde_json::Error),
+    /// A statement is missing.
+    #[error("the key policy has no statement `{0}` with a measurement")]
+    Missing(&'static str),
+    /// A slot for a measurement holds something else, or zeros.
+    #[error("the key policy's statement `{statement}` admits no usable measurement")]
+    Measurement {
+        /// The statement's Sid.
+        statement: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: InvalidPcr0,
+    },
+    /// The deployment and the measurements admit no policy at all.
+    #[error("no key policy is right for this deployment and these measurements")]
+    Render(#[from] RenderError),
+    /// The policy is not equal to the rendering.
+    #[error("the key policy differs from the template at `{at}`")]
+    Differs {
+        /// JSON pointer of the first difference.
+        at: String,
+    },
+    /// The policy is the open form, and this enclave accepts the locked one only.
+    #[error("the key policy can still be replaced")]
+    Open,
+}
+
+/// The measurement that the statement `sid` admits; `None` without such a statement.
+fn admitted(policy: &Value, sid: &'static str) -> Result<Option<Pcr0>, PolicyMismatch> {
+    let Some(statement) = statement(policy, sid) else { return Ok(None) };
+    let condition = &statement["Condition"]["StringEqualsIgnoreCase"]["kms:RecipientAttestation:ImageSha384"];
+    let pcr0 = condition.as_str().ok_or(PolicyMismatch::Missing(sid))?;
+    pcr0.parse().map(Some).map_err(|source| PolicyMismatch::Measurement { statement: sid, source })
+}
+
+fn statement<'a>(policy: &'a Value, sid: &str) -> Option<&'a Value> {
+    policy["Statement"].as_array()?.iter().find(|statement| statement["Sid"] == sid)
+}
+
+/// JSON pointer of the first place where the two differ.
+fn first_difference(expected: &Value, found: &Value, at: &str) -> Option<String> {
+    let below = |name: &str| format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
+    match (expected, found) {
+        (Value::Object(expected), Value::Object(found)) => expected
+            .iter()
+            .find_map(|(name, value)| match found.get(name) {
+                Some(other) => first_difference(value, other, &below(name)),
+                None => Some(below(name)),
+            })
+            .or_else(|| found.keys().find(|name| !expected.contains_key(*name)).map(|name| below(name))),
+        (Value::Array(expected), Value::Array(found)) => {
+            let common = expected.iter().zip(found).enumerate();
+            common
+                .filter_map(|(index, (value, other))| first_difference(value, other, &format!("{at}/{index}")))
+                .next()
+                .or_else(|| {
+                    (expected.len() != found.len()).then(|| format!("{at}/{}", expected.len().min(found.len())))
+                })
+        }
+        _ => (expected != found).then(|| if at.is_empty() { "/".to_owned() } else { at.to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_first_difference_is_named() {
+        let expected = json!({"a": [1, {"b/c": 2}], "d": 3});
+        for (found, at) in [
+            (json!({"a": [1, {"b/c": 2}], "d": 3}), None),
+            (json!({"a": [1, {"b/c": 4}], "d": 3}), Some("/a/1/b~1c")),
+            (json!({"a": [1], "d": 3}), Some("/a/1")),
+            (json!({"a": [1, {"b/c": 2}, 5], "d": 3}), Some("/a/2")),
+            (json!({"a": [1, {"b/c": 2}]}), Some("/d")),
+            (json!({"a": [1, {"b/c": 2}], "d": 3, "e": 4}), Some("/e")),
+            (json!([]), Some("/")),
+        ] {
+            assert_eq!(first_difference(&expected, &found, "").as_deref(), at, "{found}");
+        }
+    }
+}

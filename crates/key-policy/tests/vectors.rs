@@ -1,0 +1,196 @@
+//! The vectors in `tests/vectors/key-policy`, one file per case. Other languages read the same files.
+
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use cloister_key_policy::{
+    Decision, Deployment, Expected, Form, KmsRequest, Measurements, Pcr0, PolicyMismatch, check, evaluate, render,
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RenderCase {
+    name: String,
+    #[serde(rename = "source")]
+    _source: String,
+    deployment: DeploymentFields,
+    measurements: MeasurementFields,
+    form: String,
+    policy: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EvaluateCase {
+    #[serde(rename = "name")]
+    _name: String,
+    #[serde(rename = "why", default)]
+    _why: String,
+    /// The name of a render case, or a policy of its own.
+    policy: Value,
+    request: RequestFields,
+    expect: Verdict,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RefuseCase {
+    #[serde(rename = "name")]
+    _name: String,
+    #[serde(rename = "why", default)]
+    _why: String,
+    deployment: DeploymentFields,
+    signer: Pcr0,
+    generator: Option<Pcr0>,
+    accept_open: bool,
+    policy_text: String,
+    error: String,
+    at: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeploymentFields {
+    partition: String,
+    account: String,
+    region: String,
+    signer_role: String,
+    generator_role: String,
+    retirement_role: String,
+    administrator_role: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MeasurementFields {
+    signer: Pcr0,
+    generator: Pcr0,
+    previous_generator: Option<Pcr0>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RequestFields {
+    principal_arn: String,
+    account: String,
+    action: String,
+    context: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize, Debug, PartialEq)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    Allow(String),
+    ImplicitDeny,
+    ExplicitDeny(String),
+    Error,
+}
+
+#[test]
+fn renders() {
+    for (file, case) in cases::<RenderCase>("render") {
+        assert_eq!(file, case.name);
+        let (deployment, measurements) = (case.deployment.into(), case.measurements.into());
+        let form = if case.form == "open" { Form::Open } else { Form::Locked };
+        let text = render(&deployment, &measurements, form).unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), case.policy, "{file}");
+
+        for generator in [None, Some(measurements.generator)] {
+            let expected =
+                Expected { deployment: &deployment, signer: measurements.signer, generator, accept_open: true };
+            let checked = check(&text, &expected).unwrap();
+            assert_eq!((checked.form, checked.measurements), (form, measurements), "{file}");
+            // As KMS may lay it out.
+            assert_eq!(check(&serde_json::to_string_pretty(&case.policy).unwrap(), &expected).unwrap(), checked);
+        }
+    }
+}
+
+#[test]
+fn truth_table() {
+    let rendered: BTreeMap<String, Value> =
+        cases::<RenderCase>("render").into_iter().map(|(file, case)| (file, case.policy)).collect();
+    for (file, case) in cases::<EvaluateCase>("evaluate") {
+        let policy = case.policy.as_str().map_or(&case.policy, |name| &rendered[name]);
+        let request = KmsRequest {
+            principal_arn: case.request.principal_arn,
+            resource: format!(
+                "arn:aws:kms:eu-central-1:{}:key/3c0e3a1e-6d5f-4b2b-9d6e-2f1d3f0a7f11",
+                case.request.account
+            ),
+            account: case.request.account,
+            action: case.request.action,
+            context: case.request.context.into_iter().map(|(key, value)| (key, vec![value])).collect(),
+        };
+        let verdict = match evaluate(&policy.to_string(), &request) {
+            Ok(Decision::Allow(sid)) => Verdict::Allow(sid),
+            Ok(Decision::ImplicitDeny) => Verdict::ImplicitDeny,
+            Ok(Decision::ExplicitDeny(sid)) => Verdict::ExplicitDeny(sid),
+            Err(_) => Verdict::Error,
+        };
+        assert_eq!(verdict, case.expect, "{file}");
+    }
+}
+
+#[test]
+fn refusals() {
+    for (file, case) in cases::<RefuseCase>("refuse") {
+        let deployment = case.deployment.into();
+        let expected = Expected {
+            deployment: &deployment,
+            signer: case.signer,
+            generator: case.generator,
+            accept_open: case.accept_open,
+        };
+        let mismatch = check(&case.policy_text, &expected).unwrap_err();
+        let (error, at) = match &mismatch {
+            PolicyMismatch::Json(_) => ("json", None),
+            PolicyMismatch::Missing(_) => ("missing", None),
+            PolicyMismatch::Measurement { .. } => ("measurement", None),
+            PolicyMismatch::Render(_) => ("render", None),
+            PolicyMismatch::Differs { at } => ("differs", Some(at.as_str())),
+            PolicyMismatch::Open => ("open", None),
+        };
+        assert_eq!((error, at), (case.error.as_str(), case.at.as_deref()), "{file}: {mismatch}");
+    }
+}
+
+fn cases<T: DeserializeOwned>(kind: &str) -> Vec<(String, T)> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors/key-policy").join(kind);
+    let mut files: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty());
+    let read = |file: &Path| {
+        let case = serde_json::from_slice(&fs::read(file).unwrap());
+        (
+            file.file_stem().unwrap().to_str().unwrap().to_owned(),
+            case.unwrap_or_else(|e| panic!("{}: {e}", file.display())),
+        )
+    };
+    files.iter().map(|file| read(file)).collect()
+}
+
+impl From<DeploymentFields> for Deployment {
+    fn from(fields: DeploymentFields) -> Self {
+        let DeploymentFields {
+            partition,
+            account,
+            region,
+            signer_role,
+            generator_role,
+            retirement_role,
+            administrator_role,
+        } = fields;
+        Self { partition, account, region, signer_role, generator_role, retirement_role, administrator_role }
+    }
+}
+
+impl From<MeasurementFields> for Measurements {
+    fn from(fields: MeasurementFields) -> Self {
+        let MeasurementFields { signer, generator, previous_generator } = fields;
+        Self { signer, generator, previous_generator }
+    }
+}
