@@ -1,1 +1,21 @@
-//! cloister-transport
+#![doc = include_str!("../README.md")]
+
+mod address;
+mod client;
+mod codec;
+mod connection;
+mod egress;
+mod error;
+mod exchange;
+mod outgoing;
+mod server;
+mod stream;
+
+pub use address::{Address, InvalidAddress};
+pub use client::Client;
+pub use codec::Deadlines;
+pub use egress::EgressPool;
+pub use error::{Stage, TransportError};
+pub use exchange::{read_frame, write_frame};
+pub use server::{Handler, Limits, Server};
+pub use stream::{Listener, Stream};

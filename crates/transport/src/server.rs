@@ -1,0 +1,155 @@
+//! The enclave's end: accepts connections and serves each in its own task.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cloister_protocol::Rejection;
+use cloister_protocol::frame::{Kind, Purpose};
+use cloister_protocol::limits::{MAX_IN_FLIGHT, MAX_QUEUED, REQUEST_DEADLINE};
+use cloister_protocol::message::Request;
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::connection::serve_requests;
+use crate::{Deadlines, EgressPool, Listener, Stream, TransportError, read_frame};
+
+/// Carries out one request.
+pub trait Handler: Send + Sync + 'static {
+    /// The JSON result, or why there is none. A panic is answered `internal`; a request that takes longer than
+    /// [`Limits::request`] is dropped at its next await point and answered `deadline_exceeded`.
+    fn handle(&self, request: Request) -> impl Future<Output = Result<Vec<u8>, Rejection>> + Send;
+}
+
+/// How much a server takes on. The default is [`cloister_protocol::limits`], the ceiling of every deployment.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// For reading and writing.
+    pub deadlines: Deadlines,
+    /// For carrying out one request.
+    pub request: Duration,
+    /// Requests in flight on one connection; further ones stay unread.
+    pub in_flight: usize,
+    /// Requests in flight on all connections; a further one is answered `busy` at once.
+    pub queued: usize,
+    /// Connections; a further one is closed at once.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            deadlines: Deadlines::default(),
+            request: REQUEST_DEADLINE,
+            in_flight: MAX_IN_FLIGHT,
+            queued: MAX_QUEUED,
+            connections: MAX_CONNECTIONS,
+        }
+    }
+}
+
+/// Serves the connections of pods: requests go to the handler, egress connections to the pool.
+#[derive(Debug)]
+pub struct Server<H> {
+    handler: Arc<H>,
+    egress: EgressPool,
+    limits: Limits,
+    queue: Arc<Semaphore>,
+    connections: Arc<Semaphore>,
+}
+
+impl<H> Clone for Server<H> {
+    fn clone(&self) -> Self {
+        Self {
+            handler: self.handler.clone(),
+            egress: self.egress.clone(),
+            limits: self.limits,
+            queue: self.queue.clone(),
+            connections: self.connections.clone(),
+        }
+    }
+}
+
+impl<H: Handler> Server<H> {
+    /// A server within the limits of the protocol.
+    pub fn new(handler: Arc<H>, egress: EgressPool) -> Self {
+        Self::with_limits(handler, egress, Limits::default())
+    }
+
+    /// A server within other, lower limits.
+    pub fn with_limits(handler: Arc<H>, egress: EgressPool, limits: Limits) -> Self {
+        Self {
+            handler,
+            egress,
+            limits,
+            queue: Arc::new(Semaphore::new(limits.queued)),
+            connections: Arc::new(Semaphore::new(limits.connections)),
+        }
+    }
+
+    /// Accepts connections until `shutdown`, then waits until every request in flight is answered. Accepting never waits
+    /// for a connection that is already open.
+    pub async fn run(self, listener: Listener, shutdown: CancellationToken) {
+        let open = TaskTracker::new();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                accepted = listener.accept() => accepted,
+            };
+            let stream = match accepted {
+                Ok(stream) => stream,
+                Err(error) => {
+                    // Out of descriptors, for example: trying again at once would only burn time.
+                    tracing::warn!(%error, "accepting a connection failed");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(permit) = self.connections.clone().try_acquire_owned() else {
+                tracing::warn!("too many connections");
+                continue;
+            };
+            let server = self.clone();
+            let shutdown = shutdown.clone();
+            open.spawn(async move {
+                if let Err(error) = server.serve_connection(stream, &shutdown).await {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "connection closed");
+                }
+                drop(permit);
+            });
+        }
+        open.close();
+        open.wait().await;
+    }
+
+    /// Serves one connection until the peer closes it or `shutdown`; an egress connection is handed to the pool.
+    ///
+    /// # Errors
+    /// [`TransportError`] when the peer broke the protocol or the connection failed.
+    pub async fn serve_connection(
+        &self,
+        mut stream: Stream,
+        shutdown: &CancellationToken,
+    ) -> Result<(), TransportError> {
+        // A connection that says nothing has no claim to the patience for an idle one.
+        let deadlines = Deadlines { idle: self.limits.deadlines.header, ..self.limits.deadlines };
+        let Some(hello) = read_frame(&mut stream, deadlines).await? else { return Ok(()) };
+        if hello.kind != Kind::Hello || hello.id != 0 {
+            return Err(TransportError::Violation("the first frame is not a hello"));
+        }
+        match Purpose::decode(&hello.body)? {
+            Purpose::Requests => serve_requests(stream, &self.handler, &self.limits, &self.queue, shutdown).await,
+            Purpose::Egress => {
+                self.egress.offer(stream);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Open connections of one server. A pod needs one, and a moment's worth of egress connections.
+const MAX_CONNECTIONS: usize = 256;
+/// Pause after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
