@@ -106,7 +106,7 @@ impl Client {
                 Ok(connection)
             }
             Err(error) => {
-                tracing::debug!(enclave = %self.0.address, error = &error as &dyn std::error::Error, "cannot connect");
+                tracing::debug!(enclave = %self.0.address, %error, "cannot connect");
                 link.failed_at = Some(Instant::now());
                 Err(unavailable())
             }
@@ -147,7 +147,7 @@ impl Connection {
             match ended {
                 Ok(()) => tracing::info!("connection to the enclave closed"),
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "connection to the enclave lost");
+                    tracing::warn!(%error, "connection to the enclave lost");
                 }
             }
         });

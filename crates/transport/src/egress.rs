@@ -76,7 +76,7 @@ impl EgressPool {
                     return Err(io::Error::new(io::ErrorKind::ResourceBusy, "the pod has too many streams open"));
                 }
                 // The connection had died, which shows only now. Nothing reached the destination: take another one.
-                Err(error) => tracing::debug!(error = &error as &dyn std::error::Error, "egress connection discarded"),
+                Err(error) => tracing::debug!(%error, "egress connection discarded"),
             }
         }
     }

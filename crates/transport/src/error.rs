@@ -10,10 +10,10 @@ use cloister_protocol::frame::FrameError;
 #[non_exhaustive]
 pub enum TransportError {
     /// The socket failed.
-    #[error("the connection failed")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     /// The peer sent something that is not a frame.
-    #[error("the peer sent something that is not a frame")]
+    #[error(transparent)]
     Frame(#[from] FrameError),
     /// The peer closed the connection in the middle of a frame.
     #[error("the connection ended in the middle of a frame")]

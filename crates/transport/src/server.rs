@@ -115,7 +115,7 @@ impl<H: Handler> Server<H> {
             let shutdown = shutdown.clone();
             open.spawn(async move {
                 if let Err(error) = server.serve_connection(stream, &shutdown).await {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "connection closed");
+                    tracing::warn!(%error, "connection closed");
                 }
                 drop(permit);
             });
