@@ -1,0 +1,163 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::fake_kms::{ARN, FakeKms, claim};
+
+#[tokio::test]
+async fn a_data_key_is_made_and_opened_again() {
+    let fake = FakeKms::new();
+    let kms = fake.attested(Service::KeyGenerator).await;
+    let fresh = kms.generate_data_key().await.unwrap();
+    let made = fresh.as_data_key();
+    let opened = kms.decrypt_data_key(made.wrapped(), made.id()).await.unwrap();
+    assert_eq!(opened.expose(), made.expose());
+    assert_eq!((opened.id(), opened.cmk_arn()), (made.id(), ARN));
+
+    let another = kms.generate_data_key().await.unwrap();
+    assert_ne!(another.as_data_key().id(), made.id());
+    assert_ne!(another.as_data_key().expose(), made.expose());
+}
+
+#[tokio::test]
+async fn what_is_asked() {
+    use base64::Engine as _;
+
+    let fake = FakeKms::new();
+    let kms = fake.attested(Service::KeyGenerator).await;
+    let made = kms.generate_data_key().await.unwrap();
+    let made = made.as_data_key();
+    kms.decrypt_data_key(made.wrapped(), made.id()).await.unwrap();
+
+    let context = json!({
+        "app": "cloister", "v": "1", "purpose": "wallet", "service": "key-generator", "dek_id": made.id().to_string(),
+    });
+    assert_eq!(made.id().to_string().len(), 32);
+    let [generate] = &fake.calls("GenerateDataKey")[..] else { panic!() };
+    let [decrypt] = &fake.calls("Decrypt")[..] else { panic!() };
+    for call in [generate, decrypt] {
+        assert_eq!(call["KeyId"], ARN);
+        assert_eq!(call["EncryptionContext"], context);
+        let document = call["Recipient"]["AttestationDocument"].as_str().unwrap();
+        let document = base64::engine::general_purpose::STANDARD.decode(document).unwrap();
+        assert_eq!(claim(&document, "user_data"), b"kms");
+    }
+    assert_eq!(generate["KeySpec"], "AES_256");
+    assert_eq!(decrypt["EncryptionAlgorithm"], "SYMMETRIC_DEFAULT");
+    assert!(generate.get("GrantTokens").is_none() && decrypt.get("GrantTokens").is_none());
+}
+
+#[tokio::test]
+async fn a_signer_makes_no_data_keys() {
+    let fake = FakeKms::new();
+    let kms = fake.attested(Service::Signer).await;
+    assert_eq!(kms.generate_data_key().await.err(), Some(KmsError::Denied));
+    assert!(fake.calls("GenerateDataKey").is_empty());
+}
+
+#[tokio::test]
+async fn a_data_key_under_another_name_is_not_ours() {
+    let fake = FakeKms::new();
+    let kms = fake.attested(Service::KeyGenerator).await;
+    let made = kms.generate_data_key().await.unwrap();
+    let made = made.as_data_key();
+    let other = DekId::from_bytes([0; 16]);
+    assert_eq!(kms.decrypt_data_key(made.wrapped(), other).await.err(), Some(KmsError::UnknownDataKey));
+    assert_eq!(kms.decrypt_data_key(&[1; 184], made.id()).await.err(), Some(KmsError::UnknownDataKey));
+    assert_eq!(Rejection::from(KmsError::UnknownDataKey).code, Code::SealedRowRefused);
+}
+
+type Change = fn(&mut Value);
+
+/// The traps of replies: a KMS, or something in its place, that ignores the recipient.
+#[tokio::test]
+async fn replies_that_an_attested_call_may_not_get() {
+    let fake = FakeKms::new();
+    let kms = fake.attested(Service::KeyGenerator).await;
+    let made = kms.generate_data_key().await.unwrap();
+    let made = made.as_data_key();
+
+    let changes: [(&str, Change); 8] = [
+        ("a plaintext beside the ciphertext", |reply| reply["Plaintext"] = json!("AAAA")),
+        ("a plaintext instead of the ciphertext", |reply| {
+            reply["Plaintext"] = json!("AAAA");
+            reply.as_object_mut().unwrap().remove("CiphertextForRecipient");
+        }),
+        ("no ciphertext", |reply| {
+            reply.as_object_mut().unwrap().remove("CiphertextForRecipient");
+        }),
+        ("an empty ciphertext", |reply| reply["CiphertextForRecipient"] = json!("")),
+        ("a ciphertext that is not CMS", |reply| reply["CiphertextForRecipient"] = json!("AAAA")),
+        ("another key", |reply| reply["KeyId"] = json!(ARN.replace("1234abcd", "ffffabcd"))),
+        ("a bare key id", |reply| reply["KeyId"] = json!("1234abcd-12ab-34cd-56ef-1234567890ab")),
+        ("no key", |reply| {
+            reply.as_object_mut().unwrap().remove("KeyId");
+        }),
+    ];
+    for (what, change) in changes {
+        fake.tamper(move |_, _, reply| change(reply));
+        let generated = kms.generate_data_key().await.map(drop);
+        assert!(matches!(generated, Err(KmsError::ReplyRefused(_))), "{what}: {generated:?}");
+        let decrypted = kms.decrypt_data_key(made.wrapped(), made.id()).await.map(drop);
+        assert!(matches!(decrypted, Err(KmsError::ReplyRefused(_))), "{what}: {decrypted:?}");
+    }
+    for wrapped in [json!(""), Value::Null, json!("A".repeat(8196))] {
+        fake.tamper(move |_, _, reply| reply["CiphertextBlob"] = wrapped.clone());
+        assert!(matches!(kms.generate_data_key().await, Err(KmsError::ReplyRefused(_))));
+    }
+    fake.be_honest();
+    kms.decrypt_data_key(made.wrapped(), made.id()).await.unwrap();
+}
+
+#[tokio::test]
+async fn errors_are_sorted_by_who_has_to_act() {
+    let fake = FakeKms::new();
+    let kms = fake.attested(Service::KeyGenerator).await;
+    for (status, name, expected, calls) in [
+        (400, "AccessDeniedException", KmsError::Denied, 1),
+        (400, "DisabledException", KmsError::Denied, 1),
+        (400, "KMSInvalidStateException", KmsError::Denied, 1),
+        (400, "NotFoundException", KmsError::Denied, 1),
+        (400, "ValidationException", KmsError::Denied, 1),
+        (400, "UnrecognizedClientException", KmsError::Denied, 1),
+        (400, "InvalidCiphertextException", KmsError::UnknownDataKey, 1),
+        (400, "IncorrectKeyException", KmsError::UnknownDataKey, 1),
+        (400, "ThrottlingException", KmsError::Unavailable, 3),
+        (500, "KMSInternalException", KmsError::Unavailable, 3),
+        (503, "", KmsError::Unavailable, 3),
+    ] {
+        fake.tamper(move |_, answered, reply| {
+            *answered = status;
+            *reply = json!({ "__type": name, "message": "words of AWS" });
+        });
+        let before = fake.calls("Decrypt").len();
+        let error = kms.decrypt_data_key(&[1], DekId::from_bytes([0; 16])).await.unwrap_err();
+        assert_eq!(error, expected, "{name}");
+        assert_eq!(fake.calls("Decrypt").len() - before, calls, "calls after {name}");
+        assert!(!Rejection::from(error).error.contains("words"));
+    }
+    fake.tamper(|_, _, reply| *reply = Value::String("not JSON".into()));
+    let garbled = kms.decrypt_data_key(&[1], DekId::from_bytes([0; 16])).await.unwrap_err();
+    assert_eq!(garbled, KmsError::ReplyRefused("not a reply"));
+}
+
+#[tokio::test]
+async fn a_new_client_has_to_see_the_adopted_key() {
+    let fake = FakeKms::new();
+    let kms = fake.attested(Service::KeyGenerator).await;
+
+    let foreign = FakeKms::new();
+    foreign.tamper(|_, status, reply| {
+        *status = 400;
+        *reply = json!({ "__type": "AccessDeniedException" });
+    });
+    assert_eq!(kms.replace_client(foreign.client()).await, Err(KmsError::Denied));
+    foreign.tamper(|_, _, reply| reply["KeyMetadata"]["Arn"] = json!("arn:aws:kms:eu-central-1:1:key/x"));
+    assert!(matches!(kms.replace_client(foreign.client()).await, Err(KmsError::ReplyRefused(_))));
+    kms.generate_data_key().await.unwrap();
+    assert_eq!((fake.calls("GenerateDataKey").len(), foreign.calls("GenerateDataKey").len()), (1, 0));
+
+    let renewed = FakeKms::new();
+    kms.replace_client(renewed.client()).await.unwrap();
+    kms.generate_data_key().await.unwrap();
+    assert_eq!((fake.calls("GenerateDataKey").len(), renewed.calls("GenerateDataKey").len()), (1, 1));
+}

@@ -1,0 +1,173 @@
+//! The RSA key that KMS encrypts to, and the attestation document that says so.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use aws_sdk_kms::primitives::Blob;
+use aws_sdk_kms::types::{KeyEncryptionMechanism, RecipientInfo};
+use cloister_nsm::{Claims, Nsm, NsmError};
+use tokio::sync::Mutex;
+use tokio::task::{JoinError, spawn_blocking};
+
+use crate::cms::{CmsError, RecipientKey};
+use crate::moment::Moment;
+
+/// What every attestation document for KMS carries as user data, so that it cannot stand for a document of another kind.
+pub const KMS_DOCUMENT_TAG: &[u8] = b"kms";
+
+/// KMS refuses documents older than five minutes; ours are never older than this.
+const MAX_DOCUMENT_AGE: Duration = Duration::from_secs(4 * 60);
+/// Longest life of an RSA key.
+const MAX_KEY_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often the background looks whether something has to be renewed.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// An RSA-2048 key of this boot with a current attestation document. Both are renewed in the background, ahead of time;
+/// a request waits for the NSM only if the background could not keep up.
+pub struct Recipient {
+    nsm: Arc<dyn Nsm>,
+    ages: Ages,
+    current: RwLock<Arc<Attested>>,
+    /// Held while renewing, so that requests which find the document too old ask the NSM once.
+    renewing: Mutex<()>,
+}
+
+/// A key and the document that vouches for it. Whoever sent the document decrypts with this key, whatever came after it.
+pub(crate) struct Attested {
+    pub(crate) key: Arc<RecipientKey>,
+    key_made: Moment,
+    document: Vec<u8>,
+    attested: Moment,
+}
+
+/// When a document and a key must not be used any more, and when the background replaces them.
+#[derive(Clone, Copy)]
+struct Ages {
+    max_document: Duration,
+    max_key: Duration,
+    interval: Duration,
+}
+
+impl Recipient {
+    /// Makes the first key and document, and keeps them current until the last reference is dropped.
+    ///
+    /// # Errors
+    /// [`RecipientError`] when there is no randomness or the NSM does not attest.
+    pub async fn start(nsm: Arc<dyn Nsm>) -> Result<Arc<Self>, RecipientError> {
+        let ages = Ages { max_document: MAX_DOCUMENT_AGE, max_key: MAX_KEY_AGE, interval: MAINTENANCE_INTERVAL };
+        Self::start_with(nsm, ages).await
+    }
+
+    async fn start_with(nsm: Arc<dyn Nsm>, ages: Ages) -> Result<Arc<Self>, RecipientError> {
+        // aws-lc gathers entropy for tens of milliseconds before its first random byte: not on the path of a request.
+        spawn_blocking(|| rand::fill(&mut [0; 1])).await?.map_err(|_| RecipientError::Key(CmsError::RecipientKey))?;
+        let first = Attested::with_new_key(&nsm).await?;
+        let recipient = Arc::new(Self { nsm, ages, current: RwLock::new(Arc::new(first)), renewing: Mutex::new(()) });
+        tokio::spawn(maintain(Arc::downgrade(&recipient), ages.interval));
+        Ok(recipient)
+    }
+
+    /// A key with a document that KMS accepts now.
+    pub(crate) async fn attested(&self) -> Result<Arc<Attested>, RecipientError> {
+        let current = self.current();
+        if current.is_within(self.ages.max_document, self.ages.max_key) {
+            return Ok(current);
+        }
+        self.renew(self.ages.max_document, self.ages.max_key).await
+    }
+
+    /// Replaces what is older than the given ages.
+    async fn renew(&self, document: Duration, key: Duration) -> Result<Arc<Attested>, RecipientError> {
+        let _renewing = self.renewing.lock().await;
+        let current = self.current();
+        if current.is_within(document, key) {
+            return Ok(current);
+        }
+        let renewed = if current.key_made.age() > key {
+            Attested::with_new_key(&self.nsm).await?
+        } else {
+            Attested::attest(&self.nsm, current.key.clone(), current.key_made).await?
+        };
+        let renewed = Arc::new(renewed);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = renewed.clone();
+        Ok(renewed)
+    }
+
+    fn current(&self) -> Arc<Attested> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl fmt::Debug for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Recipient(..)")
+    }
+}
+
+/// Renews at three quarters of the permitted age, until the recipient is gone.
+async fn maintain(recipient: Weak<Recipient>, interval: Duration) {
+    loop {
+        tokio::time::sleep(interval).await;
+        let Some(recipient) = recipient.upgrade() else { return };
+        let Ages { max_document, max_key, .. } = recipient.ages;
+        if let Err(error) = recipient.renew(max_document * 3 / 4, max_key * 3 / 4).await {
+            // Not fatal yet: the next round or the next request tries again.
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the attestation document for KMS was not renewed"
+            );
+        }
+    }
+}
+
+impl Attested {
+    async fn with_new_key(nsm: &Arc<dyn Nsm>) -> Result<Self, RecipientError> {
+        let made = Moment::now();
+        let key = spawn_blocking(RecipientKey::generate).await?.map_err(RecipientError::Key)?;
+        Self::attest(nsm, Arc::new(key), made).await
+    }
+
+    async fn attest(nsm: &Arc<dyn Nsm>, key: Arc<RecipientKey>, key_made: Moment) -> Result<Self, RecipientError> {
+        let claims = Claims {
+            user_data: Some(KMS_DOCUMENT_TAG.to_vec()),
+            nonce: None,
+            public_key: Some(key.public_key_der().to_vec()),
+        };
+        // Before the call: the document's own timestamp lies between here and its return.
+        let attested = Moment::now();
+        let nsm = nsm.clone();
+        let document = spawn_blocking(move || nsm.attest(&claims)).await?.map_err(RecipientError::Nsm)?;
+        Ok(Self { key, key_made, document, attested })
+    }
+
+    fn is_within(&self, document: Duration, key: Duration) -> bool {
+        self.attested.age() <= document && self.key_made.age() <= key
+    }
+
+    /// What goes into a KMS request.
+    pub(crate) fn recipient_info(&self) -> RecipientInfo {
+        RecipientInfo::builder()
+            .key_encryption_algorithm(KeyEncryptionMechanism::RsaesOaepSha256)
+            .attestation_document(Blob::new(self.document.clone()))
+            .build()
+    }
+}
+
+/// Why there is no attested key.
+#[derive(Debug, thiserror::Error)]
+pub enum RecipientError {
+    /// No RSA key.
+    #[error("the recipient key could not be made")]
+    Key(#[source] CmsError),
+    /// The NSM did not attest it.
+    #[error("the NSM did not attest the recipient key")]
+    Nsm(#[source] NsmError),
+    /// The runtime is shutting down.
+    #[error("the work was cut off")]
+    CutOff(#[from] JoinError),
+}
+
+#[cfg(test)]
+mod tests;

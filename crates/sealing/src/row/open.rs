@@ -1,0 +1,129 @@
+//! From an envelope back to a key.
+
+use alloy_primitives::Address;
+use aws_lc_rs::aead::{Aad, Nonce};
+use cloister_protocol::{Code, KeyId, PrivateKey, Rejection, SealedRow, Verifier};
+use cloister_signing::address;
+use zeroize::Zeroizing;
+
+use super::contents::{RowContents, UnsupportedContents};
+use super::envelope::{MalformedEnvelope, Parts};
+use super::{Origin, RowHeader, additional_data, row_key};
+use crate::capability::Capabilities;
+use crate::data_key::DataKey;
+use crate::kms::KmsError;
+
+/// A row whose envelope was opened: everything it says was sealed together, by an enclave that could have the data key.
+///
+/// Only opening makes one. It does not promise that the row is the newest one: the owner of the table can put back an
+/// older version of the same row.
+#[derive(Debug)]
+pub struct OpenedRow {
+    header: RowHeader,
+    contents: RowContents,
+}
+
+impl OpenedRow {
+    /// The name of the key.
+    pub fn key_id(&self) -> KeyId {
+        self.header.key_id
+    }
+
+    /// The address of the key.
+    pub fn address(&self) -> Address {
+        self.header.address
+    }
+
+    /// How the key came to be here.
+    pub fn origin(&self) -> Origin {
+        self.header.origin
+    }
+
+    /// The version of the row.
+    pub fn version(&self) -> u64 {
+        self.header.version
+    }
+
+    /// The private key.
+    pub fn key(&self) -> &PrivateKey {
+        &self.contents.key
+    }
+
+    /// Checks that a request comes from the caller the key belongs to.
+    pub fn verifier(&self) -> &Verifier {
+        &self.contents.verifier
+    }
+
+    /// What the key may sign.
+    pub fn capabilities(&self) -> Capabilities {
+        self.contents.capabilities
+    }
+}
+
+/// Opens the envelope that the row has under the data key's CMK.
+///
+/// # Errors
+/// [`OpenError`] when there is none, when it is not well-formed, when it was not sealed with this data key for exactly
+/// this row, or when it says something this version does not understand.
+pub fn open_with(row: &SealedRow, data_key: &DataKey) -> Result<OpenedRow, OpenError> {
+    open_parts(row, &parts(row, data_key.cmk_arn())?, data_key)
+}
+
+/// The envelope that the row has under a CMK, taken apart.
+pub(crate) fn parts<'a>(row: &'a SealedRow, cmk_arn: &str) -> Result<Parts<'a>, OpenError> {
+    let envelope = row.sealed.get(cmk_arn).ok_or(OpenError::NoEnvelope)?;
+    Parts::decode(&envelope.0).map_err(OpenError::Envelope)
+}
+
+pub(crate) fn open_parts(row: &SealedRow, parts: &Parts<'_>, data_key: &DataKey) -> Result<OpenedRow, OpenError> {
+    let header = RowHeader { key_id: row.key_id, address: row.address, origin: parts.origin, version: row.version };
+    // The envelope's own claims about its data key enter the additional data, so that they are refused where they lie.
+    let digest = crate::data_key::wrapped_digest(parts.wrapped);
+    let aad = additional_data(&header, parts.dek_id, &digest, data_key.cmk_arn());
+    let mut buffer = Zeroizing::new(parts.sealed.to_vec());
+    let plaintext = row_key(data_key.expose(), &header)
+        .open_in_place(Nonce::assume_unique_for_key(parts.nonce), Aad::from(aad), &mut buffer)
+        .map_err(|_| OpenError::NotAuthentic)?;
+    let contents = RowContents::decode(plaintext).map_err(OpenError::Contents)?;
+    // The sealer has checked this too. Once more here, because a signature for the wrong address cannot be taken back.
+    if address(&contents.key) != header.address {
+        return Err(OpenError::Address);
+    }
+    Ok(OpenedRow { header, contents })
+}
+
+/// Why a row was not opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The row has no envelope for the adopted CMK.
+    #[error("the row has no envelope for the adopted CMK")]
+    NoEnvelope,
+    /// The envelope's bytes are not well-formed.
+    #[error("the envelope is malformed")]
+    Envelope(#[source] MalformedEnvelope),
+    /// Edited, truncated, another row's, another version's, another CMK's or another data key's: not told apart.
+    #[error("the envelope was not sealed for this row with this data key")]
+    NotAuthentic,
+    /// Sealed correctly, but by a version that knew more.
+    #[error("the contents of the row are not supported")]
+    Contents(#[source] UnsupportedContents),
+    /// The key in the row does not have the row's address.
+    #[error("the key does not have the address of the row")]
+    Address,
+    /// KMS did not release the data key.
+    #[error("the data key was not released")]
+    Kms(#[source] KmsError),
+}
+
+impl From<OpenError> for Rejection {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Kms(error) => error.into(),
+            OpenError::NoEnvelope => {
+                Self::new(Code::SealedRowRefused, "the sealed row has no envelope for the CMK in use")
+            }
+            // One sentence for the rest: the row comes from the caller's side of the enclave.
+            _ => Self::new(Code::SealedRowRefused, "the sealed row is damaged or belongs to another key"),
+        }
+    }
+}
