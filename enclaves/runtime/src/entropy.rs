@@ -1,0 +1,84 @@
+//! Randomness for keys: two sources, neither of which alone decides.
+//!
+//! ```text
+//! output = HKDF-SHA256(ikm = NSM GetRandom (32 bytes) ‖ getrandom(2) (32 bytes), info = label)        RFC 5869
+//! ```
+
+use std::sync::Arc;
+
+use cloister_nsm::{Nsm, NsmError};
+use hkdf::Hkdf;
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+/// Mixes the randomness of the NSM with that of the kernel.
+#[derive(Clone)]
+pub struct Entropy {
+    nsm: Arc<dyn Nsm>,
+}
+
+impl Entropy {
+    /// Randomness from this NSM and the kernel.
+    pub fn new(nsm: Arc<dyn Nsm>) -> Self {
+        Self { nsm }
+    }
+
+    /// Fresh random bytes, separated from those for every other use by `label`; each call draws from both sources.
+    ///
+    /// # Errors
+    /// [`EntropyError`] when a source fails or returns one byte over and over. There is no output then.
+    pub async fn random<const N: usize>(&self, label: &'static str) -> Result<Zeroizing<[u8; N]>, EntropyError> {
+        const { assert!(N <= MAX_OUTPUT_LEN) };
+        let nsm = self.nsm.clone();
+        // The NSM is a blocking device.
+        tokio::task::spawn_blocking(move || draw(nsm.as_ref(), label)).await.map_err(|_| EntropyError::Panicked)?
+    }
+}
+
+impl std::fmt::Debug for Entropy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Entropy").finish_non_exhaustive()
+    }
+}
+
+/// Why there is no randomness.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EntropyError {
+    /// The NSM did not give any.
+    #[error("the NSM gives no randomness")]
+    Nsm(#[source] NsmError),
+    /// The kernel did not give any.
+    #[error("the kernel gives no randomness")]
+    Kernel(#[source] getrandom::Error),
+    /// A source returned the same byte over and over.
+    #[error("{0} returns constant bytes")]
+    Constant(&'static str),
+    /// The thread that drew panicked.
+    #[error("drawing randomness panicked")]
+    Panicked,
+}
+
+fn draw<const N: usize>(nsm: &dyn Nsm, label: &str) -> Result<Zeroizing<[u8; N]>, EntropyError> {
+    let mut sources = Zeroizing::new([0; 2 * SOURCE_LEN]);
+    let (from_nsm, from_kernel) = sources.split_at_mut(SOURCE_LEN);
+    nsm.random(from_nsm).map_err(EntropyError::Nsm)?;
+    refuse_constant("the NSM", from_nsm)?;
+    getrandom::fill(from_kernel).map_err(EntropyError::Kernel)?;
+    refuse_constant("the kernel", from_kernel)?;
+
+    let mut output = Zeroizing::new([0; N]);
+    Hkdf::<Sha256>::new(None, sources.as_slice())
+        .expand(label.as_bytes(), output.as_mut_slice())
+        .expect("the length of the output was checked when this was compiled");
+    Ok(output)
+}
+
+fn refuse_constant(source: &'static str, bytes: &[u8]) -> Result<(), EntropyError> {
+    if bytes.iter().all(|byte| *byte == bytes[0]) { Err(EntropyError::Constant(source)) } else { Ok(()) }
+}
+
+/// Bytes drawn from each source: as many as the strength of HKDF-SHA256.
+const SOURCE_LEN: usize = 32;
+/// RFC 5869 §2.3: 255 times the length of the hash.
+const MAX_OUTPUT_LEN: usize = 255 * 32;

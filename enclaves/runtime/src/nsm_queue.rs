@@ -1,0 +1,166 @@
+//! One queue in front of the NSM, because its driver serialises: what KMS and the clock need goes first, so that nobody who
+//! asks for public attestation documents can starve them.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use cloister_nsm::{Claims, Description, Nsm, NsmError, Pcr, Refusal};
+use zeroize::Zeroizing;
+
+/// Who is served first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    /// What the enclave's own work waits for: documents for KMS, the clock, randomness.
+    Work = 0,
+    /// What strangers ask for.
+    Public = 1,
+}
+
+/// The only way to the NSM of this enclave. Its thread ends when the queue and all handles are gone.
+#[derive(Debug)]
+pub struct NsmQueue {
+    entrance: Arc<Entrance>,
+}
+
+impl NsmQueue {
+    /// Starts the thread that owns `nsm`.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    pub fn start(nsm: Arc<dyn Nsm>) -> io::Result<Self> {
+        let queue = Arc::new(Queue::default());
+        let entrance = Arc::new(Entrance(queue.clone()));
+        thread::Builder::new().name("nsm".into()).spawn(move || queue.work_off(nsm.as_ref()))?;
+        Ok(Self { entrance })
+    }
+
+    /// An NSM whose calls wait in this queue, blocking their thread. Callers bound how many of them wait.
+    pub fn handle(&self, priority: Priority) -> Arc<dyn Nsm> {
+        Arc::new(Handle { entrance: self.entrance.clone(), priority })
+    }
+}
+
+type Job = Box<dyn FnOnce(&dyn Nsm) + Send>;
+
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// By [`Priority`].
+    jobs: [VecDeque<Job>; 2],
+    closed: bool,
+}
+
+impl Queue {
+    fn work_off(&self, nsm: &dyn Nsm) {
+        while let Some(job) = self.next() {
+            // A panic leaves the caller without an answer, which it takes for a failure; the others go on.
+            let _ = catch_unwind(AssertUnwindSafe(|| job(nsm)));
+        }
+    }
+
+    fn next(&self) -> Option<Job> {
+        let mut waiting = self.lock();
+        loop {
+            if let Some(job) = waiting.jobs.iter_mut().find_map(VecDeque::pop_front) {
+                return Some(job);
+            }
+            if waiting.closed {
+                return None;
+            }
+            waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Nothing panics while it is held.
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").finish_non_exhaustive()
+    }
+}
+
+/// Closes the queue when the last one who could put something into it is gone.
+#[derive(Debug)]
+struct Entrance(Arc<Queue>);
+
+impl Drop for Entrance {
+    fn drop(&mut self) {
+        self.0.lock().closed = true;
+        self.0.arrived.notify_one();
+    }
+}
+
+struct Handle {
+    entrance: Arc<Entrance>,
+    priority: Priority,
+}
+
+impl Handle {
+    fn call<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&dyn Nsm) -> Result<T, NsmError> + Send + 'static,
+    ) -> Result<T, NsmError> {
+        let (answer, answered) = sync_channel(1);
+        let queue = &self.entrance.0;
+        queue.lock().jobs[self.priority as usize].push_back(Box::new(move |nsm| {
+            // Nobody waits any more: nothing is lost.
+            let _ = answer.send(call(nsm));
+        }));
+        queue.arrived.notify_one();
+        answered.recv().unwrap_or(Err(NsmError::Refused(Refusal::Internal)))
+    }
+}
+
+impl Nsm for Handle {
+    fn describe(&self) -> Result<Description, NsmError> {
+        self.call(|nsm| nsm.describe())
+    }
+
+    fn random(&self, out: &mut [u8]) -> Result<(), NsmError> {
+        let length = out.len();
+        out.fill(0);
+        let bytes = self.call(move |nsm| {
+            let mut bytes = Zeroizing::new(vec![0; length]);
+            nsm.random(&mut bytes)?;
+            Ok(bytes)
+        })?;
+        out.copy_from_slice(&bytes);
+        Ok(())
+    }
+
+    fn attest(&self, claims: &Claims) -> Result<Vec<u8>, NsmError> {
+        let claims = claims.clone();
+        self.call(move |nsm| nsm.attest(&claims))
+    }
+
+    fn describe_pcr(&self, index: u16) -> Result<Pcr, NsmError> {
+        self.call(move |nsm| nsm.describe_pcr(index))
+    }
+
+    fn extend_pcr(&self, index: u16, data: &[u8]) -> Result<[u8; 48], NsmError> {
+        let data = data.to_vec();
+        self.call(move |nsm| nsm.extend_pcr(index, &data))
+    }
+
+    fn lock_pcr(&self, index: u16) -> Result<(), NsmError> {
+        self.call(move |nsm| nsm.lock_pcr(index))
+    }
+
+    fn lock_pcrs(&self, range: u16) -> Result<(), NsmError> {
+        self.call(move |nsm| nsm.lock_pcrs(range))
+    }
+}

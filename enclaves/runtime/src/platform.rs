@@ -1,0 +1,117 @@
+//! What both enclaves stand on: settings, NSM, AWS, and the server that carries requests to them.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use cloister_nsm::{Nsm, NsmError};
+use cloister_sealing::{Recipient, RecipientError};
+use cloister_transport::{Address, EgressPool, Handler, Listener, Server};
+use tokio_util::sync::CancellationToken;
+
+use crate::aws::Aws;
+use crate::egress::EgressHttpClient;
+use crate::entropy::Entropy;
+use crate::logging::Logged;
+use crate::nsm_queue::{NsmQueue, Priority};
+use crate::settings::Settings;
+
+/// What a `main` hands over: everything in which a Nitro enclave and a laptop differ.
+pub struct Boot {
+    /// Where pods connect.
+    pub listen: Address,
+    /// The measured settings.
+    pub settings: Settings,
+    /// The security module.
+    pub nsm: Arc<dyn Nsm>,
+    /// Ends the enclave once the requests in flight are answered. On Nitro nobody cancels it.
+    pub shutdown: CancellationToken,
+}
+
+impl fmt::Debug for Boot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Boot").field("listen", &self.listen).finish_non_exhaustive()
+    }
+}
+
+/// Runs an enclave until it is shut down: `application` makes the handler of its requests.
+///
+/// # Errors
+/// [`BootError`] when it cannot start.
+pub async fn run<H: Handler>(boot: Boot, application: impl FnOnce(Arc<Platform>) -> H) -> Result<(), BootError> {
+    let egress = EgressPool::new();
+    let http = EgressHttpClient::new(egress.clone(), boot.settings.tls_roots.clone());
+    let platform = Platform::start(boot.settings, boot.nsm, SharedHttpClient::new(http)).await?;
+    let handler = Arc::new(Logged(application(platform)));
+    let listener = Listener::bind(&boot.listen).await.map_err(BootError::Listen)?;
+    tracing::info!(listen = %boot.listen, "listening");
+    Server::new(handler, egress).run(listener, boot.shutdown).await;
+    Ok(())
+}
+
+/// What both enclaves stand on.
+pub struct Platform {
+    /// The measured settings.
+    pub settings: Arc<Settings>,
+    /// AWS clients.
+    pub aws: Aws,
+    /// Randomness for keys.
+    pub entropy: Entropy,
+    /// Attests to KMS.
+    pub(crate) recipient: Arc<Recipient>,
+    /// This image, as the NSM reports it; zeros in debug mode.
+    pub(crate) pcr0: [u8; 48],
+}
+
+impl Platform {
+    /// Makes the recipient key and reads what this image is.
+    ///
+    /// # Errors
+    /// [`BootError`].
+    pub async fn start(settings: Settings, nsm: Arc<dyn Nsm>, http: SharedHttpClient) -> Result<Arc<Self>, BootError> {
+        let queue = NsmQueue::start(nsm).map_err(BootError::Thread)?;
+        let nsm = queue.handle(Priority::Work);
+        let recipient = Recipient::start(nsm.clone()).await.map_err(BootError::Recipient)?;
+        let measured = nsm.clone();
+        let pcr0 = tokio::task::spawn_blocking(move || measured.describe_pcr(0))
+            .await
+            .map_err(|_| BootError::CutOff)?
+            .map_err(BootError::Nsm)?;
+        let settings = Arc::new(settings);
+        Ok(Arc::new(Self {
+            aws: Aws::new(settings.clone(), http),
+            entropy: Entropy::new(nsm),
+            recipient,
+            pcr0: pcr0.value,
+            settings,
+        }))
+    }
+}
+
+impl fmt::Debug for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Platform").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// Why an enclave did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BootError {
+    /// The thread of the NSM.
+    #[error("no thread for the NSM")]
+    Thread(#[source] io::Error),
+    /// The NSM does not say what this image is.
+    #[error("the NSM does not report PCR0")]
+    Nsm(#[source] NsmError),
+    /// No attested key for KMS.
+    #[error("no attested key for KMS")]
+    Recipient(#[source] RecipientError),
+    /// The address cannot be listened on.
+    #[error("cannot listen for the pod")]
+    Listen(#[source] io::Error),
+    /// The runtime is shutting down.
+    #[error("the boot was cut off")]
+    CutOff,
+}
