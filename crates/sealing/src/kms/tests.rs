@@ -135,7 +135,10 @@ async fn errors_are_sorted_by_who_has_to_act() {
         assert_eq!(fake.calls("Decrypt").len() - before, calls, "calls after {name}");
         assert!(!Rejection::from(error).error.contains("words"));
     }
-    fake.tamper(|_, _, reply| *reply = Value::String("not JSON".into()));
+    fake.tamper(|_, status, reply| {
+        *status = 200;
+        *reply = Value::String("not JSON".into());
+    });
     let garbled = kms.decrypt_data_key(&[1], DekId::from_bytes([0; 16])).await.unwrap_err();
     assert_eq!(garbled, KmsError::ReplyRefused("not a reply"));
 }
