@@ -82,3 +82,65 @@ fn refuse_constant(source: &'static str, bytes: &[u8]) -> Result<(), EntropyErro
 const SOURCE_LEN: usize = 32;
 /// RFC 5869 §2.3: 255 times the length of the hash.
 const MAX_OUTPUT_LEN: usize = 255 * 32;
+
+#[cfg(test)]
+mod tests {
+    use cloister_nsm::{Claims, Description, Pcr, Refusal};
+
+    use super::*;
+
+    /// Its randomness is what it is told to be.
+    struct Told(Option<[u8; SOURCE_LEN]>);
+
+    impl Nsm for Told {
+        fn random(&self, out: &mut [u8]) -> Result<(), NsmError> {
+            out.copy_from_slice(&self.0.ok_or(Refusal::Internal)?[..out.len()]);
+            Ok(())
+        }
+
+        fn describe(&self) -> Result<Description, NsmError> {
+            Err(Refusal::InvalidOperation.into())
+        }
+
+        fn attest(&self, _: &Claims) -> Result<Vec<u8>, NsmError> {
+            Err(Refusal::InvalidOperation.into())
+        }
+
+        fn describe_pcr(&self, _: u16) -> Result<Pcr, NsmError> {
+            Err(Refusal::InvalidOperation.into())
+        }
+
+        fn extend_pcr(&self, _: u16, _: &[u8]) -> Result<[u8; 48], NsmError> {
+            Err(Refusal::InvalidOperation.into())
+        }
+
+        fn lock_pcr(&self, _: u16) -> Result<(), NsmError> {
+            Err(Refusal::InvalidOperation.into())
+        }
+
+        fn lock_pcrs(&self, _: u16) -> Result<(), NsmError> {
+            Err(Refusal::InvalidOperation.into())
+        }
+    }
+
+    fn plausible() -> [u8; SOURCE_LEN] {
+        std::array::from_fn(|index| u8::try_from(index).unwrap())
+    }
+
+    #[tokio::test]
+    async fn the_kernel_makes_up_for_an_nsm_that_repeats_itself() {
+        let entropy = Entropy::new(Arc::new(Told(Some(plausible()))));
+        let first = entropy.random::<32>("test").await.unwrap();
+        let second = entropy.random::<32>("test").await.unwrap();
+        assert_ne!(first, second);
+    }
+
+    #[tokio::test]
+    async fn p2_a_source_that_fails_or_is_constant_gives_no_key() {
+        let outcome = |random| async move { Entropy::new(Arc::new(Told(random))).random::<32>("test").await };
+        assert!(matches!(outcome(None).await, Err(EntropyError::Nsm(_))));
+        for byte in [0, 0xff, 7] {
+            assert!(matches!(outcome(Some([byte; SOURCE_LEN])).await, Err(EntropyError::Constant("the NSM"))));
+        }
+    }
+}

@@ -164,3 +164,114 @@ impl Nsm for Handle {
         self.call(move |nsm| nsm.lock_pcrs(range))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// Tells which register it was asked for, and answers when it is told to.
+    struct Held {
+        asked: Mutex<Sender<u16>>,
+        go_on: Mutex<Receiver<()>>,
+    }
+
+    impl Nsm for Held {
+        fn describe_pcr(&self, index: u16) -> Result<Pcr, NsmError> {
+            self.asked.lock().unwrap().send(index).unwrap();
+            self.go_on.lock().unwrap().recv().unwrap();
+            Ok(Pcr { locked: true, value: [0; 48] })
+        }
+
+        fn describe(&self) -> Result<Description, NsmError> {
+            panic!("an NSM that panics")
+        }
+
+        fn random(&self, _: &mut [u8]) -> Result<(), NsmError> {
+            Err(Refusal::InvalidOperation.into())
+        }
+
+        fn attest(&self, _: &Claims) -> Result<Vec<u8>, NsmError> {
+            Err(Refusal::InvalidOperation.into())
+        }
+
+        fn extend_pcr(&self, _: u16, _: &[u8]) -> Result<[u8; 48], NsmError> {
+            Err(Refusal::InvalidOperation.into())
+        }
+
+        fn lock_pcr(&self, _: u16) -> Result<(), NsmError> {
+            Err(Refusal::InvalidOperation.into())
+        }
+
+        fn lock_pcrs(&self, _: u16) -> Result<(), NsmError> {
+            Err(Refusal::InvalidOperation.into())
+        }
+    }
+
+    fn held() -> (NsmQueue, Receiver<u16>, Sender<()>) {
+        let ((asked, questions), (go_on, told)) = (channel(), channel());
+        let nsm = Held { asked: Mutex::new(asked), go_on: Mutex::new(told) };
+        (NsmQueue::start(Arc::new(nsm)).unwrap(), questions, go_on)
+    }
+
+    fn until(condition: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !condition() {
+            assert!(Instant::now() < deadline, "it did not happen in time");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn work_goes_before_the_public() {
+        let (queue, questions, go_on) = held();
+        let ask = |priority, index| {
+            let nsm = queue.handle(priority);
+            let waiting = || queue.entrance.0.lock().jobs.iter().map(VecDeque::len).sum::<usize>();
+            let before = waiting();
+            let asking = thread::spawn(move || nsm.describe_pcr(index).unwrap());
+            (asking, before, waiting)
+        };
+        // The first is being answered, so that all others wait.
+        let (first, ..) = ask(Priority::Public, 0);
+        assert_eq!(questions.recv().unwrap(), 0);
+        let mut asking = vec![first];
+        for (priority, index) in
+            [(Priority::Public, 3), (Priority::Public, 4), (Priority::Work, 1), (Priority::Work, 2)]
+        {
+            let (thread, before, waiting) = ask(priority, index);
+            until(|| waiting() > before);
+            asking.push(thread);
+        }
+        for _ in &asking {
+            go_on.send(()).unwrap();
+        }
+        assert_eq!(questions.iter().take(4).collect::<Vec<_>>(), [1, 2, 3, 4]);
+        for thread in asking {
+            thread.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_panic_is_a_refusal_and_the_next_is_served() {
+        let (queue, _questions, go_on) = held();
+        let nsm = queue.handle(Priority::Work);
+        assert!(matches!(nsm.describe(), Err(NsmError::Refused(Refusal::Internal))));
+        go_on.send(()).unwrap();
+        nsm.describe_pcr(0).unwrap();
+    }
+
+    #[test]
+    fn the_thread_ends_with_the_last_handle() {
+        let (queue, questions, _go_on) = held();
+        let nsm = queue.handle(Priority::Public);
+        drop(queue);
+        assert!(matches!(nsm.describe(), Err(NsmError::Refused(_))), "it lives while there is a handle");
+        drop(nsm);
+        // The sender belongs to the NSM, which the thread owned.
+        assert!(questions.recv_timeout(Duration::from_secs(10)).is_err());
+        until(|| questions.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected));
+    }
+}
