@@ -1,0 +1,160 @@
+//! The client: makes, signs and sends requests.
+
+use std::time::{Duration, SystemTime};
+
+use aws_sigv4::http_request::{PayloadChecksumKind, SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::sign::v4;
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, Request};
+
+use crate::credentials::Credentials;
+use crate::error::ClientError;
+use crate::response::Response;
+
+/// A caller of one API.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    endpoint: String,
+    region: String,
+    credentials: Credentials,
+}
+
+/// What a signature is good for, besides the request itself.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    /// The AWS service: `execute-api` for the API, `lambda` for direct invokes.
+    pub service: String,
+    /// The AWS region.
+    pub region: String,
+    /// The time of the signature.
+    pub at: SystemTime,
+}
+
+impl Client {
+    /// A client of the API at `endpoint` (`https://…`, stage included; `http://` for a laptop's gateway) in `region`. `ca` is
+    /// a PEM file's content with roots that are trusted besides the system's.
+    ///
+    /// # Errors
+    /// [`ClientError`] when the endpoint is no URL or the CA no certificate.
+    pub fn new(endpoint: &str, region: &str, credentials: Credentials, ca: Option<&[u8]>) -> Result<Self, ClientError> {
+        let endpoint = endpoint.trim_end_matches('/').to_owned();
+        let url = endpoint.parse::<http::Uri>().map_err(ClientError::Endpoint)?;
+        if url.authority().is_none() {
+            return Err(ClientError::EndpointWithoutHost);
+        }
+        // The one TLS provider of the workspace; somebody may have installed it already.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let roots =
+            ca.map_or_else(|| Ok(Vec::new()), reqwest::Certificate::from_pem_bundle).map_err(ClientError::Setup)?;
+        let http = reqwest::Client::builder()
+            .tls_certs_merge(roots)
+            .tls_version_min(reqwest::tls::Version::TLS_1_2)
+            .http1_only()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .timeout(DEADLINE)
+            .tcp_nodelay(true)
+            .build()
+            .map_err(ClientError::Setup)?;
+        Ok(Self { http, endpoint, region: region.to_owned(), credentials })
+    }
+
+    /// Posts `body` to `path`, signed.
+    ///
+    /// # Errors
+    /// [`ClientError`] when there is no answer; an answer with an error status is a [`Response`].
+    pub async fn post(&self, path: &str, body: impl Into<Bytes>) -> Result<Response, ClientError> {
+        self.signed(Method::POST, path, body.into(), &self.scope("execute-api")).await
+    }
+
+    /// Gets `path`, signed.
+    ///
+    /// # Errors
+    /// [`ClientError`] when there is no answer; an answer with an error status is a [`Response`].
+    pub async fn get(&self, path: &str) -> Result<Response, ClientError> {
+        self.signed(Method::GET, path, Bytes::new(), &self.scope("execute-api")).await
+    }
+
+    /// Invokes the function `name` directly and waits for its result. The endpoint must be the one of Lambda, not of the
+    /// API; a laptop's gateway is both.
+    ///
+    /// <https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html>
+    ///
+    /// # Errors
+    /// [`ClientError`] when there is no answer; an answer with an error status is a [`Response`].
+    pub async fn invoke(&self, name: &str, event: impl Into<Bytes>) -> Result<Response, ClientError> {
+        let path = format!("/2015-03-31/functions/{name}/invocations");
+        self.signed(Method::POST, &path, event.into(), &self.scope("lambda")).await
+    }
+
+    /// A request that has not been signed.
+    ///
+    /// # Errors
+    /// [`ClientError::Request`] when `path` is no path.
+    pub fn request(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Result<Request<Bytes>, ClientError> {
+        let body = body.into();
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.endpoint));
+        if !body.is_empty() {
+            request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        request.body(body).map_err(ClientError::Request)
+    }
+
+    /// The scope of a request that is sent now in the client's region.
+    pub fn scope(&self, service: &str) -> Scope {
+        Scope { service: service.to_owned(), region: self.region.clone(), at: SystemTime::now() }
+    }
+
+    /// Signs `request` with the client's credentials. What is changed afterwards is not covered.
+    ///
+    /// # Errors
+    /// [`ClientError::Sign`].
+    pub fn sign(&self, request: &mut Request<Bytes>, scope: &Scope) -> Result<(), ClientError> {
+        let identity = self.credentials.identity();
+        let mut settings = SigningSettings::default();
+        settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+        let params = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(&scope.region)
+            .name(&scope.service)
+            .time(scope.at)
+            .settings(settings)
+            .build()
+            .map_err(|error| ClientError::Sign(error.into()))?
+            .into();
+        // Headers that are not text cannot be signed; none is ever set here.
+        let headers = request.headers().iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+        let uri = request.uri().to_string();
+        let signable =
+            SignableRequest::new(request.method().as_str(), uri, headers, SignableBody::Bytes(request.body()))
+                .map_err(|error| ClientError::Sign(error.into()))?;
+        let (instructions, _signature) =
+            sign(signable, &params).map_err(|error| ClientError::Sign(error.into()))?.into_parts();
+        instructions.apply_to_request_http1x(request);
+        Ok(())
+    }
+
+    /// Sends `request` as it stands, signed or not.
+    ///
+    /// # Errors
+    /// [`ClientError::Transport`] when there is no answer.
+    pub async fn send(&self, request: Request<Bytes>) -> Result<Response, ClientError> {
+        let request = reqwest::Request::try_from(request.map(reqwest::Body::from)).map_err(ClientError::Transport)?;
+        let response = self.http.execute(request).await.map_err(ClientError::Transport)?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = response.bytes().await.map_err(ClientError::Transport)?;
+        Ok(Response { status: status.as_u16(), headers, body })
+    }
+
+    async fn signed(&self, method: Method, path: &str, body: Bytes, scope: &Scope) -> Result<Response, ClientError> {
+        let mut request = self.request(method, path, body)?;
+        self.sign(&mut request, scope)?;
+        self.send(request).await
+    }
+}
+
+/// API Gateway gives up after 29 s.
+const DEADLINE: Duration = Duration::from_secs(35);

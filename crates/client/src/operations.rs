@@ -1,0 +1,131 @@
+//! The operations, typed. Route form throughout.
+
+use std::time::SystemTime;
+
+use alloy_primitives::{Address, B256};
+use bytes::Bytes;
+use cloister_protocol::request::AuthenticatedRequest;
+use cloister_protocol::{CallerSecret, KeyId, PrivateKey};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
+
+use crate::client::Client;
+use crate::error::ClientError;
+
+/// A new key.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct CreatedKey {
+    /// Its name.
+    pub key_id: KeyId,
+    /// Its address.
+    pub address: Address,
+}
+
+/// A signed transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct SignedTransaction {
+    /// The EIP-2718 encoding, 0x-hex: what `eth_sendRawTransaction` takes.
+    pub transaction_signed: String,
+    /// Its hash.
+    pub transaction_hash: B256,
+}
+
+impl Client {
+    /// Has a key generated that will be used with `secret`.
+    ///
+    /// # Errors
+    /// [`ClientError`]. After a time-out a key may exist that nobody was told of.
+    pub async fn generate_key(&self, secret: &CallerSecret) -> Result<CreatedKey, ClientError> {
+        self.post("/generate_key", body(&GenerateKey { secret: secret.expose() })).await?.success()
+    }
+
+    /// Imports a key that will be used with `secret`.
+    ///
+    /// # Errors
+    /// [`ClientError`]. After a time-out the key may have been imported.
+    pub async fn set_key(&self, secret: &CallerSecret, eth_key: &PrivateKey) -> Result<CreatedKey, ClientError> {
+        let mut digits = Zeroizing::new([0; 64]);
+        const_hex::encode_to_slice(eth_key.expose(), digits.as_mut_slice()).expect("64 digits hold 32 bytes");
+        let eth_key = std::str::from_utf8(digits.as_slice()).expect("hex digits are ASCII");
+        self.post("/set_key", body(&SetKey { secret: secret.expose(), eth_key })).await?.success()
+    }
+
+    /// Signs the EIP-1559 transaction whose JSON text is `payload`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn sign_transaction(
+        &self,
+        key_id: KeyId,
+        secret: &CallerSecret,
+        payload: &str,
+    ) -> Result<SignedTransaction, ClientError> {
+        let transaction_payload = serde_json::from_str(payload).map_err(ClientError::Payload)?;
+        let request = SignTransaction { key_id, secret: secret.expose(), transaction_payload };
+        self.post("/sign_transaction", body(&request)).await?.success()
+    }
+
+    /// Like [`Client::sign_transaction`], but `secret` stays here: the request carries a MAC that is good for this payload,
+    /// this key and a minute around `now`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn sign_transaction_authenticated(
+        &self,
+        key_id: KeyId,
+        secret: &CallerSecret,
+        payload: &str,
+        now: SystemTime,
+    ) -> Result<SignedTransaction, ClientError> {
+        let timestamp = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let authenticated = AuthenticatedRequest::new(key_id, secret, timestamp, payload);
+        self.post("/sign_transaction", body(&Authenticated { authenticated: &authenticated })).await?.success()
+    }
+
+    /// Signs the hash of a UserOp, as it stands; 0x-hex of r ‖ s ‖ v.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn sign_user_op(&self, key_id: KeyId, secret: &CallerSecret, hash: B256) -> Result<String, ClientError> {
+        #[derive(Deserialize)]
+        struct Signed {
+            signature: String,
+        }
+
+        let payload = format!(r#"{{"userOpHash":"{hash}"}}"#);
+        let transaction_payload = serde_json::from_str(&payload).map_err(ClientError::Payload)?;
+        let request = SignTransaction { key_id, secret: secret.expose(), transaction_payload };
+        let signed: Signed = self.post("/sign_transaction", body(&request)).await?.success()?;
+        Ok(signed.signature)
+    }
+}
+
+/// A JSON body, wiped once it has been sent.
+fn body(request: &impl Serialize) -> Bytes {
+    let json = serde_json::to_vec(request).expect("structs of strings and numbers have a JSON form");
+    Bytes::from_owner(Zeroizing::new(json))
+}
+
+#[derive(Serialize)]
+struct GenerateKey<'a> {
+    secret: &'a str,
+}
+
+#[derive(Serialize)]
+struct SetKey<'a> {
+    secret: &'a str,
+    eth_key: &'a str,
+}
+
+#[derive(Serialize)]
+struct SignTransaction<'a> {
+    key_id: KeyId,
+    secret: &'a str,
+    transaction_payload: &'a RawValue,
+}
+
+#[derive(Serialize)]
+struct Authenticated<'a> {
+    authenticated: &'a AuthenticatedRequest,
+}

@@ -1,0 +1,161 @@
+//! Success and error bodies in the caller's form, and the proxy response around them.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use cloister_protocol::message::{KeyCreated, Signed};
+use cloister_protocol::{Code, Rejection};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::command::Command;
+use crate::pods::not_understood;
+use crate::route::PayloadKind;
+
+/// What came of a request.
+#[derive(Debug)]
+pub enum Success {
+    /// A key.
+    Key(KeyCreated),
+    /// A signed transaction or a signature.
+    Signed(Signed),
+    /// The front door's version.
+    Version,
+}
+
+impl Success {
+    /// Reads the JSON of the enclave's answer to `command`.
+    ///
+    /// # Errors
+    /// [`Code::ProtocolViolation`] unless it is exactly what `command` is answered with.
+    pub fn read(command: &Command<'_>, body: &[u8]) -> Result<Self, Rejection> {
+        match command {
+            Command::Version => Ok(Self::Version),
+            Command::GenerateKey(_) | Command::SetKey(_) => {
+                serde_json::from_slice(body).map(Self::Key).map_err(|_| not_understood())
+            }
+            Command::SignTransaction(_, kind) => {
+                let signed = serde_json::from_slice(body).map_err(|_| not_understood())?;
+                match (&signed, kind) {
+                    (Signed::Transaction { transaction_signed, transaction_hash }, PayloadKind::Transaction)
+                        if transaction_signed.starts_with("0x") && transaction_hash.starts_with("0x") =>
+                    {
+                        Ok(Self::Signed(signed))
+                    }
+                    (Signed::Signature { signature }, PayloadKind::UserOpHash) if signature.starts_with("0x") => {
+                        Ok(Self::Signed(signed))
+                    }
+                    _ => Err(not_understood()),
+                }
+            }
+        }
+    }
+
+    /// The body as the caller's form has it.
+    pub fn body(&self, wrapped: bool) -> Box<RawValue> {
+        match self {
+            Self::Version => json(&Version { service: "front-door", version: env!("CARGO_PKG_VERSION") }),
+            Self::Key(key) if wrapped => wrap(key),
+            Self::Key(key) => json(key),
+            Self::Signed(Signed::Transaction { transaction_signed, transaction_hash }) if wrapped => {
+                let tx_signed = transaction_signed.strip_prefix("0x").unwrap_or(transaction_signed);
+                wrap(&TransactionResult { tx_signed, tx_hash: transaction_hash })
+            }
+            Self::Signed(signed) if wrapped => wrap(signed),
+            Self::Signed(signed) => json(signed),
+        }
+    }
+}
+
+/// The body of an error, the same in every form.
+pub fn error_body(rejection: &Rejection, request_id: &str) -> Box<RawValue> {
+    json(&ErrorBody {
+        enclave_status: rejection.code.http_status(),
+        enclave_result: ErrorResult {
+            error: &rejection.error,
+            code: rejection.code,
+            field: rejection.field.as_deref(),
+            retryable: rejection.code.is_retryable(),
+        },
+        request_id,
+    })
+}
+
+/// The proxy response that API Gateway makes the HTTP answer of.
+///
+/// <https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy-integrations.html>
+pub fn proxy_response(
+    outcome: Result<(), Code>,
+    body: &RawValue,
+    request_id: &str,
+    server_timing: &str,
+) -> Box<RawValue> {
+    let mut headers = BTreeMap::from([
+        ("cache-control", Cow::Borrowed("no-store")),
+        ("content-type", Cow::Borrowed("application/json")),
+        ("server-timing", Cow::Borrowed(server_timing)),
+        ("x-request-id", Cow::Borrowed(request_id)),
+    ]);
+    let status_code = match outcome {
+        Ok(()) => 200,
+        Err(code) => {
+            let status = code.http_status();
+            if let (429 | 503, Some(seconds)) = (status, code.retry_after()) {
+                headers.insert("retry-after", Cow::Owned(seconds.to_string()));
+            }
+            status
+        }
+    };
+    json(&ProxyResponse { status_code, headers, body: body.get(), is_base64_encoded: false })
+}
+
+fn wrap(result: &impl Serialize) -> Box<RawValue> {
+    json(&Wrapped { enclave_status: 200, enclave_result: result })
+}
+
+fn json(value: &impl Serialize) -> Box<RawValue> {
+    to_raw_value(value).expect("structs of strings and numbers have a JSON form")
+}
+
+#[derive(Serialize)]
+struct Wrapped<'a, R> {
+    enclave_status: u16,
+    enclave_result: &'a R,
+}
+
+#[derive(Serialize)]
+struct TransactionResult<'a> {
+    tx_signed: &'a str,
+    tx_hash: &'a str,
+}
+
+#[derive(Serialize)]
+struct Version {
+    service: &'static str,
+    version: &'static str,
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    enclave_status: u16,
+    enclave_result: ErrorResult<'a>,
+    request_id: &'a str,
+}
+
+#[derive(Serialize)]
+struct ErrorResult<'a> {
+    error: &'a str,
+    code: Code,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+    retryable: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ProxyResponse<'a> {
+    status_code: u16,
+    headers: BTreeMap<&'static str, Cow<'a, str>>,
+    body: &'a str,
+    is_base64_encoded: bool,
+}

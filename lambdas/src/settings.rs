@@ -1,0 +1,103 @@
+//! The environment of the function, read once; every mistake is reported, not only the first.
+
+use std::path::PathBuf;
+
+use reqwest::Url;
+
+/// Where the pods are and how to know them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `https://host:port` of the signer's pods: `CLOISTER_SIGNER_URL`.
+    pub signer: Url,
+    /// `https://host:port` of the key generator's pods: `CLOISTER_KEY_GENERATOR_URL`.
+    pub key_generator: Url,
+    /// PEM file with the private CA of the pods: `CLOISTER_POD_CA_FILE`.
+    pub pod_ca_file: PathBuf,
+}
+
+impl Settings {
+    /// Reads the settings; `variable` gives the value of an environment variable.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
+        let mut mistakes = Vec::new();
+        let mut required = |name: &str| {
+            let value = variable(name).filter(|value| !value.is_empty());
+            if value.is_none() {
+                mistakes.push(format!("{name} is not set"));
+            }
+            value
+        };
+        let signer = required("CLOISTER_SIGNER_URL");
+        let key_generator = required("CLOISTER_KEY_GENERATOR_URL");
+        let pod_ca_file = required("CLOISTER_POD_CA_FILE");
+        let mut origin = |name: &str, value: Option<String>| {
+            let origin = value.as_deref().map(origin);
+            if origin == Some(None) {
+                mistakes.push(format!("{name} must be https://host:port"));
+            }
+            origin.flatten()
+        };
+        let signer = origin("CLOISTER_SIGNER_URL", signer);
+        let key_generator = origin("CLOISTER_KEY_GENERATOR_URL", key_generator);
+        match (signer, key_generator, pod_ca_file) {
+            (Some(signer), Some(key_generator), Some(pod_ca_file)) => {
+                Ok(Self { signer, key_generator, pod_ca_file: pod_ca_file.into() })
+            }
+            _ => Err(SettingsError(mistakes.join("; "))),
+        }
+    }
+}
+
+/// An https URL that is nothing but scheme, host and port.
+fn origin(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
+    let plain = url.scheme() == "https"
+        && url.path() == "/"
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && url.username().is_empty()
+        && url.password().is_none();
+    (plain && url.has_host()).then_some(url)
+}
+
+/// The environment is not usable; the text lists all mistakes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SettingsError(String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Settings, String> {
+        Settings::read(|name| {
+            variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned())
+        })
+        .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_together() {
+        assert_eq!(
+            read(&[("CLOISTER_SIGNER_URL", "http://signer:8443"), ("CLOISTER_POD_CA_FILE", "")]).unwrap_err(),
+            "CLOISTER_KEY_GENERATOR_URL is not set; CLOISTER_POD_CA_FILE is not set; \
+             CLOISTER_SIGNER_URL must be https://host:port"
+        );
+        let settings = read(&[
+            ("CLOISTER_SIGNER_URL", "https://signer.internal:8443"),
+            ("CLOISTER_KEY_GENERATOR_URL", "https://127.0.0.1:9000/"),
+            ("CLOISTER_POD_CA_FILE", "/etc/ca.pem"),
+        ])
+        .unwrap();
+        assert_eq!(settings.signer.as_str(), "https://signer.internal:8443/");
+    }
+
+    #[test]
+    fn only_origins_are_urls_of_pods() {
+        for wrong in ["", "signer:8443", "http://h", "https://h/x", "https://u@h", "https://h?q", "https://h#f"] {
+            assert_eq!(origin(wrong), None, "{wrong}");
+        }
+    }
+}
