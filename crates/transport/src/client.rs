@@ -141,7 +141,7 @@ impl Connection {
             let ended = tokio::select! {
                 ended = read_answers(FrameReader::new(read, deadlines), &calls) => ended,
                 ended = write_frames(write, queue, deadlines) => ended,
-                error = calls.stalled() => Err(error),
+                error = calls.stalled(STALL_DEADLINE) => Err(error),
             };
             calls.close();
             match ended {
@@ -208,11 +208,11 @@ impl Pending {
 
     /// Returns when the oldest call is overdue. An enclave answers everything, if only with `deadline_exceeded`; one
     /// that does not has lost its connection's other end.
-    async fn stalled(&self) -> TransportError {
+    async fn stalled(&self, deadline: Duration) -> TransportError {
         loop {
-            sleep(STALL_DEADLINE / 8).await;
+            sleep(deadline / 8).await;
             let oldest = self.calls().as_ref().and_then(|calls| calls.values().next().map(|call| call.sent_at));
-            if oldest.is_some_and(|sent_at| sent_at.elapsed() > STALL_DEADLINE) {
+            if oldest.is_some_and(|sent_at| sent_at.elapsed() > deadline) {
                 return TransportError::TimedOut(Stage::Answer);
             }
         }
@@ -230,3 +230,21 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
 const STALL_DEADLINE: Duration = REQUEST_DEADLINE.saturating_mul(2);
 /// Of the requests in flight, how many are kept free for control messages.
 const CONTROL_RESERVE: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_whose_oldest_call_is_overdue_has_stalled() {
+        let pending = Pending::new();
+        let short = Duration::from_millis(40);
+        assert!(timeout(2 * short, pending.stalled(short)).await.is_err(), "nothing is overdue");
+        let (oldest, _answered) = pending.add(None).unwrap();
+        let (_newer, _answered) = pending.add(None).unwrap();
+        assert!(matches!(pending.stalled(short).await, TransportError::TimedOut(Stage::Answer)));
+        pending.remove(oldest).unwrap();
+        pending.close();
+        assert!(pending.add(None).is_none());
+    }
+}

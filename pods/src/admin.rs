@@ -1,0 +1,71 @@
+//! The plain port: is the pod alive, may it get requests, what is it.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use cloister_protocol::message;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::enclave_health::EnclaveHealth;
+use crate::supervisor::Problem;
+
+/// What the answers are made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Admin {
+    pub(crate) service: &'static str,
+    pub(crate) health: Arc<EnclaveHealth>,
+    pub(crate) problem: Problem,
+    pub(crate) draining: CancellationToken,
+}
+
+impl Admin {
+    pub(crate) fn routes(self) -> Router {
+        Router::new()
+            .route("/healthz", get(healthz))
+            .route("/readyz", get(readyz))
+            .route("/version", get(version))
+            .with_state(self)
+    }
+}
+
+/// Says nothing of the enclave: restarting the pod would not mend it.
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+#[derive(Debug, Serialize)]
+struct Readiness {
+    ready: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    enclave: Option<message::HealthReport>,
+}
+
+async fn readyz(State(admin): State<Admin>) -> (StatusCode, Json<Readiness>) {
+    let report = admin.health.recent().await;
+    let reason = match &report {
+        _ if admin.draining.is_cancelled() => Some("the pod is shutting down".to_owned()),
+        Ok(report) if report.state == message::State::Ready => None,
+        Ok(_) => Some(admin.problem.current().unwrap_or_else(|| "the enclave is being set up".to_owned())),
+        Err(rejection) => Some(rejection.to_string()),
+    };
+    let status = if reason.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(Readiness { ready: reason.is_none(), reason, enclave: report.ok() }))
+}
+
+#[derive(Debug, Serialize)]
+struct Version {
+    pod: &'static str,
+    version: &'static str,
+    enclave: Option<message::HealthReport>,
+}
+
+async fn version(State(admin): State<Admin>) -> Json<Version> {
+    let enclave = admin.health.recent().await.ok();
+    Json(Version { pod: admin.service, version: env!("CARGO_PKG_VERSION"), enclave })
+}

@@ -1,0 +1,60 @@
+//! What the pod of the key generator serves. Never repeated: a second attempt would make a second key.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request as HttpRequest, State};
+use axum::response::Response;
+use axum::routing::post;
+use bytes::Bytes;
+use cloister_protocol::message::{HealthReport, Request};
+use cloister_protocol::{Code, Operation, Rejection};
+use cloister_transport::Client;
+
+use crate::exchange::Exchange;
+use crate::relay::{Relay, collect};
+use crate::run::Service;
+
+/// The key generator.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyGenerator;
+
+impl Service for KeyGenerator {
+    const NAME: &'static str = "key-generator";
+
+    fn routes(self: Arc<Self>, relay: Arc<Relay>) -> Router {
+        Router::new()
+            .route("/v1/generate_key", post(generate_key))
+            .route("/v1/set_key", post(set_key))
+            .with_state(relay)
+    }
+
+    async fn complete(&self, _: &Client) -> Result<HealthReport, Rejection> {
+        Err(Rejection::new(Code::NotReady, "the key generator has adopted its CMK but is not ready"))
+    }
+}
+
+async fn generate_key(State(relay): State<Arc<Relay>>, request: HttpRequest) -> Response {
+    forward(&relay, "generate_key", Operation::GenerateKey, request).await
+}
+
+async fn set_key(State(relay): State<Arc<Relay>>, request: HttpRequest) -> Response {
+    forward(&relay, "set_key", Operation::SetKey, request).await
+}
+
+async fn forward(relay: &Relay, name: &'static str, operation: Operation, request: HttpRequest) -> Response {
+    let mut exchange = Exchange::begin(name, request.headers());
+    let outcome = create(relay, &mut exchange, operation, request).await;
+    exchange.answer(outcome)
+}
+
+async fn create(
+    relay: &Relay,
+    exchange: &mut Exchange,
+    operation: Operation,
+    request: HttpRequest,
+) -> Result<Bytes, Rejection> {
+    let _place = relay.admit()?;
+    let body = collect(request.into_body()).await?;
+    relay.call(exchange, Request { operation, parts: vec![body] }).await
+}

@@ -1,0 +1,82 @@
+//! AWS as far as a pod needs it: STS and the table, over TLS, counting.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::{ConnectInfo, State};
+use axum::http::HeaderMap;
+use axum::routing::post;
+use axum_server::tls_rustls::{RustlsConfig, from_tcp_rustls};
+use serde_json::{Value, json};
+
+/// What it was asked.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Aws(Arc<Mutex<Asked>>);
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// Operations, in order.
+    pub(crate) operations: Vec<String>,
+    /// The callers' ends of connections.
+    pub(crate) connections: BTreeSet<SocketAddr>,
+}
+
+impl Aws {
+    /// Serves on a free port with cert.pem and key.pem of `directory`; returns its URL too.
+    pub(crate) async fn start(directory: &Path) -> (Self, String) {
+        let aws = Self::default();
+        let tls = RustlsConfig::from_pem_file(directory.join("cert.pem"), directory.join("key.pem")).await.unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let routes = Router::new().route("/", post(answer)).with_state(aws.clone());
+        let serving = from_tcp_rustls(listener, tls).unwrap();
+        tokio::spawn(serving.serve(routes.into_make_service_with_connect_info::<SocketAddr>()));
+        (aws, format!("https://localhost:{port}"))
+    }
+
+    pub(crate) fn asked(&self) -> Asked {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+async fn answer(
+    State(aws): State<Aws>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    body: String,
+) -> String {
+    let target = headers.get("x-amz-target").map(|target| target.to_str().unwrap().to_owned());
+    let operation = target.unwrap_or_else(|| "DynamoDB or STS?".into());
+    let is_sts = body.starts_with("Action=AssumeRoleWithWebIdentity");
+    {
+        let mut asked = aws.0.lock().unwrap();
+        asked.operations.push(if is_sts { "AssumeRoleWithWebIdentity".into() } else { operation });
+        asked.connections.insert(peer);
+    }
+    if is_sts { credentials() } else { item(&serde_json::from_str(&body).unwrap()).to_string() }
+}
+
+fn credentials() -> String {
+    let fields = "<AccessKeyId>AKIDFROMSTS</AccessKeyId><SecretAccessKey>topsecretaccesskey</SecretAccessKey>\
+        <SessionToken>topsecrettoken</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration>";
+    format!(
+        "<AssumeRoleWithWebIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
+         <AssumeRoleWithWebIdentityResult><Credentials>{fields}</Credentials></AssumeRoleWithWebIdentityResult>\
+         </AssumeRoleWithWebIdentityResponse>"
+    )
+}
+
+/// Whatever key is asked for, the table has it.
+fn item(request: &Value) -> Value {
+    json!({ "Item": {
+        "key_id": request["Key"]["key_id"],
+        "address": { "S": "0xe06C2c216fC36E2d40fB0199623032CC17b3B41b" },
+        "version": { "N": "1" },
+        "created_at": { "N": "1800000000" },
+        "sealed": { "M": { "arn:aws:kms:eu-central-1:111122223333:key/1234abcd": { "B": "AQID" } } },
+    }})
+}

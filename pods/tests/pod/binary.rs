@@ -1,0 +1,125 @@
+//! The real binaries: configuration from the environment, AWS over TLS, logs, SIGTERM.
+
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use crate::aws::Aws;
+use crate::enclave::Enclave;
+use crate::pod::{Addresses, NAME, addresses, caller, config, eventually};
+
+const KEY_GENERATOR_POD: &str = env!("CARGO_BIN_EXE_key-generator-pod");
+const SIGNER_POD: &str = env!("CARGO_BIN_EXE_signer-pod");
+
+fn command(binary: &str) -> Command {
+    let mut command = Command::new(binary);
+    command.env_clear().stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// What both pods need, at the most talkative level.
+fn configured(binary: &str, directory: &Path) -> Command {
+    let settings = config(directory);
+    let mut command = command(binary);
+    command
+        .env("CLOISTER_LISTEN", "127.0.0.1:0")
+        .env("CLOISTER_HEALTH_LISTEN", "127.0.0.1:0")
+        .env("CLOISTER_TLS_CERT", settings.tls_cert)
+        .env("CLOISTER_TLS_KEY", settings.tls_key)
+        .env("CLOISTER_ENCLAVE", settings.enclave.to_string())
+        .env("CLOISTER_CMK_ARN", settings.cmk_arn)
+        .env("CLOISTER_EGRESS", settings.egress.to_string())
+        .env("CLOISTER_AWS_CA_FILE", directory.join("ca.pem"))
+        .env("CLOISTER_ADDRESS_FILE", settings.address_file.unwrap())
+        .env("CLOISTER_LOG", "trace")
+        .env("AWS_REGION", "eu-central-1");
+    command
+}
+
+async fn ready(directory: &Path) -> (Addresses, reqwest::Client) {
+    let addresses = addresses(&directory.join("addresses.json")).await;
+    let client = caller(directory, &addresses).build().unwrap();
+    let url = format!("http://{}/readyz", addresses.health);
+    eventually(async || (client.get(&url).send().await.ok()?.status() == 200).then_some(())).await;
+    (addresses, client)
+}
+
+/// Ends it as Kubernetes does; returns what it logged.
+async fn terminate(child: Child) -> String {
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    let ended = tokio::task::spawn_blocking(|| child.wait_with_output()).await.unwrap();
+    let Output { status, stdout, stderr } = ended.unwrap();
+    assert!(status.success(), "{status}");
+    assert_eq!(String::from_utf8(stderr).unwrap(), "");
+    let log = String::from_utf8(stdout).unwrap();
+    for line in log.lines() {
+        assert!(serde_json::from_str::<serde_json::Value>(line).unwrap().is_object(), "{line}");
+    }
+    for secret in ["topsecretaccesskey", "topsecrettoken", "a caller's secret"] {
+        assert!(!log.contains(secret), "{log}");
+    }
+    log
+}
+
+#[tokio::test]
+async fn a_key_generator_pod_serves_ends_with_sigterm_and_logs_no_secret() {
+    let directory = tempfile::tempdir().unwrap();
+    let enclave = Enclave::start(directory.path(), "key-generator").await;
+    let child = configured(KEY_GENERATOR_POD, directory.path())
+        .env("AWS_ACCESS_KEY_ID", "AKIDBINARY")
+        .env("AWS_SECRET_ACCESS_KEY", "topsecretaccesskey")
+        .env("AWS_SESSION_TOKEN", "topsecrettoken")
+        .spawn()
+        .unwrap();
+    let (_addresses, client) = ready(directory.path()).await;
+    assert_eq!(*enclave.mind.configured.lock().unwrap(), ["AKIDBINARY"]);
+    let body = r#"{"secret":"a caller's secret of some length"}"#;
+    let answer = client.post(format!("https://{NAME}/v1/generate_key")).body(body).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let log = terminate(child).await;
+    assert!(log.contains(r#""operation":"generate_key""#) && log.contains("enclave_ms"), "{log}");
+}
+
+#[tokio::test]
+async fn a_warm_signature_costs_one_read_no_handshake_and_no_sts_call() {
+    let directory = tempfile::tempdir().unwrap();
+    let enclave = Enclave::start(directory.path(), "signer").await;
+    let mut signer_pod = configured(SIGNER_POD, directory.path());
+    let (aws, url) = Aws::start(directory.path()).await;
+    let token = directory.path().join("token");
+    std::fs::write(&token, "a web identity token").unwrap();
+    let child = signer_pod
+        .env("CLOISTER_TABLE_ARN", "arn:aws:dynamodb:eu-central-1:111122223333:table/rows")
+        .env("AWS_ENDPOINT_URL_DYNAMODB", &url)
+        .env("AWS_ENDPOINT_URL_STS", &url)
+        .env("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/signer")
+        .env("AWS_WEB_IDENTITY_TOKEN_FILE", token)
+        .spawn()
+        .unwrap();
+    let (_addresses, client) = ready(directory.path()).await;
+    assert_eq!(*enclave.mind.configured.lock().unwrap(), ["AKIDFROMSTS"]);
+    let sign = async || {
+        let url = format!("https://{NAME}/v1/sign_transaction/7e99e372-0eba-4001-8002-35e6a1478070");
+        assert_eq!(client.post(url).body("{}").send().await.unwrap().status(), 200);
+    };
+    sign().await;
+    let before = aws.asked();
+    for _ in 0..20 {
+        sign().await;
+    }
+    let after = aws.asked();
+    assert_eq!(after.operations[before.operations.len()..], ["DynamoDB_20120810.GetItem"; 20]);
+    assert_eq!(after.connections, before.connections);
+    assert!(terminate(child).await.contains("storage_ms"));
+}
+
+#[tokio::test]
+async fn what_is_missing_is_said() {
+    for (binary, option) in [(KEY_GENERATOR_POD, "--egress"), (SIGNER_POD, "--table-arn")] {
+        let output = tokio::task::spawn_blocking(|| command(binary).output()).await.unwrap().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8(output.stderr).unwrap();
+        for option in ["--tls-cert", "--tls-key", "--enclave", "--cmk-arn", "--region", option] {
+            assert!(said.contains(option), "{said}");
+        }
+    }
+}

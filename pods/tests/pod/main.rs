@@ -1,0 +1,18 @@
+//! Whole pods between an HTTPS caller and an enclave that the test plays.
+
+#[cfg(test)]
+mod aws;
+#[cfg(test)]
+mod binary;
+#[cfg(test)]
+mod enclave;
+#[cfg(test)]
+mod forwarding;
+#[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
+mod pod;
+#[cfg(test)]
+mod rows;
+#[cfg(test)]
+mod tls;

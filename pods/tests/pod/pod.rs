@@ -1,0 +1,149 @@
+//! A pod with a certificate of its own, and a caller that trusts the CA behind it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use cloister_pods::{Config, PodError, Service, run};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use reqwest::{Certificate, Client, ClientBuilder, RequestBuilder};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::level_filters::LevelFilter;
+
+use crate::enclave::address;
+
+/// The name in the certificate of every pod here.
+pub(crate) const NAME: &str = "pod.cloister.test";
+
+pub(crate) struct Pod {
+    pub(crate) running: JoinHandle<Result<(), PodError>>,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) addresses: Addresses,
+    pub(crate) client: Client,
+}
+
+pub(crate) struct Addresses {
+    pub(crate) https: SocketAddr,
+    pub(crate) health: SocketAddr,
+}
+
+impl Pod {
+    pub(crate) async fn start(directory: &TempDir, service: impl Service) -> Self {
+        Self::start_with(directory, service, static_credentials()).await
+    }
+
+    pub(crate) async fn start_with(
+        directory: &TempDir,
+        service: impl Service,
+        credentials: SharedCredentialsProvider,
+    ) -> Self {
+        let config = config(directory.path());
+        let address_file = config.address_file.clone().unwrap();
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(run(config, service, credentials, shutdown.clone()));
+        let addresses = addresses(&address_file).await;
+        let client = caller(directory.path(), &addresses).build().unwrap();
+        Self { running, shutdown, addresses, client }
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &str) -> RequestBuilder {
+        self.client.post(format!("https://{NAME}{path}")).body(body.to_owned())
+    }
+
+    pub(crate) async fn health(&self, path: &str) -> (u16, String) {
+        let response = self.client.get(format!("http://{}{path}", self.addresses.health)).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    /// Waits until `/readyz` says so; returns what it says then.
+    pub(crate) async fn becomes(&self, ready: bool) -> String {
+        let status = if ready { 200 } else { 503 };
+        eventually(async || {
+            let (said, body) = self.health("/readyz").await;
+            (said == status).then_some(body)
+        })
+        .await
+    }
+
+    pub(crate) async fn stop(self) {
+        self.shutdown.cancel();
+        self.running.await.unwrap().unwrap();
+    }
+}
+
+/// The status, code and body of a refusal.
+pub(crate) async fn refusal(request: RequestBuilder) -> (u16, String) {
+    let response = request.send().await.unwrap();
+    let status = response.status().as_u16();
+    let body: serde_json::Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
+    (status, body["code"].as_str().unwrap().to_owned())
+}
+
+pub(crate) fn config(directory: &Path) -> Config {
+    let (tls_cert, tls_key) = certificate(directory);
+    let anywhere: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    Config {
+        listen: anywhere,
+        health_listen: anywhere,
+        tls_cert,
+        tls_key,
+        enclave: address(directory),
+        cmk_arn: "arn:aws:kms:eu-central-1:111122223333:key/1234abcd".into(),
+        egress: "kms.eu-central-1.amazonaws.com:443=127.0.0.1:9".parse().unwrap(),
+        region: "eu-central-1".into(),
+        aws_ca_file: None,
+        address_file: Some(directory.join("addresses.json")),
+        log: LevelFilter::OFF,
+    }
+}
+
+/// Writes ca.pem, cert.pem and key.pem; the certificate is for [`NAME`], and for what stands in for AWS.
+fn certificate(directory: &Path) -> (PathBuf, PathBuf) {
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let server =
+        CertificateParams::new([NAME.to_owned(), "localhost".to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
+    let paths = ["ca.pem", "cert.pem", "key.pem"].map(|name| directory.join(name));
+    std::fs::write(&paths[0], authority.pem()).unwrap();
+    std::fs::write(&paths[1], server.pem()).unwrap();
+    std::fs::write(&paths[2], key.serialize_pem()).unwrap();
+    let [_, cert, key] = paths;
+    (cert, key)
+}
+
+/// A caller that trusts the CA in `directory` and no other, and finds the pod under any name.
+pub(crate) fn caller(directory: &Path, addresses: &Addresses) -> ClientBuilder {
+    // An error means that another test was faster.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let ca = Certificate::from_pem(&std::fs::read(directory.join("ca.pem")).unwrap()).unwrap();
+    Client::builder().tls_certs_only([ca]).resolve(NAME, addresses.https).no_proxy()
+}
+
+pub(crate) async fn addresses(file: &Path) -> Addresses {
+    let text = eventually(async || std::fs::read_to_string(file).ok()).await;
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let address = |name: &str| json[name].as_str().unwrap().parse().unwrap();
+    Addresses { https: address("https"), health: address("health") }
+}
+
+pub(crate) fn static_credentials() -> SharedCredentialsProvider {
+    SharedCredentialsProvider::new(Credentials::new("AKIDFIRST", "secret", None, None, "test"))
+}
+
+/// Polls until there is something; a test that would hang fails instead.
+pub(crate) async fn eventually<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "it never came");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
