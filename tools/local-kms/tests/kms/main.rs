@@ -1,0 +1,12 @@
+//! The local KMS, called through the AWS SDK over TLS, with documents of the software NSM.
+
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
+
+mod attested;
+mod deployment;
+mod faults;
+mod lifecycle;
+mod policies;
+mod process;
+mod setup;
+mod signatures;
