@@ -38,7 +38,12 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`] when the endpoint is no URL or the CA no certificate.
-    pub fn new(endpoint: &str, region: &str, credentials: Credentials, ca: Option<&[u8]>) -> Result<Self, ClientError> {
+    pub fn new(
+        endpoint: &str,
+        region: &str,
+        credentials: impl Into<Credentials>,
+        ca: Option<&[u8]>,
+    ) -> Result<Self, ClientError> {
         let endpoint = endpoint.trim_end_matches('/').to_owned();
         let url = endpoint.parse::<http::Uri>().map_err(ClientError::Endpoint)?;
         if url.authority().is_none() {
@@ -59,7 +64,7 @@ impl Client {
             .tcp_nodelay(true)
             .build()
             .map_err(ClientError::Setup)?;
-        Ok(Self { http, endpoint, region: region.to_owned(), credentials })
+        Ok(Self { http, endpoint, region: region.to_owned(), credentials: credentials.into() })
     }
 
     /// Posts `body` to `path`, signed.

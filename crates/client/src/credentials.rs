@@ -19,6 +19,13 @@ impl Credentials {
     }
 }
 
+/// Those of the AWS SDK's chain.
+impl From<aws_credential_types::Credentials> for Credentials {
+    fn from(credentials: aws_credential_types::Credentials) -> Self {
+        Self(credentials)
+    }
+}
+
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials").field("access_key_id", &self.0.access_key_id()).finish_non_exhaustive()

@@ -1,1 +1,154 @@
-//! API Gateway stand-in.
+//! API Gateway and Lambda on loopback: verifies SigV4, makes the proxy event, runs the unmodified function and answers as AWS
+//! does.
+//!
+//! ```text
+//! caller ──HTTP, SigV4──► server ──event──► queue ◄──Runtime API── worker process 1…N
+//! ```
+//! Only what stands between a caller and the function is imitated. The authorisation that IAM policies give is not: whoever
+//! is in the callers' file may call everything.
+
+mod callers;
+mod environment;
+mod invocation;
+mod proxy_event;
+mod proxy_response;
+mod refusal;
+mod runtime_api;
+mod server;
+mod signature;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use callers::{Caller, Callers, CallersError};
+
+use environment::Environment;
+use server::Server;
+
+/// What runs behind the gateway, and for whom.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where to listen; port 0 for any.
+    pub listen: SocketAddr,
+    /// Who may call.
+    pub callers: Callers,
+    /// The AWS region that signatures must be scoped to.
+    pub region: String,
+    /// The function.
+    pub function: Function,
+    /// How long things may take.
+    pub limits: Limits,
+}
+
+/// A Lambda function of the custom runtime `provided.al2023`.
+#[derive(Clone, Debug)]
+pub struct Function {
+    /// Its name, as direct invokes use it.
+    pub name: String,
+    /// The executable.
+    pub program: PathBuf,
+    /// Its environment besides what Lambda sets. Nothing of the gateway's own environment is passed on.
+    pub variables: Vec<(String, String)>,
+    /// How many processes of it run: the function's concurrency.
+    pub workers: usize,
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Until API Gateway gives up on the function, waiting for a free worker included.
+    pub integration: Duration,
+    /// Until Lambda ends the function's process.
+    pub function: Duration,
+    /// For requests in flight when the gateway is stopped.
+    pub shutdown: Duration,
+}
+
+impl Default for Limits {
+    /// API Gateway's 29 s; for the function the same and a second more.
+    fn default() -> Self {
+        Self {
+            integration: Duration::from_secs(29),
+            function: Duration::from_secs(30),
+            shutdown: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A running gateway with its workers.
+#[derive(Debug)]
+pub struct Gateway {
+    address: SocketAddr,
+    requests: CancellationToken,
+    workers: CancellationToken,
+    tasks: TaskTracker,
+    server: tokio::task::JoinHandle<()>,
+    shutdown: Duration,
+}
+
+impl Gateway {
+    /// Binds the listener and starts the workers.
+    ///
+    /// # Errors
+    /// When the address is taken.
+    pub async fn start(options: Options) -> io::Result<Self> {
+        let listener = TcpListener::bind(options.listen).await?;
+        let address = listener.local_addr()?;
+        let (invoker, queue) = invocation::channel();
+        let (requests, workers, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+
+        let function = Arc::new(options.function);
+        for _ in 0..function.workers {
+            let environment = Environment {
+                function: function.clone(),
+                arn: function_arn(&options.region, &options.callers, &function.name),
+                queue: queue.clone(),
+                timeout: options.limits.function,
+            };
+            tasks.spawn(environment.run(workers.clone()));
+        }
+        tasks.close();
+
+        let server = Server {
+            callers: options.callers,
+            region: options.region,
+            function: function.name.clone(),
+            invoker,
+            integration: options.limits.integration,
+        };
+        let server = tokio::spawn(server.serve(listener, requests.clone()));
+        Ok(Self { address, requests, workers, tasks, server, shutdown: options.limits.shutdown })
+    }
+
+    /// Where the gateway listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no more requests, waits for those in flight within the limit, then ends the workers.
+    pub async fn stop(mut self) {
+        self.requests.cancel();
+        if tokio::time::timeout(self.shutdown, &mut self.server).await.is_err() {
+            tracing::warn!("requests were still in flight when the gateway stopped");
+            self.server.abort();
+        }
+        self.workers.cancel();
+        self.tasks.wait().await;
+    }
+}
+
+/// The function lives in the account of the first caller.
+fn function_arn(region: &str, callers: &Callers, name: &str) -> String {
+    let account = callers.first().map_or("000000000000", Caller::account);
+    format!("arn:aws:lambda:{region}:{account}:function:{name}")
+}
+
+#[cfg(test)]
+mod tests;
