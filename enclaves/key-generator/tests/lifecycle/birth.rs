@@ -1,0 +1,128 @@
+//! From a new key to its first signature.
+
+use cloister_key_policy::Form;
+use cloister_protocol::message::Signed;
+use cloister_protocol::{Code, KeyId};
+
+use crate::enclave::Enclave;
+use crate::rows::Rows;
+use crate::site::Site;
+
+const USER_OP: &str = r#"{"userOpHash":"0xf3df4bcb3b24437160ba86a88f41d522662ed994dddd11ac477cfc16e9a71869"}"#;
+
+/// A generator and a signer that serve.
+struct Service {
+    rows: Rows,
+    generator: Enclave,
+    signer: Enclave,
+    _site: Site,
+}
+
+impl Service {
+    async fn start() -> Self {
+        let (site, rows) = (Site::start(), Rows::default());
+        let (generator, signer) = (Enclave::generator(&site, &rows), Enclave::signer(&site));
+        let arn = site.create_cmk(Form::Locked).await;
+        generator.configure(&arn, "key-generator").await.unwrap();
+        signer.configure(&arn, "signer").await.unwrap();
+        let report = generator.until_ready().await;
+        assert!(report.locked && report.cmk_arn.as_deref() == Some(&arn) && report.service == "key-generator");
+        signer.open_canary(&rows.row(KeyId::CANARY).unwrap()).await.unwrap();
+        Self { rows, generator, signer, _site: site }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_born_and_signs() {
+    let service = Service::start().await;
+    let created = service.generator.generate_key().await.unwrap();
+    let row = service.rows.row(created.key_id).unwrap();
+    assert_eq!((row.address, row.version), (created.address, 1));
+    let transfer = format!(
+        r#"{{"type":2,"chainId":1,"nonce":0,"gas":21000,"maxFeePerGas":2,"maxPriorityFeePerGas":1,"to":"0x{}","value":1,"from":"{}"}}"#,
+        "11".repeat(20),
+        created.address
+    );
+    for payload in [&transfer, USER_OP] {
+        service.signer.sign(created.key_id, &row, payload).await.unwrap();
+    }
+    let another = service.generator.generate_key().await.unwrap();
+    assert_ne!((another.key_id, another.address), (created.key_id, created.address));
+}
+
+/// The documented key and UserOp hash, through both enclaves: the signature is the documented one.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_imported_key_signs_as_it_always_did() {
+    let service = Service::start().await;
+    let key = "4ed3992ca0c7dda74dd9e77adec683afce86605866f1020c063b5ae1b67159c4";
+    let created = service.generator.set_key(key).await.unwrap();
+    assert_eq!(created.address.to_string().to_lowercase(), "0xc67ed1bb06b8e091f725dee8f45a611c99728006");
+    let row = service.rows.row(created.key_id).unwrap();
+    let Signed::Signature { signature } = service.signer.sign(created.key_id, &row, USER_OP).await.unwrap() else {
+        panic!("a signature was asked for");
+    };
+    assert_eq!(
+        signature,
+        "0xd154b7efa02c822051d61899bbeb1ee9887b8bcc30f4f549a3d49950f13ee02d\
+         2140ced835ef716a4648082c762a161e1764950523f3716e0d0a51672b30205d1c"
+    );
+    assert_eq!(service.generator.set_key("00").await.unwrap_err().field.as_deref(), Some("eth_key"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_others_and_edited_rows_are_refused() {
+    let service = Service::start().await;
+    let (one, other) =
+        (service.generator.generate_key().await.unwrap(), service.generator.generate_key().await.unwrap());
+    let row = service.rows.row(one.key_id).unwrap();
+    let refused = async |row| service.signer.sign(one.key_id, &row, USER_OP).await.unwrap_err().code;
+
+    let others = service.rows.row(other.key_id).unwrap();
+    assert_eq!(refused(others.clone()).await, Code::SealedRowRefused);
+    let mut swapped = row.clone();
+    swapped.sealed = others.sealed.clone();
+    assert_eq!(refused(swapped).await, Code::SealedRowRefused);
+    let mut readdressed = row.clone();
+    readdressed.address = others.address;
+    assert_eq!(refused(readdressed).await, Code::SealedRowRefused);
+    let mut reversioned = row.clone();
+    reversioned.version += 1;
+    assert_eq!(refused(reversioned).await, Code::SealedRowRefused);
+    let mut emptied = row.clone();
+    emptied.sealed.clear();
+    assert_eq!(refused(emptied).await, Code::SealedRowRefused);
+    service.signer.sign(one.key_id, &row, USER_OP).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_canary_cannot_be_used() {
+    let service = Service::start().await;
+    let canary = service.rows.row(KeyId::CANARY).unwrap();
+    let refused = service.signer.sign(KeyId::CANARY, &canary, USER_OP).await.unwrap_err();
+    assert_eq!(refused.code, Code::AuthenticationFailed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_does_not_come_back_is_not_acknowledged() {
+    let service = Service::start().await;
+    service.rows.set_tampering(true);
+    assert_eq!(service.generator.generate_key().await.unwrap_err().code, Code::VersionConflict);
+    service.rows.set_tampering(false);
+    service.rows.set_unavailable(true);
+    let before = service.rows.len();
+    assert_eq!(service.generator.generate_key().await.unwrap_err().code, Code::StorageUnavailable);
+    assert_eq!(service.rows.len(), before);
+    service.rows.set_unavailable(false);
+    service.generator.generate_key().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_are_refused_by_name_and_size() {
+    let service = Service::start().await;
+    assert_eq!(service.generator.set_key(&"a".repeat(300_000)).await.unwrap_err().code, Code::BodyTooLarge);
+    assert_eq!(
+        service.generator.set_key(r#"","evil":""#).await.unwrap_err().code,
+        Code::UnknownField,
+        "a member that nobody knows"
+    );
+}
