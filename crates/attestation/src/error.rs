@@ -1,0 +1,288 @@
+//! Why a document is refused, grouped by who is to blame.
+
+use std::fmt;
+use std::time::Duration;
+
+use x509_cert::der;
+
+/// Why a document is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttestationError {
+    /// The bytes are not an attestation document.
+    #[error("not an attestation document")]
+    Malformed(#[from] Malformed),
+    /// The certificates do not lead from the trusted root to the signer at the chosen time.
+    #[error("the certificates are not trusted")]
+    Untrusted(#[from] ChainError),
+    /// The document was not signed by the key of its certificate, or was changed since.
+    #[error("the signature is wrong")]
+    BadSignature,
+    /// A genuine document that says something else than was expected.
+    #[error("the document does not say what was expected")]
+    Unexpected(#[from] Unexpected),
+    /// The caller expects something that would prove nothing.
+    #[error("the expectations prove nothing")]
+    Misuse(#[from] Misuse),
+}
+
+/// What about the bytes is not an attestation document.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Malformed {
+    /// Longer than any document.
+    #[error("{len} bytes; no document has more than {max}", max = crate::MAX_DOCUMENT_LEN)]
+    TooLong {
+        /// In bytes.
+        len: usize,
+    },
+    /// Not the CBOR that should stand there.
+    #[error("cannot read {part}")]
+    Cbor {
+        /// The envelope, a header, the payload or the name of one of its members.
+        part: &'static str,
+        /// What is wrong.
+        #[source]
+        source: CborError,
+    },
+    /// The envelope does not have four parts.
+    #[error("not a COSE_Sign1")]
+    NotSign1,
+    /// The unprotected header is not empty.
+    #[error("the unprotected header is not empty")]
+    UnprotectedHeader,
+    /// The protected header is not `alg: ES384` alone.
+    #[error("the protected header is not ES384 alone")]
+    Algorithm,
+    /// An ES384 signature has 96 bytes.
+    #[error("a signature of {len} bytes, not 96")]
+    SignatureLength {
+        /// In bytes.
+        len: usize,
+    },
+    /// A member that AWS does not specify.
+    #[error("unknown member {name:?}")]
+    UnknownMember {
+        /// Its name.
+        name: String,
+    },
+    /// A member stands twice.
+    #[error("{member} stands twice")]
+    DuplicateMember {
+        /// Its name.
+        member: &'static str,
+    },
+    /// A required member is missing.
+    #[error("{member} is missing")]
+    MissingMember {
+        /// Its name.
+        member: &'static str,
+    },
+    /// A member has a length that AWS does not allow.
+    #[error("{member} has {len} bytes")]
+    Length {
+        /// Its name.
+        member: &'static str,
+        /// In bytes.
+        len: usize,
+    },
+    /// A map or array that needs entries has none.
+    #[error("{member} is empty")]
+    Empty {
+        /// Its name.
+        member: &'static str,
+    },
+    /// Registers of another hash function.
+    #[error("the digest is not SHA384")]
+    Digest,
+    /// No time.
+    #[error("the timestamp is zero")]
+    ZeroTimestamp,
+    /// A register that no module has.
+    #[error("there is no PCR{index}")]
+    PcrIndex {
+        /// Which.
+        index: u64,
+    },
+    /// A register that is no SHA-384 value.
+    #[error("PCR{index} has {len} bytes, not 48")]
+    PcrLength {
+        /// Which.
+        index: u8,
+        /// In bytes.
+        len: usize,
+    },
+    /// A register stands twice.
+    #[error("PCR{index} stands twice")]
+    DuplicatePcr {
+        /// Which.
+        index: u8,
+    },
+    /// More certificates than any chain of AWS's.
+    #[error("too many certificates in the bundle")]
+    BundleLength,
+}
+
+/// What is wrong with an item of CBOR.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CborError {
+    /// The input ends within an item.
+    #[error("the input ends too early")]
+    Truncated,
+    /// Bytes after the last item.
+    #[error("{len} bytes too many")]
+    TrailingBytes {
+        /// How many.
+        len: usize,
+    },
+    /// Another item than the one that has to stand there.
+    #[error("expected {0}")]
+    Expected(&'static str),
+    /// A first byte that RFC 8949 reserves.
+    #[error("a reserved length")]
+    ReservedLength,
+    /// A text string that is not UTF-8.
+    #[error("text that is not UTF-8")]
+    NotUtf8,
+}
+
+/// What about the certificates is not trusted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChainError {
+    /// No certificate above the signer.
+    #[error("the bundle is empty")]
+    Empty,
+    /// The first certificate of the bundle is not the trusted root.
+    #[error("the root with SHA-256 {sha256} is not the trusted one")]
+    ForeignRoot {
+        /// Of the DER of the root that the document brings, hexadecimal.
+        sha256: String,
+    },
+    /// Not an X.509 certificate, or one with a broken extension.
+    #[error("{position} is not a certificate")]
+    Encoding {
+        /// Which certificate.
+        position: Position,
+        /// What is wrong.
+        #[source]
+        source: der::Error,
+    },
+    /// Its time has not come at the time of the verification.
+    #[error("{position} is not valid yet")]
+    NotYetValid {
+        /// Which certificate.
+        position: Position,
+    },
+    /// Its time is over at the time of the verification.
+    #[error("{position} has expired")]
+    Expired {
+        /// Which certificate.
+        position: Position,
+    },
+    /// An authority that is not marked as one, or a signer that is.
+    #[error("{position} has the wrong basic constraints")]
+    BasicConstraints {
+        /// Which certificate.
+        position: Position,
+    },
+    /// More authorities below it than it allows.
+    #[error("{position} does not allow so long a chain")]
+    PathLength {
+        /// Which certificate.
+        position: Position,
+    },
+    /// An authority that may not sign certificates, or a signer that may not sign anything else.
+    #[error("{position} has the wrong key usage")]
+    KeyUsage {
+        /// Which certificate.
+        position: Position,
+    },
+    /// A signer whose key is not on P-384.
+    #[error("the key of {position} is not on P-384")]
+    PublicKey {
+        /// Which certificate.
+        position: Position,
+    },
+    /// Names or signatures do not connect, or there is a critical extension that nobody understands.
+    #[error("no path from the signer to the root")]
+    Path(#[source] webpki::Error),
+    /// There is a path, but not through every certificate of the bundle in its order.
+    #[error("the bundle is not the path from the root to the signer")]
+    NotTheBundle,
+}
+
+/// Where in a document a certificate stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// `certificate`: the signer of the document.
+    Signer,
+    /// `cabundle[i]`: an authority, the root at 0.
+    Bundle(usize),
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signer => f.write_str("certificate"),
+            Self::Bundle(index) => write!(f, "cabundle[{index}]"),
+        }
+    }
+}
+
+/// What a genuine document says otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unexpected {
+    /// The enclave runs in debug mode.
+    #[error("the enclave is in debug mode: PCR0, PCR1 or PCR2 is zero")]
+    DebugMode,
+    /// A register has another value or is not listed.
+    #[error("PCR{index} is another one")]
+    Pcr {
+        /// Which.
+        index: u8,
+    },
+    /// The image was signed with another certificate or not at all.
+    #[error("PCR8 belongs to another signing certificate")]
+    SigningCertificate,
+    /// The nonce, the user data or the public key is another one or missing.
+    #[error("{member} is another one")]
+    Member {
+        /// Its name.
+        member: &'static str,
+    },
+    /// Older than the caller accepts.
+    #[error("{age:?} old, {max:?} are accepted")]
+    TooOld {
+        /// At the time of the verification.
+        age: Duration,
+        /// What the caller accepts.
+        max: Duration,
+    },
+    /// Made after the time of the verification.
+    #[error("made {ahead:?} after the time of the verification")]
+    FromTheFuture {
+        /// How long after.
+        ahead: Duration,
+    },
+}
+
+/// What about the expectations would prove nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Misuse {
+    /// A nonce that somebody may have guessed.
+    #[error("a nonce of {len} bytes; fewer than {min} prove nothing", min = crate::MIN_NONCE_LEN)]
+    ShortNonce {
+        /// In bytes.
+        len: usize,
+    },
+    /// Zeros expected as a measurement: every enclave in debug mode has them.
+    #[error("PCR{index} is expected to be zero, which every enclave in debug mode reports")]
+    ZeroPcr {
+        /// Which.
+        index: u8,
+    },
+}
