@@ -1,3 +1,28 @@
-//! cloister-local
+#![doc = include_str!("../README.md")]
 
+mod administrator;
+pub mod chain;
+pub mod child;
+pub mod contracts;
+pub mod data_dir;
+pub mod demo;
+pub mod enclave;
+pub mod endpoint;
 pub mod gateway;
+pub mod identity;
+mod measured;
+pub mod measurement;
+pub mod node;
+mod part;
+pub mod pki;
+pub mod progress;
+mod ready;
+mod service;
+pub mod stack;
+pub mod table;
+pub mod user_operation;
+
+pub use part::Part;
+pub use ready::Addresses;
+pub use service::Service;
+pub use stack::{Options, Stack};

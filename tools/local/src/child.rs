@@ -1,0 +1,213 @@
+//! The processes of the stack: started, watched, stopped, and never left behind.
+//!
+//! Every process is started through the tiny `cloister-local-child`, which asks the kernel for a SIGTERM when its parent
+//! ends and then becomes the program. So the stack ends with `cloister-local` even when that is killed outright. The kernel
+//! counts the *thread* that started a process as its parent; all are therefore started from one thread that lives as long
+//! as this process.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{LazyLock, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A program as it is to be started.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// What the part is called in messages and in the name of its log file.
+    pub name: &'static str,
+    /// The executable.
+    pub path: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// Its whole environment, next to `PATH`: nothing of ours leaks into a part.
+    pub environment: Vec<(String, OsString)>,
+}
+
+impl Program {
+    /// A program without arguments or environment.
+    pub fn new(name: &'static str, path: impl Into<PathBuf>) -> Self {
+        Self { name, path: path.into(), arguments: Vec::new(), environment: Vec::new() }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn argument(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Adds `--name value`.
+    #[must_use]
+    pub fn option(self, name: &str, value: impl Into<OsString>) -> Self {
+        self.argument(format!("--{name}")).argument(value)
+    }
+
+    /// Adds a variable to the environment.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Starts it. Standard output and error are appended to `LOGS/NAME.log`.
+    ///
+    /// # Errors
+    /// When the executable is missing or the log file cannot be opened.
+    pub fn start(&self, logs: &Path) -> anyhow::Result<Running> {
+        anyhow::ensure!(
+            self.path.exists(),
+            "{} is not there: `cargo build --workspace --bins` builds it",
+            self.path.display()
+        );
+        let log = logs.join(format!("{}.log", self.name));
+        let output = OpenOptions::new().create(true).append(true).open(&log);
+        let output = output.with_context(|| format!("cannot open {}", log.display()))?;
+        let log_start = output.metadata().map(|metadata| metadata.len()).unwrap_or_default();
+
+        let mut command = Command::new(binary("cloister-local-child")?);
+        command
+            .arg(std::process::id().to_string())
+            .arg(&self.path)
+            .args(&self.arguments)
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().context("cannot share a log file")?)
+            .stderr(output);
+        // Its own process group: Ctrl-C in a terminal reaches `cloister-local` alone, which then stops the parts in order.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let child = spawn(command).with_context(|| format!("cannot start {}", self.name))?;
+        Ok(Running { name: self.name, log, log_start, child })
+    }
+}
+
+/// The path of one of the workspace's programs: they all lie beside this one, or beside the directory of the test that
+/// uses this harness.
+///
+/// # Errors
+/// When the path of the running program is not known.
+pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("the path of this program is not known")?;
+    let mut directory = own.parent().unwrap_or(Path::new("."));
+    if directory.ends_with("deps") {
+        directory = directory.parent().unwrap_or(directory);
+    }
+    Ok(directory.join(name))
+}
+
+/// A started process. Dropping it stops it.
+#[derive(Debug)]
+pub struct Running {
+    name: &'static str,
+    log: PathBuf,
+    log_start: u64,
+    child: Child,
+}
+
+impl Running {
+    /// What the part is called.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Where it logs to.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// What it has logged since it was started.
+    ///
+    /// # Errors
+    /// When its log file cannot be read.
+    pub fn output(&self) -> anyhow::Result<String> {
+        let mut file = File::open(&self.log).with_context(|| format!("cannot read {}", self.log.display()))?;
+        file.seek(SeekFrom::Start(self.log_start)).context("cannot seek in a log file")?;
+        let mut output = Vec::new();
+        file.read_to_end(&mut output).with_context(|| format!("cannot read {}", self.log.display()))?;
+        Ok(String::from_utf8_lossy(&output).into_owned())
+    }
+
+    /// An error about this part: what went wrong, where its log is, and the last lines of it.
+    pub fn failure(&mut self, problem: &str) -> anyhow::Error {
+        let ended = self.ended().map(|status| format!(" ({status})")).unwrap_or_default();
+        let output = self.output().unwrap_or_default();
+        let lines: Vec<&str> = output.lines().collect();
+        let tail = lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n    ");
+        anyhow!("{}: {problem}{ended}\n  its log is {}, and ends with\n    {tail}", self.name, self.log.display())
+    }
+
+    /// Sends `signal`, unless it has ended.
+    pub fn signal(&mut self, signal: Signal) {
+        // A child that was not waited for keeps its id, so this cannot hit a stranger.
+        if self.ended().is_none()
+            && let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
+        {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// Asks it to end (SIGTERM) and makes it (SIGKILL) when it has not after `patience`.
+    pub fn stop(&mut self, patience: Duration) {
+        self.signal(Signal::TERM);
+        let deadline = Instant::now() + patience;
+        while self.ended().is_none() {
+            if Instant::now() > deadline {
+                self.kill();
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Ends it at once (SIGKILL).
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop(PATIENCE);
+    }
+}
+
+/// Spawns on the thread that never ends.
+fn spawn(command: Command) -> std::io::Result<Child> {
+    type Job = (Command, mpsc::Sender<std::io::Result<Child>>);
+    static SPAWNER: LazyLock<Mutex<mpsc::Sender<Job>>> = LazyLock::new(|| {
+        let (sender, jobs) = mpsc::channel::<Job>();
+        std::thread::spawn(move || {
+            for (mut command, reply) in jobs {
+                let _ = reply.send(command.spawn());
+            }
+        });
+        Mutex::new(sender)
+    });
+    let (reply, answer) = mpsc::channel();
+    let spawner = SPAWNER.lock().expect("nobody panics while holding it");
+    spawner.send((command, reply)).expect("the thread ends with the process only");
+    drop(spawner);
+    answer.recv().expect("the thread answers every job")
+}
+
+/// How long a part may take to end after SIGTERM.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+const LINES_SHOWN: usize = 12;

@@ -1,0 +1,142 @@
+//! Step 6, last part: an enclave that measures differently gets nothing, neither from the stack's own code nor from the KMS.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
+use aws_lc_rs::rsa::{KeySize, PrivateDecryptingKey};
+use aws_sdk_kms::primitives::Blob;
+use aws_sdk_kms::types::{KeyEncryptionMechanism, RecipientInfo};
+use cloister_key_policy::Pcr0;
+use cloister_nsm::{Claims, Nsm as _};
+use cloister_nsm_software::SoftwareNsm;
+
+use super::swap::{Row, row};
+use super::{Demo, Wallet};
+use crate::child::Running;
+use crate::stack::readiness;
+
+pub(super) async fn run(demo: &mut Demo<'_>, wallet: &Wallet) -> anyhow::Result<()> {
+    another_enclave(demo).await?;
+
+    // The data key of a real row, asked for directly with the credentials that the signer has.
+    let table = demo.stack.dynamodb(&demo.stack.identities().administrator)?;
+    let data_key = WrappedDataKey::of(&row(&table, wallet).await?, demo.stack.cmk_arn())?;
+    let signer: [u8; 48] = const_hex::decode_to_array(demo.stack.measurements().signer.to_string())?;
+
+    let released = decrypt(demo, &data_key, Some(signer)).await?;
+    ensure!(released == Answer::Released, "KMS refuses the measurement that the policy names");
+    demo.report.held("KMS releases a row's data key to the measurement that the policy names …", None);
+    for (what, pcr0) in
+        [("another measurement", Some(OTHER)), ("a debug-mode document", Some(DEBUG)), ("no document", None)]
+    {
+        let answer = decrypt(demo, &data_key, pcr0).await?;
+        ensure!(answer == Answer::AccessDenied, "KMS releases the data key to {what}");
+        demo.report.held(&format!("… and not to {what}: AccessDeniedException"), None);
+    }
+    Ok(())
+}
+
+/// A real signer, pod and enclave, whose measurement the policy does not name. It must not adopt the CMK.
+async fn another_enclave(demo: &mut Demo<'_>) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let pcr0 = Pcr0::try_from(OTHER).context("a measurement of all zeros")?;
+    let mut signer = demo.stack.start_another_signer(pcr0).await?;
+    let deadline = Instant::now() + PATIENCE;
+    while !refused_adoption(&signer.enclave)? {
+        if Instant::now() > deadline {
+            bail!(signer.enclave.failure("it has not refused to adopt the CMK"));
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let (status, body) = readiness(signer.health).await?;
+    ensure!(status == 503, "the other enclave's pod is ready: {body}");
+    let seconds = started.elapsed().as_secs_f64();
+    demo.report
+        .held(&format!("an enclave with another measurement adopts no CMK and is never ready ({seconds:.1} s)"), None);
+    Ok(())
+}
+
+fn refused_adoption(enclave: &Running) -> anyhow::Result<bool> {
+    Ok(enclave.output()?.contains("the CMK was not adopted"))
+}
+
+/// A data key as it stands in a row, with what KMS wants to hear about it.
+struct WrappedDataKey {
+    wrapped: Vec<u8>,
+    context: HashMap<String, String>,
+}
+
+impl WrappedDataKey {
+    /// Out of the envelope for `cmk_arn`: format 1, as the sealing crate's specification lays it out.
+    fn of(row: &Row, cmk_arn: &str) -> anyhow::Result<Self> {
+        let envelope = row
+            .get("sealed")
+            .and_then(|sealed| sealed.as_m().ok())
+            .and_then(|sealed| sealed.get(cmk_arn))
+            .and_then(|envelope| envelope.as_b().ok())
+            .context("the row holds no envelope for the CMK")?
+            .as_ref();
+        let (dek_id, rest) = envelope.get(2..).and_then(<[u8]>::split_first_chunk::<16>).context("a short envelope")?;
+        let (length, rest) = rest.split_first_chunk().context("a short envelope")?;
+        let wrapped = rest.get(..u16::from_be_bytes(*length).into()).context("a short envelope")?.to_vec();
+        let context = [
+            ("app", "cloister"),
+            ("v", "1"),
+            ("purpose", "wallet"),
+            ("service", "key-generator"),
+            ("dek_id", &const_hex::encode(dek_id)),
+        ];
+        Ok(Self { wrapped, context: context.map(|(name, value)| (name.to_owned(), value.to_owned())).into() })
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    Released,
+    AccessDenied,
+}
+
+/// Asks KMS for the data key with a document of an enclave that measures as `pcr0`.
+async fn decrypt(demo: &Demo<'_>, data_key: &WrappedDataKey, pcr0: Option<[u8; 48]>) -> anyhow::Result<Answer> {
+    let kms = demo.stack.kms(&demo.stack.identities().signer)?;
+    let mut call = kms
+        .decrypt()
+        .key_id(demo.stack.cmk_arn())
+        .ciphertext_blob(Blob::new(&data_key.wrapped[..]))
+        .set_encryption_context(Some(data_key.context.clone()));
+    if let Some(pcr0) = pcr0 {
+        let recipient = RecipientInfo::builder()
+            .key_encryption_algorithm(KeyEncryptionMechanism::RsaesOaepSha256)
+            .attestation_document(Blob::new(document(demo, pcr0)?));
+        call = call.recipient(recipient.build());
+    }
+    match call.send().await {
+        Ok(reply) => {
+            ensure!(reply.plaintext().is_none_or(|plaintext| plaintext.as_ref().is_empty()), "KMS returns a plaintext");
+            reply.ciphertext_for_recipient().context("KMS returns nothing for the recipient")?;
+            Ok(Answer::Released)
+        }
+        Err(error)
+            if error.as_service_error().and_then(|error| error.meta().code()) == Some("AccessDeniedException") =>
+        {
+            Ok(Answer::AccessDenied)
+        }
+        Err(error) => Err(error).context("KMS neither releases nor refuses the data key"),
+    }
+}
+
+/// A real attestation document, signed below the root that the KMS of the stack trusts. A debug-mode enclave's registers
+/// are all zeros.
+fn document(demo: &Demo<'_>, pcr0: [u8; 48]) -> anyhow::Result<Vec<u8>> {
+    let nsm = SoftwareNsm::new(demo.stack.nsm(), BTreeMap::from([(0, pcr0)])).context("cannot make an NSM")?;
+    let key = PrivateDecryptingKey::generate(KeySize::Rsa2048).context("cannot make an RSA key")?;
+    let key: PublicKeyX509Der<'_> = key.public_key().as_der().context("cannot encode an RSA key")?;
+    let claims = Claims { public_key: Some(key.as_ref().to_vec()), ..Claims::default() };
+    nsm.attest(&claims).context("the NSM does not attest")
+}
+
+const OTHER: [u8; 48] = [0x11; 48];
+const DEBUG: [u8; 48] = [0; 48];
+const PATIENCE: Duration = Duration::from_secs(15);

@@ -1,0 +1,59 @@
+//! Waiting for parts: until a condition holds, the part ends, or the deadline passes. A failure names the part and shows the
+//! end of its log.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use crate::child::Running;
+
+/// Where a part listens; each part fills in what it has.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Addresses {
+    /// Plain HTTP.
+    pub http: Option<SocketAddr>,
+    /// HTTPS.
+    pub https: Option<SocketAddr>,
+    /// The plain port with /healthz and /readyz.
+    pub health: Option<SocketAddr>,
+}
+
+/// Calls `condition` until it gives something.
+///
+/// # Errors
+/// When the part ends, or the deadline passes; with the reason that `condition` gave last.
+pub(crate) async fn until<T>(
+    running: &mut Running,
+    deadline: Instant,
+    mut condition: impl AsyncFnMut(&Running) -> Result<T, String>,
+) -> anyhow::Result<T> {
+    loop {
+        let reason = match condition(running).await {
+            Ok(value) => return Ok(value),
+            Err(reason) => reason,
+        };
+        if running.ended().is_some() {
+            return Err(running.failure("it ended while it started"));
+        }
+        if Instant::now() > deadline {
+            return Err(running.failure(&format!("it is not ready in time: {reason}")));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Waits for a part's address file.
+pub(crate) async fn addresses(running: &mut Running, file: &Path, deadline: Instant) -> anyhow::Result<Addresses> {
+    until(running, deadline, async |_| {
+        let text = std::fs::read(file).map_err(|_| "it does not listen".to_owned())?;
+        serde_json::from_slice(&text).map_err(|error| format!("its address file is malformed: {error}"))
+    })
+    .await
+}
+
+const PAUSE: Duration = Duration::from_millis(10);
+/// How long the whole stack may take to be ready.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,0 +1,463 @@
+//! The whole stack: started, made ready, and stopped with this value.
+
+mod programs;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context as _, ensure};
+use cloister_key_policy::{Measurements, Pcr0};
+use cloister_nsm_software::Pki;
+use tempfile::TempDir;
+use tokio::net::UnixStream;
+
+use crate::administrator;
+use crate::chain::Chain;
+use crate::child::{Program, Running};
+use crate::data_dir::DataDir;
+use crate::endpoint;
+use crate::identity::{Identities, REGION};
+use crate::measured::Measured;
+use crate::node::Packages;
+use crate::part::Part;
+use crate::pki::Authority;
+use crate::progress::Progress;
+use crate::ready::{self, Addresses};
+use crate::service::Service;
+
+/// What kind of stack is wanted.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where everything that survives a restart lies. One stack at a time may use it.
+    pub data_dir: PathBuf,
+    /// Whether to run an Ethereum node as well.
+    pub chain: bool,
+}
+
+/// A stack that runs. Every part is a process of its own, on free loopback ports and private unix sockets; all of them stop
+/// when this is dropped.
+#[derive(Debug)]
+pub struct Stack {
+    parts: Parts,
+    site: Site,
+    identities: Identities,
+    nsm: Pki,
+    measured: Measured,
+    cmk_arn: String,
+    chain: Option<Chain>,
+}
+
+/// The files of a stack.
+#[derive(Debug)]
+struct Site {
+    data: DataDir,
+    /// Sockets and address files: short paths, because a unix socket's has at most 108 bytes. Removed at the end.
+    short: TempDir,
+    packages: Packages,
+    authority: Authority,
+}
+
+impl Site {
+    fn socket(&self, name: &str) -> PathBuf {
+        self.short.path().join(format!("{name}.sock"))
+    }
+
+    fn address_file(&self, name: &str) -> PathBuf {
+        self.short.path().join(format!("{name}.json"))
+    }
+}
+
+/// In the order in which they were started.
+#[derive(Debug, Default)]
+struct Parts(Vec<Started>);
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        // From the last to the first, so that nobody loses what it depends on.
+        while self.0.pop().is_some() {}
+    }
+}
+
+#[derive(Debug)]
+struct Started {
+    part: Part,
+    program: Program,
+    /// `None` while a test has it stopped.
+    running: Option<Running>,
+    addresses: Option<Addresses>,
+}
+
+impl Stack {
+    /// Installs what is missing, starts every part and waits until all of them answer.
+    ///
+    /// # Errors
+    /// Something cannot be installed, or a part fails or is not ready in time; the error names it, its log and the end of
+    /// that.
+    pub async fn start(options: Options, progress: &Progress) -> anyhow::Result<Self> {
+        // Fails only when a provider is installed already.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let data = DataDir::open(&options.data_dir)?;
+        data.remove(endpoint::FILE)?;
+        let packages = tokio::task::block_in_place(|| Packages::install(progress))?;
+        progress.step("starting the stack");
+        clear_logs(&data.logs())?;
+        let authority = Authority::load(&data)?;
+        let short =
+            tempfile::Builder::new().prefix("cloister-").tempdir().context("cannot make a temporary directory")?;
+        let site = Site { data, short, packages, authority };
+        let identities = Identities::load(&site.data)?;
+        site.data.write("principals.json", identities.principals())?;
+        site.data.write("callers.json", identities.callers())?;
+        let nsm = nsm(&site.data)?;
+
+        let mut starting = Starting { parts: Parts::default(), site, deadline: Instant::now() + ready::PATIENCE };
+        starting.start(Part::Dynalite, starting.site.dynalite())?;
+        starting.start(Part::Kms, starting.site.kms()?)?;
+        if options.chain {
+            starting.start(Part::Anvil, starting.site.anvil())?;
+        }
+        let measured = tokio::task::block_in_place(|| Measured::new(starting.site.authority.certificate()))?;
+        for service in [Service::Signer, Service::KeyGenerator] {
+            starting.start(service.enclave(), starting.site.enclave(service, &measured)?)?;
+        }
+
+        starting.wait_for_socket(Part::Dynalite).await?;
+        starting.start(Part::Table, starting.site.table()?)?;
+        let kms = starting.wait_for_address(Part::Kms).await?.https.context("the KMS has no address")?;
+        let table = starting.wait_for_address(Part::Table).await?.https.context("the table has no address")?;
+
+        let root = starting.site.authority.certificate();
+        let administrator = &identities.administrator;
+        administrator::ensure_table(&administrator::dynamodb(&format!("https://{table}"), administrator, root)?)
+            .await?;
+        let client = administrator::kms(&format!("https://{kms}"), administrator, root)?;
+        let cmk_arn = administrator::ensure_cmk(&client, &starting.site.data, &measured.measurements).await?;
+
+        for service in [Service::KeyGenerator, Service::Signer] {
+            let pod = starting.site.pod(
+                service,
+                &starting.site.enclave_socket(service),
+                &identities,
+                &cmk_arn,
+                kms,
+                table,
+            )?;
+            starting.start(service.pod(), pod)?;
+        }
+        let signer = starting.wait_for_address(Part::SignerPod).await?.https.context("the signer has no address")?;
+        let generator = starting
+            .wait_for_address(Part::KeyGeneratorPod)
+            .await?
+            .https
+            .context("the key generator has no address")?;
+        starting.start(Part::Gateway, starting.site.gateway(signer, generator)?)?;
+        starting.wait_for_address(Part::Gateway).await?;
+        let chain = if options.chain { Some(starting.wait_for_chain().await?) } else { None };
+        for service in [Service::KeyGenerator, Service::Signer] {
+            starting.wait_for_pod(service.pod()).await?;
+        }
+
+        let Starting { parts, site, .. } = starting;
+        let mut stack = Self { parts, site, identities, nsm, measured, cmk_arn, chain };
+        stack.wait_for_front_door().await?;
+        progress.finish();
+        Ok(stack)
+    }
+
+    /// The URL of the API.
+    pub fn endpoint(&self) -> String {
+        let address = self.address(Part::Gateway).and_then(|addresses| addresses.http);
+        format!("http://{}", address.expect("the stack is not ready before the gateway listens"))
+    }
+
+    /// The region that requests are signed for.
+    pub fn region(&self) -> &'static str {
+        REGION
+    }
+
+    /// Everybody's credentials.
+    pub fn identities(&self) -> &Identities {
+        &self.identities
+    }
+
+    /// The Ethereum node, if there is one.
+    pub fn chain(&self) -> Option<&Chain> {
+        self.chain.as_ref()
+    }
+
+    /// What was installed from npm.
+    pub fn packages(&self) -> &Packages {
+        &self.site.packages
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> &DataDir {
+        &self.site.data
+    }
+
+    /// The root certificate of every TLS endpoint of the stack, PEM.
+    pub fn root_certificate(&self) -> &str {
+        self.site.authority.certificate()
+    }
+
+    /// The PKI that signs the enclaves' attestation documents.
+    pub fn nsm(&self) -> &Pki {
+        &self.nsm
+    }
+
+    /// What the enclaves measure as.
+    pub fn measurements(&self) -> &Measurements {
+        &self.measured.measurements
+    }
+
+    /// The full ARN of the CMK.
+    pub fn cmk_arn(&self) -> &str {
+        &self.cmk_arn
+    }
+
+    /// Where a part listens.
+    pub fn address(&self, part: Part) -> Option<&Addresses> {
+        self.parts.0.iter().find(|started| started.part == part)?.addresses.as_ref()
+    }
+
+    /// Where the pods of a service listen with HTTPS.
+    pub fn pod_address(&self, service: Service) -> SocketAddr {
+        let address = self.address(service.pod()).and_then(|addresses| addresses.https);
+        address.expect("the stack is not ready before the pods listen")
+    }
+
+    /// A client of the KMS with the credentials of `identity`, such as the administrator's.
+    ///
+    /// # Errors
+    /// When no client can be made.
+    pub fn kms(&self, identity: &crate::identity::Identity) -> anyhow::Result<aws_sdk_kms::Client> {
+        administrator::kms(&self.https(Part::Kms)?, identity, self.root_certificate())
+    }
+
+    /// A client of the DynamoDB with the credentials of `identity`, such as the administrator's.
+    ///
+    /// # Errors
+    /// When no client can be made.
+    pub fn dynamodb(&self, identity: &crate::identity::Identity) -> anyhow::Result<aws_sdk_dynamodb::Client> {
+        administrator::dynamodb(&self.https(Part::Table)?, identity, self.root_certificate())
+    }
+
+    /// The base URL of a part that speaks HTTPS, for its `/_local/faults`.
+    ///
+    /// # Errors
+    /// When the part does not.
+    pub fn https(&self, part: Part) -> anyhow::Result<String> {
+        let address = self.address(part).and_then(|addresses| addresses.https);
+        Ok(format!("https://{}", address.with_context(|| format!("{part} has no HTTPS address"))?))
+    }
+
+    /// An error when a part has ended by itself.
+    ///
+    /// # Errors
+    /// Names the part and shows the end of its log.
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        for running in self.parts.0.iter_mut().filter_map(|started| started.running.as_mut()) {
+            if running.ended().is_some() {
+                return Err(running.failure("it ended by itself"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops a part, as a test of its absence needs; [`Self::resume`] starts it again.
+    ///
+    /// # Errors
+    /// When the stack has no such part.
+    pub fn stop(&mut self, part: Part) -> anyhow::Result<()> {
+        self.started(part)?.running = None;
+        Ok(())
+    }
+
+    /// Starts a stopped part again, where it listened before, and waits until it listens.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn resume(&mut self, part: Part) -> anyhow::Result<()> {
+        let logs = self.site.data.logs();
+        let file = self.site.address_file(part.as_str());
+        let socket = self.site.socket(part.as_str());
+        let started = self.started(part)?;
+        ensure!(started.running.is_none(), "{part} runs");
+        // Left behind by the process that was stopped.
+        let _ = fs::remove_file(&file);
+        let _ = fs::remove_file(&socket);
+        if let Some(addresses) = &started.addresses {
+            programs::pin(&mut started.program, addresses);
+        }
+        let running = started.running.insert(started.program.start(&logs)?);
+        let deadline = Instant::now() + ready::PATIENCE;
+        if started.addresses.is_some() {
+            ready::addresses(running, &file, deadline).await?;
+        } else if part != Part::Anvil {
+            ready::until(running, deadline, async |_| connect(&socket).await).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts one more signer, pod and enclave, that measures as `pcr0`, beside the stack's own.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; that it is not ready is no error here.
+    pub async fn start_another_signer(&self, pcr0: Pcr0) -> anyhow::Result<AnotherSigner> {
+        let deadline = Instant::now() + ready::PATIENCE;
+        let logs = self.site.data.logs();
+        let (enclave_name, pod_name) = ("another-signer-enclave", "another-signer-pod");
+        let socket = self.site.socket(enclave_name);
+        let mut enclave = self.site.enclave_as(enclave_name, Service::Signer, &self.measured, &pcr0)?.start(&logs)?;
+        ready::until(&mut enclave, deadline, async |_| connect(&socket).await).await?;
+        let kms = self.address(Part::Kms).and_then(|addresses| addresses.https).context("the KMS has no address")?;
+        let table =
+            self.address(Part::Table).and_then(|addresses| addresses.https).context("the table has no address")?;
+        let pod = self.site.pod_as(pod_name, Service::Signer, &socket, &self.identities, &self.cmk_arn, kms, table)?;
+        let mut pod = pod.start(&logs)?;
+        let addresses = ready::addresses(&mut pod, &self.site.address_file(pod_name), deadline).await?;
+        let health = addresses.health.context("the pod has no health port")?;
+        Ok(AnotherSigner { pod, enclave, health })
+    }
+
+    fn started(&mut self, part: Part) -> anyhow::Result<&mut Started> {
+        let started = self.parts.0.iter_mut().find(|started| started.part == part);
+        started.with_context(|| format!("this stack has no {part}"))
+    }
+
+    /// The gateway and a front door behind it answer an authenticated request.
+    async fn wait_for_front_door(&mut self) -> anyhow::Result<()> {
+        let client = self.client()?;
+        let deadline = Instant::now() + ready::PATIENCE;
+        let started = self.started(Part::Gateway)?;
+        let running = started.running.as_mut().context("the gateway does not run")?;
+        ready::until(running, deadline, async |_| match client.post("/", "{}").await {
+            // The front door's own refusal: the whole way to it works.
+            Ok(response) if response.status == 400 => Ok(()),
+            Ok(response) => Err(format!("it answers {}", response.status)),
+            Err(error) => Err(format!("it does not answer: {error}")),
+        })
+        .await
+    }
+
+    /// A client of the API with the caller's credentials.
+    ///
+    /// # Errors
+    /// When no client can be made.
+    pub fn client(&self) -> anyhow::Result<cloister_client::Client> {
+        let caller = &self.identities.caller;
+        let token = Some(&caller.session_token[..]);
+        let credentials = cloister_client::Credentials::new(&caller.access_key_id, &caller.secret_access_key, token);
+        cloister_client::Client::new(&self.endpoint(), REGION, credentials, None).context("cannot make an API client")
+    }
+}
+
+/// A signer beside the stack's own.
+#[derive(Debug)]
+pub struct AnotherSigner {
+    /// Its pod. Declared first: it stops before the enclave behind it.
+    pub pod: Running,
+    /// Its enclave.
+    pub enclave: Running,
+    /// The pod's plain port.
+    pub health: SocketAddr,
+}
+
+/// A stack that is not complete.
+struct Starting {
+    parts: Parts,
+    site: Site,
+    deadline: Instant,
+}
+
+impl Starting {
+    fn start(&mut self, part: Part, program: Program) -> anyhow::Result<()> {
+        let running = program.start(&self.site.data.logs())?;
+        self.parts.0.push(Started { part, program, running: Some(running), addresses: None });
+        Ok(())
+    }
+
+    fn running(&mut self, part: Part) -> (&mut Running, &mut Option<Addresses>) {
+        let started = self.parts.0.iter_mut().find(|started| started.part == part).expect("it was started before");
+        (started.running.as_mut().expect("nothing stops it while the stack starts"), &mut started.addresses)
+    }
+
+    async fn wait_for_address(&mut self, part: Part) -> anyhow::Result<Addresses> {
+        let (deadline, file) = (self.deadline, self.site.address_file(part.as_str()));
+        let (running, addresses) = self.running(part);
+        Ok(addresses.insert(ready::addresses(running, &file, deadline).await?).clone())
+    }
+
+    async fn wait_for_socket(&mut self, part: Part) -> anyhow::Result<()> {
+        let (deadline, socket) = (self.deadline, self.site.socket(part.as_str()));
+        ready::until(self.running(part).0, deadline, async |_| connect(&socket).await).await
+    }
+
+    async fn wait_for_chain(&mut self) -> anyhow::Result<Chain> {
+        let deadline = self.deadline;
+        ready::until(self.running(Part::Anvil).0, deadline, async |running| {
+            let output = running.output().map_err(|error| error.to_string())?;
+            let address = output.lines().find_map(|line| line.strip_prefix("Listening on "));
+            let address = address.ok_or_else(|| "it does not listen".to_owned())?;
+            let chain = Chain::new(format!("http://{address}")).map_err(|error| error.to_string())?;
+            chain.id().await.map_err(|error| format!("{error:#}"))?;
+            Ok(chain)
+        })
+        .await
+    }
+
+    async fn wait_for_pod(&mut self, part: Part) -> anyhow::Result<()> {
+        let deadline = self.deadline;
+        let (running, addresses) = self.running(part);
+        let health = addresses.as_ref().and_then(|addresses| addresses.health).context("a pod has no health port")?;
+        ready::until(running, deadline, async |_| match readiness(health).await {
+            Ok((200, _)) => Ok(()),
+            Ok((status, body)) => Err(format!("/readyz says {status} {body}")),
+            Err(error) => Err(format!("/readyz: {error:#}")),
+        })
+        .await
+    }
+}
+
+/// What a pod's /readyz says: the status, and the body.
+///
+/// # Errors
+/// When the pod does not answer.
+pub async fn readiness(health: SocketAddr) -> anyhow::Result<(u16, String)> {
+    let client = reqwest::Client::builder().no_proxy().build().context("cannot make an HTTP client")?;
+    let response = client.get(format!("http://{health}/readyz")).send().await.context("no answer")?;
+    let status = response.status().as_u16();
+    Ok((status, response.text().await.context("half an answer")?))
+}
+
+async fn connect(socket: &Path) -> Result<(), String> {
+    UnixStream::connect(socket).await.map(drop).map_err(|_| "it does not listen".to_owned())
+}
+
+/// The PKI of the software NSMs; made the first time.
+fn nsm(data: &DataDir) -> anyhow::Result<Pki> {
+    let pki = match data.read("pki/nsm.pem")? {
+        Some(pem) => {
+            Pki::from_pem(&pem).with_context(|| format!("{} is damaged", data.path("pki/nsm.pem").display()))?
+        }
+        None => {
+            let pki = Pki::generate().context("cannot make the NSM's PKI")?;
+            data.write("pki/nsm.pem", pki.to_pem())?;
+            pki
+        }
+    };
+    data.write("pki/nsm-root.der", pki.root_der())?;
+    Ok(pki)
+}
+
+fn clear_logs(directory: &Path) -> anyhow::Result<()> {
+    for entry in fs::read_dir(directory).context("cannot read the directory of logs")? {
+        let path = entry.context("cannot read the directory of logs")?.path();
+        if path.extension().is_some_and(|extension| extension == "log") {
+            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
+    Ok(())
+}

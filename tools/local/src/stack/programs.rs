@@ -1,0 +1,201 @@
+//! How each part is called: its program, arguments and environment.
+
+use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use cloister_key_policy::Pcr0;
+
+use super::Site;
+use crate::child::{Program, binary};
+use crate::identity::{ACCOUNT, Identities, REGION, table_arn};
+use crate::measured::Measured;
+use crate::part::Part;
+use crate::ready::Addresses;
+use crate::service::Service;
+
+impl Site {
+    pub(super) fn dynalite(&self) -> Program {
+        // Given a path, dynalite's `--port` is a unix socket: nobody else on the machine can reach it.
+        Program::new(Part::Dynalite.as_str(), self.packages.node())
+            .argument(self.packages.dynalite())
+            .option("port", self.socket(Part::Dynalite.as_str()))
+            .option("path", self.data.path("dynamodb"))
+            .option("createTableMs", "0")
+            .variable("AWS_REGION", REGION)
+            .variable("AWS_ACCOUNT_ID", ACCOUNT)
+    }
+
+    pub(super) fn table(&self) -> anyhow::Result<Program> {
+        let name = Part::Table.as_str();
+        let tls = self.authority.server(&self.data, name, &[&format!("dynamodb.{REGION}.amazonaws.com")])?;
+        Ok(logging(Program::new(name, binary("cloister-local-table")?))
+            .option("listen", ANY_PORT)
+            .option("address-file", self.address_file(name))
+            .option("tls-cert", tls.certificate)
+            .option("tls-key", tls.key)
+            .option("dynalite", self.socket(Part::Dynalite.as_str()))
+            .option("principals", self.data.path("principals.json"))
+            .option("region", REGION)
+            .option("table-arn", table_arn()))
+    }
+
+    pub(super) fn kms(&self) -> anyhow::Result<Program> {
+        let name = Part::Kms.as_str();
+        let tls = self.authority.server(&self.data, name, &[&format!("kms.{REGION}.amazonaws.com")])?;
+        Ok(logging(Program::new(name, binary("cloister-local-kms")?))
+            .option("listen", ANY_PORT)
+            .option("address-file", self.address_file(name))
+            .option("data", self.data.path("kms"))
+            .option("tls-cert", tls.certificate)
+            .option("tls-key", tls.key)
+            .option("nsm-root", self.data.path("pki/nsm-root.der"))
+            .option("principals", self.data.path("principals.json"))
+            .option("region", REGION)
+            .option("account", ACCOUNT))
+    }
+
+    pub(super) fn anvil(&self) -> Program {
+        Program::new(Part::Anvil.as_str(), self.packages.anvil())
+            .option("host", "127.0.0.1")
+            .option("port", "0")
+            .option("chain-id", CHAIN_ID)
+            .option("hardfork", "prague")
+            // Read at the start, written at the end: balances survive a restart like the keys that own them.
+            .option("state", self.data.path("chain.json"))
+    }
+
+    pub(super) fn enclave_socket(&self, service: Service) -> PathBuf {
+        self.socket(service.enclave().as_str())
+    }
+
+    pub(super) fn enclave(&self, service: Service, measured: &Measured) -> anyhow::Result<Program> {
+        self.enclave_as(service.enclave().as_str(), service, measured, &measured.pcr0(service))
+    }
+
+    pub(super) fn enclave_as(
+        &self,
+        name: &'static str,
+        service: Service,
+        measured: &Measured,
+        pcr0: &Pcr0,
+    ) -> anyhow::Result<Program> {
+        let settings = self.data.write(&format!("settings/{name}.json"), measured.settings(service))?;
+        Ok(logging(Program::new(name, binary(service.enclave_program())?))
+            .option("listen", with_prefix("unix:", &self.socket(name)))
+            .option("settings", settings)
+            .option("nsm-pki", self.data.path("pki/nsm.pem"))
+            .option("pcr0", pcr0.to_string()))
+    }
+
+    pub(super) fn pod(
+        &self,
+        service: Service,
+        enclave: &Path,
+        identities: &Identities,
+        cmk_arn: &str,
+        kms: SocketAddr,
+        table: SocketAddr,
+    ) -> anyhow::Result<Program> {
+        self.pod_as(service.pod().as_str(), service, enclave, identities, cmk_arn, kms, table)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn pod_as(
+        &self,
+        name: &'static str,
+        service: Service,
+        enclave: &Path,
+        identities: &Identities,
+        cmk_arn: &str,
+        kms: SocketAddr,
+        table: SocketAddr,
+    ) -> anyhow::Result<Program> {
+        let tls = self.authority.server(&self.data, name, &[])?;
+        // The signer's enclave has no business with the table.
+        let mut egress = format!("kms.{REGION}.amazonaws.com:443={kms}");
+        if service == Service::KeyGenerator {
+            egress.push_str(&format!(",dynamodb.{REGION}.amazonaws.com:443={table}"));
+        }
+        let mut pod = logging(Program::new(name, binary(service.pod_program())?))
+            .variable("CLOISTER_LISTEN", ANY_PORT)
+            .variable("CLOISTER_HEALTH_LISTEN", ANY_PORT)
+            .variable("CLOISTER_ADDRESS_FILE", self.address_file(name))
+            .variable("CLOISTER_TLS_CERT", tls.certificate)
+            .variable("CLOISTER_TLS_KEY", tls.key)
+            .variable("CLOISTER_ENCLAVE", with_prefix("unix:", enclave))
+            .variable("CLOISTER_CMK_ARN", cmk_arn)
+            .variable("CLOISTER_TABLE_ARN", table_arn())
+            .variable("CLOISTER_EGRESS", egress)
+            .variable("CLOISTER_AWS_CA_FILE", self.data.path("pki/ca.pem"))
+            .variable("AWS_REGION", REGION)
+            .variable("AWS_EC2_METADATA_DISABLED", "true")
+            .variable("AWS_ENDPOINT_URL_DYNAMODB", format!("https://{table}"));
+        for (variable, value) in service.identity(identities).variables() {
+            pod = pod.variable(variable, value);
+        }
+        Ok(pod)
+    }
+
+    pub(super) fn gateway(&self, signer: SocketAddr, key_generator: SocketAddr) -> anyhow::Result<Program> {
+        let name = Part::Gateway.as_str();
+        let function_variable = |name: &str, value: &OsStr| {
+            let mut variable = OsString::from(format!("{name}="));
+            variable.push(value);
+            variable
+        };
+        Ok(logging(Program::new(name, binary("cloister-local-gateway")?))
+            .option("listen", ANY_PORT)
+            .option("address-file", self.address_file(name))
+            .option("callers", self.data.path("callers.json"))
+            .option("region", REGION)
+            .option("function", binary("front-door")?)
+            .option("workers", WORKERS)
+            .option("function-env", format!("CLOISTER_SIGNER_URL=https://{signer}"))
+            .option("function-env", format!("CLOISTER_KEY_GENERATOR_URL=https://{key_generator}"))
+            .option(
+                "function-env",
+                function_variable("CLOISTER_POD_CA_FILE", self.data.path("pki/ca.pem").as_os_str()),
+            ))
+    }
+}
+
+/// Makes a program listen where it listened before.
+pub(super) fn pin(program: &mut Program, addresses: &Addresses) {
+    if let Some(address) = addresses.http.or(addresses.https) {
+        let mut listen = false;
+        for argument in &mut program.arguments {
+            if listen {
+                *argument = address.to_string().into();
+            }
+            listen = argument == "--listen";
+        }
+        for (_, value) in program.environment.iter_mut().filter(|(name, _)| name == "CLOISTER_LISTEN") {
+            *value = address.to_string().into();
+        }
+    }
+    if let Some(health) = addresses.health {
+        for (_, value) in program.environment.iter_mut().filter(|(name, _)| name == "CLOISTER_HEALTH_LISTEN") {
+            *value = health.to_string().into();
+        }
+    }
+}
+
+/// Our own programs log as `RUST_LOG` says, if somebody set it.
+fn logging(program: Program) -> Program {
+    match std::env::var_os("RUST_LOG") {
+        Some(filter) => program.variable("RUST_LOG", filter),
+        None => program,
+    }
+}
+
+fn with_prefix(prefix: &str, path: &Path) -> OsString {
+    let mut address = OsString::from(prefix);
+    address.push(path);
+    address
+}
+
+const ANY_PORT: &str = "127.0.0.1:0";
+const CHAIN_ID: &str = "1337";
+/// Front doors that run at the same time, as on Lambda under a little load.
+const WORKERS: &str = "2";
