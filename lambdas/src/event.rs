@@ -70,9 +70,11 @@ impl GatewayEvent {
         &self.http_method
     }
 
-    /// API Gateway's id of the request.
+    /// API Gateway's id of the request. It travels in headers, so only what one takes is believed to be one: whoever may
+    /// invoke the function directly can make up events.
     pub fn request_id(&self) -> Option<&str> {
-        self.request_context.request_id.as_deref()
+        let id = self.request_context.request_id.as_deref()?;
+        ((1..=MAX_REQUEST_ID_LEN).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())).then_some(id)
     }
 
     /// The segments of the path below the stage. Taken from the matched resource and its parameters, because `path` starts
@@ -142,6 +144,9 @@ pub fn check_len(len: usize) -> Result<(), Rejection> {
     }
 }
 
+/// Longest request id that is passed on, in characters; API Gateway's have 36.
+const MAX_REQUEST_ID_LEN: usize = 64;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,6 +167,19 @@ mod tests {
         let event =
             gateway(r#"{"httpMethod":"GET","path":"/version","new":{"x":1},"requestContext":{"stage":"prod","y":[]}}"#);
         assert_eq!((event.method(), event.segments(), event.request_id()), ("GET", vec!["version"], None));
+    }
+
+    #[test]
+    fn only_what_a_header_takes_is_a_request_id() {
+        let id = |text: &str| {
+            let id = serde_json::to_string(text).unwrap();
+            let event = gateway(&format!(r#"{{"httpMethod":"GET","path":"/","requestContext":{{"requestId":{id}}}}}"#));
+            event.request_id().map(str::to_owned)
+        };
+        assert_eq!(id("5c96fcb2-3ae2-4e98-8452-2bfca3633ea7").unwrap().len(), 36);
+        for wrong in ["", "a b", "a\r\nx-header: 1", "ä", &"a".repeat(65)] {
+            assert_eq!(id(wrong), None);
+        }
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Mutex, mpsc, oneshot};
-use uuid::Uuid;
 
 /// One event that waits for an answer.
 #[derive(Debug)]
@@ -45,10 +44,10 @@ pub(crate) fn channel() -> (Invoker, Queue) {
 
 impl Invoker {
     /// Has `event` carried out; waits for a free worker and its answer. Dropping the future takes the event back if no worker
-    /// has it yet.
-    pub(crate) async fn invoke(&self, event: Bytes) -> Outcome {
+    /// has it yet. `id` is the function's request id.
+    pub(crate) async fn invoke(&self, id: String, event: Bytes) -> Outcome {
         let (answer, outcome) = oneshot::channel();
-        let invocation = Invocation { id: Uuid::new_v4().to_string(), event, answer };
+        let invocation = Invocation { id, event, answer };
         self.0.send(invocation).await.map_err(|_| FunctionError::Exited)?;
         outcome.await.unwrap_or(Err(FunctionError::Exited))
     }
@@ -93,10 +92,11 @@ mod tests {
     #[tokio::test]
     async fn answers_reach_their_invocation_and_abandoned_ones_are_skipped() {
         let (invoker, queue) = channel();
-        let abandoned = tokio::time::timeout(Duration::from_millis(1), invoker.invoke("abandoned".into())).await;
+        let abandoned =
+            tokio::time::timeout(Duration::from_millis(1), invoker.invoke("1".into(), "abandoned".into())).await;
         assert!(abandoned.is_err());
 
-        let waiting = tokio::spawn(async move { invoker.invoke("wanted".into()).await });
+        let waiting = tokio::spawn(async move { invoker.invoke("2".into(), "wanted".into()).await });
         let invocation = queue.next().await.unwrap();
         assert_eq!(invocation.event, "wanted");
         invocation.answer.send(Ok("result".into())).unwrap();
@@ -108,7 +108,7 @@ mod tests {
     #[tokio::test]
     async fn a_dropped_invocation_is_an_error() {
         let (invoker, queue) = channel();
-        let (outcome, ()) = tokio::join!(invoker.invoke("x".into()), async { drop(queue.next().await) });
+        let (outcome, ()) = tokio::join!(invoker.invoke("1".into(), "x".into()), async { drop(queue.next().await) });
         assert_eq!(outcome, Err(FunctionError::Exited));
     }
 }

@@ -71,7 +71,8 @@ impl Server {
 
     /// An API request.
     async fn call(&self, event: Bytes, context: &Arrival) -> Result<Response<Body>, Refusal> {
-        match tokio::time::timeout(self.integration, self.invoker.invoke(event)).await {
+        // Lambda's request id is another one than API Gateway's.
+        match tokio::time::timeout(self.integration, self.invoker.invoke(Uuid::new_v4().to_string(), event)).await {
             Err(_) => Err(Refusal::timed_out()),
             Ok(Err(_)) => Err(Refusal::bad_gateway()),
             Ok(Ok(result)) => http_response(&result, &context.request_id_header).ok_or_else(Refusal::bad_gateway),
@@ -102,7 +103,7 @@ impl Server {
             .header("content-type", "application/json")
             .header("x-amz-executed-version", "$LATEST")
             .header("x-amzn-requestid", &context.request_id_header);
-        let response = match self.invoker.invoke(event).await {
+        let response = match self.invoker.invoke(context.request_id.clone(), event).await {
             Ok(result) => response.body(result.into()),
             Err(error) => response.header("x-amz-function-error", "Unhandled").body(error.body().into()),
         };

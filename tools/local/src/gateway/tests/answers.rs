@@ -111,7 +111,7 @@ async fn the_runtime_api_takes_one_answer_per_event_and_in_time() {
     };
     let answer = async |id: &str| http.post(format!("{invocations}/{id}/response")).body("1").send().await.unwrap();
     let scenario = async {
-        let first = invoker.invoke("{}".into());
+        let first = invoker.invoke("a".into(), "{}".into());
         let (outcome, ()) = tokio::join!(first, async {
             let id = next().await;
             assert_eq!(answer("another").await.status(), 400);
@@ -121,16 +121,17 @@ async fn the_runtime_api_takes_one_answer_per_event_and_in_time() {
         assert_eq!(outcome, Ok("1".into()));
 
         // A process that asks for more has given up on what it had.
-        let (given_up, answered, ()) = tokio::join!(invoker.invoke("1".into()), invoker.invoke("2".into()), async {
-            next().await;
-            let id = next().await;
-            answer(&id).await;
-        });
+        let (given_up, answered, ()) =
+            tokio::join!(invoker.invoke("b".into(), "1".into()), invoker.invoke("c".into(), "2".into()), async {
+                next().await;
+                let id = next().await;
+                answer(&id).await;
+            });
         assert_eq!((given_up, answered), (Err(FunctionError::Exited), Ok("1".into())));
 
         // One that takes too long is reported, and what it had is answered.
         let late = FunctionError::TimedOut(Duration::from_millis(200));
-        let (outcome, ()) = tokio::join!(invoker.invoke("3".into()), async {
+        let (outcome, ()) = tokio::join!(invoker.invoke("d".into(), "3".into()), async {
             next().await;
             api.overdue().await;
             api.fail(late.clone());
