@@ -196,7 +196,7 @@ fn what_openssl_encrypts() {
     let file = |name: &str| std::fs::read(Path::new(directory.path()).join(name)).unwrap();
     let key = RecipientKey::from_pkcs8(&file("key.der")).unwrap();
 
-    // 20 000 bytes would exceed the limit; 5 000 make OpenSSL write two chunks.
+    // A stream goes into chunks of up to 4 096 bytes and one for the padding.
     for length in [0, 1, 15, 16, 17, 32, 160, 5000] {
         let content: Vec<u8> = (0..length).map(|place| u8::try_from(place % 251).unwrap()).collect();
         std::fs::write(directory.path().join("content"), &content).unwrap();

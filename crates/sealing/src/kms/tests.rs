@@ -164,3 +164,61 @@ async fn a_new_client_has_to_see_the_adopted_key() {
     kms.generate_data_key().await.unwrap();
     assert_eq!((fake.calls("GenerateDataKey").len(), renewed.calls("GenerateDataKey").len()), (1, 1));
 }
+
+/// What a KMS that ignores the recipient would send in the clear must not reach the log either, whether the SDK can read the
+/// reply or not. AWS's own words do.
+#[tokio::test]
+async fn the_log_has_the_words_of_aws_but_no_key() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(log.clone()).finish();
+    let fake = FakeKms::new();
+    let kms = fake.attested(Service::KeyGenerator).await;
+    // The test runs on this thread alone, so that everything from here on goes into this log.
+    let _guard = tracing::subscriber::set_default(subscriber);
+
+    let key = "c2VjcmV0IGtleSBpbiB0aGUgY2xlYXI=";
+    let readable = json!({ "KeyId": ARN, "Plaintext": key });
+    let truncated = readable.to_string().replace('}', "");
+    for reply in [readable, Value::String(truncated), Value::String(format!("\"{key}\""))] {
+        fake.tamper(move |_, status, answer| (*status, *answer) = (200, reply.clone()));
+        assert!(matches!(kms.generate_data_key().await, Err(KmsError::ReplyRefused(_))));
+    }
+    fake.tamper(|_, status, answer| {
+        (*status, *answer) = (400, json!({ "__type": "AccessDeniedException", "message": "words of AWS" }));
+    });
+    assert_eq!(kms.generate_data_key().await.err(), Some(KmsError::Denied));
+
+    let log = log.text();
+    assert!(log.contains("AccessDeniedException") && log.contains("words of AWS"), "{log}");
+    let bytes = "[115, 101, 99, 114, 101, 116";
+    for secret in [key, "secret key in the clear", bytes] {
+        assert!(!log.contains(secret), "{log}");
+    }
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl tracing_subscriber::fmt::MakeWriter<'_> for Log {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
