@@ -12,7 +12,7 @@ use tracing::{Instrument as _, Level, Span};
 /// Starts logging at a fixed level: below it, the HTTP stack would print what it sends. Panics are logged by their place
 /// alone, because what was panicked with may hold anything.
 pub fn start() {
-    tracing_subscriber::fmt().json().flatten_event(true).with_max_level(Level::INFO).init();
+    tracing_subscriber::fmt().json().flatten_event(true).with_span_list(false).with_max_level(Level::INFO).init();
     std::panic::set_hook(Box::new(log_panic));
 }
 
