@@ -15,7 +15,7 @@ use cloister_protocol::Rejection;
 use cloister_protocol::payload::SigningPayload;
 use cloister_protocol::request::AuthenticatedRequest;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::ServerConfig;
+use rustls::{ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::PrivateKeyDer;
 use tempfile::TempDir;
 
@@ -42,10 +42,19 @@ impl Pki {
 
     /// The TLS side of a server called `name`.
     pub(crate) fn server(&self, name: &str) -> Arc<ServerConfig> {
+        self.server_speaking(name, rustls::DEFAULT_VERSIONS)
+    }
+
+    /// The same in these versions of TLS only.
+    pub(crate) fn server_speaking(
+        &self,
+        name: &str,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ServerConfig> {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &self.0).unwrap();
         let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())

@@ -176,6 +176,22 @@ async fn reference_defect_pods_are_verified() {
     }
 }
 
+#[tokio::test]
+async fn older_tls_is_refused() {
+    let pki = Pki::generate();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (settings, _directory) = settings(listener.local_addr().unwrap().port(), &pki.pem());
+    let acceptor = TlsAcceptor::from(pki.server_speaking("localhost", &[&rustls::version::TLS12]));
+    let server = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        acceptor.accept(stream).await.is_err()
+    });
+    let front_door = FrontDoor::new(Pods::new(&settings).unwrap(), clock);
+    let answer = Answer::read(&front_door.answer(&generate(), LAMBDA_ID).await);
+    assert_eq!((answer.status, code(&answer)), (503, Some("enclave_unavailable")));
+    assert!(server.await.unwrap());
+}
+
 /// The reference deployment repeated internal errors to callers.
 #[tokio::test]
 async fn reference_defect_internal_errors_are_not_repeated() {
