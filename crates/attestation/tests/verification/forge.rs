@@ -1,5 +1,7 @@
 //! Documents that no module would sign: a chain and a payload of which every part can be bent before it is signed.
 
+use std::time::{Duration, SystemTime};
+
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair};
 use ciborium::Value;
@@ -8,7 +10,6 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     PKCS_ECDSA_P384_SHA384, SignatureAlgorithm,
 };
-use std::time::{Duration, SystemTime};
 
 /// When forged documents are made, seconds since 1970.
 pub(crate) const NOW: u64 = 1_800_000_000;
