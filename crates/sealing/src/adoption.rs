@@ -48,7 +48,7 @@ impl AdoptedKey {
 /// - KMS made its material (`AWS_KMS`); it is customer-managed, symmetric, for encryption, single-region, in no custom key
 ///   store, and enabled;
 /// - it has no grants, which would bypass the policy;
-/// - its policy is exactly a rendering of the measured template.
+/// - its policy is exactly a rendering of the measured template, without a previous generator.
 ///
 /// # Errors
 /// [`AdoptionError`], which says what does not hold.
@@ -109,7 +109,12 @@ async fn check_policy(client: &Client, arn: &str, expected: &Expected<'_>) -> Re
         .await
         .map_err(|error| log("GetKeyPolicy", &error))?;
     let policy = reply.policy().ok_or(KmsError::ReplyRefused("without a policy"))?;
-    cloister_key_policy::check(policy, expected).map_err(AdoptionError::Policy)
+    let checked = cloister_key_policy::check(policy, expected).map_err(AdoptionError::Policy)?;
+    // It may make data keys, hence rows that this enclave would open; and no image can be a predecessor yet.
+    if checked.measurements.previous_generator.is_some() {
+        return Err(AdoptionError::PreviousGenerator);
+    }
+    Ok(checked)
 }
 
 async fn refuse_grants(client: &Client, arn: &str) -> Result<(), AdoptionError> {
@@ -153,6 +158,9 @@ pub enum AdoptionError {
     /// The policy is not a rendering of the measured template.
     #[error("the key's policy is not acceptable")]
     Policy(#[source] PolicyMismatch),
+    /// The policy admits a previous generator, which nothing measured vouches for.
+    #[error("the key's policy admits a previous generator")]
+    PreviousGenerator,
     /// The key has grants, which bypass its policy.
     #[error("the key has grants")]
     Grants,
@@ -170,6 +178,7 @@ impl From<AdoptionError> for Rejection {
             AdoptionError::Attribute(attribute) => format!("the CMK's {attribute} is not acceptable").into(),
             // Where it differs is told: the policy is no secret, and whoever deploys has to find the difference.
             AdoptionError::Policy(mismatch) => format!("the CMK's policy is not acceptable: {mismatch}").into(),
+            AdoptionError::PreviousGenerator => "the CMK's policy admits a previous generator".into(),
             AdoptionError::Grants => "the CMK has grants".into(),
         };
         Self { code: Code::KeyPolicyRefused, error: problem, field: None }

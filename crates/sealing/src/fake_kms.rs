@@ -205,7 +205,7 @@ pub(crate) fn deployment() -> Deployment {
     }
 }
 
-fn measurements() -> Measurements {
+pub(crate) fn measurements() -> Measurements {
     Measurements {
         signer: Pcr0::try_from([1; 48]).unwrap(),
         generator: Pcr0::try_from([2; 48]).unwrap(),

@@ -1,7 +1,8 @@
+use cloister_key_policy::{Measurements, Pcr0, render};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::fake_kms::{ARN, FakeKms, deployment, expected, policy};
+use crate::fake_kms::{ARN, FakeKms, deployment, expected, measurements, policy};
 
 async fn adopt_with(
     tamper: impl Fn(&str, &mut u16, &mut Value) + Send + Sync + 'static,
@@ -127,6 +128,21 @@ async fn the_open_form_is_adopted_only_when_accepted_and_says_so() {
     let deployment = deployment();
     let accepting = Expected { accept_open: true, ..expected(&deployment) };
     assert!(!adopt(&kms.client(), ARN, &accepting).await.unwrap().is_locked());
+}
+
+/// An image that may make data keys may make rows: nobody but the measured generator does.
+#[tokio::test]
+async fn a_previous_generator_is_refused() {
+    let measurements = Measurements { previous_generator: Some(Pcr0::try_from([3; 48]).unwrap()), ..measurements() };
+    let policy = render(&deployment(), &measurements, Form::Locked).unwrap();
+    let error = adopt_with(move |operation, _, answer| {
+        if operation == "GetKeyPolicy" {
+            answer["Policy"] = json!(policy);
+        }
+    });
+    let error = error.await.unwrap_err();
+    assert!(matches!(error, AdoptionError::PreviousGenerator), "{error:?}");
+    assert_eq!(code(error), Code::KeyPolicyRefused);
 }
 
 #[tokio::test]
