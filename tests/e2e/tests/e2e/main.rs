@@ -1,0 +1,9 @@
+//! The whole system, from a caller's signed request to the sealed row: the same stack a person runs with `cargo local up`.
+
+mod bad_input;
+mod cost;
+mod failures;
+mod forms;
+mod log_scan;
+mod restart;
+mod second_implementation;
