@@ -37,7 +37,7 @@ impl<H: Handler> Handler for Logged<H> {
         async {
             let start = Instant::now();
             let outcome = self.0.handle(request).await;
-            let micros = start.elapsed().as_micros();
+            let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
             match &outcome {
                 Ok(_) => tracing::debug!(micros, "answered"),
                 // The code alone: field and sentence may repeat a member's name, which is the caller's.

@@ -10,11 +10,11 @@ mod fixture;
 use std::hint::black_box;
 
 use cloister_protocol::PrivateKey;
-use cloister_sealing::Capability;
-use cloister_signer::Failures;
+use cloister_sealing::{Capability, open_with};
+use cloister_signer::{Failures, SignTransaction};
 use criterion::{Criterion, criterion_group, criterion_main};
 
-use fixture::Wallet;
+use fixture::{NOW, Wallet};
 
 const KEY: [u8; 32] = [0x42; 32];
 const TRANSACTION: &str = r#"{"value":0.01,"to":"0xa5D3241A1591061F2a4bB69CA0215F66520E67cf","nonce":0,"type":2,"chainId":4,"gas":100000,"maxFeePerGas":100000000000,"maxPriorityFeePerGas":3000000000}"#;
@@ -35,6 +35,25 @@ fn sign_transaction(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Where the time goes.
+fn parts(criterion: &mut Criterion) {
+    let key = PrivateKey::take(&mut KEY.clone()).expect("in range");
+    let wallet = Wallet::new(key, [Capability::Transaction].into_iter().collect());
+    let (row, request, failures) = (wallet.row_json(), wallet.request(TRANSACTION).to_json(), Failures::new());
+    let parse = || SignTransaction::parse(black_box(&request), black_box(&row), NOW).expect("well-formed");
+    let parsed = parse();
+    let open = || open_with(black_box(parsed.row()), &wallet.data_key).expect("sealed with this data key");
+    let opened = open();
+
+    let mut group = criterion.benchmark_group("parts");
+    group.bench_function("parse", |bencher| bencher.iter(parse));
+    group.bench_function("open", |bencher| bencher.iter(open));
+    group.bench_function("authenticate, sign, check, write", |bencher| {
+        bencher.iter(|| parsed.answer(black_box(&opened), &failures).expect("it is permitted"));
+    });
+    group.finish();
+}
+
 fn bare_signature(criterion: &mut Criterion) {
     criterion.bench_function("bare/libsecp256k1", |bencher| {
         bencher.iter(|| {
@@ -45,5 +64,5 @@ fn bare_signature(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, sign_transaction, bare_signature);
+criterion_group!(benches, sign_transaction, parts, bare_signature);
 criterion_main!(benches);
