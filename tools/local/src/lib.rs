@@ -13,7 +13,7 @@ pub mod identity;
 mod measured;
 pub mod measurement;
 pub mod node;
-mod part;
+pub mod part;
 pub mod pki;
 pub mod progress;
 mod ready;
@@ -22,7 +22,5 @@ pub mod stack;
 pub mod table;
 pub mod user_operation;
 
-pub use part::Part;
 pub use ready::Addresses;
 pub use service::Service;
-pub use stack::{Options, Stack};

@@ -34,6 +34,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// Whether to run an Ethereum node as well.
     pub chain: bool,
+    /// What the stack's programs log, as a `RUST_LOG` filter, where they let that be chosen; `None` for their defaults.
+    pub log: Option<String>,
 }
 
 /// A stack that runs. Every part is a process of its own, on free loopback ports and private unix sockets; all of them stop
@@ -57,6 +59,7 @@ struct Site {
     short: TempDir,
     packages: Packages,
     authority: Authority,
+    log: Option<String>,
 }
 
 impl Site {
@@ -106,7 +109,7 @@ impl Stack {
         let authority = Authority::load(&data)?;
         let short =
             tempfile::Builder::new().prefix("cloister-").tempdir().context("cannot make a temporary directory")?;
-        let site = Site { data, short, packages, authority };
+        let site = Site { data, short, packages, authority, log: options.log };
         let identities = Identities::load(&site.data)?;
         site.data.write("principals.json", identities.principals())?;
         site.data.write("callers.json", identities.callers())?;

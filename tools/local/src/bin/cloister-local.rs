@@ -13,7 +13,7 @@ use cloister_local::demo::{self, Format, Report};
 use cloister_local::endpoint::{self, EndpointFile};
 use cloister_local::node::Packages;
 use cloister_local::progress::Progress;
-use cloister_local::{Options, Stack};
+use cloister_local::stack::{Options, Stack};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The whole wallet on one machine.
@@ -79,7 +79,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
 
 /// Ends with an error when a part ends by itself; otherwise only with the process, which a signal ends.
 async fn up(data_dir: &Path) -> anyhow::Result<()> {
-    let mut stack = Stack::start(Options { data_dir: data_dir.to_owned(), chain: true }, &Progress::new()).await?;
+    let mut stack = Stack::start(options(data_dir), &Progress::new()).await?;
     println!("{}", endpoint::instructions(&stack));
     let _file = EndpointFile::write(&stack)?;
     loop {
@@ -99,8 +99,8 @@ async fn demo(data_dir: Option<PathBuf>, format: Format) -> anyhow::Result<()> {
         }
     };
     let outcome = async {
-        let stack = Stack::start(Options { data_dir: path.clone(), chain: true }, &Progress::new()).await?;
-        report.stack_is_up(&stack.endpoint(), &stack.data().logs().display().to_string());
+        let stack = Stack::start(options(&path), &Progress::new()).await?;
+        report.stack_is_up(&stack.endpoint());
         demo::run(&stack, &mut report).await
     }
     .await;
@@ -109,6 +109,10 @@ async fn demo(data_dir: Option<PathBuf>, format: Format) -> anyhow::Result<()> {
         eprintln!("everything of this run is kept in {}", temporary.keep().display());
     }
     outcome
+}
+
+fn options(data_dir: &Path) -> Options {
+    Options { data_dir: data_dir.to_owned(), chain: true, log: std::env::var("RUST_LOG").ok() }
 }
 
 /// Resolves when somebody wants this process to end.

@@ -28,12 +28,14 @@ pub(super) async fn run(demo: &mut Demo<'_>, wallet: &Wallet) -> anyhow::Result<
     let released = decrypt(demo, &data_key, Some(signer)).await?;
     ensure!(released == Answer::Released, "KMS refuses the measurement that the policy names");
     demo.report.held("KMS releases a row's data key to the measurement that the policy names …", None);
-    for (what, pcr0) in
-        [("another measurement", Some(OTHER)), ("a debug-mode document", Some(DEBUG)), ("no document", None)]
-    {
+    for (what, pcr0) in [
+        ("to another measurement", Some(OTHER)),
+        ("to a debug-mode document", Some(DEBUG)),
+        ("without a document", None),
+    ] {
         let answer = decrypt(demo, &data_key, pcr0).await?;
-        ensure!(answer == Answer::AccessDenied, "KMS releases the data key to {what}");
-        demo.report.held(&format!("… and not to {what}: AccessDeniedException"), None);
+        ensure!(answer == Answer::AccessDenied, "KMS releases the data key {what}");
+        demo.report.held(&format!("… and not {what}: AccessDeniedException"), None);
     }
     Ok(())
 }

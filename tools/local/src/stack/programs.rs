@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use cloister_key_policy::Pcr0;
+use tracing::level_filters::LevelFilter;
 
 use super::Site;
 use crate::child::{Program, binary};
@@ -15,6 +16,13 @@ use crate::ready::Addresses;
 use crate::service::Service;
 
 impl Site {
+    /// A pod's log has a level, the others' a filter; an enclave's cannot be chosen.
+    fn logging(&self, program: Program) -> Program {
+        let Some(filter) = &self.log else { return program };
+        let program = program.variable("RUST_LOG", filter);
+        if filter.parse::<LevelFilter>().is_ok() { program.variable("CLOISTER_LOG", filter) } else { program }
+    }
+
     pub(super) fn dynalite(&self) -> Program {
         // Given a path, dynalite's `--port` is a unix socket: nobody else on the machine can reach it.
         Program::new(Part::Dynalite.as_str(), self.packages.node())
@@ -29,7 +37,8 @@ impl Site {
     pub(super) fn table(&self) -> anyhow::Result<Program> {
         let name = Part::Table.as_str();
         let tls = self.authority.server(&self.data, name, &[&format!("dynamodb.{REGION}.amazonaws.com")])?;
-        Ok(logging(Program::new(name, binary("cloister-local-table")?))
+        Ok(self
+            .logging(Program::new(name, binary("cloister-local-table")?))
             .option("listen", ANY_PORT)
             .option("address-file", self.address_file(name))
             .option("tls-cert", tls.certificate)
@@ -43,7 +52,8 @@ impl Site {
     pub(super) fn kms(&self) -> anyhow::Result<Program> {
         let name = Part::Kms.as_str();
         let tls = self.authority.server(&self.data, name, &[&format!("kms.{REGION}.amazonaws.com")])?;
-        Ok(logging(Program::new(name, binary("cloister-local-kms")?))
+        Ok(self
+            .logging(Program::new(name, binary("cloister-local-kms")?))
             .option("listen", ANY_PORT)
             .option("address-file", self.address_file(name))
             .option("data", self.data.path("kms"))
@@ -81,7 +91,8 @@ impl Site {
         pcr0: &Pcr0,
     ) -> anyhow::Result<Program> {
         let settings = self.data.write(&format!("settings/{name}.json"), measured.settings(service))?;
-        Ok(logging(Program::new(name, binary(service.enclave_program())?))
+        Ok(self
+            .logging(Program::new(name, binary(service.enclave_program())?))
             .option("listen", with_prefix("unix:", &self.socket(name)))
             .option("settings", settings)
             .option("nsm-pki", self.data.path("pki/nsm.pem"))
@@ -117,7 +128,8 @@ impl Site {
         if service == Service::KeyGenerator {
             egress.push_str(&format!(",dynamodb.{REGION}.amazonaws.com:443={table}"));
         }
-        let mut pod = logging(Program::new(name, binary(service.pod_program())?))
+        let mut pod = self
+            .logging(Program::new(name, binary(service.pod_program())?))
             .variable("CLOISTER_LISTEN", ANY_PORT)
             .variable("CLOISTER_HEALTH_LISTEN", ANY_PORT)
             .variable("CLOISTER_ADDRESS_FILE", self.address_file(name))
@@ -144,7 +156,8 @@ impl Site {
             variable.push(value);
             variable
         };
-        Ok(logging(Program::new(name, binary("cloister-local-gateway")?))
+        Ok(self
+            .logging(Program::new(name, binary("cloister-local-gateway")?))
             .option("listen", ANY_PORT)
             .option("address-file", self.address_file(name))
             .option("callers", self.data.path("callers.json"))
@@ -178,14 +191,6 @@ pub(super) fn pin(program: &mut Program, addresses: &Addresses) {
         for (_, value) in program.environment.iter_mut().filter(|(name, _)| name == "CLOISTER_HEALTH_LISTEN") {
             *value = health.to_string().into();
         }
-    }
-}
-
-/// Our own programs log as `RUST_LOG` says, if somebody set it.
-fn logging(program: Program) -> Program {
-    match std::env::var_os("RUST_LOG") {
-        Some(filter) => program.variable("RUST_LOG", filter),
-        None => program,
     }
 }
 
