@@ -8,15 +8,18 @@ use std::time::SystemTime;
 use cloister_lambdas::{FrontDoor, Pods, Settings};
 use lambda_runtime::{LambdaEvent, service_fn};
 use serde_json::value::RawValue;
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     // Fixed, not from the environment: no setting can turn on a library's log of what travels.
-    tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_env_filter(EnvFilter::new("warn,cloister_lambdas=info"))
+    let filter = Targets::new().with_default(LevelFilter::WARN).with_target("cloister_lambdas", LevelFilter::INFO);
+    tracing_subscriber::registry()
+        .with(tracing_subscriber::fmt::layer().json().flatten_event(true))
+        .with(filter)
         .init();
     // A panic's message may quote its input; its place is enough to find it.
     std::panic::set_hook(Box::new(|panic| {

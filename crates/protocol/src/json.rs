@@ -26,6 +26,15 @@ impl<'a> Object<'a> {
     /// # Errors
     /// [`Code::MalformedJson`], [`Code::DuplicateField`].
     pub fn parse(text: &'a [u8]) -> Result<Self, Rejection> {
+        Self::parse_within(text, "")
+    }
+
+    /// The same for an object that stands at `path` of the caller's body, which comes before the names of its members in
+    /// errors: `transaction_payload` gives `transaction_payload.value`.
+    ///
+    /// # Errors
+    /// As [`Object::parse`].
+    pub fn parse_within(text: &'a [u8], path: &str) -> Result<Self, Rejection> {
         let Members(members) = serde_json::from_slice(text).map_err(|error| {
             let position = format_args!("line {}, column {}", error.line(), error.column()).to_string();
             let problem = match error.classify() {
@@ -35,7 +44,7 @@ impl<'a> Object<'a> {
             };
             Rejection::new(Code::MalformedJson, problem)
         })?;
-        Self::new(String::new(), members)
+        Self::new(path.to_owned(), members)
     }
 
     fn new(path: String, members: Vec<(Cow<'a, str>, &'a RawValue)>) -> Result<Self, Rejection> {
@@ -45,13 +54,6 @@ impl<'a> Object<'a> {
             Some((name, _)) => Err(object.duplicate(name)),
             None => Ok(object),
         }
-    }
-
-    /// Puts `path` before the names of members in errors: `transaction_payload` gives `transaction_payload.value`.
-    #[must_use]
-    pub fn within(mut self, path: &str) -> Self {
-        path.clone_into(&mut self.path);
-        self
     }
 
     /// Whether a member of this name is there.

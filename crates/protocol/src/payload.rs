@@ -28,7 +28,7 @@ impl SigningPayload {
     /// # Errors
     /// A rejection of the caller's kind, naming the member.
     pub fn parse(text: &[u8]) -> Result<Self, Rejection> {
-        let mut object = Object::parse(text)?.within(PATH);
+        let mut object = Object::parse_within(text, PATH)?;
         match object.take("userOpHash")? {
             Some(hash) => {
                 object.finish()?;

@@ -157,7 +157,8 @@ fn wrong_members_are_refused_by_name() {
     let both = payload("data", Some("\"0x\",\"input\":\"0x\""));
     assert_eq!(SigningPayload::parse(both.as_bytes()).unwrap_err().code, Code::DuplicateField);
     let twice = payload("gas", Some("1,\"gas\":1"));
-    assert_eq!(SigningPayload::parse(twice.as_bytes()).unwrap_err().code, Code::DuplicateField);
+    let twice = SigningPayload::parse(twice.as_bytes()).unwrap_err();
+    assert_eq!((twice.code, twice.field.as_deref()), (Code::DuplicateField, Some("transaction_payload.gas")));
 }
 
 #[test]

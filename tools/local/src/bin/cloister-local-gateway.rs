@@ -7,7 +7,9 @@ use anyhow::Context as _;
 use clap::Parser;
 use cloister_local::gateway::{Callers, Function, Gateway, Limits, Options};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// API Gateway and Lambda on loopback.
 #[derive(Parser)]
@@ -43,10 +45,12 @@ fn variable(text: &str) -> Result<(String, String), String> {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     // The signature library's own log shows what was signed, session tokens included.
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info"))
-        .add_directive("scratchstack_aws_signature=off".parse()?);
-    tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).init();
+    let filter = std::env::var("RUST_LOG").ok().and_then(|filter| filter.parse::<Targets>().ok());
+    let filter = filter
+        .unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO))
+        .with_target("scratchstack_aws_signature", LevelFilter::OFF);
+    let json = tracing_subscriber::fmt::layer().json().flatten_event(true);
+    tracing_subscriber::registry().with(json).with(filter).init();
     let arguments = Arguments::parse();
     let name = arguments.function.file_stem().and_then(|name| name.to_str()).context("--function has no file name")?;
     let options = Options {

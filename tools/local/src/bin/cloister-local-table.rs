@@ -7,7 +7,9 @@ use anyhow::Context as _;
 use clap::Parser;
 use cloister_local::table::{self, Options};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// TLS, signatures, rights and table ARNs in front of dynalite.
 #[derive(Parser)]
@@ -43,10 +45,12 @@ struct Arguments {
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     // The signature library's own log shows what was signed, session tokens included.
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info"))
-        .add_directive("scratchstack_aws_signature=off".parse()?);
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let filter = std::env::var("RUST_LOG").ok().and_then(|filter| filter.parse::<Targets>().ok());
+    let filter = filter
+        .unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO))
+        .with_target("scratchstack_aws_signature", LevelFilter::OFF);
+    let text = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    tracing_subscriber::registry().with(text).with(filter).init();
     // Fails only when a provider is installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 
