@@ -1,5 +1,7 @@
 //! Package boundaries are boundaries of trust, measurement or dependencies. Whatever is not drawn here is forbidden.
 
+#![allow(clippy::unwrap_used, reason = "what cannot go on in a test fails it")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -55,7 +55,7 @@ fn steps() -> Vec<Step> {
         step("npm packages", || succeed(Command::new(cloister_local()).arg("set-up"))),
         step("layering", || succeed(cargo().args(["test", "--workspace", "--locked", "--test", "layering"]))),
         step("demo", || succeed(Command::new(cloister_local()).arg("demo"))),
-        step("tests", || succeed(cargo().args(["test", "--workspace", "--locked"]))),
+        step("tests", || succeed(cargo().args(["test", "--workspace", "--locked", "--no-fail-fast"]))),
         long_step("many property cases", || {
             succeed(cargo().args(["test", "--workspace", "--locked"]).env("PROPTEST_CASES", "20000"))
         }),
