@@ -59,6 +59,8 @@ impl Chain {
     /// # Errors
     /// When no HTTP client can be made.
     pub fn new(url: impl Into<String>) -> anyhow::Result<Self> {
+        // reqwest asks for a TLS provider even where it never uses one. Fails only when one is installed already.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let http =
             reqwest::Client::builder().no_proxy().timeout(DEADLINE).build().context("cannot make an HTTP client")?;
         Ok(Self { url: url.into(), http })
@@ -166,6 +168,8 @@ impl Chain {
         if let Some(to) = to {
             transaction["to"] = json!(to);
         }
+        // Tried first: a mined failure does not say its reason.
+        self.call::<Value>("eth_call", json!([transaction, "latest"])).await?;
         let hash = self.call("eth_sendTransaction", json!([transaction])).await?;
         self.mined(hash).await
     }
