@@ -7,6 +7,7 @@ use axum::extract::{Request as HttpRequest, State};
 use axum::response::Response;
 use axum::routing::post;
 use bytes::Bytes;
+use cloister_protocol::limits::MAX_BODY_LEN;
 use cloister_protocol::message::{HealthReport, Request};
 use cloister_protocol::{Code, Operation, Rejection};
 use cloister_transport::Client;
@@ -55,6 +56,6 @@ async fn create(
     request: HttpRequest,
 ) -> Result<Bytes, Rejection> {
     let _place = relay.admit()?;
-    let body = collect(request.into_body()).await?;
+    let body = collect(request.into_body(), MAX_BODY_LEN).await?;
     relay.call(exchange, Request { operation, parts: vec![body] }).await
 }

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use bytes::Bytes;
-use cloister_protocol::limits::{BODY_DEADLINE, MAX_BODY_LEN, MAX_QUEUED};
+use cloister_protocol::limits::{BODY_DEADLINE, MAX_QUEUED};
 use cloister_protocol::message::Request;
 use cloister_protocol::{Code, Rejection};
 use cloister_transport::Client;
@@ -48,9 +48,9 @@ impl Relay {
     }
 }
 
-/// The whole body, unread.
-pub(crate) async fn collect(body: Body) -> Result<Bytes, Rejection> {
-    match timeout(BODY_DEADLINE, Limited::new(body, MAX_BODY_LEN).collect()).await {
+/// The whole body of at most `limit` bytes, unread.
+pub(crate) async fn collect(body: Body, limit: usize) -> Result<Bytes, Rejection> {
+    match timeout(BODY_DEADLINE, Limited::new(body, limit).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             Err(Rejection::new(Code::BodyTooLarge, "the body is too large"))

@@ -10,6 +10,7 @@ use axum::response::Response;
 use axum::routing::post;
 use bytes::Bytes;
 use cloister_keystore::{Consistency, KeyStore};
+use cloister_protocol::limits::MAX_AUTHENTICATED_LEN;
 use cloister_protocol::message::{HealthReport, Request};
 use cloister_protocol::{Code, KeyId, Operation, Rejection, SealedRow};
 use cloister_transport::Client;
@@ -56,7 +57,7 @@ impl<K: KeyStore> Signer<K> {
             .ok_or_else(|| Rejection::invalid("key_id", "must be a lower-case UUID"))?;
         exchange.key_id = Some(key_id);
         let _place = relay.admit()?;
-        let body = collect(request.into_body()).await?;
+        let body = collect(request.into_body(), MAX_AUTHENTICATED_LEN).await?;
         let remaining = exchange.remaining();
         let row = exchange.storage(timeout(remaining, self.row(key_id))).await.map_err(|_| late())??;
         let row = serde_json::to_vec(&row).expect("a row is plain data");

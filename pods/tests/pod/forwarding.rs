@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use cloister_keystore::Consistency;
 use cloister_pods::{KeyGenerator, Signer};
-use cloister_protocol::limits::MAX_BODY_LEN;
+use cloister_protocol::limits::MAX_AUTHENTICATED_LEN;
 use cloister_protocol::{Code, KeyId, Operation, Rejection, SealedRow};
 use tempfile::TempDir;
 
@@ -107,7 +107,7 @@ async fn the_enclaves_refusal_is_the_answer() {
 async fn a_body_that_is_too_large_is_refused() {
     let (_directory, enclave, rows, pod) = signer().await;
     rows.insert(key());
-    let largest = "x".repeat(MAX_BODY_LEN);
+    let largest = "x".repeat(MAX_AUTHENTICATED_LEN);
     assert_eq!(pod.post(&sign(KEY), &largest).send().await.unwrap().status(), 200);
     enclave.mind.seen.lock().unwrap().clear();
     let larger = largest + "x";

@@ -1,6 +1,7 @@
 //! The whole stack: started, made ready, and stopped with this value.
 
 mod programs;
+mod starting;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ use crate::pki::Authority;
 use crate::progress::Progress;
 use crate::ready::{self, Addresses};
 use crate::service::Service;
+use starting::{Starting, connect};
 
 /// What kind of stack is wanted.
 #[derive(Clone, Debug)]
@@ -368,62 +370,6 @@ pub struct AnotherSigner {
     pub health: SocketAddr,
 }
 
-/// A stack that is not complete.
-struct Starting {
-    parts: Parts,
-    site: Site,
-    deadline: Instant,
-}
-
-impl Starting {
-    fn start(&mut self, part: Part, program: Program) -> anyhow::Result<()> {
-        let running = program.start(&self.site.data.logs())?;
-        self.parts.0.push(Started { part, program, running: Some(running), addresses: None });
-        Ok(())
-    }
-
-    fn running(&mut self, part: Part) -> (&mut Running, &mut Option<Addresses>) {
-        let started = self.parts.0.iter_mut().find(|started| started.part == part).expect("it was started before");
-        (started.running.as_mut().expect("nothing stops it while the stack starts"), &mut started.addresses)
-    }
-
-    async fn wait_for_address(&mut self, part: Part) -> anyhow::Result<Addresses> {
-        let (deadline, file) = (self.deadline, self.site.address_file(part.as_str()));
-        let (running, addresses) = self.running(part);
-        Ok(addresses.insert(ready::addresses(running, &file, deadline).await?).clone())
-    }
-
-    async fn wait_for_socket(&mut self, part: Part) -> anyhow::Result<()> {
-        let (deadline, socket) = (self.deadline, self.site.socket(part.as_str()));
-        ready::until(self.running(part).0, deadline, async |_| connect(&socket).await).await
-    }
-
-    async fn wait_for_chain(&mut self) -> anyhow::Result<Chain> {
-        let deadline = self.deadline;
-        ready::until(self.running(Part::Anvil).0, deadline, async |running| {
-            let output = running.output().map_err(|error| error.to_string())?;
-            let address = output.lines().find_map(|line| line.strip_prefix("Listening on "));
-            let address = address.ok_or_else(|| "it does not listen".to_owned())?;
-            let chain = Chain::new(format!("http://{address}")).map_err(|error| error.to_string())?;
-            chain.id().await.map_err(|error| format!("{error:#}"))?;
-            Ok(chain)
-        })
-        .await
-    }
-
-    async fn wait_for_pod(&mut self, part: Part) -> anyhow::Result<()> {
-        let deadline = self.deadline;
-        let (running, addresses) = self.running(part);
-        let health = addresses.as_ref().and_then(|addresses| addresses.health).context("a pod has no health port")?;
-        ready::until(running, deadline, async |_| match readiness(health).await {
-            Ok((200, _)) => Ok(()),
-            Ok((status, body)) => Err(format!("/readyz says {status} {body}")),
-            Err(error) => Err(format!("/readyz: {error:#}")),
-        })
-        .await
-    }
-}
-
 /// What a pod's /readyz says: the status, and the body.
 ///
 /// # Errors
@@ -433,10 +379,6 @@ pub async fn readiness(health: SocketAddr) -> anyhow::Result<(u16, String)> {
     let response = client.get(format!("http://{health}/readyz")).send().await.context("no answer")?;
     let status = response.status().as_u16();
     Ok((status, response.text().await.context("half an answer")?))
-}
-
-async fn connect(socket: &Path) -> Result<(), String> {
-    UnixStream::connect(socket).await.map(drop).map_err(|_| "it does not listen".to_owned())
 }
 
 /// The PKI of the software NSMs; made the first time.
