@@ -12,7 +12,6 @@ use anyhow::{Context as _, ensure};
 use cloister_key_policy::{Measurements, Pcr0};
 use cloister_nsm_software::Pki;
 use tempfile::TempDir;
-use tokio::net::UnixStream;
 
 use crate::administrator;
 use crate::chain::Chain;
