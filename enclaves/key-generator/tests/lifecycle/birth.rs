@@ -1,8 +1,13 @@
 //! From a new key to its first signature.
 
+use std::path::Path;
+
+use alloy_primitives::Address;
 use cloister_key_policy::Form;
 use cloister_protocol::message::Signed;
 use cloister_protocol::{Code, KeyId};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::enclave::Enclave;
 use crate::rows::Rows;
@@ -50,22 +55,45 @@ async fn a_key_is_born_and_signs() {
     assert_ne!((another.key_id, another.address), (created.key_id, created.address));
 }
 
-/// The documented key and UserOp hash, through both enclaves: the signature is the documented one.
+/// What is signed with which key, and what comes out or how it is refused.
+#[derive(Deserialize)]
+struct Vector {
+    name: String,
+    eth_key: String,
+    address: Address,
+    transaction_payload: Box<RawValue>,
+    transaction_signed: Option<String>,
+    transaction_hash: Option<String>,
+    signature: Option<String>,
+    code: Option<Code>,
+    field: Option<String>,
+}
+
+/// Every vector through both enclaves, over their connections: the keys are imported and sign as they always did.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_imported_key_signs_as_it_always_did() {
+async fn vectors_through_both_enclaves() {
     let service = Service::start().await;
-    let key = "4ed3992ca0c7dda74dd9e77adec683afce86605866f1020c063b5ae1b67159c4";
-    let created = service.generator.set_key(key).await.unwrap();
-    assert_eq!(created.address.to_string().to_lowercase(), "0xc67ed1bb06b8e091f725dee8f45a611c99728006");
-    let row = service.rows.row(created.key_id).unwrap();
-    let Signed::Signature { signature } = service.signer.sign(created.key_id, &row, USER_OP).await.unwrap() else {
-        panic!("a signature was asked for");
-    };
-    assert_eq!(
-        signature,
-        "0xd154b7efa02c822051d61899bbeb1ee9887b8bcc30f4f549a3d49950f13ee02d\
-         2140ced835ef716a4648082c762a161e1764950523f3716e0d0a51672b30205d1c"
-    );
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors/signing");
+    for file in std::fs::read_dir(directory).unwrap() {
+        let vector: Vector = serde_json::from_slice(&std::fs::read(file.unwrap().path()).unwrap()).unwrap();
+        let created = service.generator.set_key(&vector.eth_key).await.unwrap();
+        assert_eq!(created.address, vector.address, "{}", vector.name);
+        let row = service.rows.row(created.key_id).unwrap();
+        match service.signer.sign(created.key_id, &row, vector.transaction_payload.get()).await {
+            Ok(Signed::Signature { signature }) => assert_eq!(Some(signature), vector.signature, "{}", vector.name),
+            Ok(Signed::Transaction { transaction_signed, transaction_hash }) => assert_eq!(
+                (Some(transaction_signed), Some(transaction_hash)),
+                (vector.transaction_signed, vector.transaction_hash),
+                "{}",
+                vector.name
+            ),
+            Err(rejection) => {
+                assert_eq!(Some(rejection.code), vector.code, "{}", vector.name);
+                let field = rejection.field.unwrap_or_default();
+                assert!(vector.field.is_none_or(|expected| expected == field), "{}: {field}", vector.name);
+            }
+        }
+    }
     assert_eq!(service.generator.set_key("00").await.unwrap_err().field.as_deref(), Some("eth_key"));
 }
 
