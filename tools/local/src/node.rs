@@ -143,7 +143,9 @@ fn npm_ci(tools: &Tools, cache: &Path, target: &Path) -> anyhow::Result<()> {
     fs::write(unfinished.path().join("package-lock.json"), LOCK).context("cannot write to the cache")?;
     let mut npm = tools.npm();
     // No install script runs: none of the packages needs one.
-    npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(unfinished.path());
+    npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]);
+    // Two more tries within seconds; npm's own pauses keep a machine without a network waiting for minutes.
+    npm.args(["--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=3000"]).current_dir(unfinished.path());
     // npm's own scripts look for `node` on PATH.
     if let (Some(path), Some(directory)) = (std::env::var_os("PATH"), tools.node.parent()) {
         let directories = std::iter::once(directory.to_path_buf()).chain(std::env::split_paths(&path));
