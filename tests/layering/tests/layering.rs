@@ -15,24 +15,28 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("attestation", &[]),
     ("key-policy", &[]),
     ("nsm-software", &["nsm"]),
+    ("eif", &[]),
+    ("settings", &["key-policy"]),
     ("transport", &["protocol"]),
     ("signing", &["protocol"]),
     ("keystore", &["protocol"]),
     ("client", &["protocol"]),
     ("bridge", &["protocol", "transport"]),
     ("sealing", &["key-policy", "nsm", "protocol", "signing"]),
-    ("runtime", &["key-policy", "nsm", "protocol", "sealing", "transport"]),
+    ("init", &["nsm"]),
+    ("runtime", &["key-policy", "nsm", "protocol", "sealing", "settings", "transport"]),
     ("signer", &["key-policy", "nsm", "protocol", "runtime", "sealing", "signing", "transport"]),
     ("key-generator", &["key-policy", "keystore", "nsm", "protocol", "runtime", "sealing", "signing", "transport"]),
-    ("pods", &["bridge", "keystore", "protocol", "transport"]),
+    ("pods", &["bridge", "eif", "keystore", "protocol", "transport"]),
     ("lambdas", &["protocol"]),
     ("local-kms", &["attestation", "key-policy"]),
+    ("vsock-bridge", &["bridge", "transport"]),
     ("xtask", &[]),
     ("layering-test", &[]),
 ];
 
 /// Packages a person runs on a laptop, and tests: they may use everything.
-const UNRESTRICTED: &[&str] = &["local", "e2e"];
+const UNRESTRICTED: &[&str] = &["local", "e2e", "guest-self-test"];
 
 /// What must never be part of a measured binary, however it might get there.
 const NEVER_MEASURED: &[&str] = &[
