@@ -20,6 +20,7 @@ use http_body_util::Limited;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::RootCertStore;
+use rustls_pki_types::CertificateDer;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -36,15 +37,22 @@ pub struct EgressHttpClient {
 
 impl EgressHttpClient {
     /// A client whose streams are dialled by the pod behind `pool`.
-    pub fn new(pool: EgressPool, roots: RootCertStore) -> Self {
+    ///
+    /// # Errors
+    /// When a root is no certificate.
+    pub fn new(pool: EgressPool, roots: &[CertificateDer<'static>]) -> Result<Self, rustls::Error> {
+        let mut trusted = RootCertStore::empty();
+        for root in roots {
+            trusted.add(root.clone())?;
+        }
         let mut tls =
             rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
                 .with_safe_default_protocol_versions()
                 .expect("the provider supports TLS 1.2 and 1.3")
-                .with_root_certificates(roots)
+                .with_root_certificates(trusted)
                 .with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Self { pool, tls: Arc::new(tls).into(), clients: Mutex::default() }
+        Ok(Self { pool, tls: Arc::new(tls).into(), clients: Mutex::default() })
     }
 }
 

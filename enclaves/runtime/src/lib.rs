@@ -8,13 +8,12 @@ mod logging;
 pub mod nitro;
 mod nsm_queue;
 mod platform;
-mod settings;
 
 pub use aws::{Aws, CurrentCredentials};
+pub use cloister_settings::{Settings, SettingsError};
 pub use custody::Custody;
 pub use egress::EgressHttpClient;
 pub use entropy::{Entropy, EntropyError};
 pub use logging::{record_key, start as start_logging};
 pub use nsm_queue::{NsmQueue, Priority};
 pub use platform::{Boot, BootError, Platform, run};
-pub use settings::{Settings, SettingsError};

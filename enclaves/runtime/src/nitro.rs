@@ -9,7 +9,7 @@ use cloister_transport::Address;
 use tokio_util::sync::CancellationToken;
 
 use crate::platform::Boot;
-use crate::settings::{Settings, SettingsError};
+use cloister_settings::{Settings, SettingsError};
 
 /// The boot of a measured image. Nothing of it comes from the parent.
 ///

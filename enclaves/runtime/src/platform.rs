@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use cloister_nsm::{Nsm, NsmError};
-use cloister_sealing::{Recipient, RecipientError};
+use cloister_sealing::Recipient;
 use cloister_transport::{Address, EgressPool, Handler, Listener, Server};
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +15,7 @@ use crate::egress::EgressHttpClient;
 use crate::entropy::Entropy;
 use crate::logging::Logged;
 use crate::nsm_queue::{NsmQueue, Priority};
-use crate::settings::Settings;
+use cloister_settings::Settings;
 
 /// What a `main` hands over: everything in which a Nitro enclave and a laptop differ.
 pub struct Boot {
@@ -41,7 +41,7 @@ impl fmt::Debug for Boot {
 /// [`BootError`] when it cannot start.
 pub async fn run<H: Handler>(boot: Boot, application: impl FnOnce(Arc<Platform>) -> H) -> Result<(), BootError> {
     let egress = EgressPool::new();
-    let http = EgressHttpClient::new(egress.clone(), boot.settings.tls_roots.clone());
+    let http = EgressHttpClient::new(egress.clone(), &boot.settings.tls_roots).map_err(BootError::TlsRoot)?;
     let platform = Platform::start(boot.settings, boot.nsm, SharedHttpClient::new(http)).await?;
     let handler = Arc::new(Logged(application(platform)));
     let listener = Listener::bind(&boot.listen).await.map_err(BootError::Listen)?;
@@ -72,7 +72,7 @@ impl Platform {
     pub async fn start(settings: Settings, nsm: Arc<dyn Nsm>, http: SharedHttpClient) -> Result<Arc<Self>, BootError> {
         let queue = NsmQueue::start(nsm).map_err(BootError::Thread)?;
         let nsm = queue.handle(Priority::Work);
-        let recipient = Recipient::start(nsm.clone()).await.map_err(BootError::Recipient)?;
+        let recipient = Recipient::start(nsm.clone());
         let measured = nsm.clone();
         let pcr0 = tokio::task::spawn_blocking(move || measured.describe_pcr(0))
             .await
@@ -99,15 +99,15 @@ impl fmt::Debug for Platform {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BootError {
+    /// A TLS root of the settings.
+    #[error("a TLS root of the measured settings is no certificate")]
+    TlsRoot(#[source] rustls::Error),
     /// The thread of the NSM.
     #[error("no thread for the NSM")]
     Thread(#[source] io::Error),
     /// The NSM does not say what this image is.
     #[error("the NSM does not report PCR0")]
     Nsm(#[source] NsmError),
-    /// No attested key for KMS.
-    #[error("no attested key for KMS")]
-    Recipient(#[source] RecipientError),
     /// The address cannot be listened on.
     #[error("cannot listen for the pod")]
     Listen(#[source] io::Error),

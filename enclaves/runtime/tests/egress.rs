@@ -131,7 +131,7 @@ fn credentials(id: &str) -> Credentials {
 /// A KMS client of an enclave that trusts `authority`, whose way out is `pod`.
 fn client(authority: &Authority, pod: &Pod, current: &CurrentCredentials) -> Client {
     let settings = Arc::new(authority.settings());
-    let http = EgressHttpClient::new(pod.pool.clone(), settings.tls_roots.clone());
+    let http = EgressHttpClient::new(pod.pool.clone(), &settings.tls_roots).unwrap();
     Client::new(&Aws::new(settings, SharedHttpClient::new(http)).config("kms", current.clone()))
 }
 

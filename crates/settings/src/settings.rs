@@ -1,7 +1,6 @@
 //! The measured settings: what changes who can read keys or what they sign, and nothing else.
 
 use cloister_key_policy::{Deployment, Pcr0};
-use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde::Deserialize;
@@ -16,8 +15,8 @@ pub struct Settings {
     pub dns_suffix: &'static str,
     /// Full ARN of the table that keeps the sealed rows.
     pub table_arn: String,
-    /// The only roots that the enclave trusts for TLS.
-    pub tls_roots: RootCertStore,
+    /// The only roots that the enclave trusts for TLS, at least one. That their DER is a certificate shows when they are used.
+    pub tls_roots: Vec<CertificateDer<'static>>,
     /// Whether a CMK is adopted although its policy can still be replaced.
     pub accept_open_policy: bool,
     /// The signer's image; only the key generator knows it.
@@ -128,25 +127,28 @@ fn require(member: &'static str, value: &str, allowed: impl FnOnce(&str) -> bool
     if allowed(value) { Ok(()) } else { Err(SettingsError::Form { member, value: value.to_owned() }) }
 }
 
-fn roots(pems: &[String]) -> Result<RootCertStore, SettingsError> {
-    let mut store = RootCertStore::empty();
-    for (index, pem) in pems.iter().enumerate() {
-        let mut certificates = CertificateDer::pem_slice_iter(pem.as_bytes());
-        let (Some(Ok(certificate)), None) = (certificates.next(), certificates.next()) else {
-            return Err(SettingsError::Root(index));
-        };
-        store.add(certificate).map_err(|_| SettingsError::Root(index))?;
+fn roots(pems: &[String]) -> Result<Vec<CertificateDer<'static>>, SettingsError> {
+    if pems.is_empty() {
+        return Err(SettingsError::NoRoots);
     }
-    if store.is_empty() { Err(SettingsError::NoRoots) } else { Ok(store) }
+    pems.iter().enumerate().map(|(index, pem)| root(pem).ok_or(SettingsError::Root(index))).collect()
+}
+
+fn root(pem: &str) -> Option<CertificateDer<'static>> {
+    let mut certificates = CertificateDer::pem_slice_iter(pem.as_bytes());
+    match (certificates.next(), certificates.next()) {
+        (Some(Ok(certificate)), None) => Some(certificate),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use serde_json::{Value, json};
 
     use super::*;
 
-    fn settings() -> Value {
+    pub(crate) fn settings() -> Value {
         let key = rcgen::KeyPair::generate().unwrap();
         let root = rcgen::CertificateParams::new(vec![]).unwrap().self_signed(&key).unwrap().pem();
         json!({
