@@ -106,7 +106,7 @@ impl FakeKms {
     }
 
     pub(crate) async fn attested(&self, service: Service) -> Arc<AttestedKms> {
-        let recipient = Recipient::start(software_nsm()).await.unwrap();
+        let recipient = Recipient::start(software_nsm());
         Arc::new(AttestedKms::new(self.client(), self.adopted().await, recipient, service))
     }
 

@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-use aws_lc_rs::rand;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{KeyEncryptionMechanism, RecipientInfo};
 use cloister_nsm::{Claims, Nsm, NsmError};
@@ -29,7 +28,8 @@ const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(15);
 pub struct Recipient {
     nsm: Arc<dyn Nsm>,
     ages: Ages,
-    current: RwLock<Arc<Attested>>,
+    /// `None` until the first key of this boot is made.
+    current: RwLock<Option<Arc<Attested>>>,
     /// Held while renewing, so that requests which find the document too old ask the NSM once.
     renewing: Mutex<()>,
 }
@@ -51,28 +51,24 @@ struct Ages {
 }
 
 impl Recipient {
-    /// Makes the first key and document, and keeps them current until the last reference is dropped.
-    ///
-    /// # Errors
-    /// [`RecipientError`] when there is no randomness or the NSM does not attest.
-    pub async fn start(nsm: Arc<dyn Nsm>) -> Result<Arc<Self>, RecipientError> {
+    /// Begins to make the first key and document, and keeps them current until the last reference is dropped. An enclave starts
+    /// meanwhile: on a slow machine the key takes most of a second. Has to be called inside a Tokio runtime.
+    pub fn start(nsm: Arc<dyn Nsm>) -> Arc<Self> {
         let ages = Ages { max_document: MAX_DOCUMENT_AGE, max_key: MAX_KEY_AGE, interval: MAINTENANCE_INTERVAL };
-        Self::start_with(nsm, ages).await
+        Self::start_with(nsm, ages)
     }
 
-    async fn start_with(nsm: Arc<dyn Nsm>, ages: Ages) -> Result<Arc<Self>, RecipientError> {
-        // aws-lc gathers entropy for tens of milliseconds before its first random byte: not on the path of a request.
-        spawn_blocking(|| rand::fill(&mut [0; 1])).await?.map_err(|_| RecipientError::Key(CmsError::RecipientKey))?;
-        let first = Attested::with_new_key(&nsm).await?;
-        let recipient = Arc::new(Self { nsm, ages, current: RwLock::new(Arc::new(first)), renewing: Mutex::new(()) });
+    fn start_with(nsm: Arc<dyn Nsm>, ages: Ages) -> Arc<Self> {
+        let recipient = Arc::new(Self { nsm, ages, current: RwLock::new(None), renewing: Mutex::new(()) });
         tokio::spawn(maintain(Arc::downgrade(&recipient), ages.interval));
-        Ok(recipient)
+        recipient
     }
 
     /// A key with a document that KMS accepts now.
     pub(crate) async fn attested(&self) -> Result<Arc<Attested>, RecipientError> {
-        let current = self.current();
-        if current.is_within(self.ages.max_document, self.ages.max_key) {
+        if let Some(current) = self.current()
+            && current.is_within(self.ages.max_document, self.ages.max_key)
+        {
             return Ok(current);
         }
         self.renew(self.ages.max_document, self.ages.max_key).await
@@ -81,21 +77,19 @@ impl Recipient {
     /// Replaces what is older than the given ages.
     async fn renew(&self, document: Duration, key: Duration) -> Result<Arc<Attested>, RecipientError> {
         let _renewing = self.renewing.lock().await;
-        let current = self.current();
-        if current.is_within(document, key) {
-            return Ok(current);
-        }
-        let renewed = if current.key_made.age() > key {
-            Attested::with_new_key(&self.nsm).await?
-        } else {
-            Attested::attest(&self.nsm, current.key.clone(), current.key_made).await?
+        let renewed = match self.current() {
+            Some(current) if current.is_within(document, key) => return Ok(current),
+            Some(current) if current.key_made.age() <= key => {
+                Attested::attest(&self.nsm, current.key.clone(), current.key_made).await?
+            }
+            _ => Attested::with_new_key(&self.nsm).await?,
         };
         let renewed = Arc::new(renewed);
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = renewed.clone();
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(renewed.clone());
         Ok(renewed)
     }
 
-    fn current(&self) -> Arc<Attested> {
+    fn current(&self) -> Option<Arc<Attested>> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -106,10 +100,9 @@ impl fmt::Debug for Recipient {
     }
 }
 
-/// Renews at three quarters of the permitted age, until the recipient is gone.
+/// Makes the first key, then renews at three quarters of the permitted age, until the recipient is gone.
 async fn maintain(recipient: Weak<Recipient>, interval: Duration) {
     loop {
-        tokio::time::sleep(interval).await;
         let Some(recipient) = recipient.upgrade() else { return };
         let Ages { max_document, max_key, .. } = recipient.ages;
         if let Err(error) = recipient.renew(max_document * 3 / 4, max_key * 3 / 4).await {
@@ -119,12 +112,15 @@ async fn maintain(recipient: Weak<Recipient>, interval: Duration) {
                 "the attestation document for KMS was not renewed"
             );
         }
+        drop(recipient);
+        tokio::time::sleep(interval).await;
     }
 }
 
 impl Attested {
     async fn with_new_key(nsm: &Arc<dyn Nsm>) -> Result<Self, RecipientError> {
         let made = Moment::now();
+        // aws-lc gathers entropy for tens of milliseconds before its first random byte: here, not on the path of a request.
         let key = spawn_blocking(RecipientKey::generate).await?.map_err(RecipientError::Key)?;
         Self::attest(nsm, Arc::new(key), made).await
     }

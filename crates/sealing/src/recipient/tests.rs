@@ -74,7 +74,7 @@ async fn eventually(condition: impl Fn() -> bool) {
 #[tokio::test]
 async fn a_document_vouches_for_the_key_and_is_used_again() {
     let nsm = Counting::new();
-    let recipient = Recipient::start(nsm.clone()).await.unwrap();
+    let recipient = Recipient::start(nsm.clone());
     let first = recipient.attested().await.unwrap();
     assert_eq!(claim(&first.document, "public_key"), first.key.public_key_der());
     assert_eq!(claim(&first.document, "user_data"), KMS_DOCUMENT_TAG);
@@ -89,7 +89,7 @@ async fn a_document_vouches_for_the_key_and_is_used_again() {
 #[tokio::test]
 async fn a_burst_on_an_old_document_asks_the_nsm_once() {
     let nsm = Counting::new();
-    let recipient = Recipient::start_with(nsm.clone(), ages(Duration::from_millis(500), HOUR, HOUR)).await.unwrap();
+    let recipient = Recipient::start_with(nsm.clone(), ages(Duration::from_millis(500), HOUR, HOUR));
     let first = recipient.attested().await.unwrap();
     eventually(|| first.attested.age() > Duration::from_millis(500)).await;
     let burst: Vec<_> = (0..50)
@@ -110,7 +110,7 @@ async fn a_burst_on_an_old_document_asks_the_nsm_once() {
 async fn the_background_renews_before_anybody_has_to_wait() {
     let nsm = Counting::new();
     let interval = Duration::from_millis(5);
-    let recipient = Recipient::start_with(nsm.clone(), ages(Duration::from_millis(200), HOUR, interval)).await.unwrap();
+    let recipient = Recipient::start_with(nsm.clone(), ages(Duration::from_millis(200), HOUR, interval));
     eventually(|| nsm.documents() >= 4).await;
     drop(recipient);
     // The background ends with the last reference.
@@ -123,10 +123,10 @@ async fn keys_are_rotated_and_those_in_use_still_decrypt() {
 
     let nsm = Counting::new();
     let lives = ages(HOUR, Duration::from_millis(300), Duration::from_millis(20));
-    let recipient = Recipient::start_with(nsm.clone(), lives).await.unwrap();
-    let first = recipient.current();
-    eventually(|| !Arc::ptr_eq(&recipient.current().key, &first.key)).await;
-    let second = recipient.current();
+    let recipient = Recipient::start_with(nsm.clone(), lives);
+    let first = recipient.attested().await.unwrap();
+    eventually(|| recipient.current().is_some_and(|current| !Arc::ptr_eq(&current.key, &first.key))).await;
+    let second = recipient.current().unwrap();
     assert_eq!(claim(&second.document, "public_key"), second.key.public_key_der());
     let reply = envelop(first.key.public_key_der(), &[7; 32], ContentForm::Chunks(48));
     assert!(crate::cms::unwrap_data_key(&first.key, &reply).is_ok());
@@ -137,11 +137,10 @@ async fn keys_are_rotated_and_those_in_use_still_decrypt() {
 async fn an_nsm_that_refuses_is_asked_again() {
     let nsm = Counting::new();
     nsm.refuse.store(true, Ordering::SeqCst);
-    let refused = Recipient::start(nsm.clone()).await.unwrap_err();
-    assert!(matches!(refused, RecipientError::Nsm(_)), "{refused:?}");
-
+    let recipient = Recipient::start_with(nsm.clone(), ages(Duration::ZERO, HOUR, HOUR));
+    assert!(matches!(recipient.attested().await, Err(RecipientError::Nsm(_))));
     nsm.refuse.store(false, Ordering::SeqCst);
-    let recipient = Recipient::start_with(nsm.clone(), ages(Duration::ZERO, HOUR, HOUR)).await.unwrap();
+    recipient.attested().await.unwrap();
     nsm.refuse.store(true, Ordering::SeqCst);
     assert!(recipient.attested().await.is_err(), "an old document is never used");
     nsm.refuse.store(false, Ordering::SeqCst);
