@@ -40,9 +40,20 @@ impl Listener {
     /// # Errors
     /// Those of the operating system; accepting again may succeed.
     pub async fn accept(&self) -> io::Result<Stream> {
+        Ok(self.accept_from().await?.0)
+    }
+
+    /// As [`Listener::accept`], with the context id of the machine that connected; `None` on a path.
+    ///
+    /// # Errors
+    /// Those of the operating system; accepting again may succeed.
+    pub async fn accept_from(&self) -> io::Result<(Stream, Option<u32>)> {
         match &self.0 {
-            ListenerKind::Unix(listener) => Ok(listener.accept().await?.0.into()),
-            ListenerKind::Vsock(listener) => Ok(Stream(StreamKind::Vsock(listener.accept().await?.0))),
+            ListenerKind::Unix(listener) => Ok((listener.accept().await?.0.into(), None)),
+            ListenerKind::Vsock(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                Ok((Stream(StreamKind::Vsock(stream)), Some(peer.cid())))
+            }
         }
     }
 }
