@@ -41,6 +41,9 @@ pub enum NsmError {
         /// Its length in bytes.
         len: usize,
     },
+    /// A document that does not say when it was made.
+    #[error("the NSM's attestation document carries no plausible time")]
+    NoTime,
 
     /// Too few bytes in one answer to tell that they are random.
     #[error("the NSM returned {len} random bytes at once; fewer than {min} prove nothing", min = crate::MIN_CHUNK_LEN)]
