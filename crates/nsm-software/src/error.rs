@@ -25,6 +25,9 @@ pub enum SoftwareNsmError {
     /// The kernel gives no randomness.
     #[error("the kernel gives no randomness")]
     Random(#[source] getrandom::Error),
+    /// The boot key of this module exists, or the cryptographic library made none.
+    #[error("there is no new boot key")]
+    BootKey,
     /// A register that is not set at the start.
     #[error("PCR{0} cannot be given: only PCR0 to PCR15 are measured before an enclave starts")]
     Register(u16),

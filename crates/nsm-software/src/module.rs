@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use aws_lc_rs::agreement::{ECDH_P256, PrivateKey};
+use aws_lc_rs::encoding::{AsBigEndian as _, EcPrivateKeyBin};
 use cloister_nsm::{Claims, Description, Digest, Nsm, NsmError, Pcr, Refusal, fill_random};
 use zeroize::Zeroizing;
 
@@ -51,6 +53,21 @@ impl SoftwareNsm {
         let leaf = Leaf::issue(pki, &module_id, clock())?;
         let state = Mutex::new(State { registers, leaf });
         Ok(Self { pki: pki.clone(), module_id, clock: Box::new(clock), state })
+    }
+
+    /// Does what init does in an image before the application starts: makes a P-256 key, extends PCR16 with its public half (SEC 1,
+    /// uncompressed) and locks the registers from there on. Returns the private half.
+    ///
+    /// # Errors
+    /// The second time, because the register is locked; or when the cryptographic library fails.
+    pub fn make_boot_key(&self) -> Result<Zeroizing<[u8; 32]>, SoftwareNsmError> {
+        let key = PrivateKey::generate(&ECDH_P256).map_err(|_| SoftwareNsmError::BootKey)?;
+        let public = key.compute_public_key().map_err(|_| SoftwareNsmError::BootKey)?;
+        let registers = &mut self.state().registers;
+        registers.extend(16, public.as_ref()).map_err(|_| SoftwareNsmError::BootKey)?;
+        registers.lock_range(MAX_PCRS).map_err(|_| SoftwareNsmError::BootKey)?;
+        let scalar: EcPrivateKeyBin<'_> = key.as_be_bytes().map_err(|_| SoftwareNsmError::BootKey)?;
+        Ok(Zeroizing::new(scalar.as_ref().try_into().expect("a scalar of P-256 has 32 bytes")))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -19,6 +19,8 @@ pub enum Operation {
     Health = 1,
     /// Credentials and CMK: one part, [`Configure`] as JSON; answered with [`HealthReport`].
     Configure = 2,
+    /// Which image is this? One part: a nonce of 16 to 64 bytes; answered with [`BootProof`].
+    ProveBoot = 3,
     /// One part: the caller's body for `generate_key`; answered with [`KeyCreated`]. Key generator only.
     GenerateKey = 16,
     /// One part: the caller's body for `set_key`; answered with [`KeyCreated`]. Key generator only.
@@ -32,14 +34,21 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: &[Self] =
-        &[Self::Health, Self::Configure, Self::GenerateKey, Self::SetKey, Self::SignTransaction, Self::OpenCanary];
+    pub const ALL: &[Self] = &[
+        Self::Health,
+        Self::Configure,
+        Self::ProveBoot,
+        Self::GenerateKey,
+        Self::SetKey,
+        Self::SignTransaction,
+        Self::OpenCanary,
+    ];
 
     /// How many parts a request of this operation has.
     pub fn parts(self) -> usize {
         match self {
             Self::Health => 0,
-            Self::Configure | Self::GenerateKey | Self::SetKey | Self::OpenCanary => 1,
+            Self::Configure | Self::ProveBoot | Self::GenerateKey | Self::SetKey | Self::OpenCanary => 1,
             Self::SignTransaction => 2,
         }
     }
@@ -183,6 +192,17 @@ pub struct HealthReport {
     pub locked: bool,
     /// PCR0 as the NSM reports it, lower-case hex.
     pub pcr0: String,
+}
+
+/// The answer to [`Operation::ProveBoot`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootProof {
+    /// An attestation document, base64: user data `boot`, the nonce, and as public key the boot key (SEC 1, uncompressed), which
+    /// PCR16 holds as well.
+    pub document: String,
+    /// The boot key's ECDSA-SHA256 signature over `cloister/boot/v1` ‖ nonce: r ‖ s, 0x-hex.
+    pub signature: String,
 }
 
 /// The answer to [`Operation::GenerateKey`] and [`Operation::SetKey`].

@@ -59,6 +59,7 @@ impl<Store: KeyStore> Handler for KeyGenerator<Store> {
     async fn handle(&self, request: Request) -> Result<Vec<u8>, Rejection> {
         match (request.operation, request.parts.as_slice()) {
             (Operation::Health, []) => Ok(self.custody.health()),
+            (Operation::ProveBoot, [nonce]) => self.custody.prove_boot(nonce).await,
             (Operation::Configure, [configure]) => self.custody.configure(configure).await,
             (Operation::GenerateKey, [body]) => {
                 let GenerateKey { secret } = GenerateKey::parse(within_size(body)?)?;

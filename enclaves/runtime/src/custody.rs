@@ -156,6 +156,14 @@ impl<Working: Send + Sync + 'static> Custody<Working> {
         Ok(())
     }
 
+    /// See [`Platform::prove_boot`]: in every state, so that an operator can ask an enclave that is not ready.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn prove_boot(&self, nonce: &[u8]) -> Result<Vec<u8>, Rejection> {
+        self.platform.prove_boot(nonce).await
+    }
+
     /// The answer to a question after the enclave's health, [`HealthReport`] as JSON.
     pub fn health(&self) -> Vec<u8> {
         let state = match &*self.phase.borrow() {

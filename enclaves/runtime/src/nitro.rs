@@ -1,15 +1,17 @@
 //! What only a Nitro enclave has: the NSM device, the settings in its image, the kernel's source of randomness.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::sync::Arc;
 
 use cloister_nsm::{Device, NsmError};
+use cloister_settings::{Settings, SettingsError};
 use cloister_transport::Address;
 use tokio_util::sync::CancellationToken;
 
+use zeroize::Zeroizing;
+
 use crate::platform::Boot;
-use cloister_settings::{Settings, SettingsError};
 
 /// The boot of a measured image. Nothing of it comes from the parent.
 ///
@@ -22,8 +24,17 @@ pub fn boot() -> Result<Boot, NitroError> {
         listen: Address::Vsock { cid: Address::ANY_CID, port: PORT },
         settings: Settings::parse(&settings).map_err(NitroError::Settings)?,
         nsm: Arc::new(Device::open().map_err(NitroError::Device)?),
+        boot_key: boot_key().map_err(NitroError::BootKey)?,
         shutdown: CancellationToken::new(),
     })
+}
+
+/// Init writes the boot key to standard input: the 32 bytes of a private key and nothing else.
+fn boot_key() -> io::Result<Zeroizing<[u8; 32]>> {
+    let mut key = Zeroizing::new([0; 32]);
+    let mut input = io::stdin().lock();
+    input.read_exact(key.as_mut())?;
+    if input.read(&mut [0])? == 0 { Ok(key) } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 
 /// getrandom(2) is half of every key, so that the kernel has to draw from the NSM as well and from nothing a host could feign.
@@ -51,6 +62,9 @@ pub enum NitroError {
     /// The measured settings.
     #[error("the measured settings are refused")]
     Settings(#[source] SettingsError),
+    /// The boot key from init.
+    #[error("init handed over no boot key")]
+    BootKey(#[source] io::Error),
     /// The NSM.
     #[error("the NSM cannot be opened")]
     Device(#[source] NsmError),

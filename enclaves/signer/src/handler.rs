@@ -49,6 +49,7 @@ impl Handler for Signer {
     async fn handle(&self, request: Request) -> Result<Vec<u8>, Rejection> {
         match (request.operation, request.parts.as_slice()) {
             (Operation::Health, []) => Ok(self.custody.health()),
+            (Operation::ProveBoot, [nonce]) => self.custody.prove_boot(nonce).await,
             (Operation::Configure, [configure]) => self.custody.configure(configure).await,
             (Operation::OpenCanary, [row]) => self.open_canary(row).await,
             (Operation::SignTransaction, [request, row]) => self.sign_transaction(request, row).await,

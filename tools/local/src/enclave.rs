@@ -47,7 +47,8 @@ impl Arguments {
             fs::read_to_string(&self.nsm_pki).with_context(|| format!("cannot read {}", self.nsm_pki.display()))?;
         let pki = Pki::from_pem(&pki).with_context(|| format!("in {}", self.nsm_pki.display()))?;
         let nsm = SoftwareNsm::new(&pki, measurements(self.pcr0, self.debug_mode)).context("no software NSM")?;
-        Ok(Boot { listen: self.listen, settings, nsm: Arc::new(nsm), shutdown: on_signal()? })
+        let boot_key = nsm.make_boot_key().context("no boot key")?;
+        Ok(Boot { listen: self.listen, settings, nsm: Arc::new(nsm), boot_key, shutdown: on_signal()? })
     }
 }
 

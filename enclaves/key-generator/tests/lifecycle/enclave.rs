@@ -47,6 +47,7 @@ impl Enclave {
         application: impl FnOnce(Arc<Platform>) -> H + Send + 'static,
     ) -> Self {
         let nsm = SoftwareNsm::new(&site.pki, [(0, pcr0)].into()).unwrap();
+        let boot_key = nsm.make_boot_key().unwrap();
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let listen = Address::Unix(site.directory.path().join(format!("enclave-{number}.sock")));
         let shutdown = CancellationToken::new();
@@ -54,6 +55,7 @@ impl Enclave {
             listen: listen.clone(),
             settings: site.settings(accept_open),
             nsm: Arc::new(nsm),
+            boot_key,
             shutdown: shutdown.clone(),
         };
         tokio::spawn(async move { cloister_runtime::run(boot, application).await.unwrap() });
