@@ -1,1 +1,10 @@
 #![doc = include_str!("../README.md")]
+
+mod expected;
+mod image;
+mod measurements;
+mod signature;
+
+pub use expected::{ExpectedMeasurements, ExpectedMeasurementsError};
+pub use image::{Architecture, Eif, EifError};
+pub use measurements::{Difference, Measurements};
