@@ -1,13 +1,15 @@
-//! One byte stream and one listener for both kinds of address.
+//! One byte stream and one listener for every kind of address.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::time::timeout;
 use tokio_vsock::{VsockAddr, VsockListener, VsockStream};
 
 use crate::Address;
@@ -27,11 +29,13 @@ impl Listener {
     /// alone.
     ///
     /// # Errors
-    /// Those of the operating system; [`io::ErrorKind::AddrInUse`] when somebody listens there already.
+    /// Those of the operating system; [`io::ErrorKind::AddrInUse`] when somebody listens there already,
+    /// [`io::ErrorKind::Unsupported`] for [`Address::Hybrid`].
     pub async fn bind(address: &Address) -> io::Result<Self> {
         Ok(Self(match address {
             Address::Unix(path) => ListenerKind::Unix(bind_unix(path).await?),
             Address::Vsock { cid, port } => ListenerKind::Vsock(VsockListener::bind(VsockAddr::new(*cid, *port))?),
+            Address::Hybrid { .. } => return Err(io::ErrorKind::Unsupported.into()),
         }))
     }
 
@@ -87,16 +91,55 @@ impl Stream {
     /// Connects to an enclave.
     ///
     /// # Errors
-    /// Those of the operating system.
+    /// Those of the operating system; for [`Address::Hybrid`], [`io::ErrorKind::ConnectionRefused`] when nobody listens on the
+    /// port.
     pub async fn connect(address: &Address) -> io::Result<Self> {
         match address {
             Address::Unix(path) => Ok(UnixStream::connect(path).await?.into()),
             Address::Vsock { cid, port } => {
                 Ok(Self(StreamKind::Vsock(VsockStream::connect(VsockAddr::new(*cid, *port)).await?)))
             }
+            Address::Hybrid { path, port } => Ok(connect_through(path, *port, CONNECT_DEADLINE).await?.into()),
         }
     }
 }
+
+async fn connect_through(path: &Path, port: u32, deadline: Duration) -> io::Result<UnixStream> {
+    let mut stream = UnixStream::connect(path).await?;
+    timeout(deadline, ask_for(port, &mut stream)).await??;
+    Ok(stream)
+}
+
+/// Says `CONNECT port`, and hears `OK` and a number, which is the monitor's own business.
+/// <https://github.com/firecracker-microvm/firecracker/blob/main/docs/vsock.md>
+async fn ask_for(port: u32, stream: &mut UnixStream) -> io::Result<()> {
+    stream.write_all(format!("CONNECT {port}\n").as_bytes()).await?;
+    let mut answer = Vec::with_capacity(LONGEST_OK);
+    // One byte at a time: what follows belongs to the stream.
+    while answer.last() != Some(&b'\n') {
+        if answer.len() == LONGEST_OK {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        answer.push(stream.read_u8().await.map_err(closed_is_refused)?);
+    }
+    match answer.strip_prefix(b"OK ").and_then(|rest| rest.strip_suffix(b"\n")) {
+        Some(number) if !number.is_empty() && number.iter().all(u8::is_ascii_digit) => Ok(()),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// Where nobody listens, the monitor closes the connection.
+fn closed_is_refused(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => io::ErrorKind::ConnectionRefused.into(),
+        _ => error,
+    }
+}
+
+/// How long a machine may take to accept a connection.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// Bytes of `OK`, a space, the longest port and the end of the line.
+const LONGEST_OK: usize = 14;
 
 impl From<UnixStream> for Stream {
     fn from(stream: UnixStream) -> Self {
@@ -160,5 +203,73 @@ mod tests {
         let path = directory.path().join("enclave.sock");
         let _listener = Listener::bind(&Address::Unix(path.clone())).await.unwrap();
         assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    /// A monitor that answers one connection with `answer`, then echoes what it gets.
+    async fn behind_a_monitor(answer: &'static [u8]) -> io::Result<(String, Stream)> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("machine.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let monitor = tokio::spawn(async move {
+            let mut stream = listener.accept().await.unwrap().0;
+            let mut asked = String::new();
+            while !asked.ends_with('\n') {
+                asked.push(char::from(stream.read_u8().await.unwrap()));
+            }
+            // Whoever refuses the answer closes the connection in the midst of it.
+            let _ = stream.write_all(answer).await;
+            (asked, stream)
+        });
+        let connected = Stream::connect(&Address::Hybrid { path, port: 5000 }).await;
+        let (asked, mut monitor) = monitor.await.unwrap();
+        let mut stream = connected?;
+        stream.write_all(b"ping").await.unwrap();
+        let mut ping = [0; 4];
+        monitor.read_exact(&mut ping).await.unwrap();
+        assert_eq!(&ping, b"ping");
+        Ok((asked, stream))
+    }
+
+    #[tokio::test]
+    async fn a_port_is_reached_through_the_monitor_and_the_first_bytes_of_the_stream_are_the_enclaves() {
+        let (asked, mut stream) = behind_a_monitor(b"OK 1073741824\nOK not for us\n").await.unwrap();
+        assert_eq!(asked, "CONNECT 5000\n");
+        let mut first = [0; 14];
+        stream.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"OK not for us\n");
+    }
+
+    #[tokio::test]
+    async fn any_other_answer_is_an_error() {
+        for answer in [&b"OK\n"[..], b"OK \n", b"OK x\n", b"NO 5000\n", b"OK 00000000000000000000000000", b"\n"] {
+            let error = behind_a_monitor(answer).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{answer:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_monitor_that_closes_refuses() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("machine.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let address = Address::Hybrid { path, port: 5000 };
+        let (_, connected) = tokio::join!(
+            async {
+                let mut stream = listener.accept().await.unwrap().0;
+                stream.read_exact(&mut [0; 13]).await.unwrap();
+            },
+            Stream::connect(&address)
+        );
+        assert_eq!(connected.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(Listener::bind(&address).await.unwrap_err().kind(), io::ErrorKind::Unsupported);
+    }
+
+    #[tokio::test]
+    async fn a_monitor_that_says_nothing_is_not_waited_for_forever() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("machine.sock");
+        let _listener = UnixListener::bind(&path).unwrap();
+        let error = connect_through(&path, 5000, Duration::from_millis(20)).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }
