@@ -1,0 +1,143 @@
+//! The application's process: what it is given, what it writes, how it ends.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
+use zeroize::Zeroizing;
+
+use crate::boot::BootError;
+use crate::log::{End, Log, MAX_LINE_LEN};
+
+/// The running application.
+#[derive(Debug)]
+pub(crate) struct Application {
+    pid: Pid,
+    /// Disconnected as soon as everything it wrote is in the log.
+    output: Receiver<()>,
+}
+
+impl Application {
+    /// Starts it, and hands it the private half of the boot key on its standard input.
+    ///
+    /// # Errors
+    /// [`BootError::Application`].
+    pub(crate) fn start(log: &Log, scalar: Zeroizing<[u8; 32]>) -> Result<Self, BootError> {
+        Self::spawn(Command::new(THIS_PROGRAM), log, scalar).map_err(BootError::Application)
+    }
+
+    fn spawn(mut command: Command, log: &Log, scalar: Zeroizing<[u8; 32]>) -> io::Result<Self> {
+        command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(Errno::RANGE)?;
+        let (copying, output) = mpsc::channel();
+        if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
+            copy_lines(stdout, log.clone(), copying.clone());
+            copy_lines(stderr, log.clone(), copying);
+        }
+        // A pipe takes that much without anybody reading; dropping it ends the input.
+        child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(scalar.as_slice()))?;
+        Ok(Self { pid, output })
+    }
+
+    /// Reaps whatever ends until it is the application, and says how that ended.
+    pub(crate) fn wait(self) -> End {
+        let status = loop {
+            match wait(WaitOptions::empty()) {
+                Ok(Some((pid, status))) if pid == self.pid => break status,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return End::InitFailed { error: format!("cannot wait for the application: {error}") },
+            }
+        };
+        // Whoever else holds the pipes must not hold up the end.
+        let _ = self.output.recv_timeout(OUTPUT_DEADLINE);
+        end(status)
+    }
+}
+
+fn end(status: WaitStatus) -> End {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(status), _) => End::ApplicationExited { status },
+        (None, Some(libc::SIGSYS)) => End::ApplicationSandbox,
+        (None, signal) => End::ApplicationKilled { signal: signal.unwrap_or_default() },
+    }
+}
+
+/// Copies lines as they are; one that is too long arrives in pieces.
+fn copy_lines(from: impl Read + Send + 'static, log: Log, copying: Sender<()>) {
+    thread::spawn(move || {
+        let _copying = copying;
+        let mut from = BufReader::new(from);
+        while let Ok(Some(line)) = read_line(&mut from) {
+            log.push(&line);
+        }
+    });
+}
+
+fn read_line(from: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    if from.take(MAX_LINE_LEN).read_until(b'\n', &mut line)? == 0 {
+        return Ok(None);
+    }
+    line.pop_if(|last| *last == b'\n');
+    Ok(Some(line))
+}
+
+/// Run by another PID than 1 it becomes the application.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+const OUTPUT_DEADLINE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: &[u8]) -> Vec<Vec<u8>> {
+        let mut from = BufReader::with_capacity(7, text);
+        std::iter::from_fn(|| read_line(&mut from).unwrap()).collect()
+    }
+
+    #[test]
+    fn lines_are_copied_as_they_are() {
+        assert_eq!(lines(b""), Vec::<Vec<u8>>::new());
+        assert_eq!(lines(b"a\n\n{\"b\":\xff}\nthe end"), [&b"a"[..], b"", b"{\"b\":\xff}", b"the end"]);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_arrives_in_pieces() {
+        let long = vec![b'x'; 8192 * 2 + 1];
+        let pieces = lines(&[&long[..], b"\nnext\n"].concat());
+        assert_eq!(pieces.iter().map(Vec::len).collect::<Vec<_>>(), [8192, 8192, 1, 4]);
+        assert_eq!(pieces[3], b"next");
+    }
+
+    /// One test, because it waits for whichever child ends.
+    #[test]
+    fn the_application_gets_its_key_and_its_end_is_told_apart() {
+        for (script, expected) in [
+            ("exit 0", End::ApplicationExited { status: 0 }),
+            ("exit 3", End::ApplicationExited { status: 3 }),
+            ("kill -ABRT $$", End::ApplicationKilled { signal: 6 }),
+            ("kill -SYS $$", End::ApplicationSandbox),
+            ("sleep 5 & kill -KILL $$", End::ApplicationKilled { signal: 9 }),
+            (
+                "test $(head -c 100 | wc -c) = 32 && test -z \"$HOME\" && echo held",
+                End::ApplicationExited { status: 0 },
+            ),
+        ] {
+            let log = Log::new();
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", script]);
+            let application = Application::spawn(command, &log, Zeroizing::new([7; 32])).unwrap();
+            let end = application.wait();
+            assert_eq!(end, expected, "{script}");
+            log.end(&end);
+            let mut written = Vec::new();
+            log.copy_to(&mut written).unwrap();
+            assert_eq!(written.starts_with(b"held\n"), script.ends_with("echo held"), "{script}");
+        }
+    }
+}
