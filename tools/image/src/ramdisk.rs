@@ -1,0 +1,99 @@
+//! Ramdisks that depend on nothing but what is in them: newc cpio with owner root, no times and counted inodes; gzip without
+//! name and time.
+
+use std::io::Write as _;
+
+use anyhow::{Context as _, Result};
+use cpio::newc;
+use flate2::{Compression, GzBuilder};
+
+/// What stands in a ramdisk.
+pub(crate) enum Entry<'a> {
+    /// A directory, to mount something on.
+    Directory(&'static str),
+    /// A file that can be run.
+    Program(&'static str, &'a [u8]),
+    /// A file that can be read.
+    File(&'static str, &'a [u8]),
+}
+
+/// The first ramdisk, which is the same in every image of a release.
+pub(crate) fn init(init: &[u8], module: Option<&[u8]>) -> Result<Vec<u8>> {
+    let mut entries =
+        vec![Entry::Directory("dev"), Entry::Program("init", init), Entry::Directory("proc"), Entry::Directory("sys")];
+    entries.extend(module.map(|module| Entry::File("nsm.ko", module)));
+    pack(&entries)
+}
+
+/// The second: what init starts.
+pub(crate) fn application(program: &[u8]) -> Result<Vec<u8>> {
+    pack(&[Entry::Program("application", program)])
+}
+
+/// The last: what the application is told.
+pub(crate) fn settings(settings: &[u8]) -> Result<Vec<u8>> {
+    pack(&[Entry::File("settings.json", settings)])
+}
+
+fn pack(entries: &[Entry<'_>]) -> Result<Vec<u8>> {
+    let mut archive = Vec::new();
+    for (inode, entry) in (1..).zip(entries) {
+        let (name, mode, contents): (_, _, &[u8]) = match entry {
+            Entry::Directory(name) => (*name, 0o040_755, &[]),
+            Entry::Program(name, contents) => (*name, 0o100_755, contents),
+            Entry::File(name, contents) => (*name, 0o100_444, contents),
+        };
+        let len = u32::try_from(contents.len()).context("a file of a ramdisk is too long")?;
+        let mut file = newc::Builder::new(name).ino(inode).mode(mode).write(archive, len);
+        file.write_all(contents)?;
+        archive = file.finish()?;
+    }
+    let archive = newc::trailer(archive)?;
+
+    let mut gzip = GzBuilder::new().mtime(0).operating_system(OS_UNKNOWN).write(Vec::new(), Compression::best());
+    gzip.write_all(&archive)?;
+    Ok(gzip.finish()?)
+}
+
+/// RFC 1952: the file system on which compression took place.
+const OS_UNKNOWN: u8 = 255;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use flate2::read::GzDecoder;
+
+    use super::*;
+
+    #[test]
+    fn a_ramdisk_holds_what_it_is_given_and_nothing_of_its_surroundings() {
+        let packed = init(b"program", Some(b"driver!!!")).unwrap();
+        assert_eq!(packed[..10], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 255], "no name, no time");
+        let mut archive = Vec::new();
+        GzDecoder::new(packed.as_slice()).read_to_end(&mut archive).unwrap();
+
+        let mut rest = archive.as_slice();
+        let mut found = Vec::new();
+        loop {
+            let mut file = newc::Reader::new(rest).unwrap();
+            let entry = file.entry().clone();
+            assert_eq!((entry.uid(), entry.gid(), entry.mtime(), entry.nlink()), (0, 0, 0, 1), "{}", entry.name());
+            if entry.is_trailer() {
+                break;
+            }
+            let mut contents = String::new();
+            file.read_to_string(&mut contents).unwrap();
+            found.push((entry.name().to_owned(), entry.mode(), contents));
+            rest = file.finish().unwrap();
+        }
+        let expected = [
+            ("dev", 0o040_755, ""),
+            ("init", 0o100_755, "program"),
+            ("proc", 0o040_755, ""),
+            ("sys", 0o040_755, ""),
+            ("nsm.ko", 0o100_444, "driver!!!"),
+        ];
+        assert_eq!(found, expected.map(|(name, mode, contents)| (name.to_owned(), mode, contents.to_owned())));
+    }
+}
