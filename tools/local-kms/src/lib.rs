@@ -11,5 +11,6 @@ mod operation;
 mod principals;
 mod recipient;
 mod server;
+mod unsigned;
 
 pub use server::{Clock, LocalKms, Options, StartError};

@@ -32,6 +32,9 @@ struct Arguments {
     /// Root certificate of the attestation documents to believe, PEM or DER.
     #[arg(long)]
     nsm_root: PathBuf,
+    /// Believe documents of QEMU's emulated NSM too. They carry no signature: anybody can write one.
+    #[arg(long)]
+    accept_unsigned_documents_of_the_emulator: bool,
     /// Who may call, JSON.
     #[arg(long)]
     principals: PathBuf,
@@ -63,6 +66,7 @@ async fn main() -> anyhow::Result<()> {
         tls_cert: arguments.tls_cert,
         tls_key: arguments.tls_key,
         nsm_root: arguments.nsm_root,
+        accept_unsigned_documents_of_the_emulator: arguments.accept_unsigned_documents_of_the_emulator,
         principals: arguments.principals,
         partition: arguments.partition,
         region: arguments.region,

@@ -7,7 +7,6 @@ mod policies;
 use std::{collections::BTreeMap, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use cloister_attestation::TrustRoot;
 use cloister_key_policy::{Decision, KmsRequest, evaluate};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
@@ -16,6 +15,7 @@ use crate::{
     authenticate::Caller,
     error::KmsError,
     keys::{Key, Keys},
+    recipient::Trust,
 };
 
 /// What the operations work on.
@@ -23,7 +23,7 @@ use crate::{
 pub(crate) struct Kms {
     pub(crate) partition: String,
     pub(crate) account: String,
-    pub(crate) root: TrustRoot,
+    pub(crate) trust: Trust,
     pub(crate) keys: Keys,
 }
 

@@ -1,9 +1,20 @@
 //! The Recipient of a call: an attestation document, verified, and the measurements it gives the key's policy.
 
-use cloister_attestation::{DebugMode, Expectations, LIVE_MAX_AGE, TrustRoot, UnixTime, VerifiedDocument, verify};
+use std::collections::BTreeMap;
+
+use cloister_attestation::{DebugMode, Expectations, LIVE_MAX_AGE, TrustRoot, UnixTime, verify};
 use serde::Deserialize;
 
-use crate::{enveloped, error::KmsError, operation::Blob};
+use crate::{enveloped, error::KmsError, operation::Blob, unsigned::UnsignedDocument};
+
+/// Whose documents are believed.
+#[derive(Debug)]
+pub(crate) struct Trust {
+    /// Those that lead to this root.
+    pub(crate) root: TrustRoot,
+    /// And those that an emulator wrote without signing them.
+    pub(crate) unsigned: bool,
+}
 
 /// The Recipient member of a call.
 #[derive(Deserialize)]
@@ -13,27 +24,41 @@ pub(crate) struct Recipient {
     attestation_document: Blob,
 }
 
-/// A recipient whose document was verified. Only [`Recipient::verify`] makes one.
-pub(crate) struct AttestedRecipient(VerifiedDocument);
+/// What a document that is believed says of the recipient. Only [`Recipient::verify`] makes one.
+pub(crate) struct AttestedRecipient {
+    pcrs: BTreeMap<u8, [u8; 48]>,
+    public_key: Option<Vec<u8>>,
+}
 
 impl Recipient {
-    pub(crate) fn verify(&self, root: &TrustRoot, now: UnixTime) -> Result<AttestedRecipient, KmsError> {
+    pub(crate) fn verify(&self, trust: &Trust, now: UnixTime) -> Result<AttestedRecipient, KmsError> {
         if self.key_encryption_algorithm != "RSAES_OAEP_SHA_256" {
             return Err(KmsError::validation("KeyEncryptionAlgorithm is RSAES_OAEP_SHA_256"));
         }
-        // As in KMS, a debug-mode document is genuine; what it measures, zeros, is for the policy to refuse.
-        let expectations =
-            Expectations { max_age: Some(LIVE_MAX_AGE), debug: DebugMode::Allow, ..Expectations::default() };
-        verify(&self.attestation_document.0, root, now, &expectations)
-            .map(AttestedRecipient)
-            .map_err(|error| KmsError::validation(format!("the attestation document is refused: {error}")))
+        let document = &self.attestation_document.0;
+        let unsigned = if trust.unsigned { UnsignedDocument::parse(document) } else { None };
+        match unsigned {
+            Some(unsigned) if unsigned.is_of_now(now) => {
+                Ok(AttestedRecipient { pcrs: unsigned.pcrs, public_key: unsigned.public_key })
+            }
+            Some(_) => Err(KmsError::validation("the attestation document of the emulator is not of now")),
+            None => verify_signed(document, &trust.root, now),
+        }
     }
+}
+
+fn verify_signed(document: &[u8], root: &TrustRoot, now: UnixTime) -> Result<AttestedRecipient, KmsError> {
+    // As in KMS, a debug-mode document is genuine; what it measures, zeros, is for the policy to refuse.
+    let expectations = Expectations { max_age: Some(LIVE_MAX_AGE), debug: DebugMode::Allow, ..Expectations::default() };
+    let document = verify(document, root, now, &expectations)
+        .map_err(|error| KmsError::validation(format!("the attestation document is refused: {error}")))?;
+    Ok(AttestedRecipient { pcrs: document.pcrs().clone(), public_key: document.public_key().map(<[u8]>::to_vec) })
 }
 
 impl AttestedRecipient {
     /// The condition keys that the document gives the policy.
     pub(crate) fn condition_keys(&self) -> impl Iterator<Item = (String, String)> {
-        self.0.pcrs().iter().flat_map(|(index, value)| {
+        self.pcrs.iter().flat_map(|(index, value)| {
             let value = const_hex::encode(value);
             let image = (*index == 0).then(|| ("kms:RecipientAttestation:ImageSha384".to_owned(), value.clone()));
             image.into_iter().chain([(format!("kms:RecipientAttestation:PCR{index}"), value)])
@@ -42,7 +67,7 @@ impl AttestedRecipient {
 
     /// CiphertextForRecipient.
     pub(crate) fn encrypt(&self, plaintext: &[u8]) -> Result<Vec<u8>, KmsError> {
-        let public_key = self.0.public_key().unwrap_or_default();
+        let public_key = self.public_key.as_deref().unwrap_or_default();
         enveloped::encrypt(public_key, plaintext)
             .map_err(|_| KmsError::validation("the attestation document carries no RSA public key"))
     }

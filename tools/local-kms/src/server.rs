@@ -31,6 +31,7 @@ use crate::{
     keys::Keys,
     operation::{Call, Kms, known},
     principals::{Principals, PrincipalsError},
+    recipient::Trust,
 };
 
 /// A call with a policy of full size fits well.
@@ -55,6 +56,8 @@ pub struct Options {
     pub tls_key: PathBuf,
     /// Root certificate of the attestation documents to believe, PEM or DER.
     pub nsm_root: PathBuf,
+    /// Believe documents of QEMU's emulated NSM too, which anybody can write.
+    pub accept_unsigned_documents_of_the_emulator: bool,
     /// Who may call.
     pub principals: PathBuf,
     /// Partition of the keys' ARNs.
@@ -92,7 +95,13 @@ impl LocalKms {
         }
         Principals::read(&options.principals)?;
         let tls = tls(&options.tls_cert, &options.tls_key)?;
-        let root = read_root(&options.nsm_root)?;
+        let trust =
+            Trust { root: read_root(&options.nsm_root)?, unsigned: options.accept_unsigned_documents_of_the_emulator };
+        if trust.unsigned {
+            tracing::warn!(
+                "ATTESTATION DOCUMENTS WITHOUT A SIGNATURE ARE ACCEPTED: whoever may call can claim any measurement"
+            );
+        }
         let Options { partition, region, account, .. } = options;
         let arn_prefix = format!("arn:{partition}:kms:{region}:{account}:key/");
         let keys =
@@ -102,7 +111,7 @@ impl LocalKms {
             principals: options.principals,
             clock: options.clock,
             faults: Faults::default(),
-            kms: Kms { partition, account, root, keys },
+            kms: Kms { partition, account, trust, keys },
         });
 
         let listener = TcpListener::bind(options.listen).map_err(StartError::Listen)?;

@@ -138,7 +138,7 @@ impl Call<'_> {
             ));
         }
         let now = UnixTime::since_unix_epoch(self.now);
-        let attested = recipient.map(|recipient| recipient.verify(&self.kms.root, now)).transpose()?;
+        let attested = recipient.map(|recipient| recipient.verify(&self.kms.trust, now)).transpose()?;
 
         let context = context.iter().map(|(key, value)| (format!("kms:EncryptionContext:{key}"), value.clone()));
         let measured = attested.iter().flat_map(AttestedRecipient::condition_keys);

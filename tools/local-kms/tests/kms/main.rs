@@ -10,3 +10,4 @@ mod policies;
 mod process;
 mod setup;
 mod signatures;
+mod unsigned;

@@ -152,6 +152,10 @@ pub(crate) struct Harness {
 
 impl Harness {
     pub(crate) fn start() -> Self {
+        Self::start_believing_unsigned(false)
+    }
+
+    pub(crate) fn start_believing_unsigned(accept_unsigned_documents_of_the_emulator: bool) -> Self {
         let files = Files::new();
         let seconds_ahead = Arc::new(AtomicU64::new(0));
         let ahead = Arc::clone(&seconds_ahead);
@@ -163,6 +167,7 @@ impl Harness {
             tls_cert: files.path("cert.pem"),
             tls_key: files.path("key.pem"),
             nsm_root: files.path("root.der"),
+            accept_unsigned_documents_of_the_emulator,
             principals: files.path("principals.json"),
             partition: "aws".into(),
             region: REGION.into(),

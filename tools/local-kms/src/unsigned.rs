@@ -1,0 +1,87 @@
+//! Documents of QEMU's `nitro-enclave` machine, which emulates an NSM without a key: signature and certificates are zeros.
+//!
+//! Whoever reaches this KMS can write such a document by hand. That is why only this KMS knows of them, only when it is told
+//! to, and why the verifier of everything that ships, `cloister-attestation`, has no way to accept one. Format:
+//! <https://gitlab.com/qemu-project/qemu/-/blob/v10.0.0/hw/virtio/virtio-nsm.c>.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use ciborium::Value;
+use cloister_attestation::{ALLOWED_SKEW, LIVE_MAX_AGE, MAX_DOCUMENT_LEN, UnixTime};
+use serde::{Deserialize, de::DeserializeOwned};
+
+/// What a document without a signature says. Nothing vouches for it.
+#[derive(Debug)]
+pub(crate) struct UnsignedDocument {
+    timestamp: Duration,
+    pub(crate) pcrs: BTreeMap<u8, [u8; 48]>,
+    pub(crate) public_key: Option<Vec<u8>>,
+}
+
+impl UnsignedDocument {
+    /// `None` for everything that the emulator does not write. A document with one byte of signature or certificate that is not
+    /// zero is none of its.
+    pub(crate) fn parse(document: &[u8]) -> Option<Self> {
+        if document.len() > MAX_DOCUMENT_LEN {
+            return None;
+        }
+        let (protected, Unprotected {}, payload, signature): (Value, Unprotected, Value, Value) = decode(document)?;
+        let payload: Payload = decode(&bytes(payload)?)?;
+        let zeros = |value: Value| bytes(value).filter(|bytes| bytes.iter().all(|byte| *byte == 0));
+        zeros(signature)?;
+        zeros(payload.certificate)?;
+        payload.cabundle.into_iter().map(zeros).collect::<Option<Vec<_>>>()?;
+        let emulated = bytes(protected)? == NO_ALGORITHM && payload.module_id.starts_with(MODULE_ID_PREFIX);
+        if !emulated || payload.digest != "SHA384" {
+            return None;
+        }
+        let pcrs = payload.pcrs.into_iter().map(|(index, value)| Some((index, bytes(value)?.try_into().ok()?)));
+        Some(Self {
+            timestamp: Duration::from_millis(payload.timestamp),
+            pcrs: pcrs.collect::<Option<_>>()?,
+            public_key: if payload.public_key.is_null() { None } else { Some(bytes(payload.public_key)?) },
+        })
+    }
+
+    /// As a signed one of a live enclave: neither from the future nor older than five minutes.
+    pub(crate) fn is_of_now(&self, now: UnixTime) -> bool {
+        let now = Duration::from_secs(now.as_secs());
+        self.timestamp <= now + ALLOWED_SKEW && now.saturating_sub(self.timestamp) <= LIVE_MAX_AGE
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unprotected {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Payload {
+    module_id: String,
+    digest: String,
+    /// Milliseconds since 1970.
+    timestamp: u64,
+    pcrs: BTreeMap<u8, Value>,
+    certificate: Value,
+    cabundle: Vec<Value>,
+    public_key: Value,
+    #[serde(rename = "user_data")]
+    _user_data: Value,
+    #[serde(rename = "nonce")]
+    _nonce: Value,
+}
+
+/// Nothing may follow.
+fn decode<T: DeserializeOwned>(mut encoded: &[u8]) -> Option<T> {
+    let decoded = ciborium::from_reader(&mut encoded).ok()?;
+    encoded.is_empty().then_some(decoded)
+}
+
+fn bytes(value: Value) -> Option<Vec<u8>> {
+    value.into_bytes().ok()
+}
+
+/// `{1: -1}`: the emulator's way to say that it has no algorithm.
+const NO_ALGORITHM: [u8; 3] = [0xa1, 0x01, 0x20];
+/// What the modules of the emulator are called here; one of AWS's is called after its instance, `i-…`.
+const MODULE_ID_PREFIX: &str = "emulator-";
