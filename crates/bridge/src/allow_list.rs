@@ -61,8 +61,8 @@ fn is_host(host: &str) -> bool {
     host.len() <= 253 && host.split('.').all(is_label)
 }
 
-/// What an enclave may ask for. Nothing that is not on the list is dialled; the match is exact.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What an enclave may ask for. Nothing that is not on the list is dialled; the match is exact. The default is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowList(BTreeMap<Destination, Destination>);
 
 impl AllowList {
@@ -105,6 +105,13 @@ impl fmt::Display for AllowList {
 pub struct InvalidAllowList {
     entry: String,
     problem: &'static str,
+}
+
+impl InvalidAllowList {
+    /// What is wrong, without the entry.
+    pub(crate) fn problem(&self) -> &'static str {
+        self.problem
+    }
 }
 
 fn invalid(entry: &str, problem: &'static str) -> InvalidAllowList {

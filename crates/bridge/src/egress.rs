@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use cloister_protocol::frame::{ConnectReply, Frame, Kind, Purpose};
 use cloister_transport::{Address, Deadlines, Stream, TransportError, read_frame, write_frame};
-use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::counters::Counted;
-use crate::dial::dial;
+use crate::connection::Connection;
+use crate::counters::{Cut, Refusal};
+use crate::dial::Dialer;
+use crate::relay::{End, relay};
 use crate::{AllowList, Counters};
 
 /// How much a pod carries.
@@ -43,6 +44,7 @@ struct Shared {
     allow: AllowList,
     limits: Limits,
     room: Arc<Semaphore>,
+    dialer: Dialer,
     counters: Counters,
 }
 
@@ -50,7 +52,8 @@ impl Egress {
     /// A way from the enclave at `enclave` to what `allow` lists.
     pub fn new(enclave: Address, allow: AllowList, limits: Limits) -> Self {
         let room = Arc::new(Semaphore::new(limits.streams));
-        Self(Arc::new(Shared { enclave, allow, limits, room, counters: Counters::default() }))
+        let (dialer, counters) = <(Dialer, Counters)>::default();
+        Self(Arc::new(Shared { enclave, allow, limits, room, dialer, counters }))
     }
 
     /// What has travelled so far.
@@ -109,32 +112,39 @@ impl Egress {
         if asked.kind != Kind::Connect || asked.id != 0 {
             return Err(TransportError::Violation("not a destination"));
         }
+        let counters = &self.0.counters;
+        counters.accepted();
         // Held until the stream has ended.
         let room = self.0.room.clone().try_acquire_owned();
+        let _place = counters.place();
         let opened = match &room {
             Ok(_) => self.open(&asked.body).await,
             Err(_) => Err(ConnectReply::TooManyStreams),
         };
-        let counters = &self.0.counters;
-        let reply = match &opened {
-            Ok(_) => {
-                counters.opened();
-                ConnectReply::Connected
-            }
-            Err(reply) => {
-                if *reply == ConnectReply::Unreachable {
-                    counters.failed()
-                } else {
-                    counters.refused()
-                }
-                tracing::warn!(destination = %printable(&asked.body), ?reply, "egress refused");
-                *reply
-            }
-        };
+        let reply = opened.as_ref().err().copied().unwrap_or(ConnectReply::Connected);
+        match reply {
+            ConnectReply::Connected => counters.opened(),
+            ConnectReply::Unreachable => counters.failed(),
+            ConnectReply::NotAllowed => counters.refused(Refusal::Destination),
+            ConnectReply::TooManyStreams => counters.refused(Refusal::Limit),
+        }
+        if opened.is_err() {
+            tracing::warn!(destination = %printable(&asked.body), ?reply, "egress refused");
+        }
         write_frame(stream, &Frame::control(Kind::Connected, vec![reply as u8]), Deadlines::default()).await?;
-        if let Ok(destination) = opened {
-            // Ends when both directions are closed, passing each end on as it comes.
-            copy_bidirectional(stream, &mut Counted::new(destination, counters.clone())).await?;
+        if let Ok(mut destination) = opened {
+            match relay(stream, &mut destination, counters, None).await {
+                End::Closed | End::Idle => {}
+                End::Unread(error) => {
+                    counters.cut(Cut::Broken);
+                    tracing::debug!(%error, "one side of an egress stream stopped reading");
+                }
+                End::Broken(error) => {
+                    counters.cut(Cut::Broken);
+                    Connection::from(destination).abort();
+                    return Err(error.into());
+                }
+            }
         }
         Ok(())
     }
@@ -142,7 +152,7 @@ impl Egress {
     async fn open(&self, asked: &[u8]) -> Result<TcpStream, ConnectReply> {
         let asked = std::str::from_utf8(asked).map_err(|_| ConnectReply::NotAllowed)?;
         let target = self.0.allow.target(asked).ok_or(ConnectReply::NotAllowed)?;
-        dial(target, self.0.limits.connect).await.map_err(|error| {
+        self.0.dialer.connect_tcp(target, self.0.limits.connect).await.map_err(|error| {
             tracing::warn!(destination = %target, %error, "cannot reach");
             ConnectReply::Unreachable
         })

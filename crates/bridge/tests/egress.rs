@@ -100,7 +100,8 @@ async fn bytes_pass_both_ways_and_each_direction_ends_by_itself() {
     let mut answer = soon(exchange(stream, &long)).await;
     answer.reverse();
     assert!(answer == long);
-    assert_eq!(pair.totals(), Totals { opened: 2, sent: 3_000_003, received: 3_000_003, ..Totals::default() });
+    let totals = pair.totals();
+    assert_eq!((totals.opened, totals.sent, totals.received), (2, 3_000_003, 3_000_003));
 }
 
 #[tokio::test]
@@ -134,7 +135,8 @@ async fn what_is_not_on_the_list_is_not_dialled() {
         let refused = soon(pair.pool.connect(host, asked)).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::PermissionDenied, "{host}");
     }
-    assert_eq!(pair.totals(), Totals { refused: 5, ..Totals::default() });
+    let totals = pair.totals();
+    assert_eq!((totals.accepted, totals.refused_destination, totals.opened), (5, 5, 0));
 }
 
 #[tokio::test]
