@@ -1,0 +1,3 @@
+//! The bridge beside socat.
+
+fn main() {}
