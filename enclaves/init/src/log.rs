@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::error::Error;
 use std::fs::OpenOptions;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::Shutdown;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -140,14 +140,11 @@ impl Log {
         let reader = Reader::new(self, true);
         let wanted = |state: &State| state.connected.contains(&reader.connection);
         let written = stream.set_write_timeout(Some(PEER_DEADLINE)).and_then(|()| self.copy(&mut stream, wanted));
-        // That the peer has the last line shows when it ends the connection as well, and not if the machine stops before.
-        let acknowledged = || {
-            stream.set_read_timeout(Some(PEER_DEADLINE))?;
-            stream.shutdown(Shutdown::Write)?;
-            while stream.read(&mut [0; 64])? > 0 {}
-            io::Result::Ok(())
-        };
-        if written.is_ok_and(|last| last) && { acknowledged }().is_ok() {
+        if written.is_ok_and(|last| last) {
+            // The machine must not stop before the peer has the last line: that shows when the peer ends the connection as well. Not
+            // every hypervisor tells it of an end, so that after a while the line counts as read.
+            let _ = stream.set_read_timeout(Some(ACKNOWLEDGEMENT)).and_then(|()| stream.shutdown(Shutdown::Write));
+            let _ = io::copy(&mut stream, &mut io::sink());
             self.state().delivered = true;
         }
     }
@@ -277,11 +274,14 @@ const MAX_LEN: usize = 256 * 1024;
 const MAX_CONNECTIONS: usize = 8;
 /// For a peer that does not read.
 const PEER_DEADLINE: Duration = Duration::from_secs(4);
+/// For a peer that has the last line and does not know that it is the last.
+const ACKNOWLEDGEMENT: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const CONSOLE: &str = "/dev/console";
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::sync::mpsc;
 
     use super::*;
