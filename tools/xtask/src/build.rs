@@ -7,8 +7,12 @@ use std::process::{Command, Stdio};
 
 /// Builds every program of the workspace.
 pub(crate) fn programs() -> Result<(), String> {
-    let mut cargo = cargo();
-    cargo.args(["build", "--workspace", "--bins"]).stderr(Stdio::piped());
+    run(cargo().args(["build", "--workspace", "--bins"]))
+}
+
+/// Runs a build by cargo.
+pub(crate) fn run(cargo: &mut Command) -> Result<(), String> {
+    cargo.stderr(Stdio::piped());
     if io::stderr().is_terminal() {
         // A piped cargo draws neither colours nor its progress bar unless told to.
         cargo

@@ -4,14 +4,26 @@
 
 mod build;
 mod cache;
+mod debian;
+mod digest;
+mod download;
+mod emulator;
+mod image;
+mod kernel;
 mod local;
+mod measured;
+mod python;
+mod run;
 mod test;
+mod twice;
 
 use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: cargo local demo | up [--help]      the whole stack on this machine
-       cargo xtask test [--full]           every test; --full adds the long ones";
+       cargo xtask test [--full]           every test; --full adds the long ones
+       cargo xtask image [--help]          enclave images
+       cargo xtask emulator                what runs them without Nitro; test and demo make it themselves";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -20,6 +32,12 @@ fn main() -> ExitCode {
         ["local", rest @ ..] => local::run(rest),
         ["test"] => test::run(false),
         ["test", "--full"] => test::run(true),
+        ["emulator"] => emulator::run(),
+        ["image", "--help"] => {
+            println!("{}", image::USAGE);
+            Ok(())
+        }
+        ["image", options @ ..] => image::run(options),
         _ => Err(USAGE.to_owned()),
     };
     match outcome {

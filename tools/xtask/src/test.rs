@@ -5,6 +5,11 @@ use std::time::{Duration, Instant};
 
 use crate::build::{cargo, target_directory, workspace_root};
 use crate::cache;
+use crate::emulator::Emulator;
+use crate::image::{self, Architecture};
+use crate::kernel::Kernels;
+use crate::run::succeed;
+use crate::twice;
 
 /// Runs every step, then prints how long each took.
 pub(crate) fn run(full: bool) -> Result<(), String> {
@@ -42,20 +47,35 @@ fn steps() -> Vec<Step> {
     let step = |name, run| Step { name, full_only: false, run };
     let long_step = |name, run| Step { name, full_only: true, run };
     vec![
-        step("crates", || succeed(cargo().args(["fetch", "--locked"]))),
-        step("format", || succeed(cargo().args(["fmt", "--all", "--check"]))),
+        step("crates", || {
+            succeed(cargo().args(["fetch", "--locked"]))?;
+            succeed(&mut image::tool_cargo(&["fetch"])?)
+        }),
+        step("format", || {
+            succeed(cargo().args(["fmt", "--all", "--check"]))?;
+            succeed(cargo().args(["fmt", "--check", "--manifest-path", image::TOOL_MANIFEST]))
+        }),
         step("lints", || {
-            succeed(cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))
+            let denied = ["--", "-D", "warnings"];
+            succeed(cargo().args(["clippy", "--workspace", "--all-targets", "--locked"]).args(denied))?;
+            succeed(image::tool_cargo(&["clippy", "--all-targets"])?.args(denied))
         }),
         step("documentation", || {
             let denied = "-D warnings -D rustdoc::broken_intra_doc_links";
-            succeed(cargo().args(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", denied))
+            succeed(cargo().args(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", denied))?;
+            succeed(image::tool_cargo(&["doc", "--no-deps"])?.env("RUSTDOCFLAGS", denied))
         }),
         step("build", || succeed(cargo().args(["build", "--workspace", "--bins", "--locked"]))),
         step("npm packages", || succeed(Command::new(cloister_local()).arg("set-up"))),
         step("layering", || succeed(cargo().args(["test", "--workspace", "--locked", "--test", "layering"]))),
         step("demo", || succeed(Command::new(cloister_local()).arg("demo"))),
+        step("image tool", || succeed(&mut image::tool_cargo(&["test"])?)),
+        step("emulator", || Emulator::kept().map(drop)),
+        step("images", image::build_for_emulator),
+        step("images twice", || twice::check(Architecture::Amd64)),
         step("tests", || succeed(cargo().args(["test", "--workspace", "--locked", "--no-fail-fast"]))),
+        long_step("kernel twice", || Kernels::build_twice(Architecture::Amd64)),
+        long_step("images for arm64", image::build_for_arm64),
         long_step("many property cases", || {
             succeed(cargo().args(["test", "--workspace", "--locked", "--lib"]).env("PROPTEST_CASES", "20000"))
         }),
@@ -77,16 +97,12 @@ fn dependencies() -> Result<(), String> {
             cargo().args(["install", "cargo-deny", "--locked", "--version", CARGO_DENY_VERSION, "--root"]).arg(&root),
         )?;
     }
-    succeed(Command::new(&program).current_dir(workspace_root()).args(["check", "bans", "licenses", "sources"]))
-}
-
-fn succeed(command: &mut Command) -> Result<(), String> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    match command.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("{program}: {status}")),
-        Err(error) => Err(format!("{program} does not start: {error}")),
+    for manifest in ["Cargo.toml", image::TOOL_MANIFEST] {
+        let mut deny = Command::new(&program);
+        deny.current_dir(workspace_root()).args(["--manifest-path", manifest, "check", "--config", "deny.toml"]);
+        succeed(deny.args(["bans", "licenses", "sources"]))?;
     }
+    Ok(())
 }
 
 /// What git thinks of the working tree; `None` outside of a git repository. Compared before and after, so that a developer's

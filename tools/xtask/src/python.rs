@@ -1,0 +1,27 @@
+//! Packages from PyPI, in virtual environments.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::run::succeed_quietly;
+
+/// Makes a virtual environment in `work` and returns its `bin` directory. `requirements` has a version and a hash per line;
+/// with `target` the packages go into that directory instead.
+pub(crate) fn packages(work: &Path, requirements: &str, target: Option<&Path>) -> Result<PathBuf, String> {
+    let log = work.join("pip.log");
+    let list = work.join("requirements.txt");
+    std::fs::write(&list, requirements).map_err(|error| format!("cannot write {}: {error}", list.display()))?;
+    let environment = work.join("venv");
+    succeed_quietly(Command::new("python3").args(["-m", "venv"]).arg(&environment), &log).map_err(|problem| {
+        format!("{problem}\n`python3` with `venv` is needed (Debian: apt-get install python3-venv)")
+    })?;
+    let bin = environment.join("bin");
+    let mut pip = Command::new(bin.join("pip"));
+    pip.args(["install", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:", "--require-hashes"]);
+    pip.arg("--requirement").arg(&list);
+    if let Some(target) = target {
+        pip.arg("--target").arg(target);
+    }
+    succeed_quietly(&mut pip, &log)?;
+    Ok(bin)
+}
