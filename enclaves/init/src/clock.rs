@@ -30,13 +30,17 @@ pub(crate) fn set(nsm: &dyn Nsm, log: &Log) -> Result<(), BootError> {
 /// Keeps the clock right for as long as the enclave lives, and ends the enclave when it cannot.
 pub(crate) fn keep(nsm: Arc<dyn Nsm>, log: Log) {
     thread::spawn(move || {
-        let mut failures = 0;
+        let (mut failures, mut pause) = (0, INTERVAL);
         while failures < MAX_FAILURES {
-            thread::sleep(INTERVAL);
+            thread::sleep(pause);
             match correct(nsm.as_ref(), &log) {
-                Ok(()) => failures = 0,
+                Ok(correction) => {
+                    failures = 0;
+                    pause = if correction == Correction::Step { INTERVAL_AFTER_STEP } else { INTERVAL };
+                }
                 Err(error) => {
                     failures += 1;
+                    pause = INTERVAL;
                     log.warn("the clock was not checked", json!({ "error": chain(&error), "failures": failures }));
                 }
             }
@@ -48,15 +52,17 @@ pub(crate) fn keep(nsm: Arc<dyn Nsm>, log: Log) {
     });
 }
 
-fn correct(nsm: &dyn Nsm, log: &Log) -> Result<(), BootError> {
+fn correct(nsm: &dyn Nsm, log: &Log) -> Result<Correction, BootError> {
     let offset = measure(nsm).map_err(BootError::Time)?;
-    match correction(offset) {
+    let correction = correction(offset);
+    match correction {
         Correction::Slew { ppm } => UnixClock::CLOCK_REALTIME.set_frequency(ppm).map(drop).map_err(io::Error::from),
         Correction::Step => {
             log.warn("the clock is stepped", json!({ "offset_ms": offset / 1_000_000 }));
             step(offset)
         }
     }
+    .map(|()| correction)
     .map_err(BootError::Clock)
 }
 
@@ -79,7 +85,7 @@ fn nanos_since_epoch(time: SystemTime) -> i64 {
     }
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Correction {
     /// Let the clock run faster by so many millionths, or slower.
     Slew { ppm: f64 },
@@ -106,6 +112,8 @@ fn step(offset: i64) -> io::Result<()> {
 }
 
 const INTERVAL: Duration = Duration::from_secs(60);
+/// A clock that was a second off within a minute is no good clock: it may have been measured wrong when the kernel started.
+const INTERVAL_AFTER_STEP: Duration = Duration::from_secs(5);
 const MAX_FAILURES: u32 = 10;
 /// What the kernel takes at most. See adjtimex(2).
 const MAX_PPM: f64 = 500.0;
