@@ -65,7 +65,10 @@ fn verify(finished: &Path) -> Result<(), String> {
 fn lock(path: &Path) -> Result<File, String> {
     let problem = |error| format!("cannot lock {}: {error}", path.display());
     let file = File::create(path).map_err(problem)?;
-    file.lock().map_err(problem)?;
+    if file.try_lock().is_err() {
+        println!("waiting for another process that holds {}", path.display());
+        file.lock().map_err(problem)?;
+    }
     Ok(file)
 }
 
