@@ -58,7 +58,7 @@ impl Eif {
         while sections.peek() == Some(Kind::Ramdisk as u16) {
             ramdisks.push(sections.take(Kind::Ramdisk)?);
         }
-        let signature = sections.peek().map(|_| sections.take(Kind::Signature)).transpose()?;
+        let signature = sections.more().then(|| sections.take(Kind::Signature)).transpose()?;
         sections.finish()?;
 
         let mut crc = crc32fast::Hasher::new();
@@ -250,18 +250,20 @@ struct Sections<'a> {
 }
 
 impl Sections<'_> {
-    /// The kind of the next section, as the file says; none after the last.
+    /// Whether the header counts another section.
+    fn more(&self) -> bool {
+        self.next < self.header.sections
+    }
+
+    /// The kind of the next section, as the file says.
     fn peek(&self) -> Option<u16> {
-        let more = self.next < self.header.sections;
-        more.then(|| self.bytes.get(self.position..)?.first_chunk().copied().map(u16::from_be_bytes)).flatten()
+        let kind = self.bytes.get(self.position..)?.first_chunk()?;
+        self.more().then(|| u16::from_be_bytes(*kind))
     }
 
     /// The contents of the next section, which has to be of this kind.
     fn take(&mut self, kind: Kind) -> Result<Range<usize>, EifError> {
         let index = self.next;
-        if index == self.header.sections {
-            return Err(EifError::SectionCount(u16::try_from(index).unwrap_or(u16::MAX)));
-        }
         let rest = self.bytes.get(self.position..).ok_or(EifError::Truncated)?;
         let (section, rest) = rest.split_first_chunk::<SECTION_HEADER_LEN>().ok_or(EifError::Truncated)?;
         let [kind_0, kind_1, flags_0, flags_1, len @ ..] = *section;
@@ -289,14 +291,11 @@ impl Sections<'_> {
     }
 
     fn finish(self) -> Result<(), EifError> {
-        if let Some(found) = self.peek() {
-            return Err(EifError::Order { index: self.next, found });
+        if self.more() {
+            let index = self.next;
+            return Err(self.peek().map_or(EifError::Truncated, |found| EifError::Order { index, found }));
         }
-        if self.next == self.header.sections && self.position == self.bytes.len() {
-            Ok(())
-        } else {
-            Err(EifError::TrailingBytes)
-        }
+        if self.position == self.bytes.len() { Ok(()) } else { Err(EifError::TrailingBytes) }
     }
 }
 
