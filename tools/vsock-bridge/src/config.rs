@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use clap::{Args, Parser};
@@ -50,7 +51,7 @@ struct Options {
     /// Time for open connections to end after SIGTERM [default: 30]
     #[arg(long, value_name = "SECONDS")]
     drain: Option<Seconds>,
-    /// Threads that pass bytes [default: 1]
+    /// Threads that pass bytes [default: one for each processor]
     #[arg(long, value_name = "NUMBER")]
     threads: Option<NonZeroUsize>,
     #[arg(skip)]
@@ -175,7 +176,8 @@ impl Options {
             }
             forwards.push(forward);
         }
-        Ok(Configuration { forwards, metrics: self.metrics, threads: self.threads.unwrap_or(NonZeroUsize::MIN) })
+        let threads = self.threads.or_else(|| available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
+        Ok(Configuration { forwards, metrics: self.metrics, threads })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt::{Display, Write as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cloister_bridge::{Counters, Listener, Totals};
@@ -11,26 +12,36 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-/// Serves the counters of all forwards, by name, until it is dropped. One reader at a time: a second waits.
+/// Serves the counters of all forwards, by name, until it is dropped.
 pub(crate) async fn serve(listener: Listener, forwards: Vec<(String, Counters)>) {
+    let forwards: Arc<[_]> = forwards.into();
+    let mut readers = JoinSet::new();
     loop {
+        // More readers than there can be wait: their descriptors would be missing for the forwards.
+        if readers.len() == MAX_READERS {
+            readers.join_next().await;
+        }
         match listener.accept().await {
             Ok((connection, _)) => {
-                let answer = service_fn(async |request| Ok::<_, Infallible>(answer(&request, &forwards)));
-                let mut server = http1::Builder::new();
-                server.timer(TokioTimer::new()).keep_alive(false);
-                let served = timeout(DEADLINE, server.serve_connection(TokioIo::new(connection), answer)).await;
-                if let Ok(Err(error)) = served {
-                    tracing::debug!(%error, "metrics were not read to the end");
-                }
+                let forwards = forwards.clone();
+                readers.spawn(timeout(DEADLINE, async move {
+                    let answer = service_fn(async |request| Ok::<_, Infallible>(answer(&request, &forwards)));
+                    let mut server = http1::Builder::new();
+                    server.timer(TokioTimer::new()).keep_alive(false);
+                    if let Err(error) = server.serve_connection(TokioIo::new(connection), answer).await {
+                        tracing::debug!(%error, "metrics were not read to the end");
+                    }
+                }));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot take a connection for metrics");
                 sleep(PAUSE).await;
             }
         }
+        while readers.try_join_next().is_some() {}
     }
 }
 
@@ -120,6 +131,7 @@ const METRICS: &[Metric] = &[
     },
 ];
 
+const MAX_READERS: usize = 8;
 /// For one reader to send its request and read the answer.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Pause after a reader could not be taken.
