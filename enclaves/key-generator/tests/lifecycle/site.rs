@@ -55,6 +55,7 @@ impl Site {
             tls_cert: path("kms.pem"),
             tls_key: path("kms-key.pem"),
             nsm_root: path("nsm-root.der"),
+            accept_unsigned_documents_of_the_emulator: false,
             principals: path("principals.json"),
             partition: "aws".into(),
             region: REGION.into(),
