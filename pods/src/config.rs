@@ -7,6 +7,8 @@ use cloister_bridge::AllowList;
 use cloister_transport::Address;
 use tracing::level_filters::LevelFilter;
 
+use crate::{Launch, NitroCli};
+
 /// Configuration of `key-generator-pod`.
 #[derive(Debug, clap::Parser)]
 #[command(name = "key-generator-pod", version, about = "HTTPS in front of the key generator's enclave")]
@@ -43,9 +45,12 @@ pub struct Config {
     /// PEM file: the key of the certificate
     #[arg(long, env = "CLOISTER_TLS_KEY")]
     pub tls_key: PathBuf,
-    /// The enclave: vsock:CID:PORT or unix:PATH
-    #[arg(long, env = "CLOISTER_ENCLAVE")]
-    pub enclave: Address,
+    /// An enclave that somebody else keeps: vsock:CID:PORT, unix:PATH or hybrid:PATH:PORT
+    #[arg(long, env = "CLOISTER_ENCLAVE", required_unless_present = "enclave_image")]
+    pub enclave: Option<Address>,
+    /// An enclave that the pod keeps running itself.
+    #[command(flatten)]
+    pub kept: EnclaveConfig,
     /// ARN of the CMK that the enclave is to adopt
     #[arg(long, env = "CLOISTER_CMK_ARN", value_parser = cmk_arn)]
     pub cmk_arn: String,
@@ -64,6 +69,68 @@ pub struct Config {
     /// error, warn, info, debug or trace
     #[arg(long, env = "CLOISTER_LOG", default_value = "info")]
     pub log: LevelFilter,
+}
+
+/// The enclave that the pod keeps running itself. Without an image it keeps none.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "An enclave that the pod keeps running")]
+pub struct EnclaveConfig {
+    /// The image: an EIF file
+    #[arg(
+        long,
+        env = "CLOISTER_ENCLAVE_IMAGE",
+        conflicts_with = "enclave",
+        requires_all = ["enclave_measurements", "enclave_cpus", "enclave_memory_mib"]
+    )]
+    pub enclave_image: Option<PathBuf>,
+    /// What the image must measure: the measurements.json that was written with it
+    #[arg(long, env = "CLOISTER_ENCLAVE_MEASUREMENTS")]
+    pub enclave_measurements: Option<PathBuf>,
+    /// Virtual CPUs; whole cores, which are two each on x86-64
+    #[arg(long, env = "CLOISTER_ENCLAVE_CPUS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub enclave_cpus: Option<u32>,
+    /// Memory in MiB; at least 64 and four times the image's size
+    #[arg(long, env = "CLOISTER_ENCLAVE_MEMORY_MIB", value_parser = clap::value_parser!(u32).range(64..))]
+    pub enclave_memory_mib: Option<u32>,
+    /// Show its console in this log. Its registers are zeros then: no key policy of a deployment admits it
+    #[arg(long, env = "CLOISTER_ENCLAVE_DEBUG")]
+    pub enclave_debug: bool,
+    /// Its name at nitro-cli, which no other pod of the machine may use [default: cloister-SERVICE]
+    #[arg(long, env = "CLOISTER_ENCLAVE_NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub enclave_name: Option<String>,
+    /// Its vsock context id [default: a random one]
+    #[arg(long, env = "CLOISTER_ENCLAVE_CID", value_parser = clap::value_parser!(u32).range(4..i64::from(u32::MAX)))]
+    pub enclave_cid: Option<u32>,
+    /// The nitro-cli program [default: nitro-cli]
+    #[arg(long, env = "CLOISTER_NITRO_CLI")]
+    pub nitro_cli: Option<PathBuf>,
+}
+
+impl EnclaveConfig {
+    /// What to start, and where it is written what that must measure.
+    pub(crate) fn launch(&self) -> Option<(Launch, PathBuf)> {
+        let launch = Launch {
+            image: self.enclave_image.clone()?,
+            cpus: self.enclave_cpus?,
+            memory_mib: self.enclave_memory_mib?,
+            debug: self.enclave_debug,
+        };
+        Some((launch, self.enclave_measurements.clone()?))
+    }
+
+    /// The driver for enclaves of `service`. A random context id stays the same as long as the pod lives.
+    pub(crate) fn nitro_cli(&self, service: &str) -> NitroCli {
+        let program = self.nitro_cli.clone().unwrap_or_else(|| "nitro-cli".into());
+        let name = self.enclave_name.clone().unwrap_or_else(|| format!("cloister-{service}"));
+        NitroCli::new(program, name, self.enclave_cid.unwrap_or_else(random_cid))
+    }
+}
+
+/// Far from the well-known ones and from those that nitro-cli chooses, and with room for what is added to it: the console
+/// has the port CID + 10 000.
+fn random_cid() -> u32 {
+    let [.., a, b, c] = *uuid::Uuid::new_v4().as_bytes();
+    u32::from_be_bytes([1, a, b, c])
 }
 
 fn cmk_arn(text: &str) -> Result<String, &'static str> {
@@ -113,10 +180,48 @@ mod tests {
     #[test]
     fn a_whole_configuration() {
         let config = parse(&[("--log", "debug")]).unwrap();
-        assert_eq!(config.pod.enclave, Address::Vsock { cid: 16, port: 5000 });
+        assert_eq!(config.pod.enclave, Some(Address::Vsock { cid: 16, port: 5000 }));
+        assert_eq!(config.pod.kept.launch(), None);
         assert_eq!(config.pod.listen.port(), 8443);
         assert_eq!(config.pod.log, LevelFilter::DEBUG);
         assert_eq!((config.pod.cmk_arn.as_str(), config.table_arn.as_str()), (CMK, TABLE));
+    }
+
+    #[test]
+    fn an_enclave_to_keep() {
+        let complete = [
+            ("--enclave", ""),
+            ("--enclave-image", "signer.eif"),
+            ("--enclave-measurements", "measurements.json"),
+            ("--enclave-cpus", "2"),
+            ("--enclave-memory-mib", "128"),
+        ];
+        let config = parse(&complete).unwrap().pod;
+        assert_eq!(config.enclave, None);
+        let (launch, measurements) = config.kept.launch().unwrap();
+        assert_eq!(launch, Launch { image: "signer.eif".into(), cpus: 2, memory_mib: 128, debug: false });
+        assert_eq!(measurements, PathBuf::from("measurements.json"));
+        for missing in ["--enclave-measurements", "--enclave-cpus", "--enclave-memory-mib"] {
+            let said = parse(&[&complete[..], &[(missing, "")]].concat()).unwrap_err();
+            assert!(said.contains(missing), "{said}");
+        }
+        for (name, value) in [
+            ("--enclave", "vsock:16:5000"),
+            ("--enclave-cpus", "0"),
+            ("--enclave-memory-mib", "63"),
+            ("--enclave-cid", "3"),
+            ("--enclave-cid", "4294967295"),
+        ] {
+            let said = parse(&[&complete[..], &[(name, value)]].concat()).unwrap_err();
+            assert!(said.contains(name), "{said}");
+        }
+    }
+
+    #[test]
+    fn context_ids_are_random_and_in_a_sane_range() {
+        let cids = [random_cid(), random_cid(), random_cid(), random_cid()];
+        assert!(cids.iter().all(|cid| (1 << 24..1 << 25).contains(cid)), "{cids:?}");
+        assert!(cids.iter().any(|cid| *cid != cids[0]));
     }
 
     #[test]

@@ -8,21 +8,25 @@ use cloister_transport::Client;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::presence::Presence;
+
 /// The enclave's health, for everybody who asks.
 #[derive(Debug)]
 pub(crate) struct EnclaveHealth {
     enclave: Client,
+    presence: Presence,
     service: &'static str,
     last: Mutex<Option<(Instant, Result<HealthReport, Rejection>)>>,
 }
 
 impl EnclaveHealth {
-    pub(crate) fn new(enclave: Client, service: &'static str) -> Self {
-        Self { enclave, service, last: Mutex::new(None) }
+    pub(crate) fn new(enclave: Client, presence: Presence, service: &'static str) -> Self {
+        Self { enclave, presence, service, last: Mutex::new(None) }
     }
 
     /// Not older than [`MAX_AGE`].
     pub(crate) async fn recent(&self) -> Result<HealthReport, Rejection> {
+        self.presence.now()?;
         // Whoever asks meanwhile waits for the same answer.
         let mut last = self.last.lock().await;
         if let Some((at, report)) = &*last
@@ -37,6 +41,7 @@ impl EnclaveHealth {
 
     /// From now.
     pub(crate) async fn now(&self) -> Result<HealthReport, Rejection> {
+        self.presence.now()?;
         let mut last = self.last.lock().await;
         let report = self.ask().await;
         *last = Some((Instant::now(), report.clone()));

@@ -1,6 +1,6 @@
 //! Why a pod cannot run.
 
-use std::error::Error as _;
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -30,7 +30,13 @@ pub enum PodError {
     Certificate(#[source] rustls::Error),
     /// The HTTPS client of the AWS SDK cannot be built.
     #[error("cannot set up HTTPS for AWS calls")]
-    AwsClient(#[source] Box<dyn std::error::Error + Send + Sync>),
+    AwsClient(#[source] Box<dyn Error + Send + Sync>),
+    /// It is said neither where an enclave is nor which image to start.
+    #[error("no enclave: CLOISTER_ENCLAVE says where one is, CLOISTER_ENCLAVE_IMAGE which one to start")]
+    NoEnclave,
+    /// The enclave could never be started.
+    #[error("{0}")]
+    Memory(String),
     /// A port is not to be had.
     #[error("cannot listen on {address}")]
     Listen {
@@ -58,13 +64,11 @@ pub enum PodError {
 impl PodError {
     /// The whole story, for the log.
     pub fn chain(&self) -> String {
-        let mut story = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            story.push_str(": ");
-            story.push_str(&error.to_string());
-            cause = error.source();
-        }
-        story
+        chain(self)
     }
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    std::iter::successors(Some(error), |&error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -15,19 +15,21 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::exchange::Exchange;
+use crate::presence::Presence;
 
 /// The way to the enclave, shared by all requests.
 #[derive(Debug)]
 pub struct Relay {
     enclave: Client,
+    presence: Presence,
     room: Arc<Semaphore>,
     /// Told when an answer shows that the enclave has lost what it needs.
     lost: Arc<Notify>,
 }
 
 impl Relay {
-    pub(crate) fn new(enclave: Client, lost: Arc<Notify>) -> Self {
-        Self { enclave, room: Arc::new(Semaphore::new(MAX_QUEUED)), lost }
+    pub(crate) fn new(enclave: Client, presence: Presence, lost: Arc<Notify>) -> Self {
+        Self { enclave, presence, room: Arc::new(Semaphore::new(MAX_QUEUED)), lost }
     }
 
     /// A place for one more request.
@@ -38,7 +40,14 @@ impl Relay {
 
     pub(crate) async fn call(&self, exchange: &mut Exchange, request: Request) -> Result<Bytes, Rejection> {
         let remaining = exchange.remaining();
-        let outcome = exchange.enclave(self.enclave.call_within(request, remaining)).await;
+        let work = async {
+            tokio::select! {
+                biased;
+                gone = self.presence.gone() => Err(gone),
+                outcome = self.enclave.call_within(request, remaining) => outcome,
+            }
+        };
+        let outcome = exchange.enclave(work).await;
         if let Err(rejection) = &outcome
             && matches!(rejection.code, Code::NotReady | Code::EnclaveUnavailable)
         {

@@ -1,5 +1,6 @@
 //! A pod from its first port to its last answer.
 
+use std::future::ready;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -16,14 +17,18 @@ use cloister_bridge::{Egress, Limits};
 use cloister_protocol::Rejection;
 use cloister_protocol::limits::{BODY_DEADLINE, IDLE_DEADLINE, REQUEST_DEADLINE};
 use cloister_protocol::message::HealthReport;
-use cloister_transport::Client;
+use cloister_transport::{Address, Client};
 use hyper_util::rt::TokioTimer;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
+use crate::driver::EnclaveDriver;
 use crate::enclave_health::EnclaveHealth;
+use crate::image::{ImageError, check_memory};
+use crate::lifecycle::Lifecycle;
+use crate::presence::Presence;
 use crate::relay::unknown_route;
 use crate::supervisor::{Problem, Supervisor};
 use crate::tls::server_config;
@@ -41,7 +46,8 @@ pub trait Service: Send + Sync + 'static {
     fn complete(&self, enclave: &Client) -> impl Future<Output = Result<HealthReport, Rejection>> + Send;
 }
 
-/// Serves until `shutdown`, then until every request in flight is answered.
+/// Serves until `shutdown`, then until every request in flight is answered. An enclave of the pod's own is kept with
+/// `nitro-cli`.
 ///
 /// # Errors
 /// [`PodError`] when it cannot begin, or a server stops by itself.
@@ -51,6 +57,49 @@ pub async fn run<S: Service>(
     credentials: SharedCredentialsProvider,
     shutdown: CancellationToken,
 ) -> Result<(), PodError> {
+    match &config.enclave {
+        Some(enclave) => {
+            let enclave = enclave.clone();
+            serve(config, enclave, Presence::of_foreign(), service, credentials, shutdown, |_| ready(())).await
+        }
+        None => {
+            let driver = config.kept.nitro_cli(S::NAME);
+            run_with_driver(config, driver, service, credentials, shutdown).await
+        }
+    }
+}
+
+/// As [`run`], with an enclave that is kept with `driver`.
+///
+/// # Errors
+/// As [`run`]; also when the enclave is given too little memory to ever start.
+pub async fn run_with_driver<S: Service, D: EnclaveDriver>(
+    config: Config,
+    driver: D,
+    service: S,
+    credentials: SharedCredentialsProvider,
+    shutdown: CancellationToken,
+) -> Result<(), PodError> {
+    let (launch, measurements) = config.kept.launch().ok_or(PodError::NoEnclave)?;
+    // A file that cannot be read may yet come; memory is given once.
+    if let Err(error @ ImageError::Memory { .. }) = check_memory(&launch) {
+        return Err(PodError::Memory(error.to_string()));
+    }
+    let enclave = driver.address(APPLICATION_PORT);
+    let (sender, presence) = Presence::of_kept();
+    let lifecycle = Lifecycle { driver, launch, measurements, service: S::NAME, presence: sender };
+    serve(config, enclave, presence, service, credentials, shutdown, |last| lifecycle.run(last)).await
+}
+
+async fn serve<S: Service, L: Future<Output = ()>>(
+    config: Config,
+    address: Address,
+    presence: Presence,
+    service: S,
+    credentials: SharedCredentialsProvider,
+    shutdown: CancellationToken,
+    keep: impl FnOnce(CancellationToken) -> L,
+) -> Result<(), PodError> {
     let tls = server_config(&config.tls_cert, &config.tls_key)?;
     let https = listen(config.listen)?;
     let plain = listen(config.health_listen)?;
@@ -59,23 +108,23 @@ pub async fn run<S: Service>(
     }
 
     let service = Arc::new(service);
-    let enclave = Client::new(config.enclave.clone());
+    let enclave = Client::new(address.clone());
     let lost = Arc::new(Notify::new());
-    let health = Arc::new(EnclaveHealth::new(enclave.clone(), S::NAME));
+    let health = Arc::new(EnclaveHealth::new(enclave.clone(), presence.clone(), S::NAME));
     let problem = Problem::default();
     let admin =
         Admin { service: S::NAME, health: health.clone(), problem: problem.clone(), draining: shutdown.clone() };
-    let relay = Arc::new(Relay::new(enclave.clone(), lost.clone()));
+    let relay = Arc::new(Relay::new(enclave.clone(), presence.clone(), lost.clone()));
     let routes = service.clone().routes(relay).fallback(unknown_route).method_not_allowed_fallback(unknown_route);
     let supervisor =
-        Supervisor { service, enclave, health, credentials, cmk_arn: config.cmk_arn.clone(), lost, problem };
-    let egress = Egress::new(config.enclave.clone(), config.egress.clone(), Limits::default());
+        Supervisor { service, enclave, presence, health, credentials, cmk_arn: config.cmk_arn.clone(), lost, problem };
+    let egress = Egress::new(address.clone(), config.egress.clone(), Limits::default());
 
     let (https_handle, plain_handle) = (Handle::new(), Handle::new());
     let answering = serve_https(https, tls, routes, https_handle.clone())?;
     let reporting = serve_plain(plain, admin.routes(), plain_handle.clone())?;
-    let behind = CancellationToken::new();
-    tracing::info!(service = S::NAME, enclave = %config.enclave, egress = %config.egress, "the pod runs");
+    let (behind, last) = (CancellationToken::new(), CancellationToken::new());
+    tracing::info!(service = S::NAME, enclave = %address, egress = %config.egress, "the pod runs");
     let front = async {
         let mut answering = pin!(answering);
         let ended = tokio::select! {
@@ -91,8 +140,11 @@ pub async fn run<S: Service>(
         plain_handle.shutdown();
         ended
     };
-    let (answered, reported, (), _) =
-        tokio::join!(front, reporting, egress.run(behind.clone()), behind.run_until_cancelled(supervisor.run()));
+    let behind_it = async {
+        tokio::join!(egress.run(behind.clone()), behind.run_until_cancelled(supervisor.run()));
+        last.cancel();
+    };
+    let (answered, reported, (), ()) = tokio::join!(front, reporting, behind_it, keep(last.clone()));
     tracing::info!(egress = ?egress.counters().totals(), "the pod ends");
     answered.and(reported).map_err(PodError::Serve)
 }
@@ -172,5 +224,7 @@ fn serve_plain(
     Ok(server.serve(routes.into_make_service()))
 }
 
+/// Where an enclave listens for its pod.
+const APPLICATION_PORT: u32 = 5000;
 /// For requests in flight at shutdown: a body that is still arriving, and then the whole request.
 const DRAIN_DEADLINE: Duration = BODY_DEADLINE.saturating_add(REQUEST_DEADLINE);

@@ -12,6 +12,8 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::enclave_health::{EnclaveHealth, read};
+use crate::pauses::Pauses;
+use crate::presence::Presence;
 use crate::run::Service;
 
 /// Watches over one enclave.
@@ -19,6 +21,7 @@ use crate::run::Service;
 pub(crate) struct Supervisor<S> {
     pub(crate) service: Arc<S>,
     pub(crate) enclave: Client,
+    pub(crate) presence: Presence,
     pub(crate) health: Arc<EnclaveHealth>,
     pub(crate) credentials: SharedCredentialsProvider,
     pub(crate) cmk_arn: String,
@@ -59,14 +62,19 @@ impl<S: Service> Supervisor<S> {
     /// Runs until it is dropped.
     pub(crate) async fn run(self) {
         let mut refresh_at = None;
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = Pauses::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
-            match self.step(&mut refresh_at).await {
+            self.presence.here().await;
+            let outcome = tokio::select! {
+                outcome = self.step(&mut refresh_at) => outcome,
+                _ = self.presence.gone() => continue,
+            };
+            match outcome {
                 Ok(()) => {
                     if self.problem.set(None) {
                         tracing::info!("the enclave is ready");
                     }
-                    pause = FIRST_PAUSE;
+                    pauses.reset();
                     tokio::select! {
                         () = sleep(POLL_INTERVAL) => {}
                         // Many requests may fail at once; the enclave is asked once for all of them.
@@ -81,8 +89,11 @@ impl<S: Service> Supervisor<S> {
                         };
                         tracing::warn!(problem = %failure, cause, "the enclave cannot be brought to readiness");
                     }
-                    sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    tokio::select! {
+                        () = sleep(pauses.next()) => {}
+                        // The next enclave did not fail yet.
+                        _ = self.presence.gone() => pauses.reset(),
+                    }
                 }
             }
         }

@@ -5,6 +5,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use crate::aws::Aws;
 use crate::enclave::Enclave;
+use crate::machine::Machine;
 use crate::pod::{Addresses, NAME, addresses, caller, config, eventually};
 
 const KEY_GENERATOR_POD: &str = env!("CARGO_BIN_EXE_key-generator-pod");
@@ -25,7 +26,7 @@ fn configured(binary: &str, directory: &Path) -> Command {
         .env("CLOISTER_HEALTH_LISTEN", "127.0.0.1:0")
         .env("CLOISTER_TLS_CERT", settings.tls_cert)
         .env("CLOISTER_TLS_KEY", settings.tls_key)
-        .env("CLOISTER_ENCLAVE", settings.enclave.to_string())
+        .env("CLOISTER_ENCLAVE", settings.enclave.unwrap().to_string())
         .env("CLOISTER_CMK_ARN", settings.cmk_arn)
         .env("CLOISTER_EGRESS", settings.egress.to_string())
         .env("CLOISTER_AWS_CA_FILE", directory.join("ca.pem"))
@@ -110,6 +111,64 @@ async fn a_warm_signature_costs_one_read_no_handshake_and_no_sts_call() {
     assert_eq!(after.operations[before.operations.len()..], ["DynamoDB_20120810.GetItem"; 20]);
     assert_eq!(after.connections, before.connections);
     assert!(terminate(child).await.contains("storage_ms"));
+}
+
+/// A key generator's pod that keeps its enclave itself.
+fn keeping(machine: &Machine) -> Command {
+    machine.write_measurements("key-generator");
+    let mut command = configured(KEY_GENERATOR_POD, machine.directory.path());
+    command
+        .env_remove("CLOISTER_ENCLAVE")
+        .env("CLOISTER_ENCLAVE_IMAGE", machine.path("signer.eif"))
+        .env("CLOISTER_ENCLAVE_MEASUREMENTS", machine.path("measurements.json"))
+        .env("CLOISTER_ENCLAVE_CPUS", "2")
+        .env("CLOISTER_ENCLAVE_MEMORY_MIB", "128")
+        .env("CLOISTER_NITRO_CLI", machine.path("nitro-cli"));
+    command
+}
+
+/// Waits for an enclave that is not `other`; returns its id.
+async fn enclave_but(machine: &Machine, other: &str) -> String {
+    eventually(async || machine.enclaves().into_iter().find(|id| id != other)).await
+}
+
+#[tokio::test]
+async fn a_pod_that_is_killed_leaves_an_enclave_which_the_next_pod_ends() {
+    let machine = Machine::new();
+    let mut killed = keeping(&machine).spawn().unwrap();
+    let left = enclave_but(&machine, "").await;
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert_eq!(machine.enclaves(), [left.as_str()]);
+
+    let child = keeping(&machine).env("CLOISTER_ENCLAVE_DEBUG", "true").spawn().unwrap();
+    enclave_but(&machine, &left).await;
+    let calls = machine.calls();
+    let ended = calls.iter().position(|call| *call == format!("terminate-enclave --enclave-id {left}")).unwrap();
+    let started = calls.iter().rposition(|call| call.starts_with("run-enclave ")).unwrap();
+    assert!(ended < started, "{calls:?}");
+    assert!(calls[started].ends_with(" --enclave-name cloister-key-generator --debug-mode"), "{calls:?}");
+
+    eventually(async || (machine.count("console") == 1).then_some(())).await;
+    let log = terminate(child).await;
+    assert_eq!(machine.enclaves(), [] as [&str; 0], "SIGTERM terminates it");
+    for part in ["an enclave that was left behind", "the enclave has booted", "the enclave is terminated"] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+}
+
+#[tokio::test]
+async fn the_console_of_an_enclave_for_debugging_is_in_the_log() {
+    let machine = Machine::new();
+    let mut child = keeping(&machine).env("CLOISTER_ENCLAVE_DEBUG", "true").spawn().unwrap();
+    let stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+    let said = tokio::task::spawn_blocking(|| {
+        let mut lines = std::io::BufRead::lines(stdout).map(Result::unwrap);
+        lines.find(|line| line.contains(r#""console":"[    0.000000] Linux version"#)).is_some()
+    });
+    assert!(said.await.unwrap());
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[tokio::test]

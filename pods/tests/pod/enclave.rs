@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+#[derive(Debug)]
 pub(crate) struct Enclave {
     pub(crate) mind: Arc<Mind>,
     running: JoinHandle<()>,

@@ -9,7 +9,13 @@ mod enclave;
 #[cfg(test)]
 mod forwarding;
 #[cfg(test)]
+mod keeping;
+#[cfg(test)]
 mod lifecycle;
+#[cfg(test)]
+mod machine;
+#[cfg(test)]
+mod nitro_cli;
 #[cfg(test)]
 mod pod;
 #[cfg(test)]

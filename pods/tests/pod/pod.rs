@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use cloister_pods::{Config, PodError, Service, run};
+use cloister_pods::{Config, EnclaveConfig, EnclaveDriver, PodError, Service, run, run_with_driver};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use reqwest::{Certificate, Client, ClientBuilder, RequestBuilder};
 use tempfile::TempDir;
@@ -42,10 +42,30 @@ impl Pod {
         credentials: SharedCredentialsProvider,
     ) -> Self {
         let config = config(directory.path());
-        let address_file = config.address_file.clone().unwrap();
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(run(config, service, credentials, shutdown.clone()));
-        let addresses = addresses(&address_file).await;
+        Self::started(directory, running, shutdown).await
+    }
+
+    /// A pod that keeps its enclave itself.
+    pub(crate) async fn start_keeping(
+        directory: &TempDir,
+        service: impl Service,
+        kept: EnclaveConfig,
+        driver: impl EnclaveDriver,
+    ) -> Self {
+        let config = Config { enclave: None, kept, ..config(directory.path()) };
+        let shutdown = CancellationToken::new();
+        let pod = run_with_driver(config, driver, service, static_credentials(), shutdown.clone());
+        Self::started(directory, tokio::spawn(pod), shutdown).await
+    }
+
+    async fn started(
+        directory: &TempDir,
+        running: JoinHandle<Result<(), PodError>>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let addresses = addresses(&directory.path().join("addresses.json")).await;
         let client = caller(directory.path(), &addresses).build().unwrap();
         Self { running, shutdown, addresses, client }
     }
@@ -91,7 +111,8 @@ pub(crate) fn config(directory: &Path) -> Config {
         health_listen: anywhere,
         tls_cert,
         tls_key,
-        enclave: address(directory),
+        enclave: Some(address(directory)),
+        kept: EnclaveConfig::default(),
         cmk_arn: "arn:aws:kms:eu-central-1:111122223333:key/1234abcd".into(),
         egress: "kms.eu-central-1.amazonaws.com:443=127.0.0.1:9".parse().unwrap(),
         region: "eu-central-1".into(),

@@ -1,0 +1,212 @@
+//! Pods that keep their enclave running themselves.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use cloister_pods::{EnclaveConfig, PodError, Signer};
+use tracing_subscriber::layer::SubscriberExt as _;
+
+use crate::machine::{Machine, Played, Stage, image};
+use crate::pod::{Pod, eventually, refusal};
+use crate::rows::Rows;
+
+const KEY: &str = "7e99e372-0eba-4001-8002-35e6a1478070";
+const SIGN: &str = "/v1/sign_transaction/7e99e372-0eba-4001-8002-35e6a1478070";
+
+async fn start(machine: &Machine) -> (Pod, Stage) {
+    let (driver, stage) = Played::on(machine);
+    let rows = Rows::with_canary();
+    rows.insert(KEY.parse().unwrap());
+    (Pod::start_keeping(&machine.directory, Signer::new(rows), machine.kept(), driver).await, stage)
+}
+
+/// Waits until `/readyz` gives a reason with this part.
+async fn says(pod: &Pod, part: &str) -> String {
+    eventually(async || {
+        let (status, body) = pod.health("/readyz").await;
+        (status == 503 && body.contains(part)).then_some(body)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_enclave_is_started_serves_and_is_terminated_after_the_last_answer() {
+    let machine = Machine::new();
+    machine.leave("i-0-encstale", "cloister-signer", 90);
+    let (pod, stage) = start(&machine).await;
+    pod.becomes(true).await;
+    assert_eq!(pod.post(SIGN, "{}").send().await.unwrap().status(), 200);
+    let commands = |calls: Vec<String>| calls.iter().map(|call| call.split(' ').next().unwrap().to_owned()).collect();
+    let calls: Vec<String> = commands(machine.calls());
+    assert_eq!(
+        calls[..3],
+        ["describe-enclaves", "terminate-enclave", "run-enclave"],
+        "what was left behind goes first"
+    );
+
+    let mind = stage.mind();
+    mind.close_gate();
+    let request = pod.post(SIGN, "{}");
+    let answer = tokio::spawn(async move { request.send().await.unwrap().status() });
+    eventually(async || (mind.begun.load(Ordering::SeqCst) == 2).then_some(())).await;
+    pod.shutdown.cancel();
+    pod.becomes(false).await;
+    assert_eq!((machine.enclaves().len(), machine.count("terminate-enclave")), (1, 1), "a request is in flight");
+    mind.open_gate();
+    assert_eq!(answer.await.unwrap(), 200);
+    pod.stop().await;
+    assert_eq!((machine.enclaves().len(), machine.count("terminate-enclave")), (0, 2));
+}
+
+#[tokio::test]
+async fn a_crash_is_answered_with_try_again_and_the_enclave_comes_back() {
+    let machine = Machine::new();
+    let (pod, stage) = start(&machine).await;
+    for starts in 1..=2 {
+        pod.becomes(true).await;
+        assert_eq!(machine.count("run-enclave"), starts);
+        let mind = stage.mind();
+        assert_eq!(*mind.configured.lock().unwrap(), ["AKIDFIRST"], "each enclave gets credentials");
+        mind.close_gate();
+        let request = pod.post(SIGN, "{}");
+        let answer = tokio::spawn(refusal(request));
+        eventually(async || (mind.begun.load(Ordering::SeqCst) == 1).then_some(())).await;
+        stage.say(
+            r#"{"target":"cloister_init","message":"the enclave ends","reason":"application_exited","status":101}"#,
+        );
+        let crashed = Instant::now();
+        drop(stage.crash(&machine).await);
+        assert_eq!(answer.await.unwrap(), (503, "enclave_unavailable".to_owned()));
+        says(&pod, "application_exited (status 101)").await;
+        let response = pod.post(SIGN, "{}").send().await.unwrap();
+        assert_eq!((response.status().as_u16(), &response.headers()["retry-after"]), (503, &"1".parse().unwrap()));
+        assert!(crashed.elapsed() < Duration::from_secs(5), "nobody hangs");
+    }
+    pod.becomes(true).await;
+    pod.stop().await;
+}
+
+#[tokio::test]
+async fn an_enclave_that_ends_without_a_word_is_missed_all_the_same() {
+    let machine = Machine::new();
+    let (pod, stage) = start(&machine).await;
+    pod.becomes(true).await;
+    // As when the machine lost it: nobody closes the connection of its log.
+    let log = stage.crash(&machine).await;
+    says(&pod, "nitro-cli does not list i-").await;
+    pod.becomes(true).await;
+    drop(log);
+    assert_eq!(machine.count("run-enclave"), 2);
+    pod.stop().await;
+}
+
+#[tokio::test]
+async fn starts_that_fail_are_repeated_and_the_reason_is_said() {
+    let machine = Machine::new();
+    machine.next("run-enclave", &["39-port-busy", "39-memory-available", "39-port-busy"]);
+    let (pod, _stage) = start(&machine).await;
+    says(&pod, "another enclave of this machine is being started").await;
+    says(&pod, "there are too few huge pages").await;
+    assert_eq!(refusal(pod.post(SIGN, "{}")).await, (503, "enclave_unavailable".to_owned()));
+    pod.becomes(true).await;
+    assert_eq!(machine.count("run-enclave"), 4);
+    pod.stop().await;
+}
+
+#[tokio::test]
+async fn another_image_than_the_measured_one_is_never_started() {
+    let machine = Machine::new();
+    let measured = std::fs::read(machine.path("signer.eif")).unwrap();
+    std::fs::write(machine.path("signer.eif"), image(b"tampered with")).unwrap();
+    let (pod, _stage) = start(&machine).await;
+    let said = says(&pod, "PCR0 is ").await;
+    assert!(said.contains("it is not the image that was measured"), "{said}");
+    let mut damaged = measured.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    std::fs::write(machine.path("signer.eif"), damaged).unwrap();
+    says(&pod, "checksum is wrong").await;
+    assert_eq!(machine.calls(), [] as [&str; 0], "nitro-cli was not called at all");
+    std::fs::write(machine.path("signer.eif"), measured).unwrap();
+    pod.becomes(true).await;
+    pod.stop().await;
+}
+
+#[tokio::test]
+async fn without_readable_measurements_nothing_is_started() {
+    for (contents, part) in
+        [(None, "cannot be read"), (Some("{"), "not the JSON object"), (Some(""), "no image `signer`")]
+    {
+        let machine = Machine::new();
+        match contents {
+            None => std::fs::remove_file(machine.path("measurements.json")).unwrap(),
+            Some("") => machine.write_measurements("key-generator"),
+            Some(text) => std::fs::write(machine.path("measurements.json"), text).unwrap(),
+        }
+        let (pod, _stage) = start(&machine).await;
+        let said = says(&pod, part).await;
+        assert!(said.contains("measurements.json"), "{said}");
+        assert_eq!(machine.calls(), [] as [&str; 0]);
+        pod.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn an_enclave_with_too_little_memory_is_refused_at_once() {
+    let machine = Machine::new();
+    std::fs::File::options().append(true).open(machine.path("signer.eif")).unwrap().set_len(33 << 20).unwrap();
+    let (driver, _stage) = Played::on(&machine);
+    let kept = machine.kept();
+    let config = cloister_pods::Config { enclave: None, kept, ..crate::pod::config(machine.directory.path()) };
+    let pod = cloister_pods::run_with_driver(
+        config.clone(),
+        driver,
+        Signer::new(Rows::default()),
+        crate::pod::static_credentials(),
+        tokio_util::sync::CancellationToken::new(),
+    );
+    let error = pod.await.unwrap_err();
+    assert!(matches!(&error, PodError::Memory(said) if said.contains("at least 132")), "{error}");
+
+    let config = cloister_pods::Config { kept: EnclaveConfig::default(), ..config };
+    let pod = cloister_pods::run(
+        config,
+        Signer::new(Rows::default()),
+        crate::pod::static_credentials(),
+        tokio_util::sync::CancellationToken::new(),
+    );
+    assert!(matches!(pod.await.unwrap_err(), PodError::NoEnclave));
+}
+
+#[tokio::test]
+async fn a_shutdown_does_not_wait_for_a_start_that_hangs() {
+    let machine = Machine::new();
+    machine.next("run-enclave", &["hang"]);
+    let (pod, _stage) = start(&machine).await;
+    eventually(async || (machine.count("run-enclave") == 1).then_some(())).await;
+    let began = Instant::now();
+    pod.stop().await;
+    assert!(began.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn what_the_enclave_says_is_in_the_pods_log() {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let json = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(log.reopen().unwrap());
+    let _here = tracing::subscriber::set_default(tracing_subscriber::registry().with(json));
+    let machine = Machine::new();
+    let (pod, stage) = start(&machine).await;
+    pod.becomes(true).await;
+    for line in [r#"{"level":"WARN","target":"cloister_signer","message":"a line of the enclave"}"#, "not JSON: \u{7}"]
+    {
+        stage.say(line);
+        let found = eventually(async || {
+            let text = std::fs::read_to_string(log.path()).unwrap();
+            let events = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+            events.into_iter().find(|event| event["enclave"] == line)
+        })
+        .await;
+        assert_eq!(found["target"], "cloister_enclave");
+        assert_eq!(found["level"], if line.starts_with('{') { "WARN" } else { "INFO" });
+    }
+    pod.stop().await;
+}
