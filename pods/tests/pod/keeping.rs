@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use cloister_pods::{EnclaveConfig, PodError, Signer};
+use cloister_protocol::limits::REQUEST_DEADLINE;
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::machine::{Machine, Played, Stage, image};
@@ -80,7 +81,7 @@ async fn a_crash_is_answered_with_try_again_and_the_enclave_comes_back() {
         says(&pod, "application_exited (status 101)").await;
         let response = pod.post(SIGN, "{}").send().await.unwrap();
         assert_eq!((response.status().as_u16(), &response.headers()["retry-after"]), (503, &"1".parse().unwrap()));
-        assert!(crashed.elapsed() < Duration::from_secs(5), "nobody hangs");
+        assert!(crashed.elapsed() < REQUEST_DEADLINE, "nobody hangs");
     }
     pod.becomes(true).await;
     pod.stop().await;
@@ -185,7 +186,7 @@ async fn a_shutdown_does_not_wait_for_a_start_that_hangs() {
     eventually(async || (machine.count("run-enclave") == 1).then_some(())).await;
     let began = Instant::now();
     pod.stop().await;
-    assert!(began.elapsed() < Duration::from_secs(10));
+    assert!(began.elapsed() < Duration::from_secs(30), "nitro-cli would have had 200 s");
 }
 
 #[tokio::test]
