@@ -9,7 +9,7 @@ use crate::build::{self, cargo, target_directory, workspace_root};
 use crate::debian;
 use crate::emulator::Emulator;
 use crate::kernel::{self, Kernel, Kernels};
-use crate::measured::{self, Site};
+use crate::measured::{self, Program, Site};
 use crate::run::succeed;
 use crate::twice;
 
@@ -58,16 +58,16 @@ pub(crate) fn build_for_arm64() -> Result<(), String> {
     let release = release(&Options { architecture, ..Options::default() })?;
     assemble(&release, &workspace_root().join(EXAMPLE_SETTINGS), &directory().join("deployment-arm64"), None)?;
     debian::require(&["qemu-user-static"])?;
-    let programs = directory().join("build").join(architecture.rust_target()).join("release");
-    for package in measured::APPLICATIONS.iter().map(|(_, package)| *package).chain([measured::INIT]) {
-        let output = Command::new("qemu-aarch64-static").arg(programs.join(package)).output();
+    let site = Site::here(directory().join("build"))?;
+    for program in measured::APPLICATIONS.iter().chain([&measured::INIT]) {
+        let output = Command::new("qemu-aarch64-static").arg(site.build(program, architecture)?).output();
         let output = output.map_err(|error| format!("qemu-aarch64-static does not start: {error}"))?;
         let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         // There is no NSM here; saying so takes the whole of Rust's and our own start.
         if output.status.code() != Some(1) || said.is_empty() {
-            return Err(format!("{package} for {architecture} did not start: {}\n{said}", output.status));
+            return Err(format!("{} for {architecture} did not start: {}\n{said}", program.name, output.status));
         }
-        println!("{package} for {architecture} starts and says: {}", said.lines().next().unwrap_or_default());
+        println!("{} for {architecture} starts and says: {}", program.name, said.lines().next().unwrap_or_default());
     }
     Ok(())
 }
@@ -151,12 +151,12 @@ impl Parts {
     pub(crate) fn build(
         site: &Site,
         architecture: Architecture,
-        applications: &[(&'static str, &'static str)],
+        applications: &[Program],
         kernel: Kernel,
         cmdline: PathBuf,
     ) -> Result<Self, String> {
-        let init = site.build(measured::INIT, architecture)?;
-        let build = |(name, package): &(&'static str, &'static str)| Ok((*name, site.build(package, architecture)?));
+        let init = site.build(&measured::INIT, architecture)?;
+        let build = |program: &Program| Ok((program.name, site.build(program, architecture)?));
         let applications = applications.iter().map(build).collect::<Result<_, String>>()?;
         Ok(Self { architecture, kernel, cmdline, module: None, init, applications, inputs: measured::inputs()? })
     }
@@ -181,8 +181,8 @@ fn release(options: &Options) -> Result<PathBuf, String> {
             parts.inputs.extend(kernel::inputs(architecture)?);
             parts.release(&output)?;
             if architecture == Architecture::Amd64 {
-                let program = site.build(measured::GUEST_TEST.1, architecture)?;
-                let applications = vec![(measured::GUEST_TEST.0, program)];
+                let program = site.build(&measured::GUEST_TEST, architecture)?;
+                let applications = vec![(measured::GUEST_TEST.name, program)];
                 let guest_test = Parts { kernel: kernels.guest_test, applications, ..parts };
                 guest_test.release(&release_directory("guest-release", architecture))?;
             }

@@ -15,13 +15,24 @@ use crate::image::Architecture;
 use crate::python;
 use crate::run::{output, succeed};
 
+/// A program of an image.
+pub(crate) struct Program {
+    /// Its name in the image.
+    pub(crate) name: &'static str,
+    package: &'static str,
+    binary: &'static str,
+}
+
 /// PID 1 of every image.
-pub(crate) const INIT: &str = "cloister-init";
-/// Application → its package, in the order in which their images are made.
-pub(crate) const APPLICATIONS: &[(&str, &str)] =
-    &[("signer", "cloister-signer"), ("key-generator", "cloister-key-generator")];
+pub(crate) const INIT: Program = Program { name: "init", package: "cloister-init", binary: "init" };
+/// The services.
+pub(crate) const APPLICATIONS: &[Program] = &[
+    Program { name: "signer", package: "cloister-signer", binary: "cloister-signer" },
+    Program { name: "key-generator", package: "cloister-key-generator", binary: "cloister-key-generator" },
+];
 /// The application of the guest test's image.
-pub(crate) const GUEST_TEST: (&str, &str) = ("guest-self-test", "cloister-guest-self-test");
+pub(crate) const GUEST_TEST: Program =
+    Program { name: "guest-self-test", package: "cloister-guest-self-test", binary: "guest-self-test" };
 
 /// A checkout of the sources and the surroundings in which they are built.
 pub(crate) struct Site {
@@ -48,8 +59,8 @@ impl Site {
         })
     }
 
-    /// Builds one package, alone, so that no other package's features get into it; returns its program.
-    pub(crate) fn build(&self, package: &str, architecture: Architecture) -> Result<PathBuf, String> {
+    /// Builds one program, alone, so that no other package's features get into it; returns its file.
+    pub(crate) fn build(&self, program: &Program, architecture: Architecture) -> Result<PathBuf, String> {
         let target = architecture.rust_target();
         let sysroot = PathBuf::from(output(self.command("rustc").args(["--print", "sysroot"]))?);
         if !sysroot.join("lib/rustlib").join(target).join("lib").exists() {
@@ -57,7 +68,7 @@ impl Site {
                 .map_err(|problem| format!("{problem}\nRust's target {target} is needed"))?;
         }
         let mut cargo = self.command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--release", "--locked", "--package", package, "--target", target]);
+        cargo.args(["build", "--release", "--locked", "--package", program.package, "--target", target]);
         cargo.arg("--target-dir").arg(&self.target);
 
         let mut flags = vec!["-Clinker=rust-lld".into(), "-Clink-self-contained=yes".into()];
@@ -81,7 +92,7 @@ impl Site {
         }
         build::run(&mut cargo)?;
 
-        Ok(self.target.join(target).join("release").join(package))
+        Ok(self.target.join(target).join("release").join(program.binary))
     }
 
     /// A program in this checkout and its surroundings.
