@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::build;
@@ -38,6 +38,7 @@ pub(crate) const GUEST_TEST: Program =
 pub(crate) struct Site {
     pub(crate) workspace: PathBuf,
     pub(crate) target: PathBuf,
+    pub(crate) zig: PathBuf,
     pub(crate) cargo_home: PathBuf,
     /// What else is in the environment. Whatever is not listed in [`KEPT_VARIABLES`] is taken out of it.
     pub(crate) variables: Vec<(&'static str, OsString)>,
@@ -53,6 +54,7 @@ impl Site {
         Ok(Self {
             workspace: build::workspace_root().to_owned(),
             target,
+            zig: zig()?,
             cargo_home: cargo_home.ok_or("there is no home directory: set CARGO_HOME")?,
             variables: Vec::new(),
             umask: "022",
@@ -83,10 +85,9 @@ impl Site {
         cargo.env("CARGO_INCREMENTAL", "0").env("SOURCE_DATE_EPOCH", "0");
         cargo.env("CARGO_PROFILE_RELEASE_DEBUG", "none").env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
 
-        let zig = zig()?;
         let name = target.replace('-', "_");
-        cargo.env(format!("CC_{name}"), self.wrapper(&zig, architecture, "cc")?);
-        cargo.env(format!("AR_{name}"), self.wrapper(&zig, architecture, "ar")?);
+        cargo.env(format!("CC_{name}"), self.wrapper(architecture, "cc")?);
+        cargo.env(format!("AR_{name}"), self.wrapper(architecture, "ar")?);
         for variable in ["ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"] {
             cargo.env(variable, self.target.join("zig-cache"));
         }
@@ -110,7 +111,7 @@ impl Site {
     }
 
     /// `zig cc` or `zig ar` under one name, as the build scripts of crates want it.
-    fn wrapper(&self, zig: &Path, architecture: Architecture, tool: &str) -> Result<PathBuf, String> {
+    fn wrapper(&self, architecture: Architecture, tool: &str) -> Result<PathBuf, String> {
         let path = self.target.join(format!("zig-{tool}-{architecture}"));
         let flags = match tool {
             "cc" => format!(
@@ -121,7 +122,8 @@ impl Site {
             ),
             _ => String::new(),
         };
-        let script = WRAPPER.replace("ZIG", &zig.display().to_string()).replace("TOOL", tool).replace("FLAGS", &flags);
+        let script =
+            WRAPPER.replace("ZIG", &self.zig.display().to_string()).replace("TOOL", tool).replace("FLAGS", &flags);
         // Written only when it changes: cargo watches its time.
         if fs::read_to_string(&path).is_ok_and(|present| present == script) {
             return Ok(path);

@@ -57,6 +57,7 @@ fn elsewhere(here: &Site, root: &Path) -> Result<Site, String> {
     Ok(Site {
         target: root.join("another-target"),
         workspace,
+        zig: here.zig.clone(),
         cargo_home,
         variables: vec![
             ("HOME", home.into()),
