@@ -8,7 +8,7 @@ use std::time::Duration;
 use cloister_transport::{Listener as SocketListener, Stream};
 use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::ListenAddress;
 
@@ -28,13 +28,21 @@ impl Listener {
     /// Those of the operating system.
     pub async fn bind(address: ListenAddress) -> io::Result<(Self, ListenAddress)> {
         match address {
-            // Sets SO_REUSEADDR: the address is free again as soon as nobody listens.
             ListenAddress::Tcp(address) => {
-                let listener = TcpListener::bind(address).await?;
+                let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+                // The address is free again as soon as nobody listens.
+                socket.set_reuseaddr(true)?;
+                socket.bind(address)?;
+                let listener = socket.listen(BACKLOG.unsigned_abs())?;
                 let bound = ListenAddress::Tcp(listener.local_addr()?);
                 Ok((Self::Tcp(listener), bound))
             }
-            ListenAddress::Socket(ref socket) => Ok((Self::Socket(SocketListener::bind(socket).await?), address)),
+            ListenAddress::Socket(ref socket) => {
+                let listener = SocketListener::bind(socket).await?;
+                // Listening again only changes the number: on vsock it is 128 before, and who does not fit is refused.
+                rustix::net::listen(&listener, BACKLOG)?;
+                Ok((Self::Socket(listener), address))
+            }
         }
     }
 
@@ -52,6 +60,10 @@ impl Listener {
         }
     }
 }
+
+/// Connections that may wait to be accepted, unless the system admits fewer (net.core.somaxconn). Of a crowd that does not fit
+/// here, some try again only after a second.
+const BACKLOG: i32 = 4096;
 
 /// Sets what a relayed TCP connection needs.
 pub(crate) fn tuned(stream: TcpStream) -> io::Result<TcpStream> {

@@ -1,6 +1,7 @@
 //! One byte stream and one listener for every kind of address.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::pin::Pin;
@@ -58,6 +59,15 @@ impl Listener {
                 let (stream, peer) = listener.accept().await?;
                 Ok((Stream(StreamKind::Vsock(stream)), Some(peer.cid())))
             }
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.0 {
+            ListenerKind::Unix(listener) => listener.as_fd(),
+            ListenerKind::Vsock(listener) => listener.as_fd(),
         }
     }
 }
