@@ -40,7 +40,11 @@ impl Application {
             copy_lines(stderr, log.clone(), copying);
         }
         // A pipe takes that much without anybody reading; dropping it ends the input.
-        child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(scalar.as_slice()))?;
+        match child.stdin.take().map(|mut stdin| stdin.write_all(scalar.as_slice())) {
+            // It has ended already: why, waiting for it will tell.
+            Some(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            written => written.transpose().map(drop)?,
+        }
         Ok(Self { pid, output })
     }
 
