@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
-use axum::http::StatusCode;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
-use cloister_protocol::message;
+use bytes::Bytes;
+use cloister_protocol::{Operation, Rejection, message};
+use cloister_transport::Client;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::enclave_health::EnclaveHealth;
+use crate::exchange::Exchange;
 use crate::supervisor::Problem;
 
 /// What the answers are made of.
@@ -20,6 +24,7 @@ pub(crate) struct Admin {
     pub(crate) health: Arc<EnclaveHealth>,
     pub(crate) problem: Problem,
     pub(crate) draining: CancellationToken,
+    pub(crate) enclave: Client,
 }
 
 impl Admin {
@@ -28,6 +33,7 @@ impl Admin {
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
             .route("/version", get(version))
+            .route("/attestation/{nonce}", get(attestation))
             .with_state(self)
     }
 }
@@ -56,6 +62,18 @@ async fn readyz(State(admin): State<Admin>) -> (StatusCode, Json<Readiness>) {
     };
     let status = if reason.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Readiness { ready: reason.is_none(), reason, enclave: report.ok() }))
+}
+
+/// Lets the enclave prove which image it is, to whoever chose the nonce (hex): the answer vouches for itself, not for this pod.
+async fn attestation(State(admin): State<Admin>, Path(nonce): Path<String>, headers: HeaderMap) -> Response {
+    let mut exchange = Exchange::begin("prove_boot", &headers);
+    let outcome = exchange.enclave(proof(&admin.enclave, &nonce)).await;
+    exchange.answer(outcome)
+}
+
+async fn proof(enclave: &Client, nonce: &str) -> Result<Bytes, Rejection> {
+    let nonce = const_hex::decode(nonce).map_err(|_| Rejection::invalid("nonce", "expected hex digits"))?;
+    enclave.call(message::Request { operation: Operation::ProveBoot, parts: vec![nonce.into()] }).await
 }
 
 #[derive(Debug, Serialize)]

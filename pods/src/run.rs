@@ -112,8 +112,13 @@ async fn serve<S: Service, L: Future<Output = ()>>(
     let lost = Arc::new(Notify::new());
     let health = Arc::new(EnclaveHealth::new(enclave.clone(), presence.clone(), S::NAME));
     let problem = Problem::default();
-    let admin =
-        Admin { service: S::NAME, health: health.clone(), problem: problem.clone(), draining: shutdown.clone() };
+    let admin = Admin {
+        service: S::NAME,
+        health: health.clone(),
+        problem: problem.clone(),
+        draining: shutdown.clone(),
+        enclave: enclave.clone(),
+    };
     let relay = Arc::new(Relay::new(enclave.clone(), presence.clone(), lost.clone()));
     let routes = service.clone().routes(relay).fallback(unknown_route).method_not_allowed_fallback(unknown_route);
     let supervisor =

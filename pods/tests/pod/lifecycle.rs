@@ -7,7 +7,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::{self, ProvideCredentials, SharedCredentialsProvider};
 use cloister_pods::{KeyGenerator, Signer};
 use cloister_protocol::message::State;
-use cloister_protocol::{Code, KeyId, Rejection};
+use cloister_protocol::{Code, KeyId, Operation, Rejection};
 
 use crate::enclave::Enclave;
 use crate::pod::{Pod, eventually, refusal};
@@ -54,6 +54,21 @@ async fn the_enclave_may_come_later_and_come_again() {
         assert_eq!(refusal(pod.post(SIGN, "{}")).await, (503, "enclave_unavailable".to_owned()));
         enclave = Enclave::start(directory.path(), "signer").await;
     }
+}
+
+#[tokio::test]
+async fn anybody_may_ask_an_enclave_to_prove_what_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let pod = Pod::start(&directory, Signer::new(rows())).await;
+    let enclave = Enclave::start(directory.path(), "signer").await;
+    pod.becomes(true).await;
+    let nonce = "0f".repeat(32);
+    assert_eq!(pod.health(&format!("/attestation/{nonce}")).await, (200, r#"{"done":true}"#.to_owned()));
+    let seen = enclave.mind.seen.lock().unwrap().pop().unwrap();
+    assert_eq!((seen.operation, seen.parts), (Operation::ProveBoot, vec![vec![0x0f; 32].into()]));
+    let (status, body) = pod.health("/attestation/nonce").await;
+    assert_eq!(status, 400);
+    assert!(body.contains("invalid_field") && body.contains("nonce"), "{body}");
 }
 
 #[tokio::test]

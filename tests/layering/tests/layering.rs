@@ -111,6 +111,8 @@ fn measured_code_takes_nothing_from_its_environment() {
     for package in ["runtime", "signer", "key-generator"] {
         for file in rust_files(&root().join("enclaves").join(package).join("src")) {
             let text = std::fs::read_to_string(&file).unwrap();
+            // Tests come last.
+            let text = text.split("#[cfg(test)]").next().unwrap();
             for word in
                 ["env::var", "env::args", "option_env!", "std::process::Command", "nsm_software", "endpoint_url(\"http"]
             {
