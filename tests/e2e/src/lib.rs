@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use cloister_client::{Client, Response};
 use cloister_local::part::Part;
 use cloister_local::progress::Progress;
-use cloister_local::stack::{Options, Stack};
+use cloister_local::stack::{Emulation, Enclaves, Options, Stack};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -32,11 +32,17 @@ impl Local {
 
     /// The same, its programs logging as `log` (a `RUST_LOG` filter) says.
     pub async fn start_with(log: Option<&str>) -> Self {
-        Self::start_in(tempfile::tempdir().expect("a temporary directory"), log).await
+        Self::start_in(directory(), false, log, Enclaves::Processes).await
     }
 
-    async fn start_in(directory: TempDir, log: Option<&str>) -> Self {
-        let options = Options { data_dir: directory.path().to_owned(), chain: false, log: log.map(str::to_owned) };
+    /// Starts a stack with a chain whose enclaves are images in an emulator.
+    pub async fn start_emulated(emulation: Emulation) -> Self {
+        Self::start_in(directory(), true, None, Enclaves::Emulated(emulation)).await
+    }
+
+    async fn start_in(directory: TempDir, chain: bool, log: Option<&str>, enclaves: Enclaves) -> Self {
+        let log = log.map(str::to_owned);
+        let options = Options { data_dir: directory.path().to_owned(), chain, log, enclaves };
         let stack = Stack::start(options, &Progress::silent()).await.unwrap_or_else(|error| panic!("{error:#}"));
         let client = stack.client().expect("a client");
         Self { stack, client, directory }
@@ -46,7 +52,7 @@ impl Local {
     pub async fn restart(self) -> Self {
         let Self { stack, client, directory } = self;
         drop((stack, client));
-        Self::start_in(directory, None).await
+        Self::start_in(directory, false, None, Enclaves::Processes).await
     }
 
     /// A new key with a secret of its own.
@@ -101,6 +107,10 @@ impl Local {
     pub fn log(&self, part: Part) -> String {
         std::fs::read_to_string(self.stack.data().logs().join(format!("{part}.log"))).expect("a log")
     }
+}
+
+fn directory() -> TempDir {
+    tempfile::tempdir().expect("a temporary directory")
 }
 
 /// A key of the wallet.
@@ -191,8 +201,16 @@ pub fn random_secret() -> String {
 ///
 /// # Panics
 /// After half a minute.
-pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+pub async fn eventually(what: &str, condition: impl AsyncFnMut() -> bool) {
+    within(Duration::from_secs(30), what, condition).await;
+}
+
+/// Asks `condition` until it holds.
+///
+/// # Panics
+/// After `patience`.
+pub async fn within(patience: Duration, what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + patience;
     while !condition().await {
         assert!(Instant::now() < deadline, "{what} did not happen");
         tokio::time::sleep(Duration::from_millis(50)).await;

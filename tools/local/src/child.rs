@@ -20,7 +20,7 @@ use rustix::process::{Pid, Signal, kill_process};
 #[derive(Clone, Debug)]
 pub struct Program {
     /// What the part is called in messages and in the name of its log file.
-    pub name: &'static str,
+    pub name: String,
     /// The executable.
     pub path: PathBuf,
     /// Its arguments.
@@ -31,8 +31,8 @@ pub struct Program {
 
 impl Program {
     /// A program without arguments or environment.
-    pub fn new(name: &'static str, path: impl Into<PathBuf>) -> Self {
-        Self { name, path: path.into(), arguments: Vec::new(), environment: Vec::new() }
+    pub fn new(name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        Self { name: name.into(), path: path.into(), arguments: Vec::new(), environment: Vec::new() }
     }
 
     /// Adds an argument.
@@ -84,7 +84,7 @@ impl Program {
         // Its own process group: Ctrl-C in a terminal reaches `cloister-local` alone, which then stops the parts in order.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let child = spawn(command).with_context(|| format!("cannot start {}", self.name))?;
-        Ok(Running { name: self.name, log, log_start, child })
+        Ok(Running { name: self.name.clone(), log, log_start, child })
     }
 }
 
@@ -105,7 +105,7 @@ pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
 /// A started process. Dropping it stops it.
 #[derive(Debug)]
 pub struct Running {
-    name: &'static str,
+    name: String,
     log: PathBuf,
     log_start: u64,
     child: Child,
@@ -113,8 +113,8 @@ pub struct Running {
 
 impl Running {
     /// What the part is called.
-    pub fn name(&self) -> &'static str {
-        self.name
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Where it logs to.
@@ -130,6 +130,19 @@ impl Running {
     /// How it ended, if it did.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
+    }
+
+    /// Waits until it has ended, and says how.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime.
+    pub async fn wait(&mut self) -> ExitStatus {
+        loop {
+            if let Some(status) = self.ended() {
+                return status;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     /// What it has logged since it was started.
@@ -210,4 +223,6 @@ fn spawn(command: Command) -> std::io::Result<Child> {
 
 /// How long a part may take to end after SIGTERM.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks at a process that is waited for.
+const PAUSE: Duration = Duration::from_millis(20);
 const LINES_SHOWN: usize = 12;

@@ -6,6 +6,7 @@ pub mod child;
 pub mod contracts;
 pub mod data_dir;
 pub mod demo;
+pub mod emulator;
 pub mod enclave;
 pub mod endpoint;
 pub mod gateway;

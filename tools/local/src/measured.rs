@@ -1,8 +1,8 @@
-//! The measured settings of both enclaves of the stack, and the PCR0 that follows from them.
+//! The measured settings of both enclaves of the stack, and the PCR0 that follows from them for processes.
 
 use anyhow::Context as _;
 use cloister_key_policy::{Deployment, Measurements, Pcr0};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::child::binary;
 use crate::identity::{
@@ -11,15 +11,15 @@ use crate::identity::{
 use crate::measurement::pcr0;
 use crate::service::Service;
 
-/// Settings files and measurements of both enclaves.
+/// Settings files and measurements of both enclaves as processes.
 #[derive(Clone, Debug)]
-pub(crate) struct Measured {
+pub(crate) struct Processes {
     pub(crate) signer_settings: String,
     pub(crate) generator_settings: String,
     pub(crate) measurements: Measurements,
 }
 
-impl Measured {
+impl Processes {
     /// Settings that trust `root` (PEM) for TLS, and what the programs measure as with them.
     pub(crate) fn new(root: &str) -> anyhow::Result<Self> {
         let signer_settings = settings(root, None);
@@ -58,9 +58,10 @@ pub(crate) fn deployment() -> Deployment {
     }
 }
 
-fn settings(root: &str, signer: Option<Pcr0>) -> String {
+/// The settings file of the stack's deployment, whose enclaves trust `root` (PEM) for TLS and write to `table`.
+pub(crate) fn deployment_settings(root: &str, table: &str) -> Value {
     let deployment = deployment();
-    let mut settings = json!({
+    json!({
         "partition": deployment.partition,
         "account": deployment.account,
         "region": deployment.region,
@@ -68,10 +69,14 @@ fn settings(root: &str, signer: Option<Pcr0>) -> String {
         "generator_role": deployment.generator_role,
         "retirement_role": deployment.retirement_role,
         "administrator_role": deployment.administrator_role,
-        "table_arn": table_arn(),
+        "table_arn": table,
         "tls_roots": [root],
         "accept_open_policy": true,
-    });
+    })
+}
+
+fn settings(root: &str, signer: Option<Pcr0>) -> String {
+    let mut settings = deployment_settings(root, &table_arn());
     if let Some(signer) = signer {
         settings["signer_pcr0"] = json!(signer.to_string());
     }

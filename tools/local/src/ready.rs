@@ -55,5 +55,5 @@ pub(crate) async fn addresses(running: &mut Running, file: &Path, deadline: Inst
 }
 
 const PAUSE: Duration = Duration::from_millis(10);
-/// How long the whole stack may take to be ready.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the whole stack may take to be ready. Emulated enclaves take a while on a machine that is busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);

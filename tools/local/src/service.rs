@@ -13,6 +13,14 @@ pub enum Service {
 }
 
 impl Service {
+    /// As enclaves, images and their measurements call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Signer => "signer",
+            Self::KeyGenerator => "key-generator",
+        }
+    }
+
     /// Its enclave's process.
     pub fn enclave(self) -> Part {
         match self {

@@ -1,5 +1,6 @@
 //! The whole stack: started, made ready, and stopped with this value.
 
+mod enclaves;
 mod programs;
 mod starting;
 
@@ -8,24 +9,28 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use cloister_key_policy::{Measurements, Pcr0};
 use cloister_nsm_software::Pki;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::administrator;
 use crate::chain::Chain;
 use crate::child::{Program, Running};
 use crate::data_dir::DataDir;
+use crate::emulator::Images;
 use crate::endpoint;
 use crate::identity::{Identities, REGION};
-use crate::measured::Measured;
 use crate::node::Packages;
 use crate::part::Part;
 use crate::pki::Authority;
 use crate::progress::Progress;
 use crate::ready::{self, Addresses};
 use crate::service::Service;
+use enclaves::Measured;
+pub use enclaves::{Emulation, Enclaves};
+use programs::Enclave;
 use starting::{Starting, connect};
 
 /// What kind of stack is wanted.
@@ -37,6 +42,8 @@ pub struct Options {
     pub chain: bool,
     /// What the stack's programs log, as a `RUST_LOG` filter, where they let that be chosen; `None` for their defaults.
     pub log: Option<String>,
+    /// What the enclaves are.
+    pub enclaves: Enclaves,
 }
 
 /// A stack that runs. Every part is a process of its own, on free loopback ports and private unix sockets; all of them stop
@@ -71,6 +78,14 @@ impl Site {
     fn address_file(&self, name: &str) -> PathBuf {
         self.short.path().join(format!("{name}.json"))
     }
+}
+
+/// What a pod and its enclave meet of AWS.
+struct Aws<'a> {
+    identities: &'a Identities,
+    cmk_arn: &'a str,
+    kms: SocketAddr,
+    table: SocketAddr,
 }
 
 /// In the order in which they were started.
@@ -116,15 +131,18 @@ impl Stack {
         site.data.write("callers.json", identities.callers())?;
         let nsm = nsm(&site.data)?;
 
+        let measured = tokio::task::block_in_place(|| Measured::new(options.enclaves, &site))?;
+
         let mut starting = Starting { parts: Parts::default(), site, deadline: Instant::now() + ready::PATIENCE };
         starting.start(Part::Dynalite, starting.site.dynalite())?;
-        starting.start(Part::Kms, starting.site.kms()?)?;
+        starting.start(Part::Kms, starting.site.kms(&measured)?)?;
         if options.chain {
             starting.start(Part::Anvil, starting.site.anvil())?;
         }
-        let measured = tokio::task::block_in_place(|| Measured::new(starting.site.authority.certificate()))?;
-        for service in [Service::Signer, Service::KeyGenerator] {
-            starting.start(service.enclave(), starting.site.enclave(service, &measured)?)?;
+        if let Measured::Processes(processes) = &measured {
+            for service in [Service::Signer, Service::KeyGenerator] {
+                starting.start(service.enclave(), starting.site.enclave(service, processes)?)?;
+            }
         }
 
         starting.wait_for_socket(Part::Dynalite).await?;
@@ -137,18 +155,15 @@ impl Stack {
         administrator::ensure_table(&administrator::dynamodb(&format!("https://{table}"), administrator, root)?)
             .await?;
         let client = administrator::kms(&format!("https://{kms}"), administrator, root)?;
-        let cmk_arn = administrator::ensure_cmk(&client, &starting.site.data, &measured.measurements).await?;
+        let cmk_arn = administrator::ensure_cmk(&client, &starting.site.data, measured.measurements()).await?;
 
+        let aws = Aws { identities: &identities, cmk_arn: &cmk_arn, kms, table };
         for service in [Service::KeyGenerator, Service::Signer] {
-            let pod = starting.site.pod(
-                service,
-                &starting.site.enclave_socket(service),
-                &identities,
-                &cmk_arn,
-                kms,
-                table,
-            )?;
-            starting.start(service.pod(), pod)?;
+            let enclave = match &measured {
+                Measured::Processes(_) => Enclave::Process(starting.site.socket(service.enclave().as_str())),
+                Measured::Images(image) => Enclave::Image(service.enclave().as_str(), image),
+            };
+            starting.start(service.pod(), starting.site.pod(service.pod().as_str(), service, &enclave, &aws)?)?;
         }
         let signer = starting.wait_for_address(Part::SignerPod).await?.https.context("the signer has no address")?;
         let generator = starting
@@ -213,7 +228,7 @@ impl Stack {
 
     /// What the enclaves measure as.
     pub fn measurements(&self) -> &Measurements {
-        &self.measured.measurements
+        self.measured.measurements()
     }
 
     /// The full ARN of the CMK.
@@ -305,25 +320,76 @@ impl Stack {
         Ok(())
     }
 
-    /// Starts one more signer, pod and enclave, that measures as `pcr0`, beside the stack's own.
+    /// Starts one more signer, pod and enclave, that measures differently, beside the stack's own: a process that says so, or an
+    /// image with one byte of its settings changed.
     ///
     /// # Errors
     /// As [`Self::start`]; that it is not ready is no error here.
-    pub async fn start_another_signer(&self, pcr0: Pcr0) -> anyhow::Result<AnotherSigner> {
-        let deadline = Instant::now() + ready::PATIENCE;
-        let logs = self.site.data.logs();
-        let (enclave_name, pod_name) = ("another-signer-enclave", "another-signer-pod");
-        let socket = self.site.socket(enclave_name);
-        let mut enclave = self.site.enclave_as(enclave_name, Service::Signer, &self.measured, &pcr0)?.start(&logs)?;
-        ready::until(&mut enclave, deadline, async |_| connect(&socket).await).await?;
-        let kms = self.address(Part::Kms).and_then(|addresses| addresses.https).context("the KMS has no address")?;
-        let table =
-            self.address(Part::Table).and_then(|addresses| addresses.https).context("the table has no address")?;
-        let pod = self.site.pod_as(pod_name, Service::Signer, &socket, &self.identities, &self.cmk_arn, kms, table)?;
-        let mut pod = pod.start(&logs)?;
-        let addresses = ready::addresses(&mut pod, &self.site.address_file(pod_name), deadline).await?;
+    pub async fn start_another_signer(&self) -> anyhow::Result<AnotherSigner> {
+        match &self.measured {
+            Measured::Processes(processes) => {
+                let deadline = Instant::now() + ready::PATIENCE;
+                let socket = self.site.socket(ANOTHER_ENCLAVE);
+                let other = Pcr0::try_from(OTHER).context("a measurement of all zeros")?;
+                let enclave = self.site.enclave_as(ANOTHER_ENCLAVE, Service::Signer, processes, &other)?;
+                let mut enclave = enclave.start(&self.site.data.logs())?;
+                ready::until(&mut enclave, deadline, async |_| connect(&socket).await).await?;
+                self.start_another_pod(&Enclave::Process(socket), Some(enclave)).await
+            }
+            Measured::Images(image) => {
+                let altered = tokio::task::block_in_place(|| image.altered(&self.site))?;
+                self.start_signer_of(altered).await
+            }
+        }
+    }
+
+    /// Starts one more signer of other images than the stack's own, which has to be emulated.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; that it is not ready is no error here.
+    pub async fn start_signer_of(&self, images: Images) -> anyhow::Result<AnotherSigner> {
+        let Measured::Images(image) = &self.measured else { bail!("the enclaves of this stack are no images") };
+        let image = image.with(images)?;
+        self.start_another_pod(&Enclave::Image(ANOTHER_ENCLAVE, &image), None).await
+    }
+
+    async fn start_another_pod(
+        &self,
+        reached: &Enclave<'_>,
+        enclave: Option<Running>,
+    ) -> anyhow::Result<AnotherSigner> {
+        let https = |part| self.address(part).and_then(|addresses| addresses.https);
+        let aws = Aws {
+            identities: &self.identities,
+            cmk_arn: &self.cmk_arn,
+            kms: https(Part::Kms).context("the KMS has no address")?,
+            table: https(Part::Table).context("the table has no address")?,
+        };
+        let file = self.site.address_file(ANOTHER_POD);
+        let _ = fs::remove_file(&file);
+        let mut pod = self.site.pod(ANOTHER_POD, Service::Signer, reached, &aws)?.start(&self.site.data.logs())?;
+        let addresses = ready::addresses(&mut pod, &file, Instant::now() + ready::PATIENCE).await?;
         let health = addresses.health.context("the pod has no health port")?;
         Ok(AnotherSigner { pod, enclave, health })
+    }
+
+    /// The images of the enclaves, if they are emulated.
+    pub fn images(&self) -> Option<&Images> {
+        match &self.measured {
+            Measured::Processes(_) => None,
+            Measured::Images(image) => Some(&image.images),
+        }
+    }
+
+    /// Sends a signal to the emulator of an enclave.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn signal_emulator(&self, service: Service, signal: Signal) -> anyhow::Result<()> {
+        let file = self.site.short.path().join(format!("{}.pid", service.enclave()));
+        let pid = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let pid = pid.trim().parse().ok().and_then(Pid::from_raw).context("not a process id")?;
+        kill_process(pid, signal).context("cannot send a signal")
     }
 
     fn started(&mut self, part: Part) -> anyhow::Result<&mut Started> {
@@ -363,10 +429,17 @@ impl Stack {
 pub struct AnotherSigner {
     /// Its pod. Declared first: it stops before the enclave behind it.
     pub pod: Running,
-    /// Its enclave.
-    pub enclave: Running,
+    /// Its enclave, if that is a process of its own.
+    pub enclave: Option<Running>,
     /// The pod's plain port.
     pub health: SocketAddr,
+}
+
+impl AnotherSigner {
+    /// Whose log holds what the enclave says.
+    pub fn speaker(&mut self) -> &mut Running {
+        self.enclave.as_mut().unwrap_or(&mut self.pod)
+    }
 }
 
 /// What a pod's /readyz says: the status, and the body.
@@ -395,6 +468,11 @@ fn nsm(data: &DataDir) -> anyhow::Result<Pki> {
     data.write("pki/nsm-root.der", pki.root_der())?;
     Ok(pki)
 }
+
+const ANOTHER_ENCLAVE: &str = "another-signer-enclave";
+const ANOTHER_POD: &str = "another-signer-pod";
+/// What a process measures as, according to itself.
+const OTHER: [u8; 48] = [0x11; 48];
 
 fn clear_logs(directory: &Path) -> anyhow::Result<()> {
     for entry in fs::read_dir(directory).context("cannot read the directory of logs")? {

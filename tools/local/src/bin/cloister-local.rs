@@ -8,12 +8,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use cloister_local::demo::{self, Format, Report};
 use cloister_local::endpoint::{self, EndpointFile};
 use cloister_local::node::Packages;
 use cloister_local::progress::Progress;
-use cloister_local::stack::{Options, Stack};
+use cloister_local::stack::{self, Emulation, Options, Stack};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The whole wallet on one machine.
@@ -31,18 +31,33 @@ enum Command {
         /// Where everything that survives a restart lies.
         #[arg(long, default_value = ".cloister/local")]
         data_dir: PathBuf,
+        /// What the enclaves are.
+        #[arg(long, value_enum, default_value_t)]
+        enclaves: Enclaves,
     },
     /// Start the stack, use it as a customer would, and tell what was seen.
     Demo {
         /// Where everything of the stack lies; without this, in a directory that is removed after a success.
         #[arg(long)]
         data_dir: Option<PathBuf>,
+        /// What the enclaves are.
+        #[arg(long, value_enum, default_value_t)]
+        enclaves: Enclaves,
         /// Tell it as JSON lines.
         #[arg(long)]
         json: bool,
     },
     /// Install what the stack takes from npm, and start nothing.
     SetUp,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Enclaves {
+    /// Processes of this machine.
+    #[default]
+    Processes,
+    /// Images in QEMU, which takes some seconds more.
+    Emulated,
 }
 
 fn main() -> ExitCode {
@@ -66,8 +81,10 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Up { data_dir } => up(&data_dir).await,
-        Command::Demo { data_dir, json } => demo(data_dir, if json { Format::Json } else { Format::Text }).await,
+        Command::Up { data_dir, enclaves } => up(options(&data_dir, enclaves)).await,
+        Command::Demo { data_dir, enclaves, json } => {
+            demo(data_dir, enclaves, if json { Format::Json } else { Format::Text }).await
+        }
         Command::SetUp => {
             let progress = Progress::new();
             tokio::task::block_in_place(|| Packages::install(&progress))?;
@@ -78,8 +95,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
 }
 
 /// Ends with an error when a part ends by itself; otherwise only with the process, which a signal ends.
-async fn up(data_dir: &Path) -> anyhow::Result<()> {
-    let mut stack = Stack::start(options(data_dir), &Progress::new()).await?;
+async fn up(options: Options) -> anyhow::Result<()> {
+    let mut stack = Stack::start(options, &Progress::new()).await?;
     println!("{}", endpoint::instructions(&stack));
     let _file = EndpointFile::write(&stack)?;
     loop {
@@ -88,7 +105,7 @@ async fn up(data_dir: &Path) -> anyhow::Result<()> {
     }
 }
 
-async fn demo(data_dir: Option<PathBuf>, format: Format) -> anyhow::Result<()> {
+async fn demo(data_dir: Option<PathBuf>, enclaves: Enclaves, format: Format) -> anyhow::Result<()> {
     let mut report = Report::new(format);
     let (path, temporary) = match data_dir {
         Some(path) => (path, None),
@@ -99,8 +116,8 @@ async fn demo(data_dir: Option<PathBuf>, format: Format) -> anyhow::Result<()> {
         }
     };
     let outcome = async {
-        let stack = Stack::start(options(&path), &Progress::new()).await?;
-        report.stack_is_up(&stack.endpoint());
+        let stack = Stack::start(options(&path, enclaves), &Progress::new()).await?;
+        report.stack_is_up(&stack);
         demo::run(&stack, &mut report).await
     }
     .await;
@@ -111,8 +128,12 @@ async fn demo(data_dir: Option<PathBuf>, format: Format) -> anyhow::Result<()> {
     outcome
 }
 
-fn options(data_dir: &Path) -> Options {
-    Options { data_dir: data_dir.to_owned(), chain: true, log: std::env::var("RUST_LOG").ok() }
+fn options(data_dir: &Path, enclaves: Enclaves) -> Options {
+    let enclaves = match enclaves {
+        Enclaves::Processes => stack::Enclaves::Processes,
+        Enclaves::Emulated => stack::Enclaves::Emulated(Emulation::default()),
+    };
+    Options { data_dir: data_dir.to_owned(), chain: true, log: std::env::var("RUST_LOG").ok(), enclaves }
 }
 
 /// Resolves when somebody wants this process to end.

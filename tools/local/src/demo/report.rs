@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
+use crate::stack::Stack;
+
 /// How the account is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -62,11 +64,19 @@ impl Report {
     }
 
     /// The stack is up.
-    pub fn stack_is_up(&mut self, endpoint: &str) {
-        let seconds = self.started.elapsed().as_secs_f64();
+    pub fn stack_is_up(&mut self, stack: &Stack) {
+        let (endpoint, seconds) = (stack.endpoint(), self.started.elapsed().as_secs_f64());
+        let (signer, generator) = (stack.measurements().signer, stack.measurements().generator);
+        let enclaves = if stack.images().is_some() { "images in an emulator" } else { "processes" };
         match self.format {
-            Format::Text => line(format_args!("The stack answers at {endpoint} after {seconds:.1} s")),
-            Format::Json => line(json!({ "stack": endpoint, "seconds": rounded(seconds) })),
+            Format::Text => line(format_args!(
+                "The stack answers at {endpoint} after {seconds:.1} s; its enclaves are {enclaves}, PCR0\n  \
+                 signer        {signer}\n  key generator {generator}"
+            )),
+            Format::Json => line(json!({
+                "stack": endpoint, "seconds": rounded(seconds), "enclaves": enclaves,
+                "signer_pcr0": signer.to_string(), "key_generator_pcr0": generator.to_string(),
+            })),
         }
     }
 

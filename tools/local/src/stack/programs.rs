@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use cloister_key_policy::Pcr0;
 use tracing::level_filters::LevelFilter;
 
-use super::Site;
+use super::enclaves::{Image, Measured};
+use super::{Aws, Site};
 use crate::child::{Program, binary};
-use crate::identity::{ACCOUNT, Identities, REGION, table_arn};
-use crate::measured::Measured;
+use crate::identity::{ACCOUNT, REGION, table_arn};
+use crate::measured::Processes;
 use crate::part::Part;
 use crate::ready::Addresses;
 use crate::service::Service;
@@ -49,10 +50,10 @@ impl Site {
             .option("table-arn", table_arn()))
     }
 
-    pub(super) fn kms(&self) -> anyhow::Result<Program> {
+    pub(super) fn kms(&self, measured: &Measured) -> anyhow::Result<Program> {
         let name = Part::Kms.as_str();
         let tls = self.authority.server(&self.data, name, &[&format!("kms.{REGION}.amazonaws.com")])?;
-        Ok(self
+        let kms = self
             .logging(Program::new(name, binary("cloister-local-kms")?))
             .option("listen", ANY_PORT)
             .option("address-file", self.address_file(name))
@@ -62,7 +63,11 @@ impl Site {
             .option("nsm-root", self.data.path("pki/nsm-root.der"))
             .option("principals", self.data.path("principals.json"))
             .option("region", REGION)
-            .option("account", ACCOUNT))
+            .option("account", ACCOUNT);
+        Ok(match measured {
+            Measured::Processes(_) => kms,
+            Measured::Images(_) => kms.argument("--accept-unsigned-documents-of-the-emulator"),
+        })
     }
 
     pub(super) fn anvil(&self) -> Program {
@@ -75,22 +80,18 @@ impl Site {
             .option("state", self.data.path("chain.json"))
     }
 
-    pub(super) fn enclave_socket(&self, service: Service) -> PathBuf {
-        self.socket(service.enclave().as_str())
-    }
-
-    pub(super) fn enclave(&self, service: Service, measured: &Measured) -> anyhow::Result<Program> {
-        self.enclave_as(service.enclave().as_str(), service, measured, &measured.pcr0(service))
+    pub(super) fn enclave(&self, service: Service, processes: &Processes) -> anyhow::Result<Program> {
+        self.enclave_as(service.enclave().as_str(), service, processes, &processes.pcr0(service))
     }
 
     pub(super) fn enclave_as(
         &self,
-        name: &'static str,
+        name: &str,
         service: Service,
-        measured: &Measured,
+        processes: &Processes,
         pcr0: &Pcr0,
     ) -> anyhow::Result<Program> {
-        let settings = self.data.write(&format!("settings/{name}.json"), measured.settings(service))?;
+        let settings = self.data.write(&format!("settings/{name}.json"), processes.settings(service))?;
         Ok(self
             .logging(Program::new(name, binary(service.enclave_program())?))
             .option("listen", with_prefix("unix:", &self.socket(name)))
@@ -99,29 +100,20 @@ impl Site {
             .option("pcr0", pcr0.to_string()))
     }
 
+    /// The pod of an enclave that is a process, or of one that it keeps in an emulator.
     pub(super) fn pod(
         &self,
+        name: &str,
         service: Service,
-        enclave: &Path,
-        identities: &Identities,
-        cmk_arn: &str,
-        kms: SocketAddr,
-        table: SocketAddr,
+        enclave: &Enclave<'_>,
+        aws: &Aws<'_>,
     ) -> anyhow::Result<Program> {
-        self.pod_as(service.pod().as_str(), service, enclave, identities, cmk_arn, kms, table)
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn pod_as(
-        &self,
-        name: &'static str,
-        service: Service,
-        enclave: &Path,
-        identities: &Identities,
-        cmk_arn: &str,
-        kms: SocketAddr,
-        table: SocketAddr,
-    ) -> anyhow::Result<Program> {
+        let pod = match enclave {
+            Enclave::Process(socket) => Program::new(name, binary(service.pod_program())?)
+                .variable("CLOISTER_ENCLAVE", with_prefix("unix:", socket)),
+            Enclave::Image(enclave, image) => self.emulating_pod(name, service, enclave, image)?,
+        };
+        let Aws { identities, cmk_arn, kms, table } = aws;
         let tls = self.authority.server(&self.data, name, &[])?;
         // The signer's enclave has no business with the table.
         let mut egress = format!("kms.{REGION}.amazonaws.com:443={kms}");
@@ -129,13 +121,12 @@ impl Site {
             egress.push_str(&format!(",dynamodb.{REGION}.amazonaws.com:443={table}"));
         }
         let mut pod = self
-            .logging(Program::new(name, binary(service.pod_program())?))
+            .logging(pod)
             .variable("CLOISTER_LISTEN", ANY_PORT)
             .variable("CLOISTER_HEALTH_LISTEN", ANY_PORT)
             .variable("CLOISTER_ADDRESS_FILE", self.address_file(name))
             .variable("CLOISTER_TLS_CERT", tls.certificate)
             .variable("CLOISTER_TLS_KEY", tls.key)
-            .variable("CLOISTER_ENCLAVE", with_prefix("unix:", enclave))
             .variable("CLOISTER_CMK_ARN", cmk_arn)
             .variable("CLOISTER_TABLE_ARN", table_arn())
             .variable("CLOISTER_EGRESS", egress)
@@ -147,6 +138,19 @@ impl Site {
             pod = pod.variable(variable, value);
         }
         Ok(pod)
+    }
+
+    fn emulating_pod(&self, name: &str, service: Service, enclave: &str, image: &Image) -> anyhow::Result<Program> {
+        Ok(Program::new(name, binary("cloister-local-pod")?)
+            .option("machine-name", enclave)
+            .option("machine-sockets", self.short.path())
+            .option("machine-logs", self.data.logs())
+            .option("machine-clock-ahead", image.emulation.clock_ahead(service).to_string())
+            .argument(service.name())
+            .variable("CLOISTER_ENCLAVE_IMAGE", image.images.image(service))
+            .variable("CLOISTER_ENCLAVE_MEASUREMENTS", image.images.measurements_file())
+            .variable("CLOISTER_ENCLAVE_CPUS", CPUS)
+            .variable("CLOISTER_ENCLAVE_MEMORY_MIB", image.emulation.memory_mib.to_string()))
     }
 
     pub(super) fn gateway(&self, signer: SocketAddr, key_generator: SocketAddr) -> anyhow::Result<Program> {
@@ -171,6 +175,14 @@ impl Site {
                 function_variable("CLOISTER_POD_CA_FILE", self.data.path("pki/ca.pem").as_os_str()),
             ))
     }
+}
+
+/// What a pod serves.
+pub(super) enum Enclave<'a> {
+    /// The socket of a process.
+    Process(PathBuf),
+    /// An image, and what the enclave is called.
+    Image(&'a str, &'a Image),
 }
 
 /// Makes a program listen where it listened before.
@@ -202,5 +214,7 @@ fn with_prefix(prefix: &str, path: &Path) -> OsString {
 
 const ANY_PORT: &str = "127.0.0.1:0";
 const CHAIN_ID: &str = "1337";
+/// Of an emulated enclave.
+const CPUS: &str = "1";
 /// Front doors that run at the same time, as on Lambda under a little load.
 const WORKERS: &str = "2";

@@ -1,0 +1,34 @@
+//! Enclaves as the images that a deployment runs, booted and measured by an emulator: the main job, and what must not break it.
+//!
+//! A boot takes seconds of every core there is, so one stack serves many of these tests, one after the other.
+
+#![allow(clippy::unwrap_used, reason = "what cannot go on in a test fails it")]
+
+mod burst;
+mod clock;
+mod guest;
+mod killed;
+mod other_images;
+
+use std::time::Duration;
+
+use cloister_e2e::Local;
+use cloister_local::demo::{self, Format, Report};
+use cloister_local::stack::Emulation;
+use tokio::sync::Mutex;
+
+/// Held by whoever has emulators running.
+static TURN: Mutex<()> = Mutex::const_new(());
+/// For an enclave to boot and be ready, on a machine that does much else.
+const BOOT: Duration = Duration::from_secs(180);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_main_job_through_images() {
+    let _turn = TURN.lock().await;
+    let local = Local::start_emulated(Emulation::default()).await;
+    // The altered image, the policy and the forged documents are steps of it.
+    demo::run(&local.stack, &mut Report::new(Format::Json)).await.unwrap();
+    burst::run(&local).await;
+    other_images::run(&local).await;
+    killed::run(&local).await;
+}

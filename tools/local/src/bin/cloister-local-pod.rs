@@ -1,0 +1,57 @@
+//! A pod whose enclave is emulated: the libraries of the pods that ship, with another driver for their enclaves.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use cloister_keystore::DynamoDb;
+use cloister_local::emulator::{Emulator, Machine, Tools};
+use cloister_pods::{
+    AwsClients, KeyGenerator, KeyGeneratorConfig, Signer, SignerConfig, log_as_json, run_with_driver, terminated,
+};
+
+/// A pod whose enclave is emulated.
+#[derive(Parser)]
+struct Arguments {
+    #[command(flatten)]
+    machine: Machine,
+    #[command(subcommand)]
+    service: Service,
+}
+
+#[derive(Subcommand)]
+enum Service {
+    /// The signer's.
+    Signer(SignerConfig),
+    /// The key generator's.
+    KeyGenerator(KeyGeneratorConfig),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Arguments { machine, service } = Arguments::parse();
+    match serve(machine, service).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "the pod cannot run");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(machine: Machine, service: Service) -> anyhow::Result<()> {
+    let (Service::Signer(SignerConfig { pod, .. }) | Service::KeyGenerator(KeyGeneratorConfig { pod })) = &service;
+    log_as_json(pod.log);
+    let emulator = Emulator::new(Tools::find()?, machine);
+    let aws = AwsClients::load(pod).await?;
+    let shutdown = terminated()?;
+    match service {
+        Service::Signer(config) => {
+            let signer = Signer::new(DynamoDb::new(aws.dynamodb, config.table_arn));
+            run_with_driver(config.pod, emulator, signer, aws.credentials, shutdown).await?;
+        }
+        Service::KeyGenerator(config) => {
+            run_with_driver(config.pod, emulator, KeyGenerator, aws.credentials, shutdown).await?;
+        }
+    }
+    Ok(())
+}
