@@ -38,9 +38,18 @@ where
 {
     let (mut there, mut back) = (Direction::new(counters.sent()), Direction::new(counters.received()));
     let mut patience = idle.map(Patience::new);
+    let mut turn = false;
     poll_fn(|cx| {
-        let one = there.poll(cx, near, far, back.unread.as_ref())?;
-        let other = back.poll(cx, far, near, there.unread.as_ref())?;
+        // A busy direction may use up what the runtime allows this task at once: the other one comes first next time.
+        turn = !turn;
+        let (mut one, mut other) = (Poll::Pending, Poll::Pending);
+        for is_there in [turn, !turn] {
+            if is_there {
+                one = there.poll(cx, near, far, back.unread.as_ref())?;
+            } else {
+                other = back.poll(cx, far, near, there.unread.as_ref())?;
+            }
+        }
         if let (Poll::Ready(()), Poll::Ready(())) = (one, other) {
             let unread = there.unread.take().or(back.unread.take());
             return Poll::Ready(Ok(unread.map_or(End::Closed, End::Unread)));

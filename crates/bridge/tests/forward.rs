@@ -140,6 +140,24 @@ async fn more_than_fits_waits_for_its_reader_and_arrives_whole() {
 }
 
 #[tokio::test]
+async fn both_directions_pass_at_once() {
+    let running = Running::between("unix:DIR/entrance", "unix:DIR/exit", ForwardLimits::default()).await;
+    let (near, far) = running.open().await;
+    let message = long_message();
+    let talk = async |connection: Connection| {
+        let (mut reading, mut writing) = tokio::io::split(connection);
+        let mut received = Vec::new();
+        let (read, ()) = tokio::join!(reading.read_to_end(&mut received), async {
+            writing.write_all(&message).await.unwrap();
+            writing.shutdown().await.unwrap();
+        });
+        read.unwrap();
+        received == message
+    };
+    assert_eq!(soon(async { tokio::join!(talk(near), talk(far)) }).await, (true, true));
+}
+
+#[tokio::test]
 async fn a_port_behind_a_monitors_socket_is_asked_for() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("monitor");

@@ -90,13 +90,14 @@ const fn figure(name: &'static str, unit: &'static str, more_is_better: bool) ->
     Figure { name, unit, more_is_better }
 }
 
-const FIGURES: [Figure; 7] = [
+const FIGURES: [Figure; 8] = [
     figure("to the exit, 1 connection", "MB/s", true),
     figure("from the exit, 1 connection", "MB/s", true),
     figure("to the exit, 16 connections", "MB/s", true),
     figure("from the exit, 16 connections", "MB/s", true),
     figure("round trip of 64 bytes, median", "µs", false),
     figure("round trip of 64 bytes, 99th percentile", "µs", false),
+    figure("round trip beside 4 full connections", "µs", false),
     figure("connect, 1 round trip, close, median", "µs", false),
 ];
 
@@ -146,15 +147,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 fn measure(setup: &Setup) -> [f64; FIGURES.len()] {
-    let (mut round_trips, mut connects) = (Vec::new(), Vec::new());
-    let mut connection = setup.connect();
-    connection.write_all(b"E").unwrap();
-    for _ in 0..ROUND_TRIPS {
-        let started = Instant::now();
-        round_trip(&mut connection);
-        round_trips.push(started.elapsed().as_secs_f64() * 1e6);
-    }
-    drop(connection);
+    let mut connects = Vec::new();
     for _ in 0..CONNECTS {
         let started = Instant::now();
         let mut connection = setup.connect();
@@ -163,16 +156,35 @@ fn measure(setup: &Setup) -> [f64; FIGURES.len()] {
         drop(connection);
         connects.push(started.elapsed().as_secs_f64() * 1e6);
     }
-    round_trips.sort_by(f64::total_cmp);
+    let mut alone = round_trips(setup, |done| done == ROUND_TRIPS);
+    alone.sort_by(f64::total_cmp);
+    let beside_others = thread::scope(|scope| {
+        let others = scope.spawn(|| throughput(setup, b'D', 4));
+        round_trips(setup, |_| others.is_finished())
+    });
     [
         throughput(setup, b'U', 1),
         throughput(setup, b'D', 1),
         throughput(setup, b'U', 16),
         throughput(setup, b'D', 16),
-        round_trips[ROUND_TRIPS / 2],
-        round_trips[ROUND_TRIPS * 99 / 100],
+        alone[alone.len() / 2],
+        alone[alone.len() * 99 / 100],
+        median(beside_others),
         median(connects),
     ]
+}
+
+/// Microseconds of each, until there are enough.
+fn round_trips(setup: &Setup, enough: impl Fn(usize) -> bool) -> Vec<f64> {
+    let mut connection = setup.connect();
+    connection.write_all(b"E").unwrap();
+    let mut round_trips = Vec::new();
+    while round_trips.is_empty() || !enough(round_trips.len()) {
+        let started = Instant::now();
+        round_trip(&mut connection);
+        round_trips.push(started.elapsed().as_secs_f64() * 1e6);
+    }
+    round_trips
 }
 
 fn round_trip(connection: &mut Box<dyn Pipe>) {
