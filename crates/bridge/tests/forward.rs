@@ -9,7 +9,7 @@ use std::time::Duration;
 use cloister_bridge::{Connection, Counters, Forward, ForwardLimits, ListenAddress, Listener, Totals};
 use cloister_transport::{Address, Stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, yield_now};
 use tokio_util::sync::CancellationToken;
 
@@ -290,7 +290,13 @@ async fn told_to_stop_it_lets_open_connections_end() {
     let (mut near, mut far) = running.open().await;
     running.shutdown.cancel();
     let ListenAddress::Tcp(entrance) = &running.entrance else { unreachable!() };
-    soon(async { while TcpStream::connect(entrance).await.is_ok() {} }).await;
+    // Nobody listens there any more.
+    soon(async {
+        while TcpListener::bind(entrance).await.is_err() {
+            yield_now().await
+        }
+    })
+    .await;
     near.write_all(b"still there").await.unwrap();
     near.shutdown().await.unwrap();
     assert_eq!(read_to_end(&mut far).await, (b"still there".to_vec(), Ok(())));
