@@ -85,3 +85,26 @@ fn bytes(value: Value) -> Option<Vec<u8>> {
 const NO_ALGORITHM: [u8; 3] = [0xa1, 0x01, 0x20];
 /// What the modules of the emulator are called here; one of AWS's is called after its instance, `i-…`.
 const MODULE_ID_PREFIX: &str = "emulator-";
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    use cloister_attestation::document_time;
+
+    use super::*;
+
+    /// The vector, which the verifier that ships refuses.
+    #[test]
+    fn a_document_that_an_emulator_wrote() {
+        let vector = include_str!("../../../tests/vectors/attestation/emulator-unsigned.json");
+        let vector: serde_json::Value = serde_json::from_str(vector).unwrap();
+        let document = BASE64_STANDARD.decode(vector["document"].as_str().unwrap()).unwrap();
+        assert!(document_time(&document).is_err());
+        let parsed = UnsignedDocument::parse(&document).unwrap();
+        assert!([0, 1, 2, 16].iter().all(|index| parsed.pcrs[index] != [0; 48]));
+        assert!(parsed.public_key.is_some_and(|key| key.len() > 256));
+        for length in 0..document.len() {
+            assert!(UnsignedDocument::parse(&document[..length]).is_none(), "{length} bytes");
+        }
+    }
+}

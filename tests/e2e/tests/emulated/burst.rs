@@ -1,4 +1,4 @@
-//! A hundred signatures at the same time fit into an enclave of 128 MiB.
+//! A hundred signatures at the same time.
 
 use std::time::Instant;
 

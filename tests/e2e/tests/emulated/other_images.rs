@@ -26,7 +26,7 @@ pub(crate) async fn run(local: &Local) {
     // With the measurements of the deployment the pod refuses it.
     fs::copy(ours.measurements_file(), tampered.measurements_file()).unwrap();
     let mut refused = local.stack.start_signer_of(tampered.clone()).await.unwrap();
-    let told = "the image and the measurements do not belong together";
+    let told = "it is not the image that was measured";
     within(BOOT, "the pod's refusal", async || says(&mut refused, told)).await;
     not_ready(&refused).await;
     assert!(!says(&mut refused, "cloister_init"), "it was started");
