@@ -19,9 +19,12 @@ mod twice;
 
 use std::process::ExitCode;
 
+use crate::test::Selection;
+
 const USAGE: &str = "\
 usage: cargo local demo | up [--help]      the whole stack on this machine
        cargo xtask test [--full]           every test; --full adds the long ones
+       cargo xtask test --step NAME        one step of them, with what stands before it done already
        cargo xtask image [--help]          enclave images
        cargo xtask emulator                what runs them without Nitro; test and demo make it themselves";
 
@@ -30,8 +33,9 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments.as_slice() {
         ["local", rest @ ..] => local::run(rest),
-        ["test"] => test::run(false),
-        ["test", "--full"] => test::run(true),
+        ["test"] => test::run(Selection::Daily),
+        ["test", "--full"] => test::run(Selection::Full),
+        ["test", "--step", name] => test::run(Selection::Only(name)),
         ["emulator"] => emulator::run(),
         ["image", "--help"] => {
             println!("{}", image::USAGE);

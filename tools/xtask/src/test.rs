@@ -11,12 +11,35 @@ use crate::kernel::Kernels;
 use crate::run::succeed;
 use crate::twice;
 
-/// Runs every step, then prints how long each took.
-pub(crate) fn run(full: bool) -> Result<(), String> {
+/// Which of the steps.
+#[derive(Clone, Copy)]
+pub(crate) enum Selection<'a> {
+    Daily,
+    Full,
+    Only(&'a str),
+}
+
+impl Selection<'_> {
+    fn includes(self, step: &Step) -> bool {
+        match self {
+            Self::Daily => !step.full_only,
+            Self::Full => true,
+            Self::Only(name) => step.name == name,
+        }
+    }
+}
+
+/// Runs the steps, then prints how long each took.
+pub(crate) fn run(selection: Selection<'_>) -> Result<(), String> {
+    let steps = steps();
+    if !steps.iter().any(|step| selection.includes(step)) {
+        let names: Vec<_> = steps.iter().map(|step| step.name).collect();
+        return Err(format!("there is no such step; the steps are: {}", names.join(", ")));
+    }
     let started = Instant::now();
     let clean_before = working_tree();
     let mut times = Vec::new();
-    for step in steps().into_iter().filter(|step| full || !step.full_only) {
+    for step in steps.iter().filter(|step| selection.includes(step)) {
         println!("\n── {} ──", step.name);
         let step_started = Instant::now();
         let outcome = (step.run)();
@@ -33,7 +56,7 @@ pub(crate) fn run(full: bool) -> Result<(), String> {
         return Err("FAILED: the tests changed files of the working tree; `git status` shows which".to_owned());
     }
     summary(&times, started.elapsed());
-    println!("every step held");
+    println!("{}", if matches!(selection, Selection::Only(_)) { "this step held" } else { "every step held" });
     Ok(())
 }
 
