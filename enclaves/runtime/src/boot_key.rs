@@ -104,7 +104,7 @@ mod tests {
 
     fn nsm() -> (Pki, SoftwareNsm) {
         let pki = Pki::generate().unwrap();
-        let nsm = SoftwareNsm::new(&pki, [(0, [7; 48])].into()).unwrap();
+        let nsm = SoftwareNsm::new(&pki, [0, 1, 2].map(|index| (index, [7; 48])).into()).unwrap();
         (pki, nsm)
     }
 
