@@ -1,5 +1,7 @@
 //! What the end-to-end tests share: a stack of their own, keys on it, and answers taken apart.
 
+pub mod log_scan;
+
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 

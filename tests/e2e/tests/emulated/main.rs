@@ -12,7 +12,7 @@ mod other_images;
 
 use std::time::Duration;
 
-use cloister_e2e::Local;
+use cloister_e2e::{Local, log_scan};
 use cloister_local::demo::{self, Format, Report};
 use cloister_local::stack::Emulation;
 use tokio::sync::Mutex;
@@ -31,4 +31,6 @@ async fn the_main_job_through_images() {
     burst::run(&local).await;
     other_images::run(&local).await;
     killed::run(&local).await;
+    // Of consoles, emulators and enclaves that were never ready, too.
+    log_scan::no_secret_is_written_down(&local).await;
 }

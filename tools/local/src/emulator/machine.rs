@@ -131,6 +131,9 @@ fn cpu(name: &str) -> Option<String> {
 
 /// Nobody else has it: every machine has a vsock device of its own.
 const GUEST_CID: u32 = 16;
+/// Bytes that a guest may send before the device has passed them on. The device loses packets that are spread over memory, as
+/// Linux makes them above 32 KiB: none is longer than this.
+const BUFFER_SIZE: u32 = 24 * 1024;
 /// How the vsock device calls the parent; on Nitro it is 3.
 const PARENT_CID: u32 = 2;
 /// An enclave's init takes the parent's context id from its command line only when its NSM is called so.
