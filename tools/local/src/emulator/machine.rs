@@ -49,8 +49,14 @@ impl Machine {
     /// The vsock device, which is a process of its own.
     pub(super) fn vsock_device(&self, tools: &Tools) -> Program {
         let (vhost, vsock) = (self.vhost(), self.vsock());
-        Program::new(format!("{}-vsock", self.name), &tools.vsock_device)
-            .option("vm", format!("guest-cid={GUEST_CID},socket={},uds-path={}", vhost.display(), vsock.display()))
+        Program::new(format!("{}-vsock", self.name), &tools.vsock_device).option(
+            "vm",
+            format!(
+                "guest-cid={GUEST_CID},socket={},uds-path={},tx-buffer-size={BUFFER_SIZE}",
+                vhost.display(),
+                vsock.display()
+            ),
+        )
     }
 
     /// QEMU with an image: no network, no monitor, no disk, a console that is only written.
