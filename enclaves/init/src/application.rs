@@ -1,7 +1,7 @@
 //! The application's process: what it is given, what it writes, how it ends.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
@@ -12,6 +12,8 @@ use zeroize::Zeroizing;
 
 use crate::boot::BootError;
 use crate::log::{End, Log, MAX_LINE_LEN};
+use crate::sandbox::Role;
+use crate::volume::{self, Volume};
 
 /// The running application.
 #[derive(Debug)]
@@ -26,14 +28,14 @@ impl Application {
     ///
     /// # Errors
     /// [`BootError::Application`].
-    pub(crate) fn start(log: &Log, scalar: Zeroizing<[u8; 32]>) -> Result<Self, BootError> {
-        Self::spawn(Command::new(THIS_PROGRAM), log, scalar).map_err(BootError::Application)
+    pub(crate) fn start(log: &Log, scalar: Zeroizing<[u8; 32]>, role: &Role) -> Result<Self, BootError> {
+        Self::spawn(role.command(), log, scalar).map_err(BootError::Application)
     }
 
     fn spawn(mut command: Command, log: &Log, scalar: Zeroizing<[u8; 32]>) -> io::Result<Self> {
         command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(Errno::RANGE)?;
+        let pid = pid(&child)?;
         let (copying, output) = mpsc::channel();
         if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
             copy_lines(stdout, log.clone(), copying.clone());
@@ -48,11 +50,15 @@ impl Application {
         Ok(Self { pid, output })
     }
 
-    /// Reaps whatever ends until it is the application, and says how that ended.
-    pub(crate) fn wait(self) -> End {
+    /// Reaps whatever ends until it is the application, and says how that ended; or its volume's bridge, without which it must not
+    /// go on.
+    pub(crate) fn wait(self, volume: Option<&Volume>) -> End {
         let status = loop {
             match wait(WaitOptions::empty()) {
                 Ok(Some((pid, status))) if pid == self.pid => break status,
+                Ok(Some((pid, status))) if volume.is_some_and(|volume| pid == volume.bridge) => {
+                    return volume::bridge_ended(status);
+                }
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return End::InitFailed { error: format!("cannot wait for the application: {error}") },
             }
@@ -71,8 +77,12 @@ fn end(status: WaitStatus) -> End {
     }
 }
 
+pub(crate) fn pid(child: &Child) -> io::Result<Pid> {
+    Ok(i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(Errno::RANGE)?)
+}
+
 /// Copies lines as they are; one that is too long arrives in pieces.
-fn copy_lines(from: impl Read + Send + 'static, log: Log, copying: Sender<()>) {
+pub(crate) fn copy_lines(from: impl Read + Send + 'static, log: Log, copying: Sender<()>) {
     thread::spawn(move || {
         let _copying = copying;
         let mut from = BufReader::new(from);
@@ -91,8 +101,6 @@ fn read_line(from: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(line))
 }
 
-/// Run by another PID than 1 it becomes the application.
-const THIS_PROGRAM: &str = "/proc/self/exe";
 const OUTPUT_DEADLINE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -136,7 +144,7 @@ mod tests {
             let mut command = Command::new("/bin/sh");
             command.args(["-c", script]);
             let application = Application::spawn(command, &log, Zeroizing::new([7; 32])).unwrap();
-            let end = application.wait();
+            let end = application.wait(None);
             assert_eq!(end, expected, "{script}");
             log.end(&end);
             let mut written = Vec::new();

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::fs;
 use std::io;
 use std::panic;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -14,9 +14,10 @@ use serde_json::json;
 use vsock::{VMADDR_CID_ANY, VsockListener};
 
 use crate::application::Application;
-use crate::command_line::{CommandLine, InvalidParentCid};
+use crate::command_line::{CommandLine, InvalidCommandLine};
 use crate::log::{End, Log, chain};
-use crate::sandbox::SandboxError;
+use crate::sandbox::{Role, SandboxError};
+use crate::volume::{Volume, VolumeError};
 use crate::{boot_key, clock, entropy, loopback, mounts, parent};
 
 /// Boots the enclave, runs its application and ends the enclave with it. Only for PID 1; does not return.
@@ -27,7 +28,7 @@ pub fn boot() -> Result<Infallible, SandboxError> {
     let log = Log::new();
     end_with_panics(&log);
     let end = match start(&log) {
-        Ok(application) => application.wait(),
+        Ok((application, volume)) => application.wait(volume.as_ref()),
         Err(error) => End::BootFailed { error: chain(&error) },
     };
     finish(&log, &end)
@@ -42,14 +43,20 @@ pub(crate) fn finish(log: &Log, end: &End) -> ! {
 
 /// The hypervisor ends an enclave whose kernel reboots.
 fn stop() -> ! {
-    rustix::fs::sync();
+    // A volume whose server is gone would keep it waiting for ever.
+    let (synced, is_synced) = mpsc::channel();
+    let _ = thread::Builder::new().spawn(move || {
+        rustix::fs::sync();
+        synced.send(())
+    });
+    let _ = is_synced.recv_timeout(SYNC_DEADLINE);
     let refused = reboot(RebootCommand::Restart);
     // PID 1 must not end either: the kernel panics then, and its command line says that a panic reboots.
     eprintln!("reboot: {refused:?}");
     std::process::abort()
 }
 
-fn start(log: &Log) -> Result<Application, BootError> {
+fn start(log: &Log) -> Result<(Application, Option<Volume>), BootError> {
     mounts::mount_all()?;
     let line = fs::read_to_string(COMMAND_LINE).map_err(|source| BootError::Read { path: COMMAND_LINE, source })?;
     let line = CommandLine::parse(&line)?;
@@ -66,7 +73,7 @@ fn start(log: &Log) -> Result<Application, BootError> {
     if description.digest != Digest::Sha384 {
         return Err(BootError::RegisterDigest(description.digest));
     }
-    let cid = parent::cid(line, &description)?;
+    let cid = parent::cid(&line, &description)?;
     parent::greet(cid)?;
     log.info("the parent answers", json!({ "cid": cid, "module_id": description.module_id }));
 
@@ -75,9 +82,11 @@ fn start(log: &Log) -> Result<Application, BootError> {
     clock::keep(nsm.clone(), log.clone());
     let scalar = boot_key::make(nsm.as_ref(), description.max_pcrs)?;
     mounts::share_nsm().map_err(|source| BootError::Read { path: Device::PATH, source })?;
-    let application = Application::start(log, scalar)?;
+    let volume = line.volume.map(|export| Volume::mount(&export, cid, log)).transpose()?;
+    let role = if volume.is_some() { Role::ApplicationWithVolume } else { Role::Application };
+    let application = Application::start(log, scalar, &role)?;
     log.info("the application runs", json!({ "memory_available_kib": available_memory() }));
-    Ok(application)
+    Ok((application, volume))
 }
 
 /// Kernels that have the driver built in need no file.
@@ -132,7 +141,7 @@ pub enum BootError {
     },
     /// The kernel's command line.
     #[error("the kernel's command line is refused")]
-    CommandLine(#[from] InvalidParentCid),
+    CommandLine(#[from] InvalidCommandLine),
     /// The image's driver of the NSM.
     #[error("cannot load /nsm.ko")]
     Module(#[source] io::Error),
@@ -192,6 +201,17 @@ pub enum BootError {
     /// The boot key's register was extended before.
     #[error("PCR16 was not empty")]
     RegisterInUse,
+    /// The volume that the command line names.
+    #[error("the volume {export} on the parent's port {port} cannot be mounted")]
+    Volume {
+        /// What the server calls the directory.
+        export: String,
+        /// The parent's vsock port.
+        port: u32,
+        /// Why.
+        #[source]
+        source: VolumeError,
+    },
     /// The application's process cannot be made.
     #[error("the application cannot be started")]
     Application(#[source] io::Error),
@@ -204,3 +224,5 @@ const NSM_MODULE: &str = "/nsm.ko";
 const LOG_PORT: u32 = 5001;
 /// How long the last line waits for a reader.
 const READ_DEADLINE: Duration = Duration::from_secs(5);
+/// How long what was written to a volume may take to arrive.
+const SYNC_DEADLINE: Duration = Duration::from_secs(10);

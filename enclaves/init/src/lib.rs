@@ -11,6 +11,8 @@ mod loopback;
 mod mounts;
 mod parent;
 pub mod sandbox;
+mod volume;
 
 pub use boot::{BootError, boot};
-pub use command_line::{CommandLine, InvalidParentCid};
+pub use command_line::{CommandLine, Export, InvalidCommandLine};
+pub use volume::VolumeError;

@@ -231,6 +231,11 @@ pub enum End {
         /// Why.
         error: String,
     },
+    /// The application's volume cannot be reached any more, whatever the parent does.
+    VolumeFailed {
+        /// Why.
+        error: String,
+    },
     /// Init cannot go on.
     InitFailed {
         /// Why.

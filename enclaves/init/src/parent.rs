@@ -15,7 +15,7 @@ use crate::command_line::CommandLine;
 ///
 /// # Errors
 /// [`BootError::ForeignParent`].
-pub(crate) fn cid(line: CommandLine, nsm: &Description) -> Result<u32, BootError> {
+pub(crate) fn cid(line: &CommandLine, nsm: &Description) -> Result<u32, BootError> {
     match line.parent_cid {
         Some(cid) if nsm.module_id.starts_with(EMULATOR) => Ok(cid),
         Some(cid) => Err(BootError::ForeignParent { cid, module_id: nsm.module_id.clone() }),
@@ -78,7 +78,7 @@ mod tests {
             locked_pcrs: BTreeSet::new(),
             digest: Digest::Sha384,
         };
-        cid(CommandLine { parent_cid, console: true }, &nsm)
+        cid(&CommandLine { parent_cid, ..CommandLine::default() }, &nsm)
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod filter;
 
 use std::convert::Infallible;
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -20,19 +21,75 @@ use rustix::thread::{
 
 pub use filter::{FilterError, install};
 
-/// Replaces this process with the application. Returns only if that is impossible.
-///
-/// # Errors
-/// [`SandboxError`].
-pub fn become_application() -> Result<Infallible, SandboxError> {
-    limit_resources().map_err(SandboxError::Limits)?;
-    drop_bounding_set().map_err(SandboxError::Capabilities)?;
-    become_user().map_err(SandboxError::User)?;
-    set_no_new_privs(true).map_err(|source| SandboxError::User(source.into()))?;
-    install()?;
-    // The filter has to let this one system call pass, hence the application may make it as well. It gains nothing: there are two
-    // programs in the image, this one and itself, it can write neither, and what it executes inherits user, limits and filter.
-    Err(SandboxError::Execute(Command::new(PROGRAM).env_clear().exec()))
+use crate::volume;
+
+/// What the process becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The application of every image.
+    Application,
+    /// The application of the volume profile.
+    ApplicationWithVolume,
+    /// What the volume is mounted through.
+    Bridge {
+        /// The parent's context id.
+        cid: u32,
+        /// The parent's port that leads to the NFS server.
+        port: u32,
+    },
+}
+
+impl Role {
+    /// The role that [`Role::command`] gave its arguments for.
+    pub fn from_arguments(arguments: impl Iterator<Item = String>) -> Self {
+        let arguments: Vec<_> = arguments.collect();
+        match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            [BRIDGE, cid, port] => match (cid.parse(), port.parse()) {
+                (Ok(cid), Ok(port)) => Self::Bridge { cid, port },
+                _ => Self::Application,
+            },
+            [VOLUME] => Self::ApplicationWithVolume,
+            _ => Self::Application,
+        }
+    }
+
+    /// This program once more, to take on the role.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(THIS_PROGRAM);
+        match self {
+            Self::Application => &mut command,
+            Self::ApplicationWithVolume => command.arg(VOLUME),
+            Self::Bridge { cid, port } => command.args([BRIDGE, &cid.to_string(), &port.to_string()]),
+        };
+        command
+    }
+
+    /// Replaces this process with the role's program. Returns only if that is impossible.
+    ///
+    /// # Errors
+    /// [`SandboxError`].
+    pub fn take_on(&self) -> Result<Infallible, SandboxError> {
+        let (user, mut program) = match self {
+            Self::Application | Self::ApplicationWithVolume => (APPLICATION, Command::new(PROGRAM)),
+            Self::Bridge { cid, port } => (APPLICATION + 1, bridge(*cid, *port)),
+        };
+        limit_resources().map_err(SandboxError::Limits)?;
+        drop_bounding_set().map_err(SandboxError::Capabilities)?;
+        become_user(user).map_err(SandboxError::User)?;
+        set_no_new_privs(true).map_err(|source| SandboxError::User(source.into()))?;
+        install(self)?;
+        // The filter has to let this one system call pass, hence the application may make it as well. It gains nothing: it can write
+        // none of the image's programs, and what it executes inherits user, limits and filter.
+        let source = program.env_clear().exec();
+        Err(SandboxError::Execute { program: program.get_program().to_owned(), source })
+    }
+}
+
+fn bridge(cid: u32, port: u32) -> Command {
+    let mut bridge = Command::new("/vsock-bridge");
+    bridge.arg("--listen").arg(format!("tcp:{}", volume::BRIDGE)).arg("--connect").arg(format!("vsock:{cid}:{port}"));
+    bridge.args(["--name", "volume", "--threads", "1", "--connections", "16", "--log-level", "warn"]);
+    bridge
 }
 
 fn limit_resources() -> io::Result<()> {
@@ -63,15 +120,15 @@ fn drop_bounding_set() -> io::Result<()> {
 }
 
 /// Giving up user 0 gives up every capability. This process has one thread, so that the thread's user is the process's.
-fn become_user() -> io::Result<()> {
+fn become_user(number: u32) -> io::Result<()> {
     umask(Mode::from_bits_retain(0o077));
     set_thread_groups(&[])?;
-    let (group, user) = (Gid::from_raw(APPLICATION), Uid::from_raw(APPLICATION));
+    let (group, user) = (Gid::from_raw(number), Uid::from_raw(number));
     set_thread_res_gid(group, group, group)?;
     Ok(set_thread_res_uid(user, user, user)?)
 }
 
-/// Why the application does not run.
+/// Why the program does not run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SandboxError {
@@ -82,17 +139,41 @@ pub enum SandboxError {
     #[error("cannot drop the bounding set")]
     Capabilities(#[source] io::Error),
     /// The user it runs as.
-    #[error("cannot become the application's user")]
+    #[error("cannot become its user")]
     User(#[source] io::Error),
     /// The system calls it may make.
     #[error("cannot filter system calls")]
     Filter(#[from] FilterError),
     /// Its program.
-    #[error("cannot execute {PROGRAM}")]
-    Execute(#[source] io::Error),
+    #[error("cannot execute {}", program.display())]
+    Execute {
+        /// Its file.
+        program: OsString,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// The number of its user and of its group.
 pub(crate) const APPLICATION: u32 = 1000;
 /// The image's second ramdisk.
 const PROGRAM: &str = "/application";
+/// Run by another PID than 1 it becomes what its arguments say.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+const VOLUME: &str = "application-with-volume";
+const BRIDGE: &str = "bridge";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_arrives() {
+        for role in [Role::Application, Role::ApplicationWithVolume, Role::Bridge { cid: 3, port: 2049 }] {
+            let command = role.command();
+            let arguments = command.get_args().map(|argument| argument.to_str().unwrap().to_owned());
+            assert_eq!(Role::from_arguments(arguments), role);
+        }
+    }
+}

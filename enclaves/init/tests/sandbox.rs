@@ -10,6 +10,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::SystemTime;
 
+use cloister_init::sandbox::Role;
 use rustix::mount::UnmountFlags;
 use rustix::net::{AddressFamily, SocketType, socket};
 use rustix::process::{Pid, Signal, kill_process};
@@ -24,6 +25,8 @@ const CASES: &[(&str, fn(), Outcome)] = &[
     ("a raw socket", raw_socket, Outcome::Killed(libc::SIGSYS)),
     ("another's signal", signal, Outcome::Killed(libc::SIGSYS)),
     ("a file removed", || std::fs::remove_file("/nonexistent").unwrap(), Outcome::Killed(libc::SIGSYS)),
+    ("volume: files", || drop(std::fs::remove_file("/nonexistent").unwrap_err()), Outcome::Exits),
+    ("volume: a file system", file_system, Outcome::Killed(libc::SIGSYS)),
 ];
 
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +39,8 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     if let (Some("--case"), Some(name)) = (arguments.next().as_deref(), arguments.next()) {
         let (_, case, _) = CASES.iter().find(|(known, ..)| *known == name).unwrap();
-        cloister_init::sandbox::install().unwrap();
+        let role = if name.starts_with("volume") { Role::ApplicationWithVolume } else { Role::Application };
+        cloister_init::sandbox::install(&role).unwrap();
         case();
         return;
     }

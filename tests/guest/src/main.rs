@@ -6,6 +6,7 @@ mod kernel;
 mod nsm;
 mod report;
 mod sandbox;
+mod volume;
 mod vsock;
 
 use std::io::Write;
@@ -18,6 +19,10 @@ use crate::report::Report;
 
 fn main() -> anyhow::Result<()> {
     let mut report = Report::default();
+    if volume::exists() {
+        volume::check(&mut report);
+        return Ok(writeln!(std::io::stdout(), "{}", report.line())?);
+    }
     // Before anything else is opened.
     sandbox::check(&mut report);
     let nsm = Device::open()?;

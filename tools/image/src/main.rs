@@ -106,6 +106,9 @@ struct ReleaseArguments {
     /// The driver of the NSM, for kernels that do not have it built in.
     #[arg(long)]
     module: Option<PathBuf>,
+    /// What passes a volume's connections on to the parent; the image then has the volume's directory.
+    #[arg(long)]
+    bridge: Option<PathBuf>,
     /// An application, as NAME=FILE.
     #[arg(long = "application", required = true)]
     applications: Vec<Application>,
@@ -126,6 +129,7 @@ impl ReleaseArguments {
             cmdline: &self.cmdline,
             init: &self.init,
             module: self.module.as_deref(),
+            bridge: self.bridge.as_deref(),
             applications: &self.applications,
         }
     }

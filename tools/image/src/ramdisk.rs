@@ -17,11 +17,12 @@ pub(crate) enum Entry<'a> {
     File(&'static str, &'a [u8]),
 }
 
-/// The first ramdisk, which is the same in every image of a release.
-pub(crate) fn init(init: &[u8], module: Option<&[u8]>) -> Result<Vec<u8>> {
+/// The first ramdisk, which is the same in every image of a release. With a bridge, it has the directory of a volume, too.
+pub(crate) fn init(init: &[u8], module: Option<&[u8]>, bridge: Option<&[u8]>) -> Result<Vec<u8>> {
     let mut entries =
         vec![Entry::Directory("dev"), Entry::Program("init", init), Entry::Directory("proc"), Entry::Directory("sys")];
     entries.extend(module.map(|module| Entry::File("nsm.ko", module)));
+    entries.extend(bridge.into_iter().flat_map(|bridge| [Entry::Directory("volume"), Entry::Program(BRIDGE, bridge)]));
     pack(&entries)
 }
 
@@ -55,6 +56,8 @@ fn pack(entries: &[Entry<'_>]) -> Result<Vec<u8>> {
     Ok(gzip.finish()?)
 }
 
+/// What init starts before the application in images of the volume profile.
+pub(crate) const BRIDGE: &str = "vsock-bridge";
 /// RFC 1952: the file system on which compression took place.
 const OS_UNKNOWN: u8 = 255;
 
@@ -68,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_ramdisk_holds_what_it_is_given_and_nothing_of_its_surroundings() {
-        let packed = init(b"program", Some(b"driver!!!")).unwrap();
+        let packed = init(b"program", Some(b"driver!!!"), Some(b"bridge")).unwrap();
         assert_eq!(packed[..10], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 255], "no name, no time");
         let mut archive = Vec::new();
         GzDecoder::new(packed.as_slice()).read_to_end(&mut archive).unwrap();
@@ -93,6 +96,8 @@ mod tests {
             ("proc", 0o040_755, ""),
             ("sys", 0o040_755, ""),
             ("nsm.ko", 0o100_444, "driver!!!"),
+            ("volume", 0o040_755, ""),
+            ("vsock-bridge", 0o100_755, "bridge"),
         ];
         assert_eq!(found, expected.map(|(name, mode, contents)| (name.to_owned(), mode, contents.to_owned())));
     }

@@ -19,6 +19,7 @@ pub(crate) struct Ingredients<'a> {
     pub(crate) cmdline: &'a Path,
     pub(crate) init: &'a Path,
     pub(crate) module: Option<&'a Path>,
+    pub(crate) bridge: Option<&'a Path>,
     pub(crate) applications: &'a [Application],
 }
 
@@ -35,7 +36,7 @@ impl FromStr for Application {
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, path) = text.split_once('=').ok_or("NAME=FILE is expected")?;
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        if name.is_empty() || name == INIT || !name.bytes().all(plain) {
+        if name.is_empty() || [INIT, ramdisk::BRIDGE].contains(&name) || !name.bytes().all(plain) {
             return Err(format!("`{name}` cannot name an application; use lower-case letters, digits and hyphens"));
         }
         Ok(Self { name: name.to_owned(), path: path.into() })
@@ -51,7 +52,8 @@ pub(crate) struct Release {
 impl Release {
     /// Makes a release in `directory`; its `release.json` is written last.
     pub(crate) fn make(ingredients: &Ingredients<'_>, inputs: &Path, directory: &Path) -> Result<()> {
-        let Ingredients { architecture, kernel, kernel_config, cmdline, init, module, applications } = *ingredients;
+        let Ingredients { architecture, kernel, kernel_config, cmdline, init, module, bridge, applications } =
+            *ingredients;
         let wrong = |path: &Path| format!("{} does not fit", path.display());
 
         let build = output::read(inputs, MAX_TEXT)?;
@@ -69,14 +71,16 @@ impl Release {
         };
         let init = program(init)?;
         let module = module.map(|module| output::read(module, MAX_BINARY)).transpose()?;
+        let bridge = bridge.map(program).transpose()?;
 
         let mut binaries = BTreeMap::from([(INIT.to_owned(), FileRecord::of(&init))]);
         binaries.extend(module.as_deref().map(|module| ("nsm.ko".to_owned(), FileRecord::of(module))));
+        binaries.extend(bridge.as_deref().map(|bridge| (ramdisk::BRIDGE.to_owned(), FileRecord::of(bridge))));
         let mut files = BTreeMap::from([
             (KERNEL.to_owned(), kernel_bytes),
             (KERNEL_CONFIG.to_owned(), config),
             (CMDLINE.to_owned(), line.as_bytes().to_vec()),
-            (ramdisk_of(INIT), ramdisk::init(&init, module.as_deref())?),
+            (ramdisk_of(INIT), ramdisk::init(&init, module.as_deref(), bridge.as_deref())?),
         ]);
         for Application { name, path } in applications {
             let bytes = program(path)?;

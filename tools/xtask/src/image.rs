@@ -18,6 +18,8 @@ pub(crate) const USAGE: &str = "\
 usage: cargo xtask image [OPTIONS]
   --architecture amd64|arm64    of the images [amd64]
   --profile production|debug    debug: the kernel and init write to the console [production]
+  --profile volume              an application of your own with a directory that the parent keeps
+  --application NAME=FILE       that application, a static program
   --kernel FILE                 a kernel as AWS ships it, with its configuration in FILE.config [built from source]
   --cmdline FILE                another command line than the profile's
   --module FILE                 a kernel module for the NSM, for a kernel without its driver
@@ -32,6 +34,18 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), String> {
     let options = Options::parse(arguments)?;
     if options.check_reproducible {
         return twice::check(options.architecture);
+    }
+    if let Some((name, application)) = &options.application {
+        let release = volume_release(&options, name, application)?;
+        let Some(settings) = &options.settings else {
+            println!("{}", release.display());
+            return Ok(());
+        };
+        let output = options.output.clone().unwrap_or_else(|| directory().join("volume"));
+        fs::create_dir_all(&output).map_err(|error| format!("cannot create {}: {error}", output.display()))?;
+        let mut tool = Command::new(tool()?);
+        tool.arg("one").arg("--release").arg(release).args(["--application", name]).arg("--settings").arg(settings);
+        return succeed(tool.arg("--output").arg(output.join(format!("{name}.eif"))));
     }
     let release = match &options.from {
         Some(release) => release.clone(),
@@ -120,9 +134,10 @@ pub(crate) struct Parts {
     pub(crate) kernel: Kernel,
     pub(crate) cmdline: PathBuf,
     pub(crate) module: Option<PathBuf>,
+    pub(crate) bridge: Option<PathBuf>,
     pub(crate) init: PathBuf,
     /// Name and program.
-    pub(crate) applications: Vec<(&'static str, PathBuf)>,
+    pub(crate) applications: Vec<(String, PathBuf)>,
     /// Where the parts come from, in words.
     pub(crate) inputs: Vec<(&'static str, String)>,
 }
@@ -141,6 +156,9 @@ impl Parts {
         if let Some(module) = &self.module {
             tool.arg("--module").arg(module);
         }
+        if let Some(bridge) = &self.bridge {
+            tool.arg("--bridge").arg(bridge);
+        }
         for (name, program) in &self.applications {
             tool.arg("--application").arg(format!("{name}={}", program.display()));
         }
@@ -156,9 +174,10 @@ impl Parts {
         cmdline: PathBuf,
     ) -> Result<Self, String> {
         let init = site.build(&measured::INIT, architecture)?;
-        let build = |program: &Program| Ok((program.name, site.build(program, architecture)?));
+        let build = |program: &Program| Ok((program.name.to_owned(), site.build(program, architecture)?));
         let applications = applications.iter().map(build).collect::<Result<_, String>>()?;
-        Ok(Self { architecture, kernel, cmdline, module: None, init, applications, inputs: measured::inputs()? })
+        let inputs = measured::inputs()?;
+        Ok(Self { architecture, kernel, cmdline, module: None, bridge: None, init, applications, inputs })
     }
 }
 
@@ -182,7 +201,7 @@ fn release(options: &Options) -> Result<PathBuf, String> {
             parts.release(&output)?;
             if architecture == Architecture::Amd64 {
                 let program = site.build(&measured::GUEST_TEST, architecture)?;
-                let applications = vec![(measured::GUEST_TEST.name, program)];
+                let applications = vec![(measured::GUEST_TEST.name.to_owned(), program)];
                 let guest_test = Parts { kernel: kernels.guest_test, applications, ..parts };
                 guest_test.release(&release_directory("guest-release", architecture))?;
             }
@@ -194,6 +213,30 @@ fn release(options: &Options) -> Result<PathBuf, String> {
     }
     write_emulation()?;
     Ok(output)
+}
+
+/// Builds a release of the volume profile, with one application.
+fn volume_release(options: &Options, name: &str, application: &Path) -> Result<PathBuf, String> {
+    let architecture = options.architecture;
+    let site = Site::here(directory().join("build"))?;
+    let cmdline = options.cmdline.clone().unwrap_or_else(|| command_line(VOLUME));
+    let mut parts = Parts::build(&site, architecture, &[], Kernels::volume(architecture)?, cmdline)?;
+    parts.bridge = Some(site.build(&measured::BRIDGE, architecture)?);
+    parts.applications = vec![(name.to_owned(), application.to_owned())];
+    parts.inputs.extend(kernel::inputs(architecture)?);
+    let output = release_directory("volume-release", architecture);
+    parts.release(&output)?;
+    Ok(output)
+}
+
+/// Builds the volume profile with the guest test, and has it mount what an NFS server on this machine exports.
+pub(crate) fn test_volume() -> Result<(), String> {
+    let application = Site::here(directory().join("build"))?.build(&measured::GUEST_TEST, Architecture::Amd64)?;
+    volume_release(&Options::default(), measured::GUEST_TEST.name, &application)?;
+    // The parent's half of the bridge, the same program.
+    build::run(cargo().args(["build", "--locked", "--package", "cloister-vsock-bridge"]))?;
+    debian::require(&["nfs-ganesha", "nfs-ganesha-vfs"])?;
+    succeed(cargo().args(["test", "--locked", "--package", "cloister-guest-self-test", "--test", VOLUME]))
 }
 
 /// The command line of a profile.
@@ -320,6 +363,8 @@ impl fmt::Display for Architecture {
 struct Options {
     architecture: Architecture,
     profile: String,
+    /// Of the volume profile: name and program.
+    application: Option<(String, PathBuf)>,
     kernel: Option<PathBuf>,
     cmdline: Option<PathBuf>,
     module: Option<PathBuf>,
@@ -358,12 +403,22 @@ impl Options {
         }
         let value = |wanted: &str| values.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
         // cargo runs this program where the user is.
-        let path =
-            |wanted: &str| value(wanted).map(|given| std::path::absolute(given).unwrap_or_else(|_| given.into()));
+        let absolute = |given: &str| std::path::absolute(given).unwrap_or_else(|_| given.into());
+        let path = |wanted: &str| value(wanted).map(absolute);
 
         let profile = value("--profile").unwrap_or("production");
-        if !["production", "debug"].contains(&profile) {
-            return Err(format!("--profile is production or debug, not {profile}"));
+        if !["production", "debug", VOLUME].contains(&profile) {
+            return Err(format!("--profile is production, debug or volume, not {profile}"));
+        }
+        let application = value("--application").map(|given| given.split_once('=').ok_or("--application is NAME=FILE"));
+        let application = application.transpose()?.map(|(name, file)| (name.to_owned(), absolute(file)));
+        if application.is_some() != (profile == VOLUME) {
+            return Err("--profile volume and --application go together".to_owned());
+        }
+        for other in ["--kernel", "--module", "--certificate"] {
+            if profile == VOLUME && value(other).is_some() {
+                return Err(format!("{other} is not for the volume profile"));
+            }
         }
         let signature = match (path("--certificate"), path("--key")) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
@@ -375,7 +430,7 @@ impl Options {
                 return Err(format!("{needy} needs --settings"));
             }
         }
-        for building in ["--architecture", "--profile", "--kernel", "--cmdline", "--module"] {
+        for building in ["--application", "--architecture", "--profile", "--kernel", "--cmdline", "--module"] {
             if value(building).is_some() && value("--from").is_some() {
                 return Err(format!("{building} is about building a release, --from about one that exists"));
             }
@@ -383,6 +438,7 @@ impl Options {
         Ok(Self {
             architecture: value("--architecture").map_or(Ok(Architecture::Amd64), Architecture::parse)?,
             profile: profile.to_owned(),
+            application,
             kernel: path("--kernel"),
             cmdline: path("--cmdline"),
             module: path("--module"),
@@ -400,7 +456,11 @@ pub(crate) const TOOL_MANIFEST: &str = "tools/image/Cargo.toml";
 /// Settings of a deployment that does not exist.
 pub(crate) const EXAMPLE_SETTINGS: &str = "enclaves/image/example-settings.json";
 
+/// The profile with a persistent directory, and its test.
+const VOLUME: &str = "volume";
+
 const VALUED: &[&str] = &[
+    "--application",
     "--architecture",
     "--certificate",
     "--cmdline",
@@ -423,7 +483,11 @@ mod tests {
             (&["--from", "r"] as &[&str], "--from needs --settings"),
             (&["--settings", "s", "--key", "k"], "--certificate and --key go together"),
             (&["--settings", "s", "--from", "r", "--kernel", "k"], "--kernel is about building"),
-            (&["--profile", "fast"], "--profile is production or debug"),
+            (&["--profile", "fast"], "--profile is production, debug or volume"),
+            (&["--profile", "volume"], "--profile volume and --application go together"),
+            (&["--application", "a=b"], "--profile volume and --application go together"),
+            (&["--profile", "volume", "--application", "a"], "--application is NAME=FILE"),
+            (&["--profile", "volume", "--application", "a=b", "--kernel", "k"], "--kernel is not for the volume"),
             (&["--architecture", "riscv64"], "--architecture is amd64 or arm64"),
             (&["--settings", "s", "--settings", "t"], "--settings is given twice"),
             (&["--settings"], "--settings needs a value"),

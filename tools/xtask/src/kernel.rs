@@ -30,9 +30,10 @@ impl Kernels {
     pub(crate) fn kept(architecture: Architecture) -> Result<Self, String> {
         debian::require(architecture.compiler_packages())?;
         let name = format!("kernel-{architecture}");
-        let directory = cache::kept(&name, &recipe(architecture)?, |directory, work| {
+        let [_, (_, fragments)] = Self::fragments(architecture);
+        let directory = cache::kept(&name, &recipe(architecture, &fragments)?, |directory, work| {
             println!("building Linux {VERSION} for {architecture}, once: about 5 minutes on two processors");
-            make(architecture, directory, work)
+            make(architecture, directory, work, &Self::fragments(architecture))
         })?;
         Ok(Self::within(&directory))
     }
@@ -40,13 +41,14 @@ impl Kernels {
     /// Builds the release's kernel again, in a directory of its own, and compares.
     pub(crate) fn build_twice(architecture: Architecture) -> Result<(), String> {
         let first = Self::kept(architecture)?.release;
-        let recipe = format!("{}\nagain, in another directory", recipe(architecture)?);
+        let [_, (_, fragments)] = Self::fragments(architecture);
+        let recipe = format!("{}\nagain, in another directory", recipe(architecture, &fragments)?);
         let again = cache::kept(&format!("kernel-{architecture}-again"), &recipe, |directory, work| {
             println!("building Linux {VERSION} for {architecture} again: about 5 minutes on two processors");
             let elsewhere = work.join("another/directory");
             fs::create_dir_all(&elsewhere)
                 .map_err(|error| format!("cannot create {}: {error}", elsewhere.display()))?;
-            make(architecture, directory, &elsewhere)
+            make(architecture, directory, &elsewhere, &Self::fragments(architecture))
         })?;
         let second = Self::within(&again).release;
         for (first, second) in [(&first.config, &second.config), (&first.kernel, &second.kernel)] {
@@ -58,6 +60,24 @@ impl Kernels {
         fs::remove_dir_all(&again).map_err(|error| format!("cannot remove {}: {error}", again.display()))
     }
 
+    /// The kernel of the volume profile, built the first time.
+    pub(crate) fn volume(architecture: Architecture) -> Result<Kernel, String> {
+        debian::require(architecture.compiler_packages())?;
+        let fragments = [&release_fragments(architecture)[..], &[VOLUME_FRAGMENT.to_owned()]].concat();
+        let name = format!("kernel-volume-{architecture}");
+        let directory = cache::kept(&name, &recipe(architecture, &fragments)?, |directory, work| {
+            println!("building Linux {VERSION} with NFS for {architecture}, once: about 5 minutes on two processors");
+            make(architecture, directory, work, &[(RELEASE, fragments.clone())])
+        })?;
+        Ok(Self::within(&directory).release)
+    }
+
+    fn fragments(architecture: Architecture) -> [(&'static str, Vec<String>); 2] {
+        let release = release_fragments(architecture).to_vec();
+        let guest_test = [&release[..], &[TEST_FRAGMENT.to_owned()]].concat();
+        [(RELEASE, release), (GUEST_TEST, guest_test)]
+    }
+
     fn within(directory: &Path) -> Self {
         let kernel =
             |name: &str| Kernel { kernel: directory.join(name), config: directory.join(format!("{name}.config")) };
@@ -66,10 +86,10 @@ impl Kernels {
 }
 
 /// Everything that decides the kernels' bytes.
-fn recipe(architecture: Architecture) -> Result<String, String> {
+fn recipe(architecture: Architecture, names: &[String]) -> Result<String, String> {
     let mut lines = inputs(architecture)?;
     lines.push(("variables", VARIABLES.join(" ")));
-    for fragment in release_fragments(architecture).iter().chain([&TEST_FRAGMENT.to_owned()]) {
+    for fragment in names {
         lines.push(("fragment", format!("{fragment} {}", sha256_of_file(&fragments().join(fragment))?)));
     }
     Ok(lines.iter().map(|(name, value)| format!("{name} {value}\n")).collect())
@@ -86,7 +106,13 @@ pub(crate) fn inputs(architecture: Architecture) -> Result<Vec<(&'static str, St
     ])
 }
 
-fn make(architecture: Architecture, directory: &Path, work: &Path) -> Result<(), String> {
+/// Makes one kernel after the other: names, and of which fragments.
+fn make(
+    architecture: Architecture,
+    directory: &Path,
+    work: &Path,
+    kernels: &[(&str, Vec<String>)],
+) -> Result<(), String> {
     debian::require(PACKAGES)?;
     let deb = SOURCE.path()?;
     let mut unpack_package = Command::new("dpkg-deb");
@@ -100,13 +126,11 @@ fn make(architecture: Architecture, directory: &Path, work: &Path) -> Result<(),
     let mut unpack = Command::new("tar");
     succeed(unpack.arg("-xJf").arg(&tarball).arg("-C").arg(&source).arg("--strip-components=1"))?;
 
-    let release = release_fragments(architecture);
-    let guest_test: Vec<String> = release.iter().cloned().chain([TEST_FRAGMENT.to_owned()]).collect();
-    for (name, fragments) in [(RELEASE, &release[..]), (GUEST_TEST, &guest_test)] {
+    for (name, fragments) in kernels {
         configure(architecture, &source, fragments, &work.join("kernel.log"))?;
         let (target, file) = architecture.kernel_image();
         succeed_quietly(kbuild(architecture, &source).arg(target), &work.join("kernel.log"))?;
-        for (from, to) in [(file, name.to_owned()), (".config", format!("{name}.config"))] {
+        for (from, to) in [(file, (*name).to_owned()), (".config", format!("{name}.config"))] {
             fs::copy(source.join(from), directory.join(&to)).map_err(|error| format!("cannot copy {from}: {error}"))?;
         }
     }
@@ -177,6 +201,7 @@ fn fragments() -> PathBuf {
 const RELEASE: &str = "kernel";
 const GUEST_TEST: &str = "guest-test-kernel";
 const TEST_FRAGMENT: &str = "test.config";
+const VOLUME_FRAGMENT: &str = "volume.config";
 
 /// What else would differ from one build to the next.
 const VARIABLES: &[&str] = &[

@@ -34,6 +34,10 @@ pub(crate) const APPLICATIONS: &[Program] = &[
 pub(crate) const GUEST_TEST: Program =
     Program { name: "guest-self-test", package: "cloister-guest-self-test", binary: "guest-self-test" };
 
+/// Between the NFS client of the volume profile's kernel and the parent.
+pub(crate) const BRIDGE: Program =
+    Program { name: "vsock-bridge", package: "cloister-vsock-bridge", binary: "vsock-bridge" };
+
 /// A checkout of the sources and the surroundings in which they are built.
 pub(crate) struct Site {
     pub(crate) workspace: PathBuf,

@@ -99,6 +99,7 @@ fn steps() -> Vec<Step> {
         step("tests", || succeed(cargo().args(["test", "--workspace", "--locked", "--no-fail-fast"]))),
         long_step("kernel twice", || Kernels::build_twice(Architecture::Amd64)),
         long_step("images for arm64", image::build_for_arm64),
+        long_step("volume", image::test_volume),
         long_step("many property cases", || {
             succeed(cargo().args(["test", "--workspace", "--locked", "--lib"]).env("PROPTEST_CASES", "20000"))
         }),

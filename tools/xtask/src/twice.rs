@@ -26,7 +26,7 @@ pub(crate) fn check(architecture: Architecture) -> Result<(), String> {
         create(output)?;
         let cmdline = image::command_line("production");
         let parts = Parts::build(site, architecture, measured::APPLICATIONS, kernel.clone(), cmdline)?;
-        for (name, program) in parts.applications.iter().chain([&("init", parts.init.clone())]) {
+        for (name, program) in parts.applications.iter().chain([&("init".to_owned(), parts.init.clone())]) {
             let copy = output.join(name);
             fs::copy(program, &copy).map_err(|error| format!("cannot copy {}: {error}", program.display()))?;
         }

@@ -13,17 +13,25 @@ use seccompiler::{
     TargetArch, apply_filter,
 };
 
-/// Leaves this thread, and what it starts or executes, nothing but the list below.
+use super::Role;
+
+/// Leaves this thread, and what it starts or executes, nothing but the lists below.
 ///
 /// # Errors
 /// [`FilterError`].
-pub fn install() -> Result<(), FilterError> {
+pub fn install(role: &Role) -> Result<(), FilterError> {
     let arch = TargetArch::try_from(ARCH).map_err(FilterError::Compile)?;
-    apply_filter(&program(arch)?).map_err(FilterError::Install)
+    apply_filter(&program(arch, role)?).map_err(FilterError::Install)
 }
 
-fn program(arch: TargetArch) -> Result<BpfProgram, FilterError> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ANY_ARGUMENTS.iter().map(|call| (*call, Vec::new())).collect();
+fn program(arch: TargetArch, role: &Role) -> Result<BpfProgram, FilterError> {
+    let more = match role {
+        Role::Application => &[],
+        Role::ApplicationWithVolume => VOLUME,
+        Role::Bridge { .. } => BRIDGE,
+    };
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        ANY_ARGUMENTS.iter().chain(more).map(|call| (*call, Vec::new())).collect();
     for &(call, argument, condition) in CERTAIN_ARGUMENTS {
         rules.entry(call).or_default().push(rule(argument, condition).map_err(FilterError::Compile)?);
     }
@@ -137,6 +145,34 @@ const ANY_ARGUMENTS: &[c_long] = &[
     libc::SYS_stat,
 ];
 
+/// What an application with a volume may make beyond that: files that it keeps, and where nothing else can be written than there.
+const VOLUME: &[c_long] = &[
+    libc::SYS_fallocate,
+    libc::SYS_fdatasync,
+    libc::SYS_flock,
+    libc::SYS_fstatfs,
+    libc::SYS_fsync,
+    libc::SYS_ftruncate,
+    libc::SYS_mkdirat,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_statfs,
+    libc::SYS_unlinkat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_mkdir,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_rename,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_rmdir,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_unlink,
+];
+
+/// And the volume's bridge: its limits.
+const BRIDGE: &[c_long] = &[libc::SYS_prlimit64];
+
 /// System call, number of the argument, and what it must be; one of several lines for a call has to hold.
 const CERTAIN_ARGUMENTS: &[(c_long, u8, Condition)] = &[
     // Threads, never processes
@@ -176,14 +212,19 @@ mod tests {
     #[test]
     fn the_list_compiles_for_both_architectures() {
         for arch in [TargetArch::x86_64, TargetArch::aarch64] {
-            assert!(program(arch).unwrap().len() > ANY_ARGUMENTS.len());
+            for role in [Role::Application, Role::ApplicationWithVolume, Role::Bridge { cid: 3, port: 1 }] {
+                assert!(program(arch, &role).unwrap().len() > ANY_ARGUMENTS.len());
+            }
         }
     }
 
     #[test]
     fn no_call_stands_in_both_lists() {
         for (call, ..) in CERTAIN_ARGUMENTS {
-            assert!(!ANY_ARGUMENTS.contains(call), "{call} would pass whatever its arguments");
+            assert!(
+                ![ANY_ARGUMENTS, VOLUME, BRIDGE].concat().contains(call),
+                "{call} would pass whatever its arguments"
+            );
         }
     }
 }

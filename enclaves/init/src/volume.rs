@@ -1,0 +1,127 @@
+//! The volume profile's directory: NFS 4.2 from a server at the parent, over a bridge from TCP to vsock.
+//!
+//! Everything on it is the parent's to read, change, roll back and take away; see `docs/images.md`.
+
+use std::ffi::CString;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::mount::{MountFlags, mount};
+use rustix::process::{Pid, WaitStatus};
+use serde_json::json;
+
+use crate::application::{copy_lines, pid};
+use crate::boot::BootError;
+use crate::command_line::Export;
+use crate::log::{End, Log};
+use crate::sandbox::Role;
+
+/// The mounted volume.
+#[derive(Debug)]
+pub(crate) struct Volume {
+    /// The process that the kernel's NFS client talks through.
+    pub(crate) bridge: Pid,
+}
+
+impl Volume {
+    /// Starts the bridge to a port of the parent and mounts what the server behind it exports.
+    ///
+    /// # Errors
+    /// [`BootError::Volume`].
+    pub(crate) fn mount(export: &Export, cid: u32, log: &Log) -> Result<Self, BootError> {
+        let Export { port, path } = export;
+        let mounted = start_bridge(cid, *port, log).and_then(|bridge| {
+            mount_within(MOUNT_DEADLINE, path)?;
+            Ok(Self { bridge })
+        });
+        let volume = mounted.map_err(|source| BootError::Volume { export: path.clone(), port: *port, source })?;
+        log.info("the volume is mounted", json!({ "cid": cid, "port": port, "export": path }));
+        Ok(volume)
+    }
+}
+
+/// Returns when it listens.
+fn start_bridge(cid: u32, port: u32, log: &Log) -> Result<Pid, VolumeError> {
+    let mut command = Role::Bridge { cid, port }.command();
+    command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut bridge = command.spawn().map_err(VolumeError::Start)?;
+    if let Some(stderr) = bridge.stderr.take() {
+        copy_lines(stderr, log.clone(), mpsc::channel().0);
+    }
+    wait_until_listening(&mut bridge)?;
+    pid(&bridge).map_err(VolumeError::Start)
+}
+
+fn wait_until_listening(bridge: &mut Child) -> Result<(), VolumeError> {
+    let deadline = Instant::now() + LISTEN_DEADLINE;
+    while let Err(error) = TcpStream::connect(BRIDGE) {
+        if let Some(status) = bridge.try_wait().map_err(VolumeError::Start)? {
+            return Err(VolumeError::Ended(status));
+        }
+        if Instant::now() >= deadline {
+            return Err(VolumeError::Start(error));
+        }
+        thread::sleep(RETRY);
+    }
+    Ok(())
+}
+
+/// The kernel itself would go on trying for minutes.
+fn mount_within(deadline: Duration, path: &str) -> Result<(), VolumeError> {
+    let (done, is_done) = mpsc::channel();
+    let source = format!("{}:{path}", BRIDGE.ip());
+    let data = CString::new(options()).map_err(|error| VolumeError::Mount(error.into()))?;
+    thread::spawn(move || {
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        done.send(mount(source, TARGET, "nfs4", flags, Some(data.as_c_str())))
+    });
+    match is_done.recv_timeout(deadline) {
+        Ok(mounted) => mounted.map_err(|error| VolumeError::Mount(error.into())),
+        Err(_) => Err(VolumeError::Deadline),
+    }
+}
+
+/// Of mount(2), as nfs(5) describes them. `hard`: while the server is away the application waits rather than loses what it wrote.
+fn options() -> String {
+    let (ip, port) = (BRIDGE.ip(), BRIDGE.port());
+    format!("vers=4.2,proto=tcp,addr={ip},port={port},clientaddr={ip},sec=sys,hard,timeo=100,retrans=2")
+}
+
+/// The end of an enclave whose bridge has ended.
+pub(crate) fn bridge_ended(status: WaitStatus) -> End {
+    let error = match (status.exit_status(), status.terminating_signal()) {
+        (Some(status), _) => format!("the volume's bridge exited with status {status}"),
+        (None, signal) => format!("signal {} ended the volume's bridge", signal.unwrap_or_default()),
+    };
+    End::VolumeFailed { error }
+}
+
+/// Why there is no volume.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VolumeError {
+    /// The bridge's process.
+    #[error("its bridge does not start")]
+    Start(#[source] io::Error),
+    /// The bridge's process did not last.
+    #[error("its bridge has ended: {0}")]
+    Ended(ExitStatus),
+    /// What the kernel or the server says.
+    #[error("the server does not give it")]
+    Mount(#[source] io::Error),
+    /// Neither says anything.
+    #[error("no server has answered in {} s", MOUNT_DEADLINE.as_secs())]
+    Deadline,
+}
+
+/// The directory of the image on which the volume appears.
+const TARGET: &str = "/volume";
+/// Where the bridge listens: the port of NFS.
+pub(crate) const BRIDGE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 2049);
+const LISTEN_DEADLINE: Duration = Duration::from_secs(10);
+const MOUNT_DEADLINE: Duration = Duration::from_secs(30);
+const RETRY: Duration = Duration::from_millis(20);

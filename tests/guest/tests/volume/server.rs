@@ -1,0 +1,86 @@
+//! The parent's side: an NFS server in user space, and the parent's half of the bridge.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::Tools;
+use crate::machine::{Running, until};
+
+/// NFS-Ganesha, on loopback, version 4.2 alone, and hence without a port mapper.
+pub(crate) struct Server {
+    _process: Running,
+    directory: TempDir,
+    port: u16,
+}
+
+impl Server {
+    pub(crate) fn start() -> Self {
+        // On the disk: not every file system in memory has lasting handles.
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let [export, recovery] = ["export", "recovery"].map(|name| directory.path().join(name));
+        fs::create_dir(&export).unwrap();
+        fs::create_dir(&recovery).unwrap();
+        chown(&export, Some(USER), Some(USER)).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let file = directory.path().join("ganesha.conf");
+        let settings = CONFIGURATION.replace("@port@", &port.to_string()).replace("@user@", &USER.to_string());
+        let settings = settings.replace("@export@", &export.display().to_string());
+        fs::write(&file, settings.replace("@recovery@", &recovery.display().to_string())).unwrap();
+
+        let mut ganesha = Command::new("ganesha.nfsd");
+        ganesha.arg("-F").arg("-f").arg(&file).arg("-L").arg(directory.path().join("log"));
+        let server =
+            Self { _process: Running::start(ganesha.arg("-p").arg(directory.path().join("pid"))), directory, port };
+        until("the NFS server listens", || TcpStream::connect(("127.0.0.1", port)).ok());
+        server
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What it exports.
+    pub(crate) fn directory(&self) -> PathBuf {
+        self.directory.path().join("export")
+    }
+}
+
+/// `vsock-bridge` at the parent. The emulated vsock device shows the enclave's connections as those to a unix socket.
+pub(crate) struct Bridge(#[expect(dead_code, reason = "ends with this")] Running);
+
+impl Bridge {
+    pub(crate) fn start(tools: &Tools, socket: &Path, port: u16) -> Self {
+        let server = format!("127.0.0.1:{port}");
+        let mut bridge = Command::new(tools.target.join("debug/vsock-bridge"));
+        bridge.arg("--listen").arg(format!("unix:{}", socket.display()));
+        bridge.args(["--connect", &format!("tcp:{server}"), "--allow", &server]);
+        let bridge = Running::start(&mut bridge);
+        until("the bridge listens", || socket.exists().then_some(()));
+        Self(bridge)
+    }
+}
+
+/// Who owns what the enclave writes, whoever it says it is.
+pub(crate) const USER: u32 = 1000;
+/// Numbers instead of names for users: an enclave has no names.
+const CONFIGURATION: &str = r#"
+NFS_Core_Param {
+    Protocols = 4; NFS_Port = @port@; Bind_addr = 127.0.0.1; mount_path_pseudo = true;
+    Enable_NLM = false; Enable_RQUOTA = false; Enable_UDP = false;
+}
+NFS_KRB5 { Active_krb5 = false; }
+NFSv4 {
+    Minor_Versions = 2; Only_Numeric_Owners = true; Allow_Numeric_Owners = true;
+    Graceless = true; Lease_Lifetime = 10; RecoveryBackend = fs; RecoveryRoot = "@recovery@";
+}
+EXPORT {
+    Export_Id = 1; Path = "@export@"; Pseudo = "/volume"; Protocols = 4; Transports = TCP; SecType = sys;
+    Access_Type = RW; Squash = All; Anonymous_Uid = @user@; Anonymous_Gid = @user@;
+    FSAL { Name = VFS; }
+}
+"#;
