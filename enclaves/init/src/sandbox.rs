@@ -40,7 +40,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// The role that [`Role::command`] gave its arguments for.
+    /// The role that `Role::command` gave its arguments for.
     pub fn from_arguments(arguments: impl Iterator<Item = String>) -> Self {
         let arguments: Vec<_> = arguments.collect();
         match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::build::{cargo, target_directory, workspace_root};
 use crate::cache;
+use crate::debian;
 use crate::emulator::Emulator;
 use crate::image::{self, Architecture};
 use crate::kernel::Kernels;
@@ -100,6 +101,17 @@ fn steps() -> Vec<Step> {
         long_step("kernel twice", || Kernels::build_twice(Architecture::Amd64)),
         long_step("images for arm64", image::build_for_arm64),
         long_step("volume", image::test_volume),
+        long_step("bridge beside socat", || {
+            debian::require(&["socat"])?;
+            succeed(cargo().args([
+                "bench",
+                "--locked",
+                "--package",
+                "cloister-vsock-bridge",
+                "--bench",
+                "beside_socat",
+            ]))
+        }),
         long_step("many property cases", || {
             succeed(cargo().args(["test", "--workspace", "--locked", "--lib"]).env("PROPTEST_CASES", "20000"))
         }),
