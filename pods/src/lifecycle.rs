@@ -67,9 +67,8 @@ impl<D: EnclaveDriver> Lifecycle<D> {
 
     /// One life: from the image to the end of the enclave, or to what stands in the way.
     async fn live(&mut self) -> Absence {
-        match self.start().await {
-            Ok(()) => {}
-            Err(absence) => return absence,
+        if let Err(absence) = self.start().await {
+            return absence;
         }
         let began = Instant::now();
         tracing::info!(image = %self.launch.image.display(), "the enclave has booted");

@@ -42,13 +42,13 @@ fn generate(nsm: &dyn Nsm) -> Result<SecretKey, BootError> {
         return Err(BootError::ConstantRandomness);
     }
     let stretched = Hkdf::<Sha256>::new(None, sources.as_slice());
-    let candidates = (0..=u8::MAX).filter_map(|counter| {
+    let mut candidates = (0..=u8::MAX).filter_map(|counter| {
         let mut candidate = Zeroizing::new([0; 32]);
         stretched.expand_multi_info(&[LABEL, &[counter]], candidate.as_mut_slice()).ok()?;
         SecretKey::from_slice(candidate.as_slice()).ok()
     });
     // One candidate in 2^32 is no scalar: 256 in a row are no randomness.
-    { candidates }.next().ok_or(BootError::ConstantRandomness)
+    candidates.next().ok_or(BootError::ConstantRandomness)
 }
 
 const LABEL: &[u8] = b"cloister/boot-key/v1";

@@ -14,9 +14,9 @@ use cloister_protocol::message::BootProof;
 use cloister_protocol::{Code, Rejection};
 
 /// What the attestation document of a boot proof carries as user data, so that it cannot stand for a document of another kind.
-pub const BOOT_DOCUMENT_TAG: &[u8] = b"boot";
+const BOOT_DOCUMENT_TAG: &[u8] = b"boot";
 /// The register that the public key is extended into.
-pub const BOOT_KEY_PCR: u16 = 16;
+const BOOT_KEY_PCR: u16 = 16;
 /// What a boot proof signs in front of the nonce, so that its signature cannot stand for one of another kind.
 const PROOF_DOMAIN: &[u8] = b"cloister/boot/v1";
 

@@ -11,7 +11,7 @@ mod nsm_queue;
 mod platform;
 
 pub use aws::{Aws, CurrentCredentials};
-pub use boot_key::{BOOT_DOCUMENT_TAG, BOOT_KEY_PCR, BootKeyError};
+pub use boot_key::BootKeyError;
 pub use cloister_settings::{Settings, SettingsError};
 pub use custody::Custody;
 pub use egress::EgressHttpClient;

@@ -69,7 +69,7 @@ pub struct Platform {
     /// This image, as the NSM reports it; zeros in debug mode.
     pub(crate) pcr0: [u8; 48],
     /// One proof at a time: strangers ask for them.
-    boot_prover: Mutex<Arc<BootProver>>,
+    boot_prover: Arc<Mutex<BootProver>>,
 }
 
 impl Platform {
@@ -99,7 +99,7 @@ impl Platform {
             entropy: Entropy::new(nsm),
             recipient,
             pcr0: pcr0.value,
-            boot_prover: Mutex::new(Arc::new(BootProver { key, nsm: queue.handle(Priority::Public) })),
+            boot_prover: Arc::new(Mutex::new(BootProver { key, nsm: queue.handle(Priority::Public) })),
             settings,
         }))
     }
@@ -109,10 +109,11 @@ impl Platform {
     /// # Errors
     /// [`Code::InvalidField`] for a nonce that has not 16 to 64 bytes; [`Code::Busy`] while another proof is being made.
     pub async fn prove_boot(&self, nonce: &[u8]) -> Result<Vec<u8>, Rejection> {
-        let prover =
-            self.boot_prover.try_lock().map_err(|_| Rejection::new(Code::Busy, "another proof is being made"))?;
-        let (blocking, nonce) = (prover.clone(), nonce.to_vec());
-        let proof = tokio::task::spawn_blocking(move || blocking.key.prove(&nonce, blocking.nsm.as_ref()))
+        let busy = |_| Rejection::new(Code::Busy, "another proof is being made");
+        let prover = self.boot_prover.clone().try_lock_owned().map_err(busy)?;
+        let nonce = nonce.to_vec();
+        // The lock goes along: whoever asked may be gone before the NSM has answered.
+        let proof = tokio::task::spawn_blocking(move || prover.key.prove(&nonce, prover.nsm.as_ref()))
             .await
             .map_err(|_| Rejection::new(Code::Internal, "the enclave is shutting down"))??;
         Ok(serde_json::to_vec(&proof).expect("two strings"))

@@ -78,6 +78,23 @@ impl Local {
         json_body(&answer)
     }
 
+    /// Signs `count` times at once; every answer must be a success.
+    pub async fn sign_at_once(&self, key: &Key, payload: &str, count: usize) -> Vec<Value> {
+        let requests: Vec<_> = (0..count)
+            .map(|_| {
+                let (client, body) = (self.client.clone(), key.sign_body(payload));
+                tokio::spawn(async move { client.post("/sign_transaction", body).await.expect("an answer") })
+            })
+            .collect();
+        let mut signed = Vec::with_capacity(count);
+        for answer in requests {
+            let answer = answer.await.expect("a task that does not panic");
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            signed.push(json_body(&answer));
+        }
+        signed
+    }
+
     /// A signed request with whatever answer it gets.
     pub async fn post(&self, path: &str, body: &str) -> Response {
         self.client.post(path, body.to_owned()).await.expect("an answer")
