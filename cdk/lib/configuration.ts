@@ -1,0 +1,132 @@
+/** Where and as what Cloister is deployed: read once from the environment, wrong values named with what to do about them. */
+
+import * as path from 'node:path';
+
+export type Architecture = 'amd64' | 'arm64';
+
+export interface Configuration {
+  /** Begins every name; empty, or ends with a hyphen. */
+  readonly prefix: string;
+  readonly partition: string;
+  readonly account: string;
+  readonly region: string;
+  readonly architecture: Architecture;
+  /** Debug images are refused. */
+  readonly production: boolean;
+  /** The directory that `cargo xtask image` left. */
+  readonly images: string;
+  /** The zip that `cargo xtask lambda` left. */
+  readonly frontDoor: string;
+  /** The measurements.json of the release before, whose key generator the key admits too, until a day. */
+  readonly previous?: { readonly measurements: string; readonly until: Date };
+  /** The table and the key lose their protection against `cdk destroy`. */
+  readonly withKeys: boolean;
+}
+
+/** Something that whoever deploys has to put right. Its message is all that is shown of it. */
+export class ConfigurationError extends Error {}
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Reads the configuration; `context` is what `cdk -c NAME=VALUE` and cdk.json set. */
+export function configuration(environment: Environment, context: (name: string) => unknown): Configuration {
+  const problems: string[] = [];
+  const checked = (name: string, right: RegExp, problem: string): string => {
+    const value = environment[name] ?? '';
+    if (!right.test(value)) {
+      problems.push(`${name} ${value === '' ? 'is not set' : `is \`${value}\``}: ${problem}`);
+    }
+    return value;
+  };
+  const given = (variable: string, name: string): string | undefined => {
+    const value = context(name) ?? environment[variable];
+    return value === undefined || value === '' ? undefined : String(value);
+  };
+
+  const prefix = checked(
+    'CDK_PREFIX',
+    /^([a-z][a-z0-9-]{0,13}-)?$/,
+    'set it to nothing, or to at most 15 lower-case letters, digits and hyphens that begin with a letter and end with a hyphen, such as `dev-`',
+  );
+  const account = checked('CDK_DEPLOY_ACCOUNT', /^\d{12}$/, 'set it to the twelve digits of the AWS account to deploy to');
+  const region = checked(
+    'CDK_DEPLOY_REGION',
+    /^[a-z]{2}(-[a-z]+)+-\d$/,
+    'set it to the AWS region to deploy to, such as `eu-central-1`',
+  );
+  const target = checked(
+    'CDK_TARGET_ARCHITECTURE',
+    /^linux\/(amd64|arm64)$/,
+    'set it to `linux/amd64` or `linux/arm64`, the architecture that the enclave images were built for',
+  );
+
+  const images = path.resolve(given('CDK_IMAGES', 'images') ?? path.join(__dirname, '../../target/images/deployment'));
+  const architecture: Architecture = target === 'linux/arm64' ? 'arm64' : 'amd64';
+  const zip = path.join(__dirname, `../../target/lambda/front-door-${architecture}.zip`);
+  const previous = previousRelease(given('CDK_PREVIOUS', 'previous'), given('CDK_PREVIOUS_UNTIL', 'previous-until'), problems);
+  const withKeys = String(context('with-keys') ?? 'false');
+  if (!['true', 'false'].includes(withKeys)) {
+    problems.push(`the context value with-keys is \`${withKeys}\`: give \`-c with-keys=true\`, or leave it out`);
+  }
+  if (String(context('key-form') ?? 'open') !== 'open') {
+    problems.push(
+      'the context value key-form asks for another form than `open`: a locked key could never admit another image, so it is not deployed ' +
+        'before keys can be handed over to a next image; leave key-form out (`cloister kms render` shows the locked form)',
+    );
+  }
+
+  if (problems.length > 0) {
+    throw new ConfigurationError(problems.join('\n'));
+  }
+  return {
+    prefix,
+    partition: partitionOf(region),
+    account,
+    region,
+    architecture,
+    production: !/^(dev|test)/.test(prefix),
+    images,
+    frontDoor: path.resolve(given('CDK_FRONT_DOOR', 'front-door') ?? zip),
+    ...(previous === undefined ? {} : { previous }),
+    withKeys: withKeys === 'true',
+  };
+}
+
+/** The fixed names that the measured settings carry: whoever has the configuration knows them before anything is deployed. */
+export function names(of: Pick<Configuration, 'prefix' | 'partition' | 'account' | 'region'>) {
+  const name = (what: string) => `${of.prefix}cloister-${what}`;
+  const role = (what: string) => `arn:${of.partition}:iam::${of.account}:role/${name(what)}`;
+  return {
+    table: name('keys'),
+    tableArn: `arn:${of.partition}:dynamodb:${of.region}:${of.account}:table/${name('keys')}`,
+    signerRole: role('signer'),
+    generatorRole: role('key-generator'),
+    retirementRole: role('retirement'),
+    administratorRole: role('administrator'),
+    /** An SSM parameter under the name that existing callers read. */
+    parameter: (what: string) => `/${of.prefix}app/ethereum/${what}`,
+    /** Anything else: a stack, a function, a log group. */
+    of: name,
+  } as const;
+}
+
+function partitionOf(region: string): string {
+  return region.startsWith('cn-') ? 'aws-cn' : region.startsWith('us-gov-') ? 'aws-us-gov' : 'aws';
+}
+
+/** The earlier release is admitted for a bounded time: a deployment after that day stops until it is left out. */
+function previousRelease(measurements: string | undefined, until: string | undefined, problems: string[]) {
+  if (measurements === undefined && until === undefined) {
+    return undefined;
+  }
+  if (measurements === undefined) {
+    problems.push('CDK_PREVIOUS_UNTIL is set without CDK_PREVIOUS: name the measurements.json of the release before, or neither');
+    return undefined;
+  }
+  const day = /^\d{4}-\d{2}-\d{2}$/.test(until ?? '') ? new Date(`${until}T23:59:59Z`) : undefined;
+  if (day === undefined || Number.isNaN(day.getTime())) {
+    problems.push('CDK_PREVIOUS needs CDK_PREVIOUS_UNTIL, the last day on which that release is admitted, such as `2027-01-31`');
+    return undefined;
+  }
+  return { measurements: path.resolve(measurements), until: day };
+}
