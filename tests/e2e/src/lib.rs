@@ -1,5 +1,6 @@
 //! What the end-to-end tests share: a stack of their own, keys on it, and answers taken apart.
 
+pub mod guest;
 pub mod log_scan;
 
 use std::collections::{BTreeMap, HashMap};

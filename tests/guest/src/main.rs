@@ -2,6 +2,7 @@
 
 mod attestation;
 mod boot_key;
+mod bridge;
 mod kernel;
 mod nsm;
 mod report;
@@ -32,6 +33,7 @@ fn main() -> anyhow::Result<()> {
     kernel::check(&mut report, &nsm);
     tokio::runtime::Runtime::new()?.block_on(async {
         vsock::check(&mut report).await;
+        bridge::check(&mut report).await;
         writeln!(std::io::stdout(), "{}", report.line())?;
         obey().await
     })

@@ -25,7 +25,7 @@ pub(crate) async fn check(report: &mut Report) {
     report.add("vsock: an end shows", within(abandoned(6004)).await);
 }
 
-async fn within<T>(check: impl Future<Output = Result<T>>) -> Result<T> {
+pub(crate) async fn within<T>(check: impl Future<Output = Result<T>>) -> Result<T> {
     timeout(DEADLINE, check).await.context("no end in sight")?
 }
 
@@ -132,7 +132,7 @@ async fn abandoned(port: u32) -> Result<&'static str> {
 }
 
 /// VMADDR_CID_LOCAL: this machine. See vsock(7).
-fn local(port: u32) -> Address {
+pub(crate) fn local(port: u32) -> Address {
     Address::Vsock { cid: 1, port }
 }
 

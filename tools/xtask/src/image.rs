@@ -234,9 +234,9 @@ pub(crate) fn test_volume() -> Result<(), String> {
     let application = Site::here(directory().join("build"))?.build(&measured::GUEST_TEST, Architecture::Amd64)?;
     volume_release(&Options::default(), measured::GUEST_TEST.name, &application)?;
     // The parent's half of the bridge, the same program.
-    build::run(cargo().args(["build", "--locked", "--package", "cloister-vsock-bridge"]))?;
+    build::run(cargo().args(["build", "--workspace", "--bins", "--locked"]))?;
     debian::require(&["nfs-ganesha", "nfs-ganesha-vfs"])?;
-    succeed(cargo().args(["test", "--locked", "--package", "cloister-guest-self-test", "--test", VOLUME]))
+    succeed(cargo().args(["test", "--workspace", "--locked", "--test", VOLUME]))
 }
 
 /// The command line of a profile.

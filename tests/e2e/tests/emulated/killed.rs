@@ -3,12 +3,11 @@
 
 use std::time::Instant;
 
+use cloister_e2e::guest::BOOT;
 use cloister_e2e::{Key, Local, Refused, TRANSFER, eventually, within};
 use cloister_local::Service;
 use cloister_local::part::Part;
 use rustix::process::Signal;
-
-use crate::BOOT;
 
 pub(crate) async fn run(local: &Local) {
     let key = local.generate().await;

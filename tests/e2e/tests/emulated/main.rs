@@ -10,8 +10,6 @@ mod guest;
 mod killed;
 mod other_images;
 
-use std::time::Duration;
-
 use cloister_e2e::{Local, log_scan};
 use cloister_local::demo::{self, Format, Report};
 use cloister_local::stack::Emulation;
@@ -19,8 +17,6 @@ use tokio::sync::Mutex;
 
 /// Held by whoever has emulators running.
 static TURN: Mutex<()> = Mutex::const_new(());
-/// For an enclave to boot and be ready, on a machine that does much else.
-const BOOT: Duration = Duration::from_secs(180);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_main_job_through_images() {

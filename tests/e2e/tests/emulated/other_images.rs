@@ -4,14 +4,13 @@
 use std::fs;
 use std::path::Path;
 
+use cloister_e2e::guest::BOOT;
 use cloister_e2e::{Local, within};
 use cloister_eif::Eif;
 use cloister_local::Service;
 use cloister_local::emulator::Images;
 use cloister_local::stack::{AnotherSigner, readiness};
 use serde_json::{Value, json};
-
-use crate::BOOT;
 
 pub(crate) async fn run(local: &Local) {
     let ours = local.stack.images().unwrap();

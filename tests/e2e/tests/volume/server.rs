@@ -1,15 +1,14 @@
-//! The parent's side: an NFS server in user space, and the parent's half of the bridge.
+//! An NFS server in user space.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use cloister_e2e::eventually;
+use cloister_local::child::{Program, Running};
 use tempfile::TempDir;
-
-use crate::Tools;
-use crate::machine::{Running, until};
+use tokio::net::TcpStream;
 
 /// NFS-Ganesha, on loopback, version 4.2 alone, and hence without a port mapper.
 pub(crate) struct Server {
@@ -19,7 +18,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn start() -> Self {
+    pub(crate) async fn start(logs: &Path) -> Self {
         // On the disk: not every file system in memory has lasting handles.
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let [export, recovery] = ["export", "recovery"].map(|name| directory.path().join(name));
@@ -32,12 +31,15 @@ impl Server {
         let settings = settings.replace("@export@", &export.display().to_string());
         fs::write(&file, settings.replace("@recovery@", &recovery.display().to_string())).unwrap();
 
-        let mut ganesha = Command::new("ganesha.nfsd");
-        ganesha.arg("-F").arg("-f").arg(&file).arg("-L").arg(directory.path().join("log"));
-        let server =
-            Self { _process: Running::start(ganesha.arg("-p").arg(directory.path().join("pid"))), directory, port };
-        until("the NFS server listens", || TcpStream::connect(("127.0.0.1", port)).ok());
-        server
+        let program = Program::new("ganesha", "/usr/bin/ganesha.nfsd").argument("-F").argument("-f").argument(file);
+        let program = program.argument("-L").argument(directory.path().join("log"));
+        let mut process = program.argument("-p").argument(directory.path().join("pid")).start(logs).unwrap();
+        eventually("the NFS server listening", async || {
+            assert!(process.ended().is_none(), "{:#}", process.failure("it ended"));
+            TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+        })
+        .await;
+        Self { _process: process, directory, port }
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -47,21 +49,6 @@ impl Server {
     /// What it exports.
     pub(crate) fn directory(&self) -> PathBuf {
         self.directory.path().join("export")
-    }
-}
-
-/// `vsock-bridge` at the parent. The emulated vsock device shows the enclave's connections as those to a unix socket.
-pub(crate) struct Bridge(#[expect(dead_code, reason = "ends with this")] Running);
-
-impl Bridge {
-    pub(crate) fn start(tools: &Tools, socket: &Path, port: u16) -> Self {
-        let server = format!("127.0.0.1:{port}");
-        let mut bridge = Command::new(tools.target.join("debug/vsock-bridge"));
-        bridge.arg("--listen").arg(format!("unix:{}", socket.display()));
-        bridge.args(["--connect", &format!("tcp:{server}"), "--allow", &server]);
-        let bridge = Running::start(&mut bridge);
-        until("the bridge listens", || socket.exists().then_some(()));
-        Self(bridge)
     }
 }
 
