@@ -1,0 +1,73 @@
+/** What stands before the first release and after the last one: namespace, service accounts, what the network admits. */
+
+import { SERVICES, type Service } from '../release';
+import { type Json, type Manifest, PART_OF } from './manifest';
+import { HEALTH_PORT, HTTPS_PORT } from './pods';
+import { serviceLabels } from './workload';
+
+export const NAMESPACE = 'cloister';
+
+/** `vpcCidr` is where the load balancer's addresses and the endpoints of AWS services lie. */
+export function namespaceObjects(vpcCidr: string): readonly Manifest[] {
+  return [namespace(), denyAll(), ...SERVICES.flatMap((service) => [serviceAccount(service), networkPolicy(service, vpcCidr)])];
+}
+
+function namespace(): Manifest {
+  return {
+    apiVersion: 'v1',
+    kind: 'Namespace',
+    metadata: {
+      name: NAMESPACE,
+      labels: {
+        ...PART_OF,
+        // https://kubernetes.io/docs/concepts/security/pod-security-standards/
+        'pod-security.kubernetes.io/enforce': 'restricted',
+        'pod-security.kubernetes.io/warn': 'restricted',
+        // A new pod counts as available only when the load balancer finds it healthy.
+        'elbv2.k8s.aws/pod-readiness-gate-inject': 'enabled',
+      },
+    },
+  };
+}
+
+/** EKS Pod Identity gives it the service's role. */
+function serviceAccount(service: Service): Manifest {
+  return {
+    apiVersion: 'v1',
+    kind: 'ServiceAccount',
+    metadata: { name: service, namespace: NAMESPACE, labels: serviceLabels(service) },
+    automountServiceAccountToken: false,
+  };
+}
+
+function denyAll(): Manifest {
+  return {
+    apiVersion: 'networking.k8s.io/v1',
+    kind: 'NetworkPolicy',
+    metadata: { name: 'deny-all', namespace: NAMESPACE, labels: PART_OF },
+    spec: { podSelector: {}, policyTypes: ['Ingress', 'Egress'] },
+  };
+}
+
+function networkPolicy(service: Service, vpcCidr: string): Manifest {
+  const tcp = (port: number): Json => ({ protocol: 'TCP', port });
+  return {
+    apiVersion: 'networking.k8s.io/v1',
+    kind: 'NetworkPolicy',
+    metadata: { name: service, namespace: NAMESPACE, labels: serviceLabels(service) },
+    spec: {
+      podSelector: { matchLabels: { 'app.kubernetes.io/name': service } },
+      policyTypes: ['Ingress', 'Egress'],
+      // The load balancer, with its own addresses; its security group admits the front door alone. The kubelet always reaches its pods.
+      ingress: [{ from: [{ ipBlock: { cidr: vpcCidr } }], ports: [tcp(HTTPS_PORT), tcp(HEALTH_PORT)] }],
+      egress: [
+        { to: [{ namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': 'kube-system' } } }], ports: [{ protocol: 'UDP', port: 53 }, tcp(53)] },
+        // The EKS Pod Identity agent: https://docs.aws.amazon.com/eks/latest/userguide/pod-id-agent-setup.html
+        { to: [{ ipBlock: { cidr: '169.254.170.23/32' } }], ports: [tcp(80)] },
+        // KMS has its endpoint in the VPC; DynamoDB is reached at public addresses through the gateway endpoint. Where a connection really ends is
+        // checked inside the enclave, and by the pod's allow-list.
+        { to: [{ ipBlock: { cidr: '0.0.0.0/0', except: ['169.254.169.254/32'] } }], ports: [tcp(443)] },
+      ],
+    },
+  };
+}

@@ -1,0 +1,72 @@
+/** How an instance becomes a parent of enclaves before its kubelet, or its ECS agent, starts. */
+
+import { gzipSync } from 'node:zlib';
+
+import { aws_ec2 as ec2 } from 'aws-cdk-lib';
+
+import type { Architecture } from './configuration';
+import { PAGE_MIB, type Reservation } from './kubernetes/enclave';
+import { NITRO_GROUP } from './kubernetes/pods';
+import { SECCOMP_PROFILE, seccompProfile } from './kubernetes/seccomp';
+
+/**
+ * Eight processors: six for three enclaves, one core for the parent. Both have a single NUMA node, so huge pages and processors are on the same.
+ * https://docs.aws.amazon.com/enclaves/latest/user/nitro-enclave.html#nitro-enclave-reqs
+ */
+export const INSTANCE_TYPES: Readonly<Record<Architecture, { readonly name: string; readonly cpus: number; readonly memoryMib: number }>> = {
+  amd64: { name: 'm6i.2xlarge', cpus: 8, memoryMib: 32768 },
+  arm64: { name: 'm7g.2xlarge', cpus: 8, memoryMib: 32768 },
+};
+
+export function instanceType(architecture: Architecture): ec2.InstanceType {
+  return new ec2.InstanceType(INSTANCE_TYPES[architecture].name);
+}
+
+/** Shell commands for Amazon Linux 2023; they stop at the first that fails. `before` is the service that counts what is reserved. */
+export function reserve(reservation: Reservation, before: string): readonly string[] {
+  return [
+    'set -euo pipefail',
+    // With a known id, which pods name as their group. The package makes no other when there is one, and brings the udev rule for the device.
+    `getent group ne || groupadd --gid ${NITRO_GROUP} ne`,
+    'dnf install --assumeyes --setopt=install_weak_deps=False aws-nitro-enclaves-cli',
+    // A dependency of `nitro-cli build-enclave`, which nobody calls here.
+    'systemctl mask --now docker.service docker.socket',
+    ...file('/etc/nitro_enclaves/allocator.yaml', '0644', ['---', `memory_mib: ${reservation.memoryMib}`, `cpu_count: ${reservation.cpus}`]),
+    ...file('/usr/local/sbin/cloister-huge-pages', '0755', hugePages(reservation.pages)),
+    'install -d /etc/systemd/system/nitro-enclaves-allocator.service.d',
+    ...file('/etc/systemd/system/nitro-enclaves-allocator.service.d/cloister.conf', '0644', [
+      '[Unit]',
+      `Before=${before}`,
+      '[Service]',
+      'ExecStartPost=/usr/local/sbin/cloister-huge-pages',
+    ]),
+    'systemctl daemon-reload',
+    'systemctl enable --now nitro-enclaves-allocator.service',
+  ];
+}
+
+/** The seccomp profile, where the kubelet looks for it. Compressed, for user data has room for 16 KiB in all. */
+export function installSeccompProfile(architecture: Architecture): readonly string[] {
+  const profile = gzipSync(JSON.stringify(seccompProfile(architecture)), { level: 9 }).toString('base64');
+  const directory = '/var/lib/kubelet/seccomp';
+  return [`install -d -m 0755 ${directory}`, `base64 --decode <<< ${profile} | gunzip > ${directory}/${SECCOMP_PROFILE}`];
+}
+
+/** The allocator took the largest pages that fit; Kubernetes needs to know which size there is. */
+function hugePages(pages: number): readonly string[] {
+  return [
+    '#!/bin/bash',
+    'set -euo pipefail',
+    // The allocator has chosen the NUMA node of the enclaves' processors.
+    'node=$(grep --files-without-match --line-regexp 0 /sys/devices/system/node/node*/hugepages/hugepages-*/nr_hugepages | head -n 1 | cut -d / -f 6)',
+    'sizes=/sys/devices/system/node/$node/hugepages',
+    'for size in "$sizes"/hugepages-*; do echo 0 > "$size/nr_hugepages"; done',
+    `echo ${pages} > "$sizes/hugepages-${PAGE_MIB * 1024}kB/nr_hugepages"`,
+    `reserved=$(< "$sizes/hugepages-${PAGE_MIB * 1024}kB/nr_hugepages")`,
+    `if [ "$reserved" -lt ${pages} ]; then echo "only $reserved of ${pages} huge pages of ${PAGE_MIB} MiB could be reserved" >&2; exit 1; fi`,
+  ];
+}
+
+function file(path: string, mode: string, lines: readonly string[]): readonly string[] {
+  return [`install -m ${mode} /dev/stdin ${path} <<'END'`, ...lines, 'END'];
+}
