@@ -4,12 +4,12 @@ import { App } from 'aws-cdk-lib';
 
 import { cloister } from '../lib/cloister';
 import { ConfigurationError, configuration } from '../lib/configuration';
-import { readRelease } from '../lib/release';
+import { readReleases } from '../lib/release';
 
 const app = new App();
 try {
-  const read = configuration(process.env, (name) => app.node.tryGetContext(name));
-  cloister(app, read, readRelease(read));
+  const read = configuration(process.env, (name) => app.node.tryGetContext(name), new Date());
+  cloister(app, read, readReleases(read));
 } catch (error) {
   if (!(error instanceof ConfigurationError)) {
     throw error;

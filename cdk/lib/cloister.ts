@@ -2,7 +2,13 @@
 
 import type { App } from 'aws-cdk-lib';
 
+import { baseStack } from './base';
 import type { Configuration } from './configuration';
-import type { Release } from './release';
+import { keyStack } from './key';
+import type { Releases } from './release';
 
-export function cloister(_app: App, _configuration: Configuration, _release: Release): void {}
+export function cloister(app: App, configuration: Configuration, releases: Releases): void {
+  const base = baseStack(app, configuration);
+  const key = keyStack(app, configuration, releases);
+  key.addStackDependency(base);
+}

@@ -17,8 +17,8 @@ export interface Configuration {
   readonly images: string;
   /** The zip that `cargo xtask lambda` left. */
   readonly frontDoor: string;
-  /** The measurements.json of the release before, whose key generator the key admits too, until a day. */
-  readonly previous?: { readonly measurements: string; readonly until: Date };
+  /** The images of the release that is about to replace this one: the key admits both, until a day. */
+  readonly next?: { readonly images: string; readonly until: string };
   /** The table and the key lose their protection against `cdk destroy`. */
   readonly withKeys: boolean;
 }
@@ -29,7 +29,7 @@ export class ConfigurationError extends Error {}
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Reads the configuration; `context` is what `cdk -c NAME=VALUE` and cdk.json set. */
-export function configuration(environment: Environment, context: (name: string) => unknown): Configuration {
+export function configuration(environment: Environment, context: (name: string) => unknown, now: Date): Configuration {
   const problems: string[] = [];
   const checked = (name: string, right: RegExp, problem: string): string => {
     const value = environment[name] ?? '';
@@ -63,7 +63,7 @@ export function configuration(environment: Environment, context: (name: string) 
   const images = path.resolve(given('CDK_IMAGES', 'images') ?? path.join(__dirname, '../../target/images/deployment'));
   const architecture: Architecture = target === 'linux/arm64' ? 'arm64' : 'amd64';
   const zip = path.join(__dirname, `../../target/lambda/front-door-${architecture}.zip`);
-  const previous = previousRelease(given('CDK_PREVIOUS', 'previous'), given('CDK_PREVIOUS_UNTIL', 'previous-until'), problems);
+  const next = nextRelease(given('CDK_NEXT_IMAGES', 'next-images'), given('CDK_NEXT_UNTIL', 'next-until'), now, problems);
   const withKeys = String(context('with-keys') ?? 'false');
   if (!['true', 'false'].includes(withKeys)) {
     problems.push(`the context value with-keys is \`${withKeys}\`: give \`-c with-keys=true\`, or leave it out`);
@@ -87,7 +87,7 @@ export function configuration(environment: Environment, context: (name: string) 
     production: !/^(dev|test)/.test(prefix),
     images,
     frontDoor: path.resolve(given('CDK_FRONT_DOOR', 'front-door') ?? zip),
-    ...(previous === undefined ? {} : { previous }),
+    ...(next === undefined ? {} : { next }),
     withKeys: withKeys === 'true',
   };
 }
@@ -114,19 +114,25 @@ function partitionOf(region: string): string {
   return region.startsWith('cn-') ? 'aws-cn' : region.startsWith('us-gov-') ? 'aws-us-gov' : 'aws';
 }
 
-/** The earlier release is admitted for a bounded time: a deployment after that day stops until it is left out. */
-function previousRelease(measurements: string | undefined, until: string | undefined, problems: string[]) {
-  if (measurements === undefined && until === undefined) {
+/** Two releases are admitted for a bounded time: a deployment after that day stops until one of them is left out. */
+function nextRelease(images: string | undefined, until: string | undefined, now: Date, problems: string[]): Configuration['next'] {
+  if (images === undefined && until === undefined) {
     return undefined;
   }
-  if (measurements === undefined) {
-    problems.push('CDK_PREVIOUS_UNTIL is set without CDK_PREVIOUS: name the measurements.json of the release before, or neither');
-    return undefined;
+  const end = new Date(`${until}T23:59:59Z`);
+  const days = (end.getTime() - now.getTime()) / 86_400_000;
+  if (images === undefined) {
+    problems.push('CDK_NEXT_UNTIL is set without CDK_NEXT_IMAGES: name the directory with the images of the next release, or set neither');
+  } else if (until === undefined || !/^\d{4}-\d{2}-\d{2}$/.test(until) || Number.isNaN(days)) {
+    problems.push('CDK_NEXT_IMAGES needs CDK_NEXT_UNTIL, the last day on which the key admits both releases, such as `2027-01-31`');
+  } else if (days < 0) {
+    problems.push(`both releases were admitted until ${until}, which is over: set CDK_IMAGES to the release that stays, and unset CDK_NEXT_IMAGES and CDK_NEXT_UNTIL`);
+  } else if (days > MOST_DAYS_OF_TWO_RELEASES + 1) {
+    problems.push(`CDK_NEXT_UNTIL is ${until}: set a day at most ${MOST_DAYS_OF_TWO_RELEASES} days ahead, so that no key admits two releases for long`);
+  } else {
+    return { images: path.resolve(images), until };
   }
-  const day = /^\d{4}-\d{2}-\d{2}$/.test(until ?? '') ? new Date(`${until}T23:59:59Z`) : undefined;
-  if (day === undefined || Number.isNaN(day.getTime())) {
-    problems.push('CDK_PREVIOUS needs CDK_PREVIOUS_UNTIL, the last day on which that release is admitted, such as `2027-01-31`');
-    return undefined;
-  }
-  return { measurements: path.resolve(measurements), until: day };
+  return undefined;
 }
+
+const MOST_DAYS_OF_TWO_RELEASES = 14;

@@ -40,9 +40,19 @@ export interface Release {
   readonly images: Readonly<Record<Service, Image>>;
 }
 
+/** What is deployed: a release, and while it is being replaced the next one beside it. */
+export interface Releases {
+  readonly release: Release;
+  readonly next?: Release;
+}
+
 /** Reads the images of the configuration and refuses those that are not for it. */
-export function readRelease(configuration: Configuration): Release {
-  const { images: directory } = configuration;
+export function readReleases(configuration: Configuration): Releases {
+  const release = readRelease(configuration, configuration.images);
+  return configuration.next === undefined ? { release } : { release, next: readRelease(configuration, configuration.next.images) };
+}
+
+function readRelease(configuration: Configuration, directory: string): Release {
   const measurements = path.join(directory, 'measurements.json');
   const described = readMeasurements(measurements);
   const release: Release = { directory, measurements, ...described };
@@ -56,11 +66,6 @@ export function readRelease(configuration: Configuration): Release {
   refuseSettingsOfAnother(release, configuration);
   SERVICES.forEach((service) => refuseAnotherImage(service, release, configuration));
   return release;
-}
-
-/** PCR0 of the key generator that a measurements.json names. */
-export function generatorOf(measurements: string): string {
-  return readMeasurements(measurements).images['key-generator'].pcr0;
 }
 
 function readMeasurements(file: string): Pick<Release, 'architecture' | 'settings' | 'images'> {

@@ -1,0 +1,212 @@
+/**
+ * What outlives every other stack: the roles that the images measure, the table of sealed rows, and its journal.
+ *
+ * Everything has a fixed name, by which other stacks find it; nothing is exported.
+ */
+
+import * as path from 'node:path';
+
+import { type App, Duration, RemovalPolicy, Stack, Validations } from 'aws-cdk-lib';
+import * as cloudwatch from 'aws-cdk-lib/aws-cloudwatch';
+import * as dynamodb from 'aws-cdk-lib/aws-dynamodb';
+import * as iam from 'aws-cdk-lib/aws-iam';
+import * as lambda from 'aws-cdk-lib/aws-lambda';
+import { DynamoEventSource } from 'aws-cdk-lib/aws-lambda-event-sources';
+import * as logs from 'aws-cdk-lib/aws-logs';
+import * as s3 from 'aws-cdk-lib/aws-s3';
+import * as ssm from 'aws-cdk-lib/aws-ssm';
+
+import { type Configuration, names } from './configuration';
+
+export function baseStack(app: App, configuration: Configuration): Stack {
+  const name = names(configuration);
+  const stack = new Stack(app, name.of('base'), {
+    description: 'Cloister: roles, the table of sealed rows and its journal. Retained.',
+    env: configuration,
+    terminationProtection: !configuration.withKeys,
+  });
+  const table = keyTable(stack, configuration);
+  journal(stack, table, configuration);
+  podRoles(stack, table, configuration);
+  peopleRoles(stack, configuration);
+  new ssm.StringParameter(stack, 'TableParameter', { parameterName: name.parameter('secrets_table'), stringValue: name.table });
+  return stack;
+}
+
+/** The tag of this deployment's CMKs. It is set when a key is made, and the key's policy lets nobody change it. */
+export function keyTag({ prefix }: Pick<Configuration, 'prefix'>) {
+  return { key: 'cloister', value: `${prefix}cloister` };
+}
+
+function keyTable(stack: Stack, configuration: Configuration): dynamodb.Table {
+  return new dynamodb.Table(stack, 'Table', {
+    tableName: names(configuration).table,
+    partitionKey: { name: 'key_id', type: dynamodb.AttributeType.STRING },
+    billingMode: dynamodb.BillingMode.PAY_PER_REQUEST,
+    pointInTimeRecoverySpecification: { pointInTimeRecoveryEnabled: true },
+    deletionProtection: !configuration.withKeys,
+    stream: dynamodb.StreamViewType.NEW_AND_OLD_IMAGES,
+    removalPolicy: removal(configuration),
+  });
+}
+
+/**
+ * Every change of the table, where whoever may write to the table can neither change nor delete it.
+ *
+ * A function of a few lines, and not a pipe into Firehose: an object with a retention needs a checksum in its upload, which AWS documents for
+ * its SDKs and not for Firehose; and one object per change needs no tool to be read again.
+ */
+function journal(stack: Stack, table: dynamodb.Table, configuration: Configuration): void {
+  const name = names(configuration);
+  const bucket = new s3.Bucket(stack, 'Journal', {
+    bucketName: `${name.of('journal')}-${configuration.account}-${configuration.region}`,
+    objectLockEnabled: true,
+    objectLockDefaultRetention: configuration.production
+      ? s3.ObjectLockRetention.compliance(Duration.days(365))
+      : s3.ObjectLockRetention.governance(Duration.days(1)),
+    encryption: s3.BucketEncryption.S3_MANAGED,
+    blockPublicAccess: s3.BlockPublicAccess.BLOCK_ALL,
+    enforceSSL: true,
+    minimumTLSVersion: 1.2,
+    removalPolicy: RemovalPolicy.RETAIN,
+  });
+  Validations.of(bucket).acknowledge({
+    id: 'AwsSolutions-S1',
+    reason: 'Every object is written once, by one function, and cannot be changed; CloudTrail data events say who reads, where an account wants them.',
+  });
+  const role = new iam.Role(stack, 'JournalRole', { assumedBy: new iam.ServicePrincipal('lambda.amazonaws.com') });
+  const log = new logs.LogGroup(stack, 'JournalLog', {
+    logGroupName: `/aws/lambda/${name.of('journal')}`,
+    retention: logs.RetentionDays.ONE_YEAR,
+    removalPolicy: RemovalPolicy.DESTROY,
+  });
+  log.grantWrite(role);
+  role.addToPolicy(new iam.PolicyStatement({ actions: ['s3:PutObject'], resources: [bucket.arnForObjects('*')] }));
+  const writer = new lambda.Function(stack, 'JournalWriter', {
+    functionName: name.of('journal'),
+    description: 'Copies every change of the table of sealed rows into the journal',
+    runtime: lambda.Runtime.NODEJS_24_X,
+    architecture: lambda.Architecture.ARM_64,
+    code: lambda.Code.fromAsset(path.join(__dirname, '../functions/journal'), { exclude: ['*.d.ts'] }),
+    handler: 'index.handler',
+    environment: { JOURNAL: bucket.bucketName },
+    timeout: Duration.seconds(30),
+    role,
+    logGroup: log,
+  });
+  // Without an end: what cannot be written is tried again for the 24 hours that the stream keeps it, and the alarm says so long before.
+  writer.addEventSource(new DynamoEventSource(table, { startingPosition: lambda.StartingPosition.TRIM_HORIZON, batchSize: 100 }));
+  new cloudwatch.Alarm(stack, 'JournalBehind', {
+    alarmName: name.of('journal-behind'),
+    alarmDescription: 'Changes of the table have not reached the journal for 15 minutes; they are lost to it after 24 hours. The function’s log says why.',
+    metric: writer.metric('IteratorAge', { statistic: 'Maximum', period: Duration.minutes(5) }),
+    threshold: Duration.minutes(15).toMilliseconds(),
+    evaluationPeriods: 1,
+    treatMissingData: cloudwatch.TreatMissingData.NOT_BREACHING,
+  });
+  Validations.of(role).acknowledge(
+    { id: `AwsSolutions-IAM5[Resource::<${stack.getLogicalId(bucket.node.defaultChild as s3.CfnBucket)}.Arn>/*]`, reason: 'The objects of one bucket: their names are those of the changes.' },
+    { id: 'AwsSolutions-IAM5[Resource::*]', reason: 'dynamodb:ListStreams, which knows no resource; CDK grants it to every reader of a stream.' },
+  );
+}
+
+/** The roles of the two services' pods. What they may do to a key is decided by the key's policy, with the image; here are its limits. */
+function podRoles(stack: Stack, table: dynamodb.Table, configuration: Configuration): void {
+  const adopt = ['kms:DescribeKey', 'kms:GetKeyPolicy', 'kms:ListGrants'];
+  const services = [
+    { id: 'Signer', what: 'signer', kms: ['kms:Decrypt'], table: ['dynamodb:GetItem'] },
+    { id: 'KeyGenerator', what: 'key-generator', kms: ['kms:Decrypt', 'kms:GenerateDataKey'], table: ['dynamodb:GetItem', 'dynamodb:PutItem'] },
+  ];
+  for (const service of services) {
+    const role = retainedRole(stack, service.id, service.what, configuration, podPrincipal(configuration));
+    role.addToPolicy(onOwnKeys([...adopt, ...service.kms], configuration));
+    role.addToPolicy(new iam.PolicyStatement({ actions: service.table, resources: [table.tableArn] }));
+  }
+}
+
+/** EKS Pod Identity, and tasks of ECS. */
+function podPrincipal({ account }: Configuration): iam.IPrincipal {
+  const ours = { StringEquals: { 'aws:SourceAccount': account } };
+  return new iam.CompositePrincipal(
+    new iam.ServicePrincipal('pods.eks.amazonaws.com', { conditions: ours }).withSessionTags(),
+    new iam.ServicePrincipal('ecs-tasks.amazonaws.com', { conditions: ours }),
+  );
+}
+
+/** The roles of people: they are assumed by whom the account's own policies allow it. */
+function peopleRoles(stack: Stack, configuration: Configuration): void {
+  const name = names(configuration);
+  const people = new iam.AccountPrincipal(configuration.account);
+
+  const retirement = retainedRole(stack, 'Retirement', 'retirement', configuration, people);
+  retirement.addToPolicy(onOwnKeys(['kms:ScheduleKeyDeletion', 'kms:CancelKeyDeletion', 'kms:EnableKey', 'kms:DescribeKey'], configuration));
+
+  // Deploys the key stack: CloudFormation acts as this role there, because it alone may replace an open key's policy.
+  const administrator = retainedRole(
+    stack,
+    'Administrator',
+    'administrator',
+    configuration,
+    new iam.CompositePrincipal(people, new iam.ServicePrincipal('cloudformation.amazonaws.com')),
+  );
+  const made = { StringEquals: { [`aws:RequestTag/${keyTag(configuration).key}`]: keyTag(configuration).value } };
+  const keyStack = `arn:${configuration.partition}:cloudformation:${configuration.region}:${configuration.account}:stack/${name.of('key')}/*`;
+  const parameter = `arn:${configuration.partition}:ssm:${configuration.region}:${configuration.account}:parameter${name.parameter('key_id')}`;
+  administrator.addToPolicy(
+    onOwnKeys(
+      ['kms:PutKeyPolicy', 'kms:DescribeKey', 'kms:GetKeyPolicy', 'kms:GetKeyRotationStatus', 'kms:EnableKeyRotation', 'kms:ListResourceTags'],
+      configuration,
+    ),
+  );
+  administrator.addToPolicy(new iam.PolicyStatement({ actions: ['kms:CreateKey', 'kms:TagResource'], resources: ['*'], conditions: made }));
+  administrator.addToPolicy(
+    new iam.PolicyStatement({
+      actions: ['ssm:PutParameter', 'ssm:DeleteParameter', 'ssm:GetParameters', 'ssm:AddTagsToResource', 'ssm:ListTagsForResource'],
+      resources: [parameter],
+    }),
+  );
+  administrator.addToPolicy(
+    new iam.PolicyStatement({
+      actions: [
+        'cloudformation:CreateChangeSet',
+        'cloudformation:DeleteChangeSet',
+        'cloudformation:DeleteStack',
+        'cloudformation:DescribeChangeSet',
+        'cloudformation:DescribeEvents',
+        'cloudformation:DescribeStackEvents',
+        'cloudformation:DescribeStacks',
+        'cloudformation:ExecuteChangeSet',
+        'cloudformation:GetTemplate',
+        'cloudformation:UpdateTerminationProtection',
+      ],
+      resources: [keyStack],
+    }),
+  );
+  administrator.addToPolicy(new iam.PolicyStatement({ actions: ['iam:PassRole'], resources: [name.administratorRole] }));
+  Validations.of(administrator).acknowledge(
+    { id: `AwsSolutions-IAM5[Resource::${keyStack}]`, reason: 'One stack: what follows its name is an id that CloudFormation gives.' },
+  );
+}
+
+function retainedRole(stack: Stack, id: string, what: string, configuration: Configuration, assumedBy: iam.IPrincipal): iam.Role {
+  const role = new iam.Role(stack, id, { roleName: names(configuration).of(what), assumedBy });
+  role.applyRemovalPolicy(removal(configuration));
+  Validations.of(role).acknowledge({
+    id: 'AwsSolutions-IAM5[Resource::*]',
+    reason: 'KMS keys are named by their tag: the ARN of a key is not known before it is made, and only keys with this deployment’s tag are meant.',
+  });
+  return role;
+}
+
+function onOwnKeys(actions: readonly string[], configuration: Configuration): iam.PolicyStatement {
+  const { key, value } = keyTag(configuration);
+  return new iam.PolicyStatement({
+    actions: [...actions],
+    resources: ['*'],
+    conditions: { StringEquals: { [`aws:ResourceTag/${key}`]: value } },
+  });
+}
+
+function removal({ withKeys }: Configuration): RemovalPolicy {
+  return withKeys ? RemovalPolicy.DESTROY : RemovalPolicy.RETAIN;
+}

@@ -1,0 +1,52 @@
+/**
+ * The CMK that wraps every data key. Retained; deleted by the retirement role alone, and everything that it wraps is lost with it.
+ *
+ * Its policy is replaced in place while it is open, so that rows sealed under one release open under the next.
+ */
+
+import { type App, BootstraplessSynthesizer, RemovalPolicy, Stack } from 'aws-cdk-lib';
+import * as kms from 'aws-cdk-lib/aws-kms';
+import * as ssm from 'aws-cdk-lib/aws-ssm';
+
+import { keyTag } from './base';
+import { type Configuration, names } from './configuration';
+import { type KeyPolicy, renderKeyPolicy } from './key-policy';
+import type { Release, Releases } from './release';
+
+export function keyStack(app: App, configuration: Configuration, { release, next }: Releases): Stack {
+  const name = names(configuration);
+  const stack = new Stack(app, name.of('key'), {
+    description: 'Cloister: the CMK that wraps every data key. Retained.',
+    env: configuration,
+    terminationProtection: !configuration.withKeys,
+    // Deployed as the administrator role, to which alone an open policy lets itself be replaced. The template goes inline: the role needs no bucket.
+    synthesizer: new BootstraplessSynthesizer({
+      deployRoleArn: name.administratorRole,
+      cloudFormationExecutionRoleArn: name.administratorRole,
+    }),
+  });
+  const key = new kms.CfnKey(stack, 'Key', {
+    // Not to be changed: the policy lets nobody change a key's description or tags.
+    description: 'Wraps the data keys of Cloister',
+    tags: [keyTag(configuration)],
+    keyPolicy: openPolicy(release, next),
+    enableKeyRotation: true,
+    // KMS asks that whoever makes a key may change its policy, and sees no condition on a role.
+    bypassPolicyLockoutSafetyCheck: true,
+  });
+  key.applyRemovalPolicy(RemovalPolicy.RETAIN);
+  new ssm.StringParameter(stack, 'KeyParameter', { parameterName: name.parameter('key_id'), stringValue: key.ref });
+  return stack;
+}
+
+/** The key's ARN, in another stack. */
+export function keyArn(stack: Stack, configuration: Configuration): string {
+  const id = ssm.StringParameter.valueForStringParameter(stack, names(configuration).parameter('key_id'));
+  return `arn:${configuration.partition}:kms:${configuration.region}:${configuration.account}:key/${id}`;
+}
+
+/** The policy to deploy. It admits the images of the release, and the next one's: what they measure as was read from their bytes. */
+export function openPolicy(release: Release, next?: Release): KeyPolicy {
+  const measurements = ({ images }: Release) => ({ signer: images.signer.pcr0, generator: images['key-generator'].pcr0 });
+  return renderKeyPolicy(release.settings, { ...measurements(release), next: next && measurements(next) }, 'open');
+}
