@@ -6,6 +6,7 @@ use alloy_primitives::{Address, B256};
 use bytes::Bytes;
 use cloister_protocol::request::AuthenticatedRequest;
 use cloister_protocol::{CallerSecret, KeyId, PrivateKey};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
@@ -78,9 +79,7 @@ impl Client {
         payload: &str,
         now: SystemTime,
     ) -> Result<SignedTransaction, ClientError> {
-        let timestamp = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let authenticated = AuthenticatedRequest::new(key_id, secret, timestamp, payload);
-        self.post("/sign_transaction", body(&Authenticated { authenticated: &authenticated })).await?.success()
+        self.sign_authenticated(key_id, secret, payload, now).await
     }
 
     /// Signs the hash of a UserOp, as it stands; 0x-hex of r ‖ s ‖ v.
@@ -88,17 +87,48 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn sign_user_op(&self, key_id: KeyId, secret: &CallerSecret, hash: B256) -> Result<String, ClientError> {
-        #[derive(Deserialize)]
-        struct Signed {
-            signature: String,
-        }
-
-        let payload = format!(r#"{{"userOpHash":"{hash}"}}"#);
+        let payload = user_op(hash);
         let transaction_payload = serde_json::from_str(&payload).map_err(ClientError::Payload)?;
         let request = SignTransaction { key_id, secret: secret.expose(), transaction_payload };
-        let signed: Signed = self.post("/sign_transaction", body(&request)).await?.success()?;
+        let signed: Signature = self.post("/sign_transaction", body(&request)).await?.success()?;
         Ok(signed.signature)
     }
+
+    /// Like [`Client::sign_user_op`], but `secret` stays here, as in [`Client::sign_transaction_authenticated`].
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn sign_user_op_authenticated(
+        &self,
+        key_id: KeyId,
+        secret: &CallerSecret,
+        hash: B256,
+        now: SystemTime,
+    ) -> Result<String, ClientError> {
+        let signed: Signature = self.sign_authenticated(key_id, secret, &user_op(hash), now).await?;
+        Ok(signed.signature)
+    }
+
+    async fn sign_authenticated<T: DeserializeOwned>(
+        &self,
+        key_id: KeyId,
+        secret: &CallerSecret,
+        payload: &str,
+        now: SystemTime,
+    ) -> Result<T, ClientError> {
+        let timestamp = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let authenticated = AuthenticatedRequest::new(key_id, secret, timestamp, payload);
+        self.post("/sign_transaction", body(&Authenticated { authenticated: &authenticated })).await?.success()
+    }
+}
+
+fn user_op(hash: B256) -> String {
+    format!(r#"{{"userOpHash":"{hash}"}}"#)
+}
+
+#[derive(Deserialize)]
+struct Signature {
+    signature: String,
 }
 
 /// A JSON body, wiped once it has been sent.

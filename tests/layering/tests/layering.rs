@@ -30,6 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("pods", &["bridge", "eif", "keystore", "protocol", "transport"]),
     ("lambdas", &["protocol"]),
     ("local-kms", &["attestation", "key-policy"]),
+    ("cli", &["client", "eif", "key-policy", "protocol", "settings"]),
     ("vsock-bridge", &["bridge", "transport"]),
     ("xtask", &[]),
     ("layering-test", &[]),

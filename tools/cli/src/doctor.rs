@@ -1,0 +1,245 @@
+//! `cloister doctor`: one line for each thing that has to be right before a request is answered.
+
+mod connection;
+mod signature;
+
+use aws_config::SdkConfig;
+use aws_credential_types::Credentials;
+use clap::Args;
+use cloister_client::{Client, Response};
+use serde::Serialize;
+
+use crate::answer::{Answer, table};
+use crate::arguments::{Api, Common};
+use crate::aws;
+use crate::failure::{Failure, chain};
+
+#[derive(Args, Debug)]
+pub(crate) struct Command {
+    #[command(flatten)]
+    api: Api,
+    /// Also ask a pod, at the address where it serves /version (such as one end of a `kubectl port-forward`)
+    #[arg(long, value_name = "URL")]
+    pod: Vec<String>,
+}
+
+/// One line of the answer.
+#[derive(Debug, Serialize)]
+struct Finding {
+    check: &'static str,
+    state: State,
+    finding: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    Ok,
+    Failed,
+    /// Something else has to be right first, or it cannot be known from here.
+    NotChecked,
+}
+
+impl Finding {
+    fn ok(check: &'static str, finding: impl Into<String>) -> Self {
+        Self { check, state: State::Ok, finding: finding.into(), fix: None }
+    }
+
+    fn failed(check: &'static str, finding: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { check, state: State::Failed, finding: finding.into(), fix: Some(fix.into()) }
+    }
+
+    fn not_checked(check: &'static str, because: impl Into<String>) -> Self {
+        Self { check, state: State::NotChecked, finding: because.into(), fix: None }
+    }
+}
+
+pub(crate) async fn run(command: Command, common: &Common) -> Answer {
+    let mut findings = Vec::new();
+    let (credentials, configuration) = credentials(common, &mut findings).await;
+    findings.push(who(&command.api.endpoint, credentials.as_ref(), configuration.as_ref()).await);
+    let region = region(&command.api.endpoint, common, configuration.as_ref(), &mut findings);
+
+    let reached = connection::findings(&command.api.endpoint, &mut findings).await;
+    let client = client(&command.api.endpoint, region.as_deref(), credentials, common);
+    match (&client, reached) {
+        (Ok(client), true) => requests(client, &command.api.endpoint, &mut findings).await,
+        (Err(error), true) => {
+            findings.push(Finding::failed("TLS", chain(error), "correct what the sentence names"));
+            not_reached(&mut findings);
+        }
+        (_, false) => not_reached(&mut findings),
+    }
+    for pod in &command.pod {
+        findings.push(pod_version(pod).await);
+    }
+    answer(&findings)
+}
+
+fn answer(findings: &[Finding]) -> Answer {
+    let mut text = table(
+        None,
+        findings.iter().map(|Finding { check, state, finding, .. }| {
+            let state = match state {
+                State::Ok => "ok",
+                State::Failed => "FAILED",
+                State::NotChecked => "-",
+            };
+            vec![state.to_owned(), (*check).to_owned(), finding.clone()]
+        }),
+    );
+    for finding in findings {
+        if let Some(fix) = &finding.fix {
+            text.push_str(&format!("\n\n{}: {fix}", finding.check));
+        }
+    }
+    let held = findings.iter().all(|finding| finding.state != State::Failed);
+    Answer::new(text, &findings).held(held)
+}
+
+async fn credentials(common: &Common, findings: &mut Vec<Finding>) -> (Option<Credentials>, Option<SdkConfig>) {
+    let configuration = match aws::configuration(common).await {
+        Ok(configuration) => configuration,
+        Err(error) => {
+            findings.push(Finding::failed("credentials", error.to_string(), "correct the file of certificates"));
+            return (None, None);
+        }
+    };
+    let found = match aws::credentials(&configuration).await {
+        Ok(found) => found,
+        Err(error) => {
+            let sentence = error.to_string();
+            let (finding, fix) = sentence.split_once("; ").unwrap_or((&sentence, "set them"));
+            findings.push(Finding::failed("credentials", finding, fix));
+            return (None, Some(configuration));
+        }
+    };
+    let kind = if found.session_token().is_some() { "temporary" } else { "long-lived" };
+    let what = format!("{}, {kind}", found.access_key_id());
+    let expired = found.expiry().is_some_and(|expiry| expiry <= std::time::SystemTime::now());
+    findings.push(match expired {
+        true => Finding::failed("credentials", format!("{what}, expired"), "log in again"),
+        false => Finding::ok("credentials", what),
+    });
+    (Some(found), Some(configuration))
+}
+
+/// Whose credentials they are. A stack on this machine has credentials that AWS does not know.
+async fn who(endpoint: &str, credentials: Option<&Credentials>, configuration: Option<&SdkConfig>) -> Finding {
+    let check = "identity";
+    let (Some(configuration), Some(_)) = (configuration, credentials) else {
+        return Finding::not_checked(check, "there are no credentials");
+    };
+    // A test, or whoever rehearses without AWS, names an STS of its own.
+    if connection::is_this_machine(endpoint) && std::env::var_os("AWS_ENDPOINT_URL_STS").is_none() {
+        return Finding::not_checked(check, "the endpoint is on this machine; AWS was not asked");
+    }
+    let mut config = aws_sdk_sts::config::Builder::from(configuration);
+    if configuration.region().is_none() {
+        config.set_region(Some(aws_config::Region::from_static("us-east-1")));
+    }
+    let sts = aws_sdk_sts::Client::from_conf(config.build());
+    match sts.get_caller_identity().send().await.map_err(Failure::aws("GetCallerIdentity")) {
+        Ok(identity) => Finding::ok(check, identity.arn().unwrap_or("AWS names nobody")),
+        Err(error @ Failure::Aws { code: Some(_), .. }) => {
+            Finding::failed(check, error.to_string(), "these credentials are not, or no longer, valid: log in again")
+        }
+        // STS may well be out of reach where the API is not: inside a VPC.
+        Err(_) => Finding::not_checked(check, "STS gave no answer from here"),
+    }
+}
+
+fn region(
+    endpoint: &str,
+    common: &Common,
+    configuration: Option<&SdkConfig>,
+    findings: &mut Vec<Finding>,
+) -> Option<String> {
+    let region = aws::region(endpoint, common, configuration?);
+    findings.push(match (&region, aws::region_of(endpoint)) {
+        (Ok(region), Some(theirs)) if region != theirs => {
+            Finding::failed("region", region, format!("the endpoint is in {theirs}: leave --region out"))
+        }
+        (Ok(region), _) => Finding::ok("region", region),
+        (Err(_), _) => Finding::failed("region", "none", "give --region, or set AWS_REGION or the profile's region"),
+    });
+    region.ok()
+}
+
+/// A client; without credentials of its own it can still send what is not signed.
+fn client(
+    endpoint: &str,
+    region: Option<&str>,
+    credentials: Option<Credentials>,
+    common: &Common,
+) -> Result<Unsigned, Failure> {
+    let ca = common.ca_file.as_deref().map(aws::certificates).transpose()?;
+    let signs = region.is_some() && credentials.is_some();
+    let credentials = credentials.unwrap_or_else(|| Credentials::new("none", "none", None, None, "nobody"));
+    let client = Client::new(endpoint, region.unwrap_or("none"), credentials, ca.as_deref())?;
+    Ok(Unsigned { client, signs })
+}
+
+struct Unsigned {
+    client: Client,
+    /// Whether it has what a signature takes.
+    signs: bool,
+}
+
+async fn requests(Unsigned { client, signs }: &Unsigned, endpoint: &str, findings: &mut Vec<Finding>) {
+    let tls = endpoint.starts_with("https:");
+    let plain = match client.request(http::Method::GET, "/version", "") {
+        Ok(request) => client.send(request).await,
+        Err(error) => Err(error),
+    };
+    match plain {
+        Ok(answer) => {
+            findings.push(match tls {
+                true => Finding::ok("TLS", "the certificate is trusted and names the host"),
+                false => Finding::not_checked("TLS", "the endpoint is http://"),
+            });
+            findings.push(signature::clock(&answer));
+        }
+        Err(error) => {
+            findings.push(connection::no_answer(&error));
+            return not_answered(findings);
+        }
+    }
+    if !signs {
+        findings.push(Finding::not_checked("signature", "credentials or region are missing"));
+        return findings.push(Finding::not_checked("front door", "no request could be signed"));
+    }
+    match client.get("/version").await {
+        Ok(answer) => signature::findings(&answer, findings),
+        Err(error) => findings.push(connection::no_answer(&error)),
+    }
+}
+
+fn not_reached(findings: &mut Vec<Finding>) {
+    findings.push(Finding::not_checked("TLS", "the endpoint was not reached"));
+    not_answered(findings);
+}
+
+fn not_answered(findings: &mut Vec<Finding>) {
+    for check in ["clock", "signature", "front door"] {
+        findings.push(Finding::not_checked(check, "there was no answer"));
+    }
+}
+
+/// A pod's own `/version`, which needs no signature.
+async fn pod_version(url: &str) -> Finding {
+    let fix = "is this where the pod serves /version, and is the port forwarded?";
+    let anonymous = Credentials::new("none", "none", None, None, "nobody");
+    let asked = async {
+        let client = Client::new(url, "none", anonymous, None)?;
+        client.send(client.request(http::Method::GET, "/version", "")?).await
+    };
+    match asked.await {
+        Ok(Response { status: 200, body, .. }) => Finding::ok("pod", String::from_utf8_lossy(&body)),
+        Ok(answer) => Finding::failed("pod", format!("{url} answers with status {}", answer.status), fix),
+        Err(error) => Finding::failed("pod", format!("{url}: {}", chain(&error)), fix),
+    }
+}
