@@ -25,11 +25,7 @@ impl Packages {
     /// When something cannot be installed; the error names it.
     pub fn install(progress: &Progress) -> anyhow::Result<Self> {
         let cache = cache_directory()?;
-        fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
-        let tools = match node_on_path() {
-            Some(tools) => tools,
-            None => node_from_pypi(&cache, progress)?,
-        };
+        let tools = Tools::find(&cache, progress)?;
         let checksum = const_hex::encode(digest(&SHA256, LOCK.as_bytes()));
         let target = cache.join(format!("npm-{}", &checksum[..16]));
         if !target.exists() {
@@ -81,11 +77,54 @@ struct Tools {
 }
 
 impl Tools {
-    fn npm(&self) -> Command {
+    fn find(cache: &Path, progress: &Progress) -> anyhow::Result<Self> {
+        fs::create_dir_all(cache).with_context(|| format!("cannot make {}", cache.display()))?;
+        match node_on_path() {
+            Some(tools) => Ok(tools),
+            None => node_from_pypi(cache, progress),
+        }
+    }
+
+    fn npm(&self) -> anyhow::Result<Command> {
         let mut command = Command::new(&self.npm[0]);
         command.args(&self.npm[1..]);
-        command
+        self.on_path(&mut command)?;
+        Ok(command)
     }
+
+    /// npm's own scripts look for `node` on PATH.
+    fn on_path(&self, command: &mut Command) -> anyhow::Result<()> {
+        if let (Some(path), Some(directory)) = (std::env::var_os("PATH"), self.node.parent()) {
+            let directories = std::iter::once(directory.to_path_buf()).chain(std::env::split_paths(&path));
+            command.env("PATH", std::env::join_paths(directories).context("PATH is malformed")?);
+        }
+        Ok(())
+    }
+}
+
+/// The node that the stack uses, or its npm: for everything else here that is written in JavaScript.
+///
+/// # Errors
+/// When there is no node and none can be installed.
+pub fn command(program: Program, progress: &Progress) -> anyhow::Result<Command> {
+    let tools = Tools::find(&cache_directory()?, progress)?;
+    match program {
+        Program::Npm => tools.npm(),
+        Program::Node => {
+            let mut node = Command::new(&tools.node);
+            tools.on_path(&mut node)?;
+            Ok(node)
+        }
+    }
+}
+
+/// One of node's programs.
+#[derive(Clone, Copy, Debug)]
+pub enum Program {
+    /// `node`.
+    Node,
+    /// `npm`.
+    Npm,
 }
 
 /// Node and npm from `PATH`, if they are there and new enough.
@@ -141,16 +180,11 @@ fn npm_ci(tools: &Tools, cache: &Path, target: &Path) -> anyhow::Result<()> {
     let unfinished = tempfile::Builder::new().prefix("npm-").tempdir_in(cache).context("cannot use the cache")?;
     fs::write(unfinished.path().join("package.json"), MANIFEST).context("cannot write to the cache")?;
     fs::write(unfinished.path().join("package-lock.json"), LOCK).context("cannot write to the cache")?;
-    let mut npm = tools.npm();
+    let mut npm = tools.npm()?;
     // No install script runs: none of the packages needs one.
     npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]);
     // Two more tries within seconds; npm's own pauses keep a machine without a network waiting for minutes.
     npm.args(["--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=3000"]).current_dir(unfinished.path());
-    // npm's own scripts look for `node` on PATH.
-    if let (Some(path), Some(directory)) = (std::env::var_os("PATH"), tools.node.parent()) {
-        let directories = std::iter::once(directory.to_path_buf()).chain(std::env::split_paths(&path));
-        npm.env("PATH", std::env::join_paths(directories).context("PATH is malformed")?);
-    }
     let packages = packages()?.join(", ");
     require(npm.output(), &format!("npm cannot install {packages}"))?;
     move_into_place(unfinished, target)

@@ -12,8 +12,11 @@ mod image;
 mod kernel;
 mod local;
 mod measured;
+mod newman;
+mod npm;
 mod python;
 mod run;
+mod stack;
 mod test;
 mod twice;
 
@@ -26,6 +29,7 @@ usage: cargo local demo | up [--help]      the whole stack on this machine
        cargo xtask test [--full]           every test; --full adds the long ones
        cargo xtask test --step NAME        one step of them, with what stands before it done already
        cargo xtask image [--help]          enclave images
+       cargo xtask newman RUNNERS ROUNDS   load by newman; --help tells more
        cargo xtask emulator                what runs them without Nitro; test and demo make it themselves";
 
 fn main() -> ExitCode {
@@ -37,6 +41,11 @@ fn main() -> ExitCode {
         ["test", "--full"] => test::run(Selection::Full),
         ["test", "--step", name] => test::run(Selection::Only(name)),
         ["emulator"] => emulator::run(),
+        ["newman", "--help"] => {
+            println!("{}", newman::USAGE);
+            Ok(())
+        }
+        ["newman", arguments @ ..] => newman::run(arguments),
         ["image", "--help"] => {
             println!("{}", image::USAGE);
             Ok(())

@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use crate::build::{cargo, target_directory, workspace_root};
 use crate::cache;
+use crate::containers;
 use crate::debian;
 use crate::emulator::Emulator;
 use crate::image::{self, Architecture};
 use crate::kernel::Kernels;
+use crate::newman;
 use crate::run::succeed;
 use crate::twice;
 
@@ -92,6 +94,7 @@ fn steps() -> Vec<Step> {
         step("build", || succeed(cargo().args(["build", "--workspace", "--bins", "--locked"]))),
         step("npm packages", || succeed(Command::new(cloister_local()).arg("set-up"))),
         step("layering", || succeed(cargo().args(["test", "--workspace", "--locked", "--test", "layering"]))),
+        step("postman", newman::test),
         step("demo", || succeed(Command::new(cloister_local()).arg("demo"))),
         step("image tool", || succeed(&mut image::tool_cargo(&["test"])?)),
         step("emulator", || Emulator::kept().map(drop)),
@@ -101,6 +104,7 @@ fn steps() -> Vec<Step> {
         long_step("kernel twice", || Kernels::build_twice(Architecture::Amd64)),
         long_step("images for arm64", image::build_for_arm64),
         long_step("volume", image::test_volume),
+        long_step("container images", containers::test),
         long_step("bridge beside socat", || {
             debian::require(&["socat"])?;
             succeed(cargo().args([
