@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use crate::build::{cargo, target_directory, workspace_root};
 use crate::cache;
-use crate::containers;
 use crate::debian;
 use crate::emulator::Emulator;
 use crate::image::{self, Architecture};
@@ -104,7 +103,6 @@ fn steps() -> Vec<Step> {
         long_step("kernel twice", || Kernels::build_twice(Architecture::Amd64)),
         long_step("images for arm64", image::build_for_arm64),
         long_step("volume", image::test_volume),
-        long_step("container images", containers::test),
         long_step("bridge beside socat", || {
             debian::require(&["socat"])?;
             succeed(cargo().args([
