@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use crate::{Deployment, Form, InvalidPcr0, Measurements, Pcr0, RenderError, render::render_value, strict_json};
+use crate::{
+    Deployment, Form, InvalidPcr0, Measurements, NextRelease, Pcr0, RenderError, render::render_value, strict_json,
+};
 
 /// What the asking enclave knows about the policy.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +25,8 @@ pub struct Expected<'a> {
 pub struct CheckedPolicy {
     /// Whether the policy can still be replaced.
     pub form: Form,
-    /// The images that the policy admits. The previous generator's, and in the signer the generator's, come from the policy itself.
+    /// The images that the policy admits. What the asking enclave does not know of (another release's, and in the signer the
+    /// generator's) comes from the policy itself.
     pub measurements: Measurements,
 }
 
@@ -37,15 +40,7 @@ pub fn check(policy: &str, expected: &Expected<'_>) -> Result<CheckedPolicy, Pol
     let policy = strict_json::parse(policy).map_err(PolicyMismatch::Json)?;
 
     let form = if statement(&policy, "Frozen").is_some() { Form::Locked } else { Form::Open };
-    let measurements = Measurements {
-        signer: expected.signer,
-        generator: match expected.generator {
-            Some(generator) => generator,
-            None => admitted(&policy, "Generator")?.ok_or(PolicyMismatch::Missing("Generator"))?,
-        },
-        previous_generator: admitted(&policy, "Previous")?,
-    };
-
+    let measurements = measurements(&policy, expected)?;
     let rendered = render_value(expected.deployment, &measurements, form)?;
     if let Some(at) = first_difference(&rendered, &policy, "") {
         return Err(PolicyMismatch::Differs { at });
@@ -87,6 +82,31 @@ pub enum PolicyMismatch {
     /// The policy is the open form, and this enclave accepts the locked one only.
     #[error("the key policy can still be replaced")]
     Open,
+}
+
+/// What the policy admits, with the asking enclave's own release in the slots where it must be.
+fn measurements(policy: &Value, expected: &Expected<'_>) -> Result<Measurements, PolicyMismatch> {
+    let next = match (admitted(policy, "NextSigner")?, admitted(policy, "NextGenerator")?) {
+        (Some(signer), Some(generator)) => Some(NextRelease { signer, generator }),
+        (None, None) => None,
+        (Some(_), None) => return Err(PolicyMismatch::Missing("NextGenerator")),
+        (None, Some(_)) => return Err(PolicyMismatch::Missing("NextSigner")),
+    };
+    let previous_generator = admitted(policy, "Previous")?;
+    // A signer that both releases have may take either slot for its own.
+    let ours = |next: &NextRelease| {
+        next.signer == expected.signer && expected.generator.is_none_or(|generator| next.generator == generator)
+    };
+    let (signer, generator) = match (next.as_ref().is_some_and(ours), expected.generator) {
+        (false, Some(generator)) => (expected.signer, generator),
+        (false, None) => (expected.signer, required(policy, "Generator")?),
+        (true, _) => (required(policy, "Signer")?, required(policy, "Generator")?),
+    };
+    Ok(Measurements { signer, generator, previous_generator, next })
+}
+
+fn required(policy: &Value, sid: &'static str) -> Result<Pcr0, PolicyMismatch> {
+    admitted(policy, sid)?.ok_or(PolicyMismatch::Missing(sid))
 }
 
 /// The measurement that the statement `sid` admits; `None` without such a statement.

@@ -12,4 +12,4 @@ pub use check::{CheckedPolicy, Expected, PolicyMismatch, check};
 pub use evaluate::{Decision, KmsRequest, evaluate};
 pub use pcr0::{InvalidPcr0, Pcr0};
 pub use policy::{Policy, PolicyError};
-pub use render::{Deployment, Form, Measurements, RenderError, render};
+pub use render::{Deployment, Form, Measurements, NextRelease, RenderError, render};

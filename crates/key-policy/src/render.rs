@@ -32,6 +32,24 @@ pub struct Measurements {
     pub generator: Pcr0,
     /// PCR0 of the release before's key generator, which seals for both keys while a hand-over lasts.
     pub previous_generator: Option<Pcr0>,
+    /// The release that is about to replace this one: both are admitted while the enclaves are exchanged. The open form only.
+    pub next: Option<NextRelease>,
+}
+
+/// The images of the next release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NextRelease {
+    /// PCR0 of its signer; the present one's when that did not change.
+    pub signer: Pcr0,
+    /// PCR0 of its key generator.
+    pub generator: Pcr0,
+}
+
+impl Measurements {
+    /// Of one release alone.
+    pub fn new(signer: Pcr0, generator: Pcr0) -> Self {
+        Self { signer, generator, previous_generator: None, next: None }
+    }
 }
 
 /// Whether the policy can still be replaced.
@@ -58,6 +76,9 @@ pub(crate) fn render_value(
     form: Form,
 ) -> Result<Value, RenderError> {
     refuse_ambiguity(deployment, measurements)?;
+    if form == Form::Locked && measurements.next.is_some() {
+        return Err(RenderError::NextInLockedForm);
+    }
 
     let mut template = template();
     let absent = match form {
@@ -87,6 +108,9 @@ pub enum RenderError {
     /// Two slots of the policy hold the same image, which would give it the rights of both.
     #[error("the {0} have the same PCR0")]
     SameImage(&'static str),
+    /// Nobody could remove the present release from the policy any more.
+    #[error("the locked form admits one release only")]
+    NextInLockedForm,
     /// The template asks for something this code does not know.
     #[error("the template holds the unknown placeholder `{0}`")]
     Placeholder(String),
@@ -116,15 +140,24 @@ fn refuse_ambiguity(deployment: &Deployment, measurements: &Measurements) -> Res
         }
     }
 
-    let Measurements { signer, generator, previous_generator } = measurements;
-    if signer == generator {
-        return Err(RenderError::SameImage("signer and the key generator"));
-    }
-    if previous_generator.as_ref() == Some(signer) {
-        return Err(RenderError::SameImage("signer and the previous key generator"));
-    }
-    if previous_generator.as_ref() == Some(generator) {
-        return Err(RenderError::SameImage("key generator and the previous one"));
+    let Measurements { signer, generator, previous_generator, next } = *measurements;
+    let next_signer = next.map(|next| next.signer);
+    let next_generator = next.map(|next| next.generator);
+    // A signer may stay what it is from one release to the next: it has the same rights in both slots.
+    for (one, other, both) in [
+        (Some(signer), Some(generator), "signer and the key generator"),
+        (Some(signer), previous_generator, "signer and the previous key generator"),
+        (Some(generator), previous_generator, "key generator and the previous one"),
+        (Some(signer), next_generator, "signer and the next key generator"),
+        (Some(generator), next_generator, "key generator and the next one"),
+        (previous_generator, next_generator, "previous key generator and the next one"),
+        (next_signer, Some(generator), "next signer and the key generator"),
+        (next_signer, previous_generator, "next signer and the previous key generator"),
+        (next_signer, next_generator, "next signer and the next key generator"),
+    ] {
+        if one.is_some() && one == other {
+            return Err(RenderError::SameImage(both));
+        }
     }
     Ok(())
 }
@@ -144,6 +177,8 @@ fn placeholder(
         "SIGNER_PCR0" => measurements.signer.to_string(),
         "GENERATOR_PCR0" => measurements.generator.to_string(),
         "PREVIOUS_GENERATOR_PCR0" => return Ok(measurements.previous_generator.map(|pcr0| pcr0.to_string())),
+        "NEXT_SIGNER_PCR0" => return Ok(measurements.next.map(|next| next.signer.to_string())),
+        "NEXT_GENERATOR_PCR0" => return Ok(measurements.next.map(|next| next.generator.to_string())),
         unknown => return Err(RenderError::Placeholder(unknown.to_owned())),
     }))
 }

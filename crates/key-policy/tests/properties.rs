@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cloister_key_policy::{
-    Deployment, Expected, Form, KmsRequest, Measurements, Pcr0, RenderError, check, evaluate, render,
+    Deployment, Expected, Form, KmsRequest, Measurements, NextRelease, Pcr0, RenderError, check, evaluate, render,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -29,13 +29,15 @@ proptest! {
 
     #[test]
     fn no_single_change_survives(
-        which in 0_usize..3,
+        which in 0_usize..4,
         place in any::<prop::sample::Index>(),
         change in change(),
         knows_generator in any::<bool>(),
     ) {
-        let (form, previous) = [(Form::Locked, None), (Form::Locked, Some(pcr0(3))), (Form::Open, Some(pcr0(3)))][which];
-        let measurements = Measurements { signer: pcr0(1), generator: pcr0(2), previous_generator: previous };
+        let next = Some(NextRelease { signer: pcr0(4), generator: pcr0(5) });
+        let (form, previous_generator, next) =
+            [(Form::Locked, None, None), (Form::Locked, Some(pcr0(3)), None), (Form::Open, Some(pcr0(3)), None), (Form::Open, None, next)][which];
+        let measurements = Measurements { previous_generator, next, ..Measurements::new(pcr0(1), pcr0(2)) };
         let deployment = deployment();
         let original: Value = serde_json::from_str(&render(&deployment, &measurements, form).unwrap()).unwrap();
 
@@ -51,26 +53,43 @@ proptest! {
     }
 
     #[test]
-    fn every_rendering_is_accepted_and_decidable(signer in 1_u8.., generator in 1_u8.., previous in prop::option::of(1_u8..), open in any::<bool>()) {
-        let measurements = Measurements { signer: pcr0(signer), generator: pcr0(generator), previous_generator: previous.map(pcr0) };
+    fn every_rendering_is_accepted_and_decidable(
+        signer in 1_u8..9,
+        generator in 1_u8..9,
+        previous in prop::option::of(1_u8..9),
+        next in prop::option::of((1_u8..9, 1_u8..9)),
+        open in any::<bool>(),
+    ) {
         let form = if open { Form::Open } else { Form::Locked };
         let deployment = deployment();
-        let distinct = signer != generator && previous != Some(signer) && previous != Some(generator);
+        let measurements = Measurements {
+            signer: pcr0(signer),
+            generator: pcr0(generator),
+            previous_generator: previous.map(pcr0),
+            next: next.map(|(signer, generator)| NextRelease { signer: pcr0(signer), generator: pcr0(generator) }),
+        };
+        // No image is in two slots, but a signer that is the next one, too.
+        let mut images: Vec<_> = [Some(signer), Some(generator), previous].into_iter().flatten().collect();
+        images.extend(next.iter().flat_map(|&(next_signer, generator)| [Some(generator), (next_signer != signer).then_some(next_signer)]).flatten());
+        let distinct = images.iter().collect::<BTreeSet<_>>().len() == images.len();
         match render(&deployment, &measurements, form) {
             Ok(text) => {
-                prop_assert!(distinct);
-                let expected = Expected { deployment: &deployment, signer: pcr0(signer), generator: None, accept_open: true };
-                prop_assert_eq!(check(&text, &expected).unwrap().measurements, measurements);
+                prop_assert!(distinct && (open || next.is_none()));
+                for signer in [Some(signer), next.map(|next| next.0)].into_iter().flatten() {
+                    let expected = Expected { deployment: &deployment, signer: pcr0(signer), generator: None, accept_open: true };
+                    prop_assert_eq!(check(&text, &expected).unwrap().measurements, measurements);
+                }
                 prop_assert!(evaluate(&text, &request("kms:Decrypt")).is_ok());
             }
-            Err(error) => prop_assert!(!distinct && matches!(error, RenderError::SameImage(_))),
+            Err(RenderError::SameImage(_)) => prop_assert!(!distinct),
+            Err(error) => prop_assert!(error == RenderError::NextInLockedForm && !open && next.is_some()),
         }
     }
 }
 
 #[test]
 fn ambiguous_deployments_are_not_rendered() {
-    let measurements = Measurements { signer: pcr0(1), generator: pcr0(2), previous_generator: None };
+    let measurements = Measurements::new(pcr0(1), pcr0(2));
     let changes: [fn(&mut Deployment); 12] = [
         |d| d.signer_role = "arn:aws:iam::444455556666:role/s".into(), // another account's role
         |d| d.generator_role = "arn:aws-cn:iam::111122223333:role/s".into(), // another partition's role

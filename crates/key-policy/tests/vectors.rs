@@ -5,7 +5,8 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use cloister_key_policy::{
-    Decision, Deployment, Expected, Form, KmsRequest, Measurements, Pcr0, PolicyMismatch, check, evaluate, render,
+    Decision, Deployment, Expected, Form, KmsRequest, Measurements, NextRelease, Pcr0, PolicyMismatch, check, evaluate,
+    render,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -69,6 +70,14 @@ struct MeasurementFields {
     signer: Pcr0,
     generator: Pcr0,
     previous_generator: Option<Pcr0>,
+    next: Option<NextFields>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NextFields {
+    signer: Pcr0,
+    generator: Pcr0,
 }
 
 #[derive(Deserialize)]
@@ -98,9 +107,10 @@ fn renders() {
         let text = render(&deployment, &measurements, form).unwrap();
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), case.policy, "{file}");
 
-        for generator in [None, Some(measurements.generator)] {
-            let expected =
-                Expected { deployment: &deployment, signer: measurements.signer, generator, accept_open: true };
+        let mut asking = vec![(measurements.signer, measurements.generator)];
+        asking.extend(measurements.next.map(|next| (next.signer, next.generator)));
+        for (signer, generator) in asking.into_iter().flat_map(|(signer, g)| [(signer, None), (signer, Some(g))]) {
+            let expected = Expected { deployment: &deployment, signer, generator, accept_open: true };
             let checked = check(&text, &expected).unwrap();
             assert_eq!((checked.form, checked.measurements), (form, measurements), "{file}");
             // As KMS may lay it out.
@@ -190,7 +200,8 @@ impl From<DeploymentFields> for Deployment {
 
 impl From<MeasurementFields> for Measurements {
     fn from(fields: MeasurementFields) -> Self {
-        let MeasurementFields { signer, generator, previous_generator } = fields;
-        Self { signer, generator, previous_generator }
+        let MeasurementFields { signer, generator, previous_generator, next } = fields;
+        let next = next.map(|NextFields { signer, generator }| NextRelease { signer, generator });
+        Self { signer, generator, previous_generator, next }
     }
 }

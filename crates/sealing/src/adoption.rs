@@ -48,7 +48,8 @@ impl AdoptedKey {
 /// - KMS made its material (`AWS_KMS`); it is customer-managed, symmetric, for encryption, single-region, in no custom key
 ///   store, and enabled;
 /// - it has no grants, which would bypass the policy;
-/// - its policy is exactly a rendering of the measured template, without a previous generator.
+/// - its policy is exactly a rendering of the measured template, without a previous generator. The open form, where it is
+///   accepted, may admit the next release, too: whoever may replace the policy could admit any image.
 ///
 /// # Errors
 /// [`AdoptionError`], which says what does not hold.

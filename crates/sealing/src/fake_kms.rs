@@ -206,11 +206,7 @@ pub(crate) fn deployment() -> Deployment {
 }
 
 pub(crate) fn measurements() -> Measurements {
-    Measurements {
-        signer: Pcr0::try_from([1; 48]).unwrap(),
-        generator: Pcr0::try_from([2; 48]).unwrap(),
-        previous_generator: None,
-    }
+    Measurements::new(Pcr0::try_from([1; 48]).unwrap(), Pcr0::try_from([2; 48]).unwrap())
 }
 
 pub(crate) fn expected(deployment: &Deployment) -> Expected<'_> {

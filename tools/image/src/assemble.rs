@@ -71,7 +71,7 @@ fn check_roots(settings: &Settings) -> Result<()> {
 
 /// Roles are checked by what they are for. An image with others would start, and never adopt a key.
 fn check_roles(settings: &Settings, signer: Pcr0, generator: Pcr0) -> Result<()> {
-    let measurements = cloister_key_policy::Measurements { signer, generator, previous_generator: None };
+    let measurements = cloister_key_policy::Measurements::new(signer, generator);
     render(&settings.deployment, &measurements, Form::Open).context("no key policy can be made for these roles")?;
     Ok(())
 }

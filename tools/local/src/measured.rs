@@ -26,7 +26,7 @@ impl Processes {
         let signer = measure(Service::Signer, &signer_settings)?;
         let generator_settings = settings(root, Some(signer));
         let generator = measure(Service::KeyGenerator, &generator_settings)?;
-        let measurements = Measurements { signer, generator, previous_generator: None };
+        let measurements = Measurements::new(signer, generator);
         Ok(Self { signer_settings, generator_settings, measurements })
     }
 

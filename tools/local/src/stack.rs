@@ -236,6 +236,15 @@ impl Stack {
         &self.cmk_arn
     }
 
+    /// Replaces the CMK's policy, as an update does, with one that admits `measurements`; the open form.
+    ///
+    /// # Errors
+    /// When KMS does not take it.
+    pub async fn admit(&self, measurements: &Measurements) -> anyhow::Result<()> {
+        let client = self.kms(&self.identities.administrator)?;
+        administrator::ensure_cmk(&client, &self.site.data, measurements).await.map(drop)
+    }
+
     /// Where a part listens.
     pub fn address(&self, part: Part) -> Option<&Addresses> {
         self.parts.0.iter().find(|started| started.part == part)?.addresses.as_ref()
@@ -471,8 +480,8 @@ fn nsm(data: &DataDir) -> anyhow::Result<Pki> {
 
 const ANOTHER_ENCLAVE: &str = "another-signer-enclave";
 const ANOTHER_POD: &str = "another-signer-pod";
-/// What a process measures as, according to itself.
-const OTHER: [u8; 48] = [0x11; 48];
+/// What [`Stack::start_another_signer`]'s process measures as, according to itself.
+pub const OTHER: [u8; 48] = [0x11; 48];
 
 fn clear_logs(directory: &Path) -> anyhow::Result<()> {
     for entry in fs::read_dir(directory).context("cannot read the directory of logs")? {

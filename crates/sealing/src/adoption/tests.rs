@@ -1,4 +1,4 @@
-use cloister_key_policy::{Measurements, Pcr0, render};
+use cloister_key_policy::{Measurements, NextRelease, Pcr0, render};
 use serde_json::{Value, json};
 
 use super::*;
@@ -128,6 +128,28 @@ async fn the_open_form_is_adopted_only_when_accepted_and_says_so() {
     let deployment = deployment();
     let accepting = Expected { accept_open: true, ..expected(&deployment) };
     assert!(!adopt(&kms.client(), ARN, &accepting).await.unwrap().is_locked());
+}
+
+/// While enclaves are exchanged, those of both releases start.
+#[tokio::test]
+async fn two_releases_are_adopted_in_the_open_form() {
+    let next = NextRelease { signer: Pcr0::try_from([4; 48]).unwrap(), generator: Pcr0::try_from([5; 48]).unwrap() };
+    let both = Measurements { next: Some(next), ..measurements() };
+    let policy = render(&deployment(), &both, Form::Open).unwrap();
+    let kms = FakeKms::new();
+    kms.tamper(move |operation, _, answer| {
+        if operation == "GetKeyPolicy" {
+            answer["Policy"] = json!(policy);
+        }
+    });
+    let deployment = deployment();
+    let present = Expected { accept_open: true, ..expected(&deployment) };
+    let next = Expected { signer: next.signer, generator: Some(next.generator), ..present };
+    for expected in [present, next] {
+        assert_eq!(adopt(&kms.client(), ARN, &expected).await.unwrap().policy().measurements, both);
+    }
+    let error = adopt(&kms.client(), ARN, &Expected { accept_open: false, ..present }).await.unwrap_err();
+    assert!(matches!(error, AdoptionError::Policy(PolicyMismatch::Open)), "{error:?}");
 }
 
 /// An image that may make data keys may make rows: nobody but the measured generator does.

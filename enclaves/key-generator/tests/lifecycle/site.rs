@@ -74,7 +74,7 @@ impl Site {
 
     pub(crate) async fn create_cmk(&self, form: Form) -> String {
         let pcr0 = |bytes| Pcr0::try_from(bytes).unwrap();
-        let measurements = Measurements { signer: pcr0(SIGNER), generator: pcr0(GENERATOR), previous_generator: None };
+        let measurements = Measurements::new(pcr0(SIGNER), pcr0(GENERATOR));
         let policy = render(&deployment(), &measurements, form).unwrap();
         let created =
             self.administrator().create_key().policy(policy).bypass_policy_lockout_safety_check(true).send().await;

@@ -9,3 +9,4 @@ mod forms;
 mod log_scan;
 mod restart;
 mod second_implementation;
+mod update;

@@ -21,6 +21,6 @@ pub(crate) fn policy(form: Form) -> String {
         administrator_role: role("administrator"),
     };
     let pcr0 = |bytes| Pcr0::try_from(bytes).unwrap();
-    let measurements = Measurements { signer: pcr0(SIGNER), generator: pcr0(GENERATOR), previous_generator: None };
+    let measurements = Measurements::new(pcr0(SIGNER), pcr0(GENERATOR));
     render(&deployment, &measurements, form).unwrap()
 }

@@ -68,11 +68,7 @@ impl Images {
             let expected = ExpectedMeasurements::read(&self.measurements_file(), service.name())?;
             Pcr0::try_from(expected.measurements().pcr0).context("an image measures as zeros")
         };
-        Ok(Measurements {
-            signer: pcr0(Service::Signer)?,
-            generator: pcr0(Service::KeyGenerator)?,
-            previous_generator: None,
-        })
+        Ok(Measurements::new(pcr0(Service::Signer)?, pcr0(Service::KeyGenerator)?))
     }
 }
 
