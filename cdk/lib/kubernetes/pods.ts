@@ -26,6 +26,8 @@ export const NITRO_GROUP = 10002;
 export const PATHS = {
   image: '/enclave/image.eif',
   measurements: '/enclave/measurements.json',
+  /** The TLS roots of the measured settings. */
+  awsRoots: '/enclave/aws-roots.pem',
   tls: '/tls',
   /** Sockets of nitro-cli's processes; `SOCKETS_DIR_PATH` of aws-nitro-enclaves-cli, src/common/mod.rs. */
   sockets: '/run/nitro_enclaves',
@@ -56,6 +58,7 @@ export function environment({ service, region, urlSuffix, cmkArn, tableArn, encl
     CLOISTER_CMK_ARN: cmkArn,
     ...(service === 'signer' ? { CLOISTER_TABLE_ARN: tableArn } : {}),
     CLOISTER_EGRESS: services.map((name) => `${name}.${region}.${urlSuffix}:443`).join(','),
+    CLOISTER_AWS_CA_FILE: PATHS.awsRoots,
     CLOISTER_ENCLAVE_IMAGE: PATHS.image,
     CLOISTER_ENCLAVE_MEASUREMENTS: PATHS.measurements,
     CLOISTER_ENCLAVE_CPUS: String(enclave.cpus),

@@ -1,0 +1,191 @@
+/** Where the pods run: a network, a Kubernetes cluster of machines that can start enclaves, and the way from the front door to them. */
+
+import { type App, Duration, RemovalPolicy, Stack } from 'aws-cdk-lib';
+import * as ec2 from 'aws-cdk-lib/aws-ec2';
+import * as eks from 'aws-cdk-lib/aws-eks-v2';
+import * as iam from 'aws-cdk-lib/aws-iam';
+import * as logs from 'aws-cdk-lib/aws-logs';
+import { KubectlV36Layer } from '@aws-cdk/lambda-layer-kubectl-v36';
+import type { IDependable } from 'constructs';
+
+import { type Configuration, names } from './configuration';
+import { AUTHORITY_SECRET, certificateObjects } from './kubernetes/certificates';
+import { devicePlugin } from './kubernetes/device-plugin';
+import { enclaveSize, reservation } from './kubernetes/enclave';
+import type { Manifest } from './kubernetes/manifest';
+import { NAMESPACE, namespaceObjects } from './kubernetes/namespace';
+import { NITRO_NODE } from './kubernetes/workload';
+import { type Entrance, entrance, host, network } from './network';
+import { installSeccompProfile, instanceType, reserve } from './nodes';
+import { type Releases, SERVICES } from './release';
+
+export interface Cluster extends Entrance {
+  readonly stack: Stack;
+  readonly vpc: ec2.Vpc;
+  readonly eks: eks.Cluster;
+  /** The certificate of the private CA that signs the pods', base64 of PEM as Kubernetes keeps it; known when the stack is deployed. */
+  readonly podCertificateAuthority: string;
+}
+
+export function clusterStack(app: App, configuration: Configuration, releases: Releases): Cluster {
+  const stack = new Stack(app, names(configuration).of('cluster'), { description: 'Cloister: the network and the Kubernetes cluster', env: configuration });
+  const vpc = network(stack, configuration);
+  const cluster = kubernetes(stack, vpc, configuration);
+  const nodes = nodeGroup(stack, cluster, configuration, releases);
+  const ready = addons(stack, cluster, nodes);
+  const objects = apply(cluster, 'Namespace', namespaceObjects(vpc.vpcCidrBlock), ready);
+  apply(cluster, 'DevicePlugin', [devicePlugin(reserved(releases))], ready);
+  podIdentities(stack, cluster, configuration);
+  return { stack, vpc, eks: cluster, ...entrance(stack, vpc, cluster.clusterSecurityGroup, configuration), podCertificateAuthority: certificates(cluster, configuration, [...ready, objects]) };
+}
+
+/** The larger image of two releases counts: both run while traffic moves from one to the other. */
+function reserved({ release, next }: Releases) {
+  const size = (service: (typeof SERVICES)[number]) => Math.max(release.images[service].size, next?.images[service].size ?? 0);
+  return reservation(SERVICES.map((service) => enclaveSize(size(service))));
+}
+
+function kubernetes(stack: Stack, vpc: ec2.Vpc, configuration: Configuration): eks.Cluster {
+  const clusterName = names(configuration).of('cluster');
+  // EKS and its agents would make these groups themselves, and leave them behind.
+  const groups = [`/aws/eks/${clusterName}/cluster`, ...['application', 'dataplane', 'host', 'performance'].map((of) => `/aws/containerinsights/${clusterName}/${of}`)];
+  const made = groups.map(
+    (logGroupName, index) => new logs.LogGroup(stack, `Log${index}`, { logGroupName, retention: logs.RetentionDays.THREE_MONTHS, removalPolicy: RemovalPolicy.DESTROY }),
+  );
+  const privateSubnets = { subnetType: ec2.SubnetType.PRIVATE_WITH_EGRESS };
+  const cluster = new eks.Cluster(stack, 'Cluster', {
+    clusterName,
+    version: eks.KubernetesVersion.V1_36,
+    vpc,
+    vpcSubnets: [privateSubnets],
+    endpointAccess: eks.EndpointAccess.PRIVATE,
+    defaultCapacityType: eks.DefaultCapacityType.NODEGROUP,
+    defaultCapacity: 0,
+    bootstrapSelfManagedAddons: false,
+    clusterLogging: Object.values(eks.ClusterLoggingTypes),
+    kubectlProviderOptions: { kubectlLayer: new KubectlV36Layer(stack, 'Kubectl'), privateSubnets: vpc.selectSubnets(privateSubnets).subnets },
+    albController: {
+      version: eks.AlbControllerVersion.V3_2_2,
+      // It binds pods to target groups that are made here: what it made itself would stay behind when the cluster goes.
+      additionalHelmChartValues: { enableServiceMutatorWebhook: false },
+    },
+  });
+  // Not the addons' objects: what runs in the cluster is taken away while its network still stands.
+  cluster.node.addDependency(vpc, ...made);
+  return cluster;
+}
+
+/** Machines that can start enclaves, prepared before their kubelet counts what there is. */
+function nodeGroup(stack: Stack, cluster: eks.Cluster, configuration: Configuration, releases: Releases): eks.Nodegroup {
+  const userData = new ec2.MultipartUserData();
+  const script = ec2.UserData.forLinux();
+  script.addCommands(...reserve(reserved(releases), 'kubelet.service'), ...installSeccompProfile(configuration.architecture));
+  userData.addUserDataPart(script, ec2.MultipartBody.SHELL_SCRIPT);
+  const template = new ec2.LaunchTemplate(stack, 'Machine', {
+    nitroEnclaveEnabled: true,
+    // No key pair and no open port: an operator comes through Session Manager, if at all. One hop: no pod reads the machine's credentials.
+    requireImdsv2: true,
+    httpPutResponseHopLimit: 1,
+    blockDevices: [{ deviceName: '/dev/xvda', volume: ec2.BlockDeviceVolume.ebs(40, { encrypted: true, volumeType: ec2.EbsDeviceVolumeType.GP3 }) }],
+    userData,
+  });
+  const role = new iam.Role(stack, 'MachineRole', {
+    assumedBy: new iam.ServicePrincipal('ec2.amazonaws.com'),
+    managedPolicies: ['AmazonEKSWorkerNodeMinimalPolicy', 'AmazonEC2ContainerRegistryPullOnly', 'AmazonEKS_CNI_Policy', 'AmazonSSMManagedInstanceCore'].map((policy) =>
+      iam.ManagedPolicy.fromAwsManagedPolicyName(policy),
+    ),
+  });
+  const nodes = cluster.addNodegroupCapacity('Machines', {
+    nodegroupName: names(configuration).of('machines'),
+    nodeRole: role,
+    amiType: configuration.architecture === 'arm64' ? eks.NodegroupAmiType.AL2023_ARM_64_STANDARD : eks.NodegroupAmiType.AL2023_X86_64_STANDARD,
+    instanceTypes: [instanceType(configuration.architecture)],
+    minSize: 3,
+    desiredSize: 3,
+    maxSize: 6,
+    maxUnavailable: 1,
+    labels: { [NITRO_NODE]: 'enabled' },
+    launchTemplateSpec: { id: template.launchTemplateId ?? '', version: template.latestVersionNumber },
+    enableNodeAutoRepair: true,
+  });
+  // A machine joins only with a network plugin.
+  const network = ['vpc-cni', 'kube-proxy'].map(
+    (addonName) => new eks.Addon(stack, addonName, { cluster, addonName, ...(addonName === 'vpc-cni' ? { configurationValues: { enableNetworkPolicy: 'true' } } : {}) }),
+  );
+  nodes.node.addDependency(...network);
+  return nodes;
+}
+
+/** What every cluster needs, each pinned or kept by EKS; returns what objects have to wait for. */
+function addons(stack: Stack, cluster: eks.Cluster, nodes: eks.Nodegroup): readonly IDependable[] {
+  const addon = (addonName: string) => {
+    const made = new eks.Addon(stack, addonName, { cluster, addonName });
+    made.node.addDependency(nodes);
+    return made;
+  };
+  const identity = addon('eks-pod-identity-agent');
+  const dns = addon('coredns');
+  shipLogs(stack, cluster).node.addDependency(nodes, identity);
+  cluster.albController?.node.addDependency(nodes, dns);
+  const certManager = cluster.addHelmChart('CertManager', {
+    repository: 'https://charts.jetstack.io',
+    chart: 'cert-manager',
+    version: 'v1.21.2',
+    release: 'cert-manager',
+    namespace: 'cert-manager',
+    createNamespace: true,
+    wait: true,
+    timeout: Duration.minutes(10),
+    values: { crds: { enabled: true } },
+  });
+  certManager.node.addDependency(nodes, dns);
+  return [nodes, dns, certManager, ...(cluster.albController === undefined ? [] : [cluster.albController])];
+}
+
+/** Container logs and metrics to CloudWatch: the observability add-on, which is Fluent Bit and the CloudWatch agent. */
+function shipLogs(stack: Stack, cluster: eks.Cluster): eks.CfnAddon {
+  const role = new iam.Role(stack, 'ObservabilityRole', {
+    assumedBy: new iam.SessionTagsPrincipal(new iam.ServicePrincipal('pods.eks.amazonaws.com')),
+    managedPolicies: [iam.ManagedPolicy.fromAwsManagedPolicyName('CloudWatchAgentServerPolicy')],
+  });
+  return new eks.CfnAddon(stack, 'Observability', {
+    addonName: 'amazon-cloudwatch-observability',
+    clusterName: cluster.clusterName,
+    podIdentityAssociations: [{ serviceAccount: 'cloudwatch-agent', roleArn: role.roleArn }],
+    resolveConflicts: 'OVERWRITE',
+  });
+}
+
+/** The pods' service accounts get the roles that the images measure. */
+function podIdentities(stack: Stack, cluster: eks.Cluster, configuration: Configuration): void {
+  const { signerRole, generatorRole } = names(configuration);
+  for (const service of SERVICES) {
+    new eks.CfnPodIdentityAssociation(stack, `Identity-${service}`, {
+      clusterName: cluster.clusterName,
+      namespace: NAMESPACE,
+      serviceAccount: service,
+      roleArn: service === 'signer' ? signerRole : generatorRole,
+    });
+  }
+}
+
+function certificates(cluster: eks.Cluster, configuration: Configuration, after: readonly IDependable[]): string {
+  const objects = apply(cluster, 'Certificates', certificateObjects((service) => host(service, configuration)), after);
+  const authority = new eks.KubernetesObjectValue(cluster.stack, 'CertificateAuthority', {
+    cluster,
+    objectType: 'secret',
+    objectName: AUTHORITY_SECRET,
+    objectNamespace: NAMESPACE,
+    // The certificate alone.
+    jsonPath: '.data.tls\\.crt',
+  });
+  authority.node.addDependency(objects);
+  return authority.value;
+}
+
+/** Applies objects after others, and takes them away before them. */
+export function apply(cluster: eks.Cluster, id: string, manifests: readonly Manifest[], after: readonly IDependable[], scope: Stack = cluster.stack): eks.KubernetesManifest {
+  const applied = new eks.KubernetesManifest(scope, id, { cluster, manifest: [...manifests], overwrite: true });
+  applied.node.addDependency(...after);
+  return applied;
+}

@@ -1,0 +1,140 @@
+/** The network that pods, front door and load balancer share. */
+
+import { Duration, Fn, RemovalPolicy, type Stack, Validations } from 'aws-cdk-lib';
+import * as ec2 from 'aws-cdk-lib/aws-ec2';
+import * as elb from 'aws-cdk-lib/aws-elasticloadbalancingv2';
+import * as iam from 'aws-cdk-lib/aws-iam';
+import * as logs from 'aws-cdk-lib/aws-logs';
+import * as route53 from 'aws-cdk-lib/aws-route53';
+import { LoadBalancerTarget } from 'aws-cdk-lib/aws-route53-targets';
+
+import { type Configuration, names } from './configuration';
+import { HEALTH_PORT, HTTPS_PORT } from './kubernetes/pods';
+import { SERVICES, type Service } from './release';
+
+/** Three zones: with one machine in each, two pods of a service always find two. */
+const ZONES = 3;
+
+/** Where the load balancer listens for each service. One load balancer for both: each costs by itself. */
+const LISTENERS: Readonly<Record<Service, number>> = { signer: 8443, 'key-generator': 8444 };
+
+export function network(stack: Stack, configuration: Configuration): ec2.Vpc {
+  const log = new logs.LogGroup(stack, 'FlowLog', { retention: logs.RetentionDays.ONE_MONTH, removalPolicy: RemovalPolicy.DESTROY });
+  const vpc = new ec2.Vpc(stack, 'Vpc', {
+    vpcName: names(configuration).of('vpc'),
+    // Asked for when the stack is deployed: synthesis needs no credentials.
+    availabilityZones: Array.from({ length: ZONES }, (_, zone) => Fn.select(zone, Fn.getAzs(configuration.region))),
+    // For images and charts of public registries alone: what enclaves and pods call has its endpoint here.
+    natGateways: 1,
+    subnetConfiguration: [
+      { name: 'public', subnetType: ec2.SubnetType.PUBLIC, cidrMask: 24, mapPublicIpOnLaunch: false },
+      { name: 'private', subnetType: ec2.SubnetType.PRIVATE_WITH_EGRESS, cidrMask: 20 },
+    ],
+    restrictDefaultSecurityGroup: false,
+    flowLogs: { rejected: { destination: ec2.FlowLogDestination.toCloudWatchLogs(log), trafficType: ec2.FlowLogTrafficType.REJECT } },
+  });
+  endpoints(vpc, configuration);
+  return vpc;
+}
+
+function endpoints(vpc: ec2.Vpc, { account }: Configuration): void {
+  const ownAccount = () =>
+    new iam.PolicyStatement({
+      principals: [new iam.AnyPrincipal()],
+      actions: ['*'],
+      resources: ['*'],
+      conditions: { StringEquals: { 'aws:PrincipalAccount': account } },
+    });
+  vpc.addGatewayEndpoint('S3', { service: ec2.GatewayVpcEndpointAwsService.S3 });
+  // Nobody's credentials but this account's: a stolen session of another account carries nothing out.
+  vpc.addGatewayEndpoint('Dynamodb', { service: ec2.GatewayVpcEndpointAwsService.DYNAMODB }).addToPolicy(ownAccount());
+  const group = new ec2.SecurityGroup(vpc, 'Endpoints', { vpc, description: 'Endpoints of AWS services', allowAllOutbound: false });
+  group.addIngressRule(ec2.Peer.ipv4(vpc.vpcCidrBlock), ec2.Port.tcp(443), 'From the network');
+  const endpoint = (id: string, service: ec2.InterfaceVpcEndpointAwsService) => vpc.addInterfaceEndpoint(id, { service, securityGroups: [group], open: false });
+  endpoint('Kms', ec2.InterfaceVpcEndpointAwsService.KMS).addToPolicy(ownAccount());
+  const services = {
+    Sts: ec2.InterfaceVpcEndpointAwsService.STS,
+    Logs: ec2.InterfaceVpcEndpointAwsService.CLOUDWATCH_LOGS,
+    EcrApi: ec2.InterfaceVpcEndpointAwsService.ECR,
+    EcrDkr: ec2.InterfaceVpcEndpointAwsService.ECR_DOCKER,
+    Ec2: ec2.InterfaceVpcEndpointAwsService.EC2,
+    LoadBalancing: ec2.InterfaceVpcEndpointAwsService.ELASTIC_LOAD_BALANCING,
+    EksAuth: ec2.InterfaceVpcEndpointAwsService.EKS_AUTH,
+    Ssm: ec2.InterfaceVpcEndpointAwsService.SSM,
+    SsmMessages: ec2.InterfaceVpcEndpointAwsService.SSM_MESSAGES,
+  };
+  Object.entries(services).forEach(([id, service]) => endpoint(id, service));
+}
+
+/** Between the front door and the pods: TCP passed through, TLS ends in the pods. */
+export interface Entrance {
+  /** What the front door is given; nobody else reaches the load balancer. */
+  readonly frontDoorSecurityGroup: ec2.SecurityGroup;
+  readonly targetGroups: Readonly<Record<Service, elb.NetworkTargetGroup>>;
+  readonly urls: Readonly<Record<Service, string>>;
+}
+
+/** The name under which the front door calls a service, which its certificate has. */
+export function host(service: Service, { prefix }: Pick<Configuration, 'prefix'>): string {
+  return `${service}.${zoneName(prefix)}`;
+}
+
+function zoneName(prefix: string): string {
+  return `${prefix}cloister.internal`;
+}
+
+/** `pods` is the security group of the machines that pods run on. */
+export function entrance(stack: Stack, vpc: ec2.IVpc, pods: ec2.ISecurityGroup, configuration: Configuration): Entrance {
+  const name = names(configuration);
+  const group = (id: string, description: string) => new ec2.SecurityGroup(stack, id, { vpc, description, allowAllOutbound: false });
+  const frontDoor = group('FrontDoorGroup', 'The front door: calls the load balancer and nothing else');
+  const balancing = group('LoadBalancerGroup', 'The load balancer: admits the front door alone');
+  const balancer = new elb.NetworkLoadBalancer(stack, 'LoadBalancer', {
+    loadBalancerName: name.of('pods'),
+    vpc,
+    vpcSubnets: { subnetType: ec2.SubnetType.PRIVATE_WITH_EGRESS },
+    internetFacing: false,
+    crossZoneEnabled: true,
+    securityGroups: [balancing],
+    enforceSecurityGroupInboundRulesOnPrivateLinkTraffic: true,
+  });
+  Validations.of(balancer).acknowledge({
+    id: 'AwsSolutions-ELB2',
+    reason: 'Access logs of a Network Load Balancer cover TLS listeners only; this one passes TCP through. Who may connect is one security group; requests are logged by front door and pods.',
+  });
+  const zone = new route53.PrivateHostedZone(stack, 'Zone', { vpc, zoneName: zoneName(configuration.prefix) });
+  const targetGroups = perService((service) => {
+    const listener = balancer.addListener(service, { port: LISTENERS[service], protocol: elb.Protocol.TCP });
+    frontDoor.addEgressRule(balancing, ec2.Port.tcp(LISTENERS[service]), service);
+    balancing.addIngressRule(frontDoor, ec2.Port.tcp(LISTENERS[service]), service);
+    new route53.ARecord(stack, `Record-${service}`, {
+      zone,
+      recordName: service,
+      target: route53.RecordTarget.fromAlias(new LoadBalancerTarget(balancer)),
+    });
+    const targets = new elb.NetworkTargetGroup(stack, `Targets-${service}`, {
+      vpc,
+      port: HTTPS_PORT,
+      protocol: elb.Protocol.TCP,
+      targetType: elb.TargetType.IP,
+      preserveClientIp: false,
+      deregistrationDelay: Duration.seconds(60),
+      healthCheck: { protocol: elb.Protocol.HTTP, port: String(HEALTH_PORT), path: '/readyz', interval: Duration.seconds(10), healthyThresholdCount: 2, unhealthyThresholdCount: 2 },
+    });
+    listener.addTargetGroups(service, targets);
+    return targets;
+  });
+  for (const port of [HTTPS_PORT, HEALTH_PORT]) {
+    balancing.addEgressRule(pods, ec2.Port.tcp(port), 'Pods');
+    pods.addIngressRule(balancing, ec2.Port.tcp(port), 'Load balancer');
+  }
+  return {
+    frontDoorSecurityGroup: frontDoor,
+    targetGroups,
+    urls: perService((service) => `https://${host(service, configuration)}:${LISTENERS[service]}`),
+  };
+}
+
+export function perService<Value>(value: (service: Service) => Value): Record<Service, Value> {
+  return Object.fromEntries(SERVICES.map((service) => [service, value(service)])) as Record<Service, Value>;
+}

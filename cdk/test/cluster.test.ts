@@ -1,0 +1,174 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { gunzipSync } from 'node:zlib';
+
+import { App, Stack } from 'aws-cdk-lib';
+import { Match, Template } from 'aws-cdk-lib/assertions';
+
+import { clusterStack } from '../lib/cluster';
+import type { Configuration } from '../lib/configuration';
+import { seccompProfile } from '../lib/kubernetes/seccomp';
+import { INSTANCE_TYPES } from '../lib/nodes';
+import { readReleases, type Releases } from '../lib/release';
+import { workloads } from '../lib/workloads';
+import { withContainers } from './containers';
+import { configured, deployment, writeImages } from './fixture';
+
+function cluster({ configuration, releases }: { configuration: Configuration; releases: Releases } = deployment()) {
+  return clusterStack(new App(), configuration, releases);
+}
+
+const amd64 = Template.fromStack(cluster().stack);
+
+/** Text of the machines' user data, with the shell script in clear. */
+function userData(template: Template): string {
+  const [launch] = Object.values(template.findResources('AWS::EC2::LaunchTemplate'));
+  return JSON.stringify(launch?.['Properties'].LaunchTemplateData.UserData['Fn::Base64']).replaceAll('\\n', '\n').replaceAll('\\"', '"');
+}
+
+test('machines can start enclaves, of the architecture that is asked for, and no pod gets their credentials', () => {
+  for (const [architecture, ami] of [['amd64', 'AL2023_x86_64_STANDARD'], ['arm64', 'AL2023_ARM_64_STANDARD']] as const) {
+    const template = Template.fromStack(cluster(deployment({ CDK_TARGET_ARCHITECTURE: `linux/${architecture}` })).stack);
+    template.hasResourceProperties('AWS::EKS::Nodegroup', {
+      AmiType: ami,
+      InstanceTypes: [INSTANCE_TYPES[architecture].name],
+      Labels: { 'aws-nitro-enclaves-k8s-dp': 'enabled' },
+      ScalingConfig: { MinSize: 3, DesiredSize: 3 },
+      RemoteAccess: Match.absent(),
+    });
+    template.hasResourceProperties('AWS::EC2::LaunchTemplate', {
+      LaunchTemplateData: {
+        EnclaveOptions: { Enabled: true },
+        MetadataOptions: { HttpTokens: 'required', HttpPutResponseHopLimit: 1 },
+        KeyName: Match.absent(),
+        BlockDeviceMappings: [Match.objectLike({ Ebs: Match.objectLike({ Encrypted: true }) })],
+      },
+    });
+  }
+});
+
+test('a machine reserves what its enclaves need before its kubelet starts, and leaves itself a core', () => {
+  const script = userData(amd64);
+  assert.match(script, /memory_mib: 768\ncpu_count: 6\n/);
+  assert.match(script, /Before=kubelet.service/);
+  assert.match(script, /echo 384 > "\$sizes\/hugepages-2048kB\/nr_hugepages"/);
+  assert.match(script, /groupadd --gid 10002 ne\n/);
+  assert.match(script, /systemctl enable --now nitro-enclaves-allocator.service/);
+  for (const { cpus, memoryMib } of Object.values(INSTANCE_TYPES)) {
+    assert.ok(cpus - 6 >= 2 && memoryMib > 4 * 768);
+  }
+});
+
+test('a machine gets the seccomp profile, and its user data stays within the limit of EC2', () => {
+  for (const architecture of ['amd64', 'arm64'] as const) {
+    const script = userData(Template.fromStack(cluster(deployment({ CDK_TARGET_ARCHITECTURE: `linux/${architecture}` })).stack));
+    const [, packed = '', file] = /base64 --decode <<< (\S+) \| gunzip > ([\w./]+)/.exec(script) ?? [];
+    assert.equal(file, '/var/lib/kubelet/seccomp/cloister.json');
+    assert.deepEqual(JSON.parse(gunzipSync(Buffer.from(packed, 'base64')).toString()), seccompProfile(architecture));
+    // Of 16 KiB, EKS needs room for the cluster's certificate and address.
+    assert.ok(script.length < 10_000, String(script.length));
+  }
+});
+
+test('the cluster is reached from its network alone, logs, and keeps its own machines', () => {
+  amd64.hasResourceProperties('AWS::EKS::Cluster', {
+    Name: 'dev-cloister-cluster',
+    Version: '1.36',
+    ResourcesVpcConfig: Match.objectLike({ EndpointPublicAccess: false, EndpointPrivateAccess: true }),
+    ComputeConfig: Match.objectLike({ Enabled: false }),
+    Logging: { ClusterLogging: { EnabledTypes: Match.arrayWith([{ Type: 'audit' }]) } },
+  });
+  for (const group of ['/aws/eks/dev-cloister-cluster/cluster', '/aws/containerinsights/dev-cloister-cluster/application']) {
+    amd64.hasResource('AWS::Logs::LogGroup', { Properties: { LogGroupName: group, RetentionInDays: 90 }, DeletionPolicy: 'Delete' });
+  }
+});
+
+test('what pods and enclaves call has its endpoint in the network', () => {
+  const endpoints = Object.values(amd64.findResources('AWS::EC2::VPCEndpoint')).map(({ Properties }) => JSON.stringify(Properties.ServiceName));
+  for (const service of ['kms', 'sts', 'logs', 'ecr.api', 'ecr.dkr', 'ec2', 'elasticloadbalancing', 'eks-auth', 'ssm', 'ssmmessages', 's3', 'dynamodb']) {
+    assert.ok(endpoints.some((name) => name.endsWith(`.${service}"`) || name.endsWith(`.${service}"]]}`)), `${service} in ${endpoints}`);
+  }
+  amd64.hasResourceProperties('AWS::EC2::VPCEndpoint', {
+    ServiceName: 'com.amazonaws.eu-central-1.kms',
+    PolicyDocument: { Statement: [Match.objectLike({ Condition: { StringEquals: { 'aws:PrincipalAccount': '123456789012' } } })] },
+  });
+});
+
+test('service accounts get the roles that the images measure, by name', () => {
+  for (const service of ['signer', 'key-generator']) {
+    amd64.hasResourceProperties('AWS::EKS::PodIdentityAssociation', {
+      Namespace: 'cloister',
+      ServiceAccount: service,
+      RoleArn: `arn:aws:iam::123456789012:role/dev-cloister-${service}`,
+    });
+  }
+});
+
+test('the load balancer is internal, passes TCP through and admits the front door alone', () => {
+  amd64.hasResourceProperties('AWS::ElasticLoadBalancingV2::LoadBalancer', { Type: 'network', Scheme: 'internal' });
+  for (const Port of [8443, 8444]) {
+    amd64.hasResourceProperties('AWS::ElasticLoadBalancingV2::Listener', { Port, Protocol: 'TCP' });
+  }
+  amd64.resourcePropertiesCountIs('AWS::ElasticLoadBalancingV2::TargetGroup', { TargetType: 'ip', Port: 8443, HealthCheckPort: '8080', HealthCheckPath: '/readyz' }, 2);
+  const ingress = Object.values(amd64.findResources('AWS::EC2::SecurityGroupIngress'));
+  const intoBalancer = ingress.filter(({ Properties }) => JSON.stringify(Properties.GroupId).includes('LoadBalancerGroup'));
+  assert.deepEqual(intoBalancer.map(({ Properties }) => Properties.FromPort).sort(), [8443, 8444]);
+  assert.ok(intoBalancer.every(({ Properties }) => JSON.stringify(Properties.SourceSecurityGroupId).includes('FrontDoorGroup')));
+  const groups = Object.values(amd64.findResources('AWS::EC2::SecurityGroup')).flatMap(({ Properties }) => Properties.SecurityGroupIngress ?? []);
+  assert.ok(![...groups, ...ingress.map(({ Properties }) => Properties)].some(({ CidrIp }) => CidrIp === '0.0.0.0/0'));
+});
+
+test('the services have names in a private zone, which their certificates have', () => {
+  amd64.hasResourceProperties('AWS::Route53::HostedZone', { Name: 'dev-cloister.internal.' });
+  for (const service of ['signer', 'key-generator']) {
+    amd64.hasResourceProperties('AWS::Route53::RecordSet', { Name: `${service}.dev-cloister.internal.`, Type: 'A' });
+  }
+  assert.ok(JSON.stringify(amd64.findResources('Custom::AWSCDK-EKS-KubernetesResource')).includes('signer.dev-cloister.internal'));
+  assert.deepEqual(cluster().urls, { signer: 'https://signer.dev-cloister.internal:8443', 'key-generator': 'https://key-generator.dev-cloister.internal:8444' });
+});
+
+test('charts are pinned', () => {
+  const charts = Object.values(amd64.findResources('Custom::AWSCDK-EKS-HelmChart')).map(({ Properties }) => [Properties.Chart, Properties.Version]);
+  assert.deepEqual(charts.sort(), [['aws-load-balancer-controller', '3.2.2'], ['cert-manager', 'v1.21.2']]);
+});
+
+test('a release is applied, waited for, and then given the traffic', () => {
+  const { template, order } = applied(deployment());
+  const [signer = ''] = order('Deployment', 'signer');
+  const [available = ''] = order('available', 'signer');
+  const [switched = ''] = order('TargetGroupBinding', 'signer');
+  const depends = (id: string) => template.toJSON()['Resources'][id].DependsOn as string[];
+  assert.ok(depends(available).includes(signer));
+  assert.ok(depends(switched).includes(available));
+});
+
+test('the next release gets Deployments beside those of this one, and the traffic', () => {
+  const first = deployment();
+  const images = writeImages(first.configuration, { version: 'two' });
+  const configuration = configured({ CDK_IMAGES: first.configuration.images, CDK_NEXT_IMAGES: images, CDK_NEXT_UNTIL: '2026-12-10' });
+  const releases = readReleases(configuration);
+  const { template } = applied({ configuration, releases });
+  const manifests = Object.values(template.findResources('Custom::AWSCDK-EKS-KubernetesResource')).map(({ Properties }) => JSON.stringify(Properties.Manifest));
+  assert.equal(manifests.filter((manifest) => manifest.includes('Deployment')).length, 4);
+  const bindings = manifests.filter((manifest) => manifest.includes('TargetGroupBinding'));
+  for (const service of ['signer', 'key-generator'] as const) {
+    const name = `${service}-${releases.next?.images[service].pcr0.slice(0, 12)}`;
+    assert.ok(bindings.some((binding) => binding.includes(name)), name);
+  }
+});
+
+function applied(given: { configuration: Configuration; releases: Releases }) {
+  const { configuration, releases } = withContainers(given);
+  const app = new App();
+  const cluster = clusterStack(app, configuration, releases);
+  const stack = new Stack(app, 'application', { env: configuration });
+  workloads(stack, cluster, configuration, releases, { cmkArn: 'arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab' });
+  const template = Template.fromStack(stack);
+  const order = (kind: string, service: string) =>
+    Object.entries({ ...template.findResources('Custom::AWSCDK-EKS-KubernetesResource'), ...template.findResources('Custom::AWSCDK-EKS-KubernetesObjectValue') })
+      .filter(([, { Type, Properties }]) =>
+        kind === 'available' ? Type.endsWith('ObjectValue') && Properties.ObjectName.startsWith(service) : JSON.stringify(Properties.Manifest ?? '').includes(`${kind}\\",\\"metadata\\":{\\"name\\":\\"${service}`),
+      )
+      .map(([id]) => id);
+  return { template, order };
+}
