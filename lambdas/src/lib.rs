@@ -10,4 +10,4 @@ pub mod settings;
 
 pub use front_door::FrontDoor;
 pub use pods::Pods;
-pub use settings::{Settings, SettingsError};
+pub use settings::{PodCa, Settings, SettingsError};

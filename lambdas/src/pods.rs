@@ -13,7 +13,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use crate::command::Command;
-use crate::settings::Settings;
+use crate::settings::{PodCa, Settings};
 
 /// The pods of both services.
 #[derive(Clone, Debug)]
@@ -39,8 +39,8 @@ impl Pods {
     /// [`PodsError`] when the CA cannot be read or is none.
     pub fn new(settings: &Settings) -> Result<Self, PodsError> {
         let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_file_iter(&settings.pod_ca_file).map_err(PodsError::CaFile)? {
-            roots.add(certificate.map_err(PodsError::CaFile)?).map_err(PodsError::Tls)?;
+        for certificate in certificates(&settings.pod_ca).map_err(PodsError::Ca)? {
+            roots.add(certificate).map_err(PodsError::Tls)?;
         }
         if roots.is_empty() {
             return Err(PodsError::NoCertificate);
@@ -131,15 +131,22 @@ impl Pods {
     }
 }
 
+fn certificates(ca: &PodCa) -> Result<Vec<CertificateDer<'static>>, rustls_pki_types::pem::Error> {
+    match ca {
+        PodCa::File(path) => CertificateDer::pem_file_iter(path)?.collect(),
+        PodCa::Pem(pem) => CertificateDer::pem_slice_iter(pem).collect(),
+    }
+}
+
 /// Why the client could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PodsError {
-    /// The CA file.
-    #[error("cannot read the certificates of CLOISTER_POD_CA_FILE")]
-    CaFile(#[source] rustls_pki_types::pem::Error),
+    /// The CA.
+    #[error("cannot read the certificates of CLOISTER_POD_CA or CLOISTER_POD_CA_FILE")]
+    Ca(#[source] rustls_pki_types::pem::Error),
     /// Nothing to trust.
-    #[error("CLOISTER_POD_CA_FILE holds no certificate")]
+    #[error("CLOISTER_POD_CA or CLOISTER_POD_CA_FILE holds no certificate")]
     NoCertificate,
     /// The TLS library refused.
     #[error("cannot set up TLS")]

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use reqwest::Url;
 
 /// Where the pods are and how to know them.
@@ -11,8 +13,17 @@ pub struct Settings {
     pub signer: Url,
     /// `https://host:port` of the key generator's pods: `CLOISTER_KEY_GENERATOR_URL`.
     pub key_generator: Url,
-    /// PEM file with the private CA of the pods: `CLOISTER_POD_CA_FILE`.
-    pub pod_ca_file: PathBuf,
+    /// The private CA of the pods.
+    pub pod_ca: PodCa,
+}
+
+/// Where the certificate of the private CA is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodCa {
+    /// In a PEM file: `CLOISTER_POD_CA_FILE`.
+    File(PathBuf),
+    /// Here, in PEM: `CLOISTER_POD_CA`, in base64 as Kubernetes keeps it.
+    Pem(Vec<u8>),
 }
 
 impl Settings {
@@ -22,8 +33,9 @@ impl Settings {
     /// Everything that is wrong.
     pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
         let mut mistakes = Vec::new();
+        let given = |name: &str| variable(name).filter(|value| !value.is_empty());
         let mut required = |name: &str| {
-            let value = variable(name).filter(|value| !value.is_empty());
+            let value = given(name);
             if value.is_none() {
                 mistakes.push(format!("{name} is not set"));
             }
@@ -31,7 +43,20 @@ impl Settings {
         };
         let signer = required("CLOISTER_SIGNER_URL");
         let key_generator = required("CLOISTER_KEY_GENERATOR_URL");
-        let pod_ca_file = required("CLOISTER_POD_CA_FILE");
+        let pod_ca = match given("CLOISTER_POD_CA") {
+            None => required("CLOISTER_POD_CA_FILE").map(|path| PodCa::File(path.into())),
+            Some(_) if given("CLOISTER_POD_CA_FILE").is_some() => {
+                mistakes.push("CLOISTER_POD_CA and CLOISTER_POD_CA_FILE are both set".to_owned());
+                None
+            }
+            Some(text) => match STANDARD.decode(text) {
+                Ok(pem) => Some(PodCa::Pem(pem)),
+                Err(_) => {
+                    mistakes.push("CLOISTER_POD_CA must be base64 of a PEM certificate".to_owned());
+                    None
+                }
+            },
+        };
         let mut origin = |name: &str, value: Option<String>| {
             let origin = value.as_deref().map(origin);
             if origin == Some(None) {
@@ -41,10 +66,8 @@ impl Settings {
         };
         let signer = origin("CLOISTER_SIGNER_URL", signer);
         let key_generator = origin("CLOISTER_KEY_GENERATOR_URL", key_generator);
-        match (signer, key_generator, pod_ca_file) {
-            (Some(signer), Some(key_generator), Some(pod_ca_file)) => {
-                Ok(Self { signer, key_generator, pod_ca_file: pod_ca_file.into() })
-            }
+        match (signer, key_generator, pod_ca) {
+            (Some(signer), Some(key_generator), Some(pod_ca)) => Ok(Self { signer, key_generator, pod_ca }),
             _ => Err(SettingsError(mistakes.join("; "))),
         }
     }
@@ -92,6 +115,20 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(settings.signer.as_str(), "https://signer.internal:8443/");
+        assert_eq!(settings.pod_ca, PodCa::File("/etc/ca.pem".into()));
+    }
+
+    #[test]
+    fn the_ca_is_given_once_in_a_file_or_in_base64() {
+        let urls = [("CLOISTER_SIGNER_URL", "https://s:1"), ("CLOISTER_KEY_GENERATOR_URL", "https://k:1")];
+        let with = |ca: &[(&str, &str)]| read(&[&urls[..], ca].concat()).map(|settings| settings.pod_ca);
+        assert_eq!(with(&[("CLOISTER_POD_CA", "UEVN")]), Ok(PodCa::Pem(b"PEM".to_vec())));
+        assert_eq!(
+            with(&[("CLOISTER_POD_CA", "?")]).unwrap_err(),
+            "CLOISTER_POD_CA must be base64 of a PEM certificate"
+        );
+        let both = [("CLOISTER_POD_CA", "UEVN"), ("CLOISTER_POD_CA_FILE", "/etc/ca.pem")];
+        assert_eq!(with(&both).unwrap_err(), "CLOISTER_POD_CA and CLOISTER_POD_CA_FILE are both set");
     }
 
     #[test]

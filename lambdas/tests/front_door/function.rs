@@ -9,6 +9,9 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::Response;
 use axum::routing::{get, post};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use cloister_lambdas::PodCa;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::sync::{Mutex, mpsc};
@@ -99,13 +102,14 @@ fn events_are_answered_until_the_runtime_api_goes_away() {
     let mut environment = Environment::start();
     let (output, answers) = runtime.block_on(async {
         let world = World::start().await;
-        let ca = world.settings.pod_ca_file.to_str().unwrap().to_owned();
+        let PodCa::File(ca) = &world.settings.pod_ca else { panic!("the CA is in a file") };
+        let ca = STANDARD.encode(std::fs::read(ca).unwrap());
         let child = function(
             &environment.address,
             &[
                 ("CLOISTER_SIGNER_URL", world.settings.signer.as_str()),
                 ("CLOISTER_KEY_GENERATOR_URL", world.settings.key_generator.as_str()),
-                ("CLOISTER_POD_CA_FILE", &ca),
+                ("CLOISTER_POD_CA", &ca),
             ],
         );
         let set = format!(r#"{{"secret":"{SECRET}","eth_key":"{ETH_KEY}"}}"#);

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum_server::tls_rustls::RustlsConfig;
-use cloister_lambdas::{FrontDoor, Pods, Settings};
+use cloister_lambdas::{FrontDoor, PodCa, Pods, Settings};
 use cloister_protocol::Rejection;
 use cloister_protocol::payload::SigningPayload;
 use cloister_protocol::request::AuthenticatedRequest;
@@ -134,7 +134,7 @@ pub(crate) fn settings(port: u16, ca: &str) -> (Settings, TempDir) {
     let pod_ca_file = directory.path().join("ca.pem");
     std::fs::write(&pod_ca_file, ca).unwrap();
     let url: reqwest::Url = format!("https://localhost:{port}").parse().unwrap();
-    (Settings { signer: url.clone(), key_generator: url, pod_ca_file }, directory)
+    (Settings { signer: url.clone(), key_generator: url, pod_ca: PodCa::File(pod_ca_file) }, directory)
 }
 
 async fn answer(State(memory): State<Memory>, uri: Uri, headers: HeaderMap, body: String) -> Response {
