@@ -7,7 +7,7 @@ use cloister_bridge::AllowList;
 use cloister_transport::Address;
 use tracing::level_filters::LevelFilter;
 
-use crate::{Launch, NitroCli};
+use crate::{Launch, MetricsConfig, NitroCli};
 
 /// Configuration of `key-generator-pod`.
 #[derive(Debug, clap::Parser)]
@@ -51,6 +51,9 @@ pub struct Config {
     /// An enclave that the pod keeps running itself.
     #[command(flatten)]
     pub kept: EnclaveConfig,
+    /// Whose metrics the enclave's are.
+    #[command(flatten)]
+    pub metrics: MetricsConfig,
     /// ARN of the CMK that the enclave is to adopt
     #[arg(long, env = "CLOISTER_CMK_ARN", value_parser = cmk_arn)]
     pub cmk_arn: String,

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use cloister_transport::{Address, Stream};
 use serde::Deserialize;
@@ -10,10 +10,11 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::time::{sleep, timeout};
 
 use crate::Console;
+use crate::metrics::{Dimensions, Usage};
 
-/// Writes the lines of the enclave's log, those that it wrote before included, until it ends. Returns why the enclave ends,
-/// if that was its last word.
-pub(crate) async fn follow(address: &Address) -> Option<String> {
+/// Writes the lines of the enclave's log, those that it wrote before included, until it ends; what it says of its usage, as
+/// metrics. Returns why the enclave ends, if that was its last word.
+pub(crate) async fn follow(address: &Address, metrics: Option<&Dimensions>) -> Option<String> {
     let stream = loop {
         match timeout(CONNECT_DEADLINE, Stream::connect(address)).await {
             Ok(Ok(stream)) => break stream,
@@ -25,7 +26,11 @@ pub(crate) async fn follow(address: &Address) -> Option<String> {
     let mut reason = None;
     let ended = each_line(stream, |line| {
         let record = Record::of(line);
-        write(record.level.as_deref(), line);
+        match (record.usage(line), metrics) {
+            (Some(usage), Some(metrics)) => metrics.write(&mut io::stdout(), SystemTime::now(), usage),
+            (Some(_), None) => write(Some("DEBUG"), line),
+            (None, _) => write(record.level.as_deref(), line),
+        }
         reason = record.end();
     })
     .await;
@@ -81,6 +86,8 @@ struct Record<'a> {
     #[serde(borrow)]
     target: Option<Cow<'a, str>>,
     #[serde(borrow)]
+    message: Option<Cow<'a, str>>,
+    #[serde(borrow)]
     reason: Option<Cow<'a, str>>,
     status: Option<i64>,
     signal: Option<i64>,
@@ -93,9 +100,20 @@ impl<'a> Record<'a> {
         serde_json::from_str(line).unwrap_or_default()
     }
 
-    /// Why the enclave ends: the word of its init, not of its application.
+    /// Not its application's.
+    fn is_inits(&self) -> bool {
+        self.target.as_deref() == Some("cloister_init")
+    }
+
+    /// How busy the enclave is: the word of its init, as is the next.
+    fn usage(&self, line: &str) -> Option<Usage> {
+        let told = self.is_inits() && self.message.as_deref() == Some("usage");
+        told.then(|| serde_json::from_str(line).ok()).flatten()
+    }
+
+    /// Why the enclave ends.
     fn end(&self) -> Option<String> {
-        if self.target.as_deref() != Some("cloister_init") {
+        if !self.is_inits() {
             return None;
         }
         let mut end = self.reason.as_deref()?.to_owned();
@@ -166,6 +184,23 @@ mod tests {
             ("thread 'main' panicked", None),
         ] {
             assert_eq!(Record::of(line).end().as_deref(), reason, "{line}");
+        }
+    }
+
+    #[test]
+    fn usage_is_the_word_of_init() {
+        let line = |target: &str, message: &str| {
+            format!(
+                r#"{{"target":"{target}","message":"{message}","cpu_user_percent":1.5,"cpu_system_percent":0.0,"memory_used_percent":20.0,"memory_cached_percent":3.0}}"#
+            )
+        };
+        for (line, told) in [
+            (line("cloister_init", "usage"), true),
+            (line("cloister_signer", "usage"), false),
+            (line("cloister_init", "other"), false),
+            (r#"{"target":"cloister_init","message":"usage"}"#.to_owned(), false),
+        ] {
+            assert_eq!(Record::of(&line).usage(&line).is_some(), told, "{line}");
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::driver::{DriverError, EnclaveDriver, Launch};
 use crate::enclave_log::{follow, follow_console};
 use crate::error::chain;
 use crate::image::{ImageError, check};
+use crate::metrics::Dimensions;
 use crate::pauses::Pauses;
 
 /// The life of a pod's enclaves, one after the other.
@@ -23,6 +24,7 @@ pub(crate) struct Lifecycle<D> {
     /// Where it is written what the image must measure.
     pub(crate) measurements: PathBuf,
     pub(crate) service: &'static str,
+    pub(crate) metrics: Option<Dimensions>,
     /// Tells the rest of the pod.
     pub(crate) presence: watch::Sender<Option<String>>,
 }
@@ -97,7 +99,7 @@ impl<D: EnclaveDriver> Lifecycle<D> {
             }
         };
         let address = self.driver.address(LOG_PORT);
-        let mut log = pin!(follow(&address));
+        let mut log = pin!(follow(&address, self.metrics.as_ref()));
         tokio::select! {
             gone = self.driver.ended() => {
                 // Its last words may still be on the way.

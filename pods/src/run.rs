@@ -87,7 +87,8 @@ pub async fn run_with_driver<S: Service, D: EnclaveDriver>(
     }
     let enclave = driver.address(APPLICATION_PORT);
     let (sender, presence) = Presence::of_kept();
-    let lifecycle = Lifecycle { driver, launch, measurements, service: S::NAME, presence: sender };
+    let metrics = config.metrics.dimensions();
+    let lifecycle = Lifecycle { driver, launch, measurements, service: S::NAME, metrics, presence: sender };
     serve(config, enclave, presence, service, credentials, shutdown, |last| lifecycle.run(last)).await
 }
 

@@ -18,7 +18,7 @@ use crate::command_line::{CommandLine, InvalidCommandLine};
 use crate::log::{End, Log, chain};
 use crate::sandbox::{Role, SandboxError};
 use crate::volume::{Volume, VolumeError};
-use crate::{boot_key, clock, entropy, loopback, mounts, parent};
+use crate::{boot_key, clock, entropy, loopback, mounts, parent, usage};
 
 /// Boots the enclave, runs its application and ends the enclave with it. Only for PID 1; does not return.
 ///
@@ -85,7 +85,8 @@ fn start(log: &Log) -> Result<(Application, Option<Volume>), BootError> {
     let volume = line.volume.map(|export| Volume::mount(&export, cid, log)).transpose()?;
     let role = if volume.is_some() { Role::ApplicationWithVolume } else { Role::Application };
     let application = Application::start(log, scalar, &role)?;
-    log.info("the application runs", json!({ "memory_available_kib": available_memory() }));
+    log.info("the application runs", json!({ "memory_available_kib": usage::available_memory() }));
+    usage::report(log.clone());
     Ok((application, volume))
 }
 
@@ -96,11 +97,6 @@ fn load_nsm_driver() -> Result<(), BootError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(source) => Err(BootError::Module(source)),
     }
-}
-
-fn available_memory() -> Option<u64> {
-    let memory = fs::read_to_string("/proc/meminfo").ok()?;
-    memory.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse().ok())
 }
 
 /// A panic of any thread of init ends the enclave: what is left would not do its work.

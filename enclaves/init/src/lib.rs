@@ -11,6 +11,7 @@ mod loopback;
 mod mounts;
 mod parent;
 pub mod sandbox;
+mod usage;
 mod volume;
 
 pub use boot::{BootError, boot};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use cloister_pods::{Config, EnclaveConfig, EnclaveDriver, PodError, Service, run, run_with_driver};
+use cloister_pods::{Config, EnclaveConfig, EnclaveDriver, MetricsConfig, PodError, Service, run, run_with_driver};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use reqwest::{Certificate, Client, ClientBuilder, RequestBuilder};
 use tempfile::TempDir;
@@ -113,6 +113,7 @@ pub(crate) fn config(directory: &Path) -> Config {
         tls_key,
         enclave: Some(address(directory)),
         kept: EnclaveConfig::default(),
+        metrics: MetricsConfig::default(),
         cmk_arn: "arn:aws:kms:eu-central-1:111122223333:key/1234abcd".into(),
         egress: "kms.eu-central-1.amazonaws.com:443=127.0.0.1:9".parse().unwrap(),
         region: "eu-central-1".into(),

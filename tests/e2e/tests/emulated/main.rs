@@ -10,8 +10,9 @@ mod guest;
 mod killed;
 mod other_images;
 
-use cloister_e2e::{Local, log_scan};
+use cloister_e2e::{Local, eventually, log_scan};
 use cloister_local::demo::{self, Format, Report};
+use cloister_local::part::Part;
 use cloister_local::stack::Emulation;
 use tokio::sync::Mutex;
 
@@ -27,6 +28,11 @@ async fn the_main_job_through_images() {
     burst::run(&local).await;
     other_images::run(&local).await;
     killed::run(&local).await;
+    // How busy they are, nobody outside of the machines could say.
+    for pod in [Part::SignerPod, Part::KeyGeneratorPod] {
+        eventually("the enclave's metrics", async || local.log(pod).contains("\"enclave_cpu_utilization_user\":"))
+            .await;
+    }
     // Of consoles, emulators and enclaves that were never ready, too.
     log_scan::no_secret_is_written_down(&local).await;
 }

@@ -150,7 +150,10 @@ impl Site {
             .variable("CLOISTER_ENCLAVE_IMAGE", image.images.image(service))
             .variable("CLOISTER_ENCLAVE_MEASUREMENTS", image.images.measurements_file())
             .variable("CLOISTER_ENCLAVE_CPUS", CPUS)
-            .variable("CLOISTER_ENCLAVE_MEMORY_MIB", image.emulation.memory_mib.to_string()))
+            .variable("CLOISTER_ENCLAVE_MEMORY_MIB", image.emulation.memory_mib.to_string())
+            .variable("CLOISTER_METRICS_NODE", "localhost")
+            .variable("CLOISTER_METRICS_DEPLOYMENT", service.name())
+            .variable("CLOISTER_METRICS_POD", name))
     }
 
     pub(super) fn gateway(&self, signer: SocketAddr, key_generator: SocketAddr) -> anyhow::Result<Program> {

@@ -1,0 +1,126 @@
+//! How busy the machine is: a line of the log every ten seconds, because nobody outside can see it.
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::log::Log;
+
+/// Reports for as long as the enclave lives.
+pub(crate) fn report(log: Log) {
+    thread::spawn(move || {
+        let mut before = Processors::now();
+        loop {
+            thread::sleep(INTERVAL);
+            let now = Processors::now();
+            if let (Some(before), Some(now), Some(memory)) = (before, now, Memory::now()) {
+                let passed = now.total - before.total;
+                log.info(
+                    "usage",
+                    json!({
+                        "cpu_user_percent": percent(now.user - before.user, passed),
+                        "cpu_system_percent": percent(now.system - before.system, passed),
+                        "memory_used_percent": percent(memory.used, memory.total),
+                        "memory_cached_percent": percent(memory.cached, memory.total),
+                    }),
+                );
+            }
+            before = now;
+        }
+    });
+}
+
+/// KiB that applications can still have.
+pub(crate) fn available_memory() -> Option<u64> {
+    kib(&fs::read_to_string(MEMORY).ok()?, "MemAvailable")
+}
+
+/// Time of all processors since the boot, in ticks. See proc_stat(5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Processors {
+    user: u64,
+    system: u64,
+    total: u64,
+}
+
+impl Processors {
+    fn now() -> Option<Self> {
+        Self::parse(&fs::read_to_string("/proc/stat").ok()?)
+    }
+
+    fn parse(stat: &str) -> Option<Self> {
+        let times = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+        let times: Vec<u64> = times.split_whitespace().map(|time| time.parse().ok()).collect::<Option<_>>()?;
+        // Guests' time, which comes last, is in that of the user already.
+        let [user, nice, system, idle, iowait, irq, softirq, steal, ..] = *times else { return None };
+        let (user, system) = (user + nice, system + irq + softirq);
+        Some(Self { user, system, total: user + system + idle + iowait + steal })
+    }
+}
+
+/// In KiB. See proc_meminfo(5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Memory {
+    total: u64,
+    /// What applications cannot have.
+    used: u64,
+    cached: u64,
+}
+
+impl Memory {
+    fn now() -> Option<Self> {
+        Self::parse(&fs::read_to_string(MEMORY).ok()?)
+    }
+
+    fn parse(meminfo: &str) -> Option<Self> {
+        let total = kib(meminfo, "MemTotal")?;
+        let used = total.checked_sub(kib(meminfo, "MemAvailable")?)?;
+        Some(Self { total, used, cached: kib(meminfo, "Cached")? })
+    }
+}
+
+fn kib(meminfo: &str, name: &str) -> Option<u64> {
+    meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().strip_suffix(" kB")?.parse().ok())
+}
+
+/// With one decimal.
+fn percent(part: u64, whole: u64) -> f64 {
+    let permille = (1000 * part).checked_div(whole).unwrap_or(0);
+    f64::from(u32::try_from(permille).unwrap_or(u32::MAX)) / 10.0
+}
+
+const INTERVAL: Duration = Duration::from_secs(10);
+const MEMORY: &str = "/proc/meminfo";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processors_are_read() {
+        let stat = "cpu  10 2 30 400 5 6 7 8 0 0\ncpu0 10 2 30 400 5 6 7 8 0 0\nintr 1\n";
+        assert_eq!(Processors::parse(stat), Some(Processors { user: 12, system: 43, total: 468 }));
+        assert_eq!(Processors::parse("cpu  10 2 30 400\n"), None);
+        assert_eq!(Processors::parse("cpu  a b c d e f g h\n"), None);
+        assert!(Processors::now().is_some_and(|now| now.total >= now.user + now.system));
+    }
+
+    #[test]
+    fn memory_is_read() {
+        let meminfo = "MemTotal:         120000 kB\nMemFree:     80000 kB\nMemAvailable:    90000 kB\nCached:      6000 kB\nSwapCached:  1 kB\n";
+        assert_eq!(Memory::parse(meminfo), Some(Memory { total: 120_000, used: 30_000, cached: 6_000 }));
+        assert_eq!(Memory::parse("MemTotal: 1 kB\nMemAvailable: 2 kB\nCached: 0 kB\n"), None);
+        assert!(Memory::now().is_some() && available_memory().is_some());
+    }
+
+    #[test]
+    fn a_percentage_has_one_decimal() {
+        for (part, whole, expected) in [(1, 3, 33.3), (0, 7, 0.0), (7, 7, 100.0), (0, 0, 0.0)] {
+            assert!((percent(part, whole) - expected).abs() < 1e-9, "{part} of {whole}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! How busy the enclave is, as CloudWatch metrics.
+//!
+//! They are lines of the log in the
+//! [embedded metric format](https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html),
+//! of which CloudWatch Logs makes metrics: the pod needs no permission and no connection for them.
+
+use std::io::Write;
+use std::time::SystemTime;
+
+use serde::Deserialize;
+use serde_json::json;
+
+/// Whose metrics they are. Without all of these there are none.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Metrics of the enclave")]
+pub struct MetricsConfig {
+    /// The dimension NodeName of the enclave's metrics
+    #[arg(long, env = "CLOISTER_METRICS_NODE", requires_all = ["metrics_deployment", "metrics_pod"])]
+    pub metrics_node: Option<String>,
+    /// Their dimension Deployment
+    #[arg(long, env = "CLOISTER_METRICS_DEPLOYMENT", requires_all = ["metrics_node", "metrics_pod"])]
+    pub metrics_deployment: Option<String>,
+    /// Their dimension Pod
+    #[arg(long, env = "CLOISTER_METRICS_POD", requires_all = ["metrics_node", "metrics_deployment"])]
+    pub metrics_pod: Option<String>,
+}
+
+impl MetricsConfig {
+    pub(crate) fn dimensions(&self) -> Option<Dimensions> {
+        Some(Dimensions {
+            node: self.metrics_node.clone()?,
+            deployment: self.metrics_deployment.clone()?,
+            pod: self.metrics_pod.clone()?,
+        })
+    }
+}
+
+/// The dimensions' values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Dimensions {
+    node: String,
+    deployment: String,
+    pod: String,
+}
+
+/// What an enclave's init reports of its machine.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+pub(crate) struct Usage {
+    cpu_user_percent: f64,
+    cpu_system_percent: f64,
+    memory_used_percent: f64,
+    memory_cached_percent: f64,
+}
+
+impl Dimensions {
+    /// Writes one line: for each pod, and for all pods of a deployment together, whose names nobody knows beforehand.
+    pub(crate) fn write(&self, out: &mut impl Write, time: SystemTime, usage: Usage) {
+        let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let metrics = [CPU_USER, CPU_SYSTEM, MEMORY_USED, MEMORY_CACHED];
+        let metrics = metrics.map(|name| json!({ "Name": name, "Unit": "Percent" }));
+        let line = json!({
+            "_aws": {
+                "Timestamp": u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
+                "CloudWatchMetrics": [{
+                    "Namespace": "NitroEnclave",
+                    "Dimensions": [["NodeName", "Deployment", "Pod"], ["Deployment"]],
+                    "Metrics": metrics,
+                }],
+            },
+            "NodeName": self.node,
+            "Deployment": self.deployment,
+            "Pod": self.pod,
+            CPU_USER: usage.cpu_user_percent,
+            CPU_SYSTEM: usage.cpu_system_percent,
+            MEMORY_USED: usage.memory_used_percent,
+            MEMORY_CACHED: usage.memory_cached_percent,
+        });
+        // A log that cannot be written is nothing to stop for.
+        let _ = writeln!(out, "{line}");
+    }
+}
+
+const CPU_USER: &str = "enclave_cpu_utilization_user";
+const CPU_SYSTEM: &str = "enclave_cpu_utilization_system";
+const MEMORY_USED: &str = "enclave_memory_utilization_used";
+const MEMORY_CACHED: &str = "enclave_memory_utilization_cached";
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn a_line_is_what_cloudwatch_reads() {
+        let text = |text: &str| text.to_owned();
+        let dimensions = Dimensions { node: text("n"), deployment: text("signer"), pod: text("signer-1") };
+        let usage = Usage {
+            cpu_user_percent: 12.5,
+            cpu_system_percent: 0.5,
+            memory_used_percent: 30.1,
+            memory_cached_percent: 5.0,
+        };
+        let mut out = Vec::new();
+        dimensions.write(&mut out, SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123), usage);
+        assert!(out.ends_with(b"}\n"));
+        let line: Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(line["_aws"]["Timestamp"], 1_700_000_000_123_u64);
+        let directive = &line["_aws"]["CloudWatchMetrics"][0];
+        assert_eq!(directive["Namespace"], "NitroEnclave");
+        // Each dimension and each metric is a member of the line.
+        for dimension in directive["Dimensions"].as_array().unwrap().iter().flat_map(|set| set.as_array().unwrap()) {
+            assert!(line[dimension.as_str().unwrap()].is_string(), "{dimension}");
+        }
+        let metrics = directive["Metrics"].as_array().unwrap();
+        let values: Vec<_> =
+            metrics.iter().map(|metric| line[metric["Name"].as_str().unwrap()].as_f64().unwrap()).collect();
+        assert_eq!(values, [12.5, 0.5, 30.1, 5.0]);
+        assert!(metrics.iter().all(|metric| metric["Unit"] == "Percent"));
+    }
+}
