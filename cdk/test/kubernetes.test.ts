@@ -54,7 +54,8 @@ test('a node has room for one enclave of each service and the larger one again',
 });
 
 test('pods are told exactly what pods/ reads', () => {
-  const known = new Set([...source('pods/src/config.rs').matchAll(/env = "([A-Z_]+)"/g)].map(([, name]) => name));
+  const read = ['config.rs', 'metrics.rs'].map((file) => source(`pods/src/${file}`)).join('');
+  const known = new Set([...read.matchAll(/env = "([A-Z_]+)"/g)].map(([, name]) => name));
   for (const service of SERVICES) {
     const { env } = ofKind(workload(workloadOf(service)), 'Deployment').spec.template.spec.containers[0];
     const values = Object.fromEntries(env.map(({ name, value }: Plain) => [name, value]));

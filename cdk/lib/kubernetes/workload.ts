@@ -114,7 +114,7 @@ function container(of: Workload): Json {
       { name: 'https', containerPort: HTTPS_PORT },
       { name: 'health', containerPort: HEALTH_PORT },
     ],
-    env: Object.entries(environment(of)).map(([name, value]) => ({ name, value })),
+    env: [...Object.entries(environment(of)).map(([name, value]) => ({ name, value })), ...metricsOf(of)],
     resources: resources(of.enclave),
     securityContext: {
       allowPrivilegeEscalation: false,
@@ -133,6 +133,16 @@ function container(of: Workload): Json {
       { name: 'nitro-cli-logs', mountPath: PATHS.logs },
     ],
   };
+}
+
+/** Dimensions of the enclave's metrics. */
+function metricsOf(of: Workload): readonly Json[] {
+  const field = (fieldPath: string) => ({ valueFrom: { fieldRef: { fieldPath } } });
+  return [
+    { name: 'CLOISTER_METRICS_NODE', ...field('spec.nodeName') },
+    { name: 'CLOISTER_METRICS_DEPLOYMENT', value: workloadName(of) },
+    { name: 'CLOISTER_METRICS_POD', ...field('metadata.name') },
+  ];
 }
 
 /** The enclave's memory and processors are counted by themselves; the rest is for forwarding. */

@@ -91,6 +91,12 @@ pub(crate) fn directory() -> PathBuf {
     target_directory().join("images")
 }
 
+/// Makes the images of a deployment that does not exist, from the release as it is built here.
+pub(crate) fn assemble_example(architecture: Architecture, output: &Path) -> Result<(), String> {
+    let release = release(&Options { architecture, ..Options::default() })?;
+    assemble(&release, &workspace_root().join(EXAMPLE_SETTINGS), output, None)
+}
+
 /// Makes the images of a deployment from a release.
 pub(crate) fn assemble(
     release: &Path,
@@ -294,7 +300,7 @@ pub(crate) enum Architecture {
 }
 
 impl Architecture {
-    fn parse(name: &str) -> Result<Self, String> {
+    pub(crate) fn parse(name: &str) -> Result<Self, String> {
         [Self::Amd64, Self::Arm64]
             .into_iter()
             .find(|architecture| architecture.name() == name)

@@ -19,8 +19,8 @@ use crate::run::{output, succeed};
 pub(crate) struct Program {
     /// Its name in the image.
     pub(crate) name: &'static str,
-    package: &'static str,
-    binary: &'static str,
+    pub(crate) package: &'static str,
+    pub(crate) binary: &'static str,
 }
 
 /// PID 1 of every image.

@@ -1,0 +1,46 @@
+//! The Kubernetes objects against the schemas of the version that is deployed.
+
+use std::process::Command;
+
+use crate::build::{target_directory, workspace_root};
+use crate::run::succeed;
+use crate::{cache, npm, python};
+
+/// Writes every object as YAML and has it checked; unknown members are errors.
+pub(crate) fn check_objects() -> Result<(), String> {
+    let cdk = workspace_root().join("cdk");
+    let objects = target_directory().join("kubernetes");
+    npm::install(&cdk)?;
+    succeed(npm::node().current_dir(cdk).args(["--import", "tsx", "bin/manifests.ts"]).arg(&objects))?;
+    let packages = cache::kept("kubernetes-validate", PACKAGES, |directory, work| {
+        println!("fetching kubernetes-validate, once");
+        python::packages(work, PACKAGES, Some(directory)).map(drop)
+    })?;
+    let mut validate = Command::new("python3");
+    validate.env("PYTHONPATH", packages).env("PYTHONDONTWRITEBYTECODE", "1");
+    validate.args(["-m", "kubernetes_validate", "--quiet", "--strict", "--kubernetes-version", VERSION]);
+    succeed(validate.arg(objects.join("kubernetes.yaml")))
+}
+
+/// As in cdk/lib/cluster.ts.
+const VERSION: &str = "1.36";
+
+/// For Python 3.11 to 3.14 on x86-64.
+const PACKAGES: &str = "\
+attrs==26.1.0 --hash=sha256:c647aa4a12dfbad9333ca4e71fe62ddc36f4e63b2d260a37a8b83d2f043ac309
+importlib_resources==7.1.0 --hash=sha256:1bd7b48b4088eddb2cd16382150bb515af0bd2c70128194392725f82ad2c96a1
+jsonschema==4.26.0 --hash=sha256:d489f15263b8d200f8387e64b4c3a75f06629559fb73deb8fdfb525f2dab50ce
+jsonschema-specifications==2025.9.1 --hash=sha256:98802fee3a11ee76ecaca44429fda8a41bff98b00a0f2838151b113f210cc6fe
+kubernetes-validate==1.37.0 --hash=sha256:85136d018a27b50ec7fc049d902bfa5193f5976807e6c0f408e3ab6fe078cad9
+packaging==26.3 --hash=sha256:d7193f7c8e4e93f444fde0262bf90af30e16fa0ad0ad44cb553c87339b23cd1c
+PyYAML==6.0.3 --hash=sha256:b8bb0864c5a28024fac8a632c443c87c5aa6f215c0b126c449ae1a150412f31d \
+--hash=sha256:ba1cc08a7ccde2d2ec775841541641e4548226580ab850948cbfda66a1befcdc \
+--hash=sha256:0f29edc409a6392443abf94b9cf89ce99889a1dd5376d94316ae5145dfedd5d6 \
+--hash=sha256:c458b6d084f9b935061bc36216e8a69a7e293a2f1e68bf956dcd9e6cbcd143f5
+referencing==0.37.0 --hash=sha256:381329a9f99628c9069361716891d34ad94af76e461dcb0335825aecc7692231
+rpds-py==2026.9.1 --hash=sha256:136a1c3fe4402b7008bc81cb62ee538481795b61a7e83df88dff3b3f02b726ff \
+--hash=sha256:addeda51556dac7c1a2f14cda62db8b621cd12afba3091d03a96c72932387eab \
+--hash=sha256:7868b85224291c6cb6759f9b5adb9745f486d226f62b16a614dd5a2a5ab2b35b \
+--hash=sha256:eac2f5dbafd585dfe31f86a23ebf0d3ba480a9d49ebc87947267b5608d4ea0cd
+typing_extensions==4.16.0 --hash=sha256:481caa481374e813c1b176ada14e97f1f67a4539ce9cfeb3f350d78d6370c2e8
+";
