@@ -40,7 +40,9 @@ impl Connect {
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let handshake = async {
             let stream = self.pool.connect(host, uri.port_u16().unwrap_or(HTTPS_PORT)).await?;
-            self.tls.connect(name, stream).await
+            // The SDK would tell only that there was no connection; an unknown root is somebody in between.
+            let secured = self.tls.connect(name, stream).await;
+            secured.inspect_err(|error| tracing::warn!(host, %error, "no TLS with an AWS service"))
         };
         let stream = match self.limit {
             None => handshake.await?,
