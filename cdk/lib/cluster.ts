@@ -1,12 +1,12 @@
 /** Where the pods run: a network, a Kubernetes cluster of machines that can start enclaves, and the way from the front door to them. */
 
-import { type App, Duration, RemovalPolicy, Stack } from 'aws-cdk-lib';
+import { type App, Duration, RemovalPolicy, Stack, Validations } from 'aws-cdk-lib';
 import * as ec2 from 'aws-cdk-lib/aws-ec2';
 import * as eks from 'aws-cdk-lib/aws-eks-v2';
 import * as iam from 'aws-cdk-lib/aws-iam';
 import * as logs from 'aws-cdk-lib/aws-logs';
 import { KubectlV36Layer } from '@aws-cdk/lambda-layer-kubectl-v36';
-import type { IDependable } from 'constructs';
+import type { IConstruct, IDependable } from 'constructs';
 
 import { type Configuration, names } from './configuration';
 import { AUTHORITY_SECRET, certificateObjects } from './kubernetes/certificates';
@@ -15,7 +15,7 @@ import { enclaveSize, reservation } from './kubernetes/enclave';
 import type { Manifest } from './kubernetes/manifest';
 import { NAMESPACE, namespaceObjects } from './kubernetes/namespace';
 import { NITRO_NODE } from './kubernetes/workload';
-import { type Entrance, entrance, host, network } from './network';
+import { type Entrance, entrance, host, NETWORK, network } from './network';
 import { installSeccompProfile, instanceType, reserve } from './nodes';
 import { type Releases, SERVICES } from './release';
 
@@ -33,7 +33,7 @@ export function clusterStack(app: App, configuration: Configuration, releases: R
   const cluster = kubernetes(stack, vpc, configuration);
   const nodes = nodeGroup(stack, cluster, configuration, releases);
   const ready = addons(stack, cluster, nodes);
-  const objects = apply(cluster, 'Namespace', namespaceObjects(vpc.vpcCidrBlock), ready);
+  const objects = apply(cluster, 'Namespace', namespaceObjects(NETWORK), ready);
   apply(cluster, 'DevicePlugin', [devicePlugin(reserved(releases))], ready);
   podIdentities(stack, cluster, configuration);
   return { stack, vpc, eks: cluster, ...entrance(stack, vpc, cluster.clusterSecurityGroup, configuration), podCertificateAuthority: certificates(cluster, configuration, [...ready, objects]) };
@@ -70,8 +70,9 @@ function kubernetes(stack: Stack, vpc: ec2.Vpc, configuration: Configuration): e
       additionalHelmChartValues: { enableServiceMutatorWebhook: false },
     },
   });
-  // Not the addons' objects: what runs in the cluster is taken away while its network still stands.
+  // What runs in the cluster is taken away while its network still stands.
   cluster.node.addDependency(vpc, ...made);
+  acknowledgeCluster(cluster);
   return cluster;
 }
 
@@ -89,12 +90,12 @@ function nodeGroup(stack: Stack, cluster: eks.Cluster, configuration: Configurat
     blockDevices: [{ deviceName: '/dev/xvda', volume: ec2.BlockDeviceVolume.ebs(40, { encrypted: true, volumeType: ec2.EbsDeviceVolumeType.GP3 }) }],
     userData,
   });
+  const policies = ['AmazonEKSWorkerNodeMinimalPolicy', 'AmazonEC2ContainerRegistryPullOnly', 'AmazonEKS_CNI_Policy', 'AmazonSSMManagedInstanceCore'];
   const role = new iam.Role(stack, 'MachineRole', {
     assumedBy: new iam.ServicePrincipal('ec2.amazonaws.com'),
-    managedPolicies: ['AmazonEKSWorkerNodeMinimalPolicy', 'AmazonEC2ContainerRegistryPullOnly', 'AmazonEKS_CNI_Policy', 'AmazonSSMManagedInstanceCore'].map((policy) =>
-      iam.ManagedPolicy.fromAwsManagedPolicyName(policy),
-    ),
+    managedPolicies: policies.map((policy) => iam.ManagedPolicy.fromAwsManagedPolicyName(policy)),
   });
+  acknowledge(role, policies.map(managed), 'The policies that AWS maintains for nodes: joining, pulling images, addresses of pods, Session Manager.');
   const nodes = cluster.addNodegroupCapacity('Machines', {
     nodegroupName: names(configuration).of('machines'),
     nodeRole: role,
@@ -148,6 +149,7 @@ function shipLogs(stack: Stack, cluster: eks.Cluster): eks.CfnAddon {
     assumedBy: new iam.SessionTagsPrincipal(new iam.ServicePrincipal('pods.eks.amazonaws.com')),
     managedPolicies: [iam.ManagedPolicy.fromAwsManagedPolicyName('CloudWatchAgentServerPolicy')],
   });
+  acknowledge(role, [managed('CloudWatchAgentServerPolicy')], 'The policy that AWS maintains for its CloudWatch agent.');
   return new eks.CfnAddon(stack, 'Observability', {
     addonName: 'amazon-cloudwatch-observability',
     clusterName: cluster.clusterName,
@@ -181,6 +183,34 @@ function certificates(cluster: eks.Cluster, configuration: Configuration, after:
   });
   authority.node.addDependency(objects);
   return authority.value;
+}
+
+/** What cdk-nag finds in constructs of aws-cdk-lib. */
+function acknowledgeCluster(cluster: eks.Cluster): void {
+  acknowledge(cluster, [managed('AmazonEKSClusterPolicy')], 'The policy that AWS maintains for the control plane.');
+  const function_ = ['service-role/AWSLambdaBasicExecutionRole', 'service-role/AWSLambdaVPCAccessExecutionRole', 'AmazonEC2ContainerRegistryReadOnly'];
+  const publicRegistry =
+    'AwsSolutions-IAM4[Policy::{"Fn::If":["ClusterKubectlProviderHandlerHasEcrPublic69E09706",{"Fn::Join":["",["arn:",{"Ref":"AWS::Partition"},' +
+    '":iam::aws:policy/AmazonElasticContainerRegistryPublicReadOnly"]]},{"Ref":"AWS::NoValue"}]}]';
+  const own = ['AwsSolutions-L1', 'AwsSolutions-IAM5[Resource::<ClusterKubectlProviderHandler2E05C68A.Arn>:*]'];
+  acknowledge(cluster, [...function_.map(managed), publicRegistry, ...own], 'The kubectl function is made by aws-cdk-lib: its runtime, its policies, and the framework that calls its versions.');
+  if (cluster.albController !== undefined) {
+    const resources = ['loadbalancer/net/*/*', 'loadbalancer/app/*/*', 'listener/net/*/*/*', 'listener/app/*/*/*', 'listener-rule/net/*/*/*', 'listener-rule/app/*/*/*', 'targetgroup/*/*'];
+    const arns = ['ec2:*:*:security-group/*', ...resources.map((resource) => `elasticloadbalancing:*:*:${resource}`)].map((arn) => `arn:<AWS::Partition>:${arn}`);
+    acknowledge(
+      cluster.albController,
+      ['*', ...arns].map((resource) => `AwsSolutions-IAM5[Resource::${resource}]`),
+      'The policy that the AWS Load Balancer Controller publishes for its release; what it may change is bound to tags of its own cluster.',
+    );
+  }
+}
+
+function managed(policy: string): string {
+  return `AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/${policy}]`;
+}
+
+function acknowledge(scope: IConstruct, ids: readonly string[], reason: string): void {
+  ids.forEach((id) => Validations.of(scope).acknowledge({ id, reason }));
 }
 
 /** Applies objects after others, and takes them away before them. */

@@ -12,6 +12,9 @@ import { type Configuration, names } from './configuration';
 import { HEALTH_PORT, HTTPS_PORT } from './kubernetes/pods';
 import { SERVICES, type Service } from './release';
 
+/** All addresses of the network. */
+export const NETWORK = '10.0.0.0/16';
+
 /** Three zones: with one machine in each, two pods of a service always find two. */
 const ZONES = 3;
 
@@ -22,6 +25,7 @@ export function network(stack: Stack, configuration: Configuration): ec2.Vpc {
   const log = new logs.LogGroup(stack, 'FlowLog', { retention: logs.RetentionDays.ONE_MONTH, removalPolicy: RemovalPolicy.DESTROY });
   const vpc = new ec2.Vpc(stack, 'Vpc', {
     vpcName: names(configuration).of('vpc'),
+    ipAddresses: ec2.IpAddresses.cidr(NETWORK),
     // Asked for when the stack is deployed: synthesis needs no credentials.
     availabilityZones: Array.from({ length: ZONES }, (_, zone) => Fn.select(zone, Fn.getAzs(configuration.region))),
     // For images and charts of public registries alone: what enclaves and pods call has its endpoint here.
@@ -49,7 +53,7 @@ function endpoints(vpc: ec2.Vpc, { account }: Configuration): void {
   // Nobody's credentials but this account's: a stolen session of another account carries nothing out.
   vpc.addGatewayEndpoint('Dynamodb', { service: ec2.GatewayVpcEndpointAwsService.DYNAMODB }).addToPolicy(ownAccount());
   const group = new ec2.SecurityGroup(vpc, 'Endpoints', { vpc, description: 'Endpoints of AWS services', allowAllOutbound: false });
-  group.addIngressRule(ec2.Peer.ipv4(vpc.vpcCidrBlock), ec2.Port.tcp(443), 'From the network');
+  group.addIngressRule(ec2.Peer.ipv4(NETWORK), ec2.Port.tcp(443), 'From the network');
   const endpoint = (id: string, service: ec2.InterfaceVpcEndpointAwsService) => vpc.addInterfaceEndpoint(id, { service, securityGroups: [group], open: false });
   endpoint('Kms', ec2.InterfaceVpcEndpointAwsService.KMS).addToPolicy(ownAccount());
   const services = {
