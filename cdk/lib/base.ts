@@ -7,6 +7,7 @@
 import * as path from 'node:path';
 
 import { type App, Duration, RemovalPolicy, Stack, Validations } from 'aws-cdk-lib';
+import * as apigateway from 'aws-cdk-lib/aws-apigateway';
 import * as cloudwatch from 'aws-cdk-lib/aws-cloudwatch';
 import * as dynamodb from 'aws-cdk-lib/aws-dynamodb';
 import * as iam from 'aws-cdk-lib/aws-iam';
@@ -14,6 +15,7 @@ import * as lambda from 'aws-cdk-lib/aws-lambda';
 import { DynamoEventSource } from 'aws-cdk-lib/aws-lambda-event-sources';
 import * as logs from 'aws-cdk-lib/aws-logs';
 import * as s3 from 'aws-cdk-lib/aws-s3';
+import * as signer from 'aws-cdk-lib/aws-signer';
 import * as ssm from 'aws-cdk-lib/aws-ssm';
 
 import { type Configuration, names } from './configuration';
@@ -29,6 +31,8 @@ export function baseStack(app: App, configuration: Configuration): Stack {
   journal(stack, table, configuration);
   podRoles(stack, table, configuration);
   peopleRoles(stack, configuration);
+  apiLogs(stack, configuration);
+  codeSigning(stack, configuration);
   new ssm.StringParameter(stack, 'TableParameter', { parameterName: name.parameter('secrets_table'), stringValue: name.table });
   return stack;
 }
@@ -186,6 +190,35 @@ function peopleRoles(stack: Stack, configuration: Configuration): void {
   Validations.of(administrator).acknowledge(
     { id: `AwsSolutions-IAM5[Resource::${keyStack}]`, reason: 'One stack: what follows its name is an id that CloudFormation gives.' },
   );
+}
+
+/** API Gateway writes logs as a role that is set once for an account and region; whichever deployment sets it, it may do the same. */
+function apiLogs(stack: Stack, configuration: Configuration): void {
+  const policy = 'service-role/AmazonAPIGatewayPushToCloudWatchLogs';
+  const role = new iam.Role(stack, 'ApiLogs', {
+    roleName: names(configuration).of('api-logs'),
+    assumedBy: new iam.ServicePrincipal('apigateway.amazonaws.com'),
+    managedPolicies: [iam.ManagedPolicy.fromAwsManagedPolicyName(policy)],
+  });
+  role.applyRemovalPolicy(RemovalPolicy.RETAIN);
+  new apigateway.CfnAccount(stack, 'ApiAccount', { cloudWatchRoleArn: role.roleArn }).applyRemovalPolicy(RemovalPolicy.RETAIN);
+  Validations.of(role).acknowledge({
+    id: `AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/${policy}]`,
+    reason: 'The policy that API Gateway asks for, for the logs of all APIs of the account.',
+  });
+}
+
+/** Whoever may use this profile may sign what the front door runs. */
+function codeSigning(stack: Stack, configuration: Configuration): void {
+  const profile = new signer.SigningProfile(stack, 'SigningProfile', {
+    platform: signer.Platform.AWS_LAMBDA_SHA384_ECDSA,
+    signingProfileName: names(configuration).signingProfile,
+  });
+  profile.applyRemovalPolicy(removal(configuration));
+  new ssm.StringParameter(stack, 'SigningProfileParameter', {
+    parameterName: names(configuration).parameter('front_door/signing_profile_version'),
+    stringValue: profile.signingProfileVersion,
+  });
 }
 
 function retainedRole(stack: Stack, id: string, what: string, configuration: Configuration, assumedBy: iam.IPrincipal): iam.Role {

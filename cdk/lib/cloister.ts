@@ -2,7 +2,9 @@
 
 import type { App } from 'aws-cdk-lib';
 
+import { applicationStack } from './application';
 import { baseStack } from './base';
+import { clusterStack } from './cluster';
 import type { Configuration } from './configuration';
 import { keyStack } from './key';
 import type { Releases } from './release';
@@ -10,5 +12,10 @@ import type { Releases } from './release';
 export function cloister(app: App, configuration: Configuration, releases: Releases): void {
   const base = baseStack(app, configuration);
   const key = keyStack(app, configuration, releases);
+  const cluster = clusterStack(app, configuration, releases);
+  const application = applicationStack(app, configuration, releases, cluster);
   key.addStackDependency(base);
+  cluster.stack.addStackDependency(base);
+  application.addStackDependency(key);
+  application.addStackDependency(cluster.stack);
 }

@@ -15,8 +15,10 @@ export interface Configuration {
   readonly production: boolean;
   /** The directory that `cargo xtask image` left. */
   readonly images: string;
-  /** The zip that `cargo xtask lambda` left. */
+  /** The zip that `cargo xtask lambda` left, or `s3://BUCKET/KEY` of one that AWS Signer has signed. */
   readonly frontDoor: string;
+  /** ARNs of who may assume the role that invokes the API. */
+  readonly callers: readonly string[];
   /** The images of the release that is about to replace this one: the key admits both, until a day. */
   readonly next?: { readonly images: string; readonly until: string };
   /** The table and the key lose their protection against `cdk destroy`. */
@@ -64,6 +66,12 @@ export function configuration(environment: Environment, context: (name: string) 
   const architecture: Architecture = target === 'linux/arm64' ? 'arm64' : 'amd64';
   const zip = path.join(__dirname, `../../target/lambda/front-door-${architecture}.zip`);
   const next = nextRelease(given('CDK_NEXT_IMAGES', 'next-images'), given('CDK_NEXT_UNTIL', 'next-until'), now, problems);
+  const callers = (given('CDK_CALLERS', 'callers') ?? '').split(',').filter((caller) => caller !== '');
+  for (const caller of callers.filter((arn) => !/^arn:aws[a-z-]*:(iam|sts)::\d{12}:(role|user|assumed-role)\/[^*]+$/.test(arn))) {
+    problems.push(
+      `CDK_CALLERS names \`${caller}\`: give the ARNs of roles or users, separated by commas; a whole account would let everybody in it sign`,
+    );
+  }
   const withKeys = String(context('with-keys') ?? 'false');
   if (!['true', 'false'].includes(withKeys)) {
     problems.push(`the context value with-keys is \`${withKeys}\`: give \`-c with-keys=true\`, or leave it out`);
@@ -86,7 +94,8 @@ export function configuration(environment: Environment, context: (name: string) 
     architecture,
     production: !/^(dev|test)/.test(prefix),
     images,
-    frontDoor: path.resolve(given('CDK_FRONT_DOOR', 'front-door') ?? zip),
+    frontDoor: frontDoorZip(given('CDK_FRONT_DOOR', 'front-door') ?? zip),
+    callers,
     ...(next === undefined ? {} : { next }),
     withKeys: withKeys === 'true',
   };
@@ -105,9 +114,15 @@ export function names(of: Pick<Configuration, 'prefix' | 'partition' | 'account'
     administratorRole: role('administrator'),
     /** An SSM parameter under the name that existing callers read. */
     parameter: (what: string) => `/${of.prefix}app/ethereum/${what}`,
+    /** AWS Signer takes no hyphens. */
+    signingProfile: name('front-door').replaceAll('-', '_'),
     /** Anything else: a stack, a function, a log group. */
     of: name,
   } as const;
+}
+
+function frontDoorZip(zip: string): string {
+  return zip.startsWith('s3://') ? zip : path.resolve(zip);
 }
 
 function partitionOf(region: string): string {

@@ -1,14 +1,19 @@
 import assert from 'node:assert/strict';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
 import { test } from 'node:test';
 
 import { App } from 'aws-cdk-lib';
 import { AwsSolutionsChecks } from 'cdk-nag';
 
 import { cloister } from '../lib/cloister';
-import { deployment } from './fixture';
+import { withContainers } from './containers';
+import { deployment, temporary } from './fixture';
 
 test('every finding of cdk-nag is put right or acknowledged with its reason', () => {
-  const { configuration, releases } = deployment();
+  const zip = path.join(temporary(), 'front-door.zip');
+  fs.writeFileSync(zip, 'a zip');
+  const { configuration, releases } = withContainers(deployment({ CDK_FRONT_DOOR: zip, CDK_CALLERS: 'arn:aws:iam::111122223333:role/backend' }));
   const app = new App();
   cloister(app, configuration, releases);
   const { violations } = new AwsSolutionsChecks(app).validateScope(app);

@@ -4,12 +4,15 @@
 
 mod build;
 mod cache;
+mod containers;
 mod debian;
 mod digest;
 mod download;
 mod emulator;
 mod image;
 mod kernel;
+mod kubernetes;
+mod lambda;
 mod local;
 mod measured;
 mod newman;
@@ -29,6 +32,8 @@ usage: cargo local demo | up [--help]      the whole stack on this machine
        cargo xtask test [--full]           every test; --full adds the long ones
        cargo xtask test --step NAME        one step of them, with what stands before it done already
        cargo xtask image [--help]          enclave images
+       cargo xtask containers [--help]     the pods' container images, with the enclave images in them
+       cargo xtask lambda [--architecture] the front door as a Lambda function's zip
        cargo xtask newman RUNNERS ROUNDS   load by newman; --help tells more
        cargo xtask emulator                what runs them without Nitro; test and demo make it themselves";
 
@@ -46,6 +51,12 @@ fn main() -> ExitCode {
             Ok(())
         }
         ["newman", arguments @ ..] => newman::run(arguments),
+        ["containers", "--help"] => {
+            println!("{}", containers::USAGE);
+            Ok(())
+        }
+        ["containers", options @ ..] => containers::run(options),
+        ["lambda", options @ ..] => lambda::run(options),
         ["image", "--help"] => {
             println!("{}", image::USAGE);
             Ok(())

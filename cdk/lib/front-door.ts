@@ -1,0 +1,244 @@
+/** The front door: the function, and the REST API before it. */
+
+import * as fs from 'node:fs';
+
+import { Duration, RemovalPolicy, type Stack, Validations } from 'aws-cdk-lib';
+import * as apigateway from 'aws-cdk-lib/aws-apigateway';
+import type * as ec2 from 'aws-cdk-lib/aws-ec2';
+import * as iam from 'aws-cdk-lib/aws-iam';
+import * as lambda from 'aws-cdk-lib/aws-lambda';
+import * as logs from 'aws-cdk-lib/aws-logs';
+import * as s3 from 'aws-cdk-lib/aws-s3';
+import * as signer from 'aws-cdk-lib/aws-signer';
+import * as ssm from 'aws-cdk-lib/aws-ssm';
+
+import { type Configuration, ConfigurationError, names } from './configuration';
+import type { Service } from './release';
+
+/** Where the pods are, and from where they are reached. */
+export interface Pods {
+  /** `https://host:port` */
+  readonly urls: Readonly<Record<Service, string>>;
+  /** Base64 of the PEM of the private CA, the only root that the function trusts for them. */
+  readonly podCertificateAuthority: string;
+  /** Without one the function runs outside of any network of the account. */
+  readonly network?: { readonly vpc: ec2.IVpc; readonly securityGroup: ec2.ISecurityGroup };
+}
+
+export interface FrontDoor {
+  readonly api: apigateway.RestApi;
+  readonly function: lambda.Function;
+  /** One line for every request. */
+  readonly log: logs.LogGroup;
+}
+
+export function frontDoor(stack: Stack, configuration: Configuration, pods: Pods): FrontDoor {
+  const name = names(configuration);
+  const log = new logs.LogGroup(stack, 'FrontDoorLog', {
+    logGroupName: `/aws/lambda/${name.of('front-door')}`,
+    retention: logs.RetentionDays.ONE_YEAR,
+    removalPolicy: RemovalPolicy.DESTROY,
+  });
+  const code = signedCode(stack, configuration);
+  const handler = new lambda.Function(stack, 'FrontDoor', {
+    functionName: name.of('front-door'),
+    description: 'Cloister: reads requests, asks the pods, answers',
+    runtime: lambda.Runtime.PROVIDED_AL2023,
+    architecture: configuration.architecture === 'arm64' ? lambda.Architecture.ARM_64 : lambda.Architecture.X86_64,
+    ...code,
+    handler: 'bootstrap',
+    memorySize: 512,
+    // Beyond the 10 seconds after which the function itself says that a request took too long.
+    timeout: Duration.seconds(15),
+    environment: {
+      CLOISTER_SIGNER_URL: pods.urls.signer,
+      CLOISTER_KEY_GENERATOR_URL: pods.urls['key-generator'],
+      CLOISTER_POD_CA: pods.podCertificateAuthority,
+    },
+    ...(pods.network && { vpc: pods.network.vpc, securityGroups: [pods.network.securityGroup] }),
+    role: functionRole(stack, log, pods.network !== undefined),
+    logGroup: log,
+  });
+  return { api: restApi(stack, configuration, handler), function: handler, log };
+}
+
+/** The function's code; from S3 it is taken only if the deployment's signing profile has signed it. */
+function signedCode(stack: Stack, configuration: Configuration): Pick<lambda.FunctionProps, 'code' | 'codeSigningConfig'> {
+  const { frontDoor: zip } = configuration;
+  const signed = /^s3:\/\/([^/]+)\/(.+)$/.exec(zip);
+  if (signed === null) {
+    if (!fs.existsSync(zip)) {
+      throw new ConfigurationError(
+        `${zip} does not exist: build the function with \`cargo xtask lambda --architecture ${configuration.architecture}\`, or name its zip with CDK_FRONT_DOOR`,
+      );
+    }
+    return { code: lambda.Code.fromAsset(zip) };
+  }
+  const [, bucket = '', key = ''] = signed;
+  const name = names(configuration);
+  const version = ssm.StringParameter.valueForStringParameter(stack, name.parameter('front_door/signing_profile_version'));
+  const profile = signer.SigningProfile.fromSigningProfileAttributes(stack, 'SigningProfile', {
+    signingProfileName: name.signingProfile,
+    signingProfileVersion: version,
+  });
+  return {
+    code: lambda.Code.fromBucket(s3.Bucket.fromBucketName(stack, 'SignedCode', bucket), key),
+    codeSigningConfig: new lambda.CodeSigningConfig(stack, 'CodeSigning', {
+      signingProfiles: [profile],
+      untrustedArtifactOnDeployment: lambda.UntrustedArtifactOnDeployment.ENFORCE,
+    }),
+  };
+}
+
+/** What Lambda's own policies grant, on this function's log alone. */
+function functionRole(stack: Stack, log: logs.LogGroup, inNetwork: boolean): iam.Role {
+  const role = new iam.Role(stack, 'FrontDoorRole', { assumedBy: new iam.ServicePrincipal('lambda.amazonaws.com') });
+  log.grantWrite(role);
+  if (inNetwork) {
+    role.addManagedPolicy(iam.ManagedPolicy.fromAwsManagedPolicyName('service-role/AWSLambdaENIManagementAccess'));
+    Validations.of(role).acknowledge({
+      id: 'AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/AWSLambdaENIManagementAccess]',
+      reason: 'The network interfaces of a function in a VPC: AWS keeps the list of actions, none of which knows a resource.',
+    });
+  }
+  return role;
+}
+
+function restApi(stack: Stack, configuration: Configuration, handler: lambda.Function): apigateway.RestApi {
+  const name = names(configuration);
+  const accessLog = new logs.LogGroup(stack, 'AccessLog', {
+    logGroupName: `/aws/apigateway/${name.of('access')}`,
+    retention: logs.RetentionDays.ONE_YEAR,
+    removalPolicy: RemovalPolicy.DESTROY,
+  });
+  const api = new apigateway.RestApi(stack, 'Api', {
+    restApiName: name.of('api'),
+    description: 'Cloister: Ethereum keys in enclaves',
+    endpointTypes: [apigateway.EndpointType.REGIONAL],
+    // The account's own role for logs is set by the base stack.
+    cloudWatchRole: false,
+    defaultMethodOptions: { authorizationType: apigateway.AuthorizationType.IAM },
+    deployOptions: {
+      stageName: 'prod',
+      throttlingRateLimit: REQUESTS_PER_SECOND,
+      throttlingBurstLimit: 2 * REQUESTS_PER_SECOND,
+      loggingLevel: apigateway.MethodLoggingLevel.ERROR,
+      // Would log bodies, and with them the callers' secrets.
+      dataTraceEnabled: false,
+      metricsEnabled: true,
+      accessLogDestination: new apigateway.LogGroupLogDestination(accessLog),
+      accessLogFormat: apigateway.AccessLogFormat.custom(JSON.stringify(ACCESS_LOG)),
+    },
+  });
+  const integration = new apigateway.LambdaIntegration(handler, { allowTestInvoke: false, scopePermissionToMethod: false });
+  const needsBody = {
+    requestValidator: api.addRequestValidator('BodyRequired', { validateRequestBody: true }),
+    // No more: API Gateway knows drafts of JSON Schema that cannot say what the function checks.
+    requestModels: { 'application/json': api.addModel('AnObject', { contentType: 'application/json', schema: { type: apigateway.JsonSchemaType.OBJECT } }) },
+  };
+  for (const route of POST_ROUTES) {
+    api.root.resourceForPath(route).addMethod('POST', integration, needsBody);
+  }
+  // Everything else reaches the function as well, which answers in the contract's form.
+  for (const path of ['/', '/{proxy+}', '/key/{key_id}', ...POST_ROUTES, '/version']) {
+    const resource = path === '/' ? api.root : api.root.resourceForPath(path);
+    if (resource.node.tryFindChild('ANY') === undefined) {
+      resource.addMethod('ANY', integration);
+    }
+  }
+  for (const [id, { type, status, code, error, headers }] of Object.entries(GATEWAY_RESPONSES)) {
+    api.addGatewayResponse(id, {
+      type,
+      statusCode: String(status),
+      templates: { 'application/json': contractError(status, code, error) },
+      ...(headers === undefined ? {} : { responseHeaders: headers }),
+    });
+  }
+  invokeRole(stack, configuration, api);
+  new ssm.StringParameter(stack, 'UrlParameter', { parameterName: name.parameter('rest_url'), stringValue: api.url });
+  Validations.of(api).acknowledge(
+    { id: 'AwsSolutions-COG4', reason: 'Callers are authenticated by IAM (SigV4) on every method, and a test asserts it.' },
+    { id: 'AwsSolutions-APIG3', reason: 'Nothing reaches the function without a signature of this account’s IAM; a web ACL is the account’s own choice.' },
+    { id: 'AwsSolutions-APIG2', reason: 'Bodies are required by a validator on every POST; other methods take none, and the function refuses them.' },
+  );
+  return api;
+}
+
+/** A role for callers of other accounts or teams: whoever CDK_CALLERS names, and nobody else, may assume it. */
+function invokeRole(stack: Stack, configuration: Configuration, api: apigateway.RestApi): void {
+  if (configuration.callers.length === 0) {
+    return;
+  }
+  const name = names(configuration);
+  const role = new iam.Role(stack, 'InvokeRole', {
+    roleName: name.of('invoke'),
+    assumedBy: new iam.CompositePrincipal(...configuration.callers.map((caller) => new iam.ArnPrincipal(caller))),
+  });
+  role.addToPolicy(new iam.PolicyStatement({ actions: ['execute-api:Invoke'], resources: [api.arnForExecuteApi('*', '/*', 'prod')] }));
+  new ssm.StringParameter(stack, 'InvokeRoleParameter', { parameterName: name.parameter('rest_url_role_arn'), stringValue: role.roleArn });
+  const apiId = stack.getLogicalId(api.node.defaultChild as apigateway.CfnRestApi);
+  Validations.of(role).acknowledge({
+    id: `AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:execute-api:${configuration.region}:${configuration.account}:<${apiId}>/prod/*/*]`,
+    reason: 'Every route of this one API.',
+  });
+}
+
+function contractError(status: number, code: string, error: string): string {
+  return JSON.stringify({
+    enclave_status: status,
+    enclave_result: { error, code, retryable: status >= 503 },
+    request_id: '$context.requestId',
+  });
+}
+
+const POST_ROUTES = [
+  '/',
+  '/generate_key',
+  '/set_key',
+  '/sign_transaction',
+  '/key',
+  '/key/{key_id}/tx_signature',
+  '/key/{key_id}/userop_signature',
+] as const;
+
+interface GatewayResponse {
+  readonly type: apigateway.ResponseType;
+  readonly status: number;
+  readonly code: string;
+  readonly error: string;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+/** What API Gateway answers by itself, with the codes of docs/api.md. Its 403s keep AWS's bodies, which SDKs know. */
+const GATEWAY_RESPONSES: Readonly<Record<string, GatewayResponse>> = {
+  BadBody: { type: apigateway.ResponseType.BAD_REQUEST_BODY, status: 400, code: 'malformed_json', error: 'the body must be one JSON object' },
+  TooLarge: { type: apigateway.ResponseType.REQUEST_TOO_LARGE, status: 413, code: 'body_too_large', error: 'the body is larger than 256 KiB' },
+  Throttled: {
+    type: apigateway.ResponseType.THROTTLED,
+    status: 503,
+    code: 'busy',
+    error: 'too many requests at once',
+    headers: { 'Retry-After': "'1'" },
+  },
+  IntegrationTimeout: { type: apigateway.ResponseType.INTEGRATION_TIMEOUT, status: 504, code: 'deadline_exceeded', error: 'the request took too long' },
+  IntegrationFailure: { type: apigateway.ResponseType.INTEGRATION_FAILURE, status: 500, code: 'internal', error: 'internal error' },
+  ServerError: { type: apigateway.ResponseType.DEFAULT_5XX, status: 500, code: 'internal', error: 'internal error' },
+};
+
+/** https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-variables-for-access-logging.html; no body, and no header of the caller's. */
+const ACCESS_LOG = {
+  request_id: '$context.requestId',
+  time: '$context.requestTime',
+  caller: '$context.identity.userArn',
+  ip: '$context.identity.sourceIp',
+  method: '$context.httpMethod',
+  route: '$context.resourcePath',
+  status: '$context.status',
+  error: '$context.error.responseType',
+  length: '$context.responseLength',
+  ms: '$context.responseLatency',
+  function_ms: '$context.integrationLatency',
+};
+
+/** Of the whole API; an account has 10 000 for all of its APIs. */
+const REQUESTS_PER_SECOND = 1000;

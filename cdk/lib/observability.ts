@@ -1,0 +1,334 @@
+/**
+ * Alarms, and the dashboard with what they watch.
+ *
+ * A metric here is one that AWS publishes, or counts lines that the front door, the pods and the enclaves write; a test looks the lines up in their
+ * sources.
+ */
+
+import * as path from 'node:path';
+
+import { Duration, RemovalPolicy, type Stack } from 'aws-cdk-lib';
+import type { RestApi } from 'aws-cdk-lib/aws-apigateway';
+import * as cloudwatch from 'aws-cdk-lib/aws-cloudwatch';
+import { SnsAction } from 'aws-cdk-lib/aws-cloudwatch-actions';
+import * as events from 'aws-cdk-lib/aws-events';
+import * as targets from 'aws-cdk-lib/aws-events-targets';
+import * as iam from 'aws-cdk-lib/aws-iam';
+import * as lambda from 'aws-cdk-lib/aws-lambda';
+import * as logs from 'aws-cdk-lib/aws-logs';
+import * as sns from 'aws-cdk-lib/aws-sns';
+
+import { keyTag } from './base';
+import { type Configuration, names } from './configuration';
+import type { FrontDoor } from './front-door';
+import { type Releases, type Service, SERVICES } from './release';
+
+export interface Watched {
+  readonly frontDoor: FrontDoor;
+  /** Of the pods, with the enclaves' lines in it. */
+  readonly podLog?: logs.ILogGroup;
+  readonly cmkArn: string;
+}
+
+/** A line of a log, counted. */
+interface Line {
+  readonly id: string;
+  readonly log: 'front-door' | 'pods';
+  /** Its message, or the code in its member `code`. The enclaves' lines stand inside of the pods', and all of those are found by their text. */
+  readonly message?: string;
+  /** What else stands in the line. */
+  readonly reason?: string;
+  readonly code?: string;
+  /** How many within five minutes are too many. */
+  readonly atMost: number;
+  readonly meaning: string;
+}
+
+export const LINES: readonly Line[] = [
+  { id: 'kms-unavailable', log: 'front-door', code: 'kms_unavailable', atMost: 5, meaning: 'KMS throttles or fails calls of the enclaves: compare with the quota of cryptographic operations' },
+  { id: 'kms-denied', log: 'front-door', code: 'kms_denied', atMost: 0, meaning: 'KMS denies an enclave: its PCR0 is not in the key’s policy, or its role lacks the right' },
+  { id: 'row-refused', log: 'front-door', code: 'sealed_row_refused', atMost: 0, meaning: 'a stored row is damaged, or was exchanged with another' },
+  { id: 'pod-unreachable', log: 'front-door', message: 'a pod gave no answer', atMost: 5, meaning: 'the front door cannot reach pods: load balancer, DNS, or the pods’ certificates' },
+  { id: 'panic', log: 'front-door', message: 'panic', atMost: 0, meaning: 'a bug in the front door; the line has its place' },
+  { id: 'enclave-restarts', log: 'pods', message: 'no enclave; it will be started again', atMost: 2, meaning: 'enclaves end or do not boot; the line says why' },
+  { id: 'enclave-not-ready', log: 'pods', message: 'the enclave cannot be brought to readiness', atMost: 5, meaning: 'an enclave runs and cannot serve; the line says why' },
+  { id: 'policy-refused', log: 'pods', message: 'the CMK was not adopted', atMost: 0, meaning: 'an enclave does not adopt the key: its policy is not a rendering of what the image measures' },
+  { id: 'clock-stepped', log: 'pods', message: 'the clock is stepped', atMost: 0, meaning: 'an enclave’s clock was off by a second or more' },
+  { id: 'clock-unchecked', log: 'pods', message: 'the clock was not checked', atMost: 2, meaning: 'an enclave cannot compare its clock with the NSM’s' },
+  {
+    id: 'unknown-root',
+    log: 'pods',
+    message: 'no TLS with an AWS service',
+    reason: 'UnknownIssuer',
+    atMost: 0,
+    meaning: 'a TLS chain of AWS ends in a root that the images do not measure, or somebody stands between',
+  },
+  { id: 'no-tls', log: 'pods', message: 'no TLS with an AWS service', atMost: 10, meaning: 'enclaves cannot talk to KMS or DynamoDB; the line says why' },
+];
+
+export function observability(stack: Stack, configuration: Configuration, releases: Releases, watched: Watched): void {
+  const name = names(configuration);
+  const topic = new sns.Topic(stack, 'Alarms', { topicName: name.of('alarms'), enforceSSL: true });
+  const alarms = [
+    ...requestAlarms(stack, configuration, watched.frontDoor),
+    ...lineAlarms(stack, configuration, watched),
+    ...keyAlarms(stack, configuration, releases, watched.cmkArn, topic),
+    canary(stack, configuration, watched.cmkArn),
+    ...enclaveAlarms(stack, configuration, watched),
+    ...tableAlarms(stack, configuration),
+  ];
+  alarms.forEach((alarm) => alarm.addAlarmAction(new SnsAction(topic)));
+  dashboard(stack, configuration, watched, alarms);
+}
+
+function requestAlarms(stack: Stack, configuration: Configuration, { api, function: handler }: FrontDoor): cloudwatch.Alarm[] {
+  const { errors, p99 } = requestMetrics(api);
+  return [
+    alarm(stack, configuration, 'errors', errors, 1, 'more than 1 % of the requests are answered with 5xx', 2),
+    alarm(stack, configuration, 'slow', p99, 1000, 'the slowest hundredth of the requests takes longer than a second', 3),
+    alarm(stack, configuration, 'function-errors', handler.metricErrors({ period: FIVE_MINUTES }), 0, 'the function crashed or ran out of time; it answers everything else itself'),
+    alarm(stack, configuration, 'function-throttles', handler.metricThrottles({ period: FIVE_MINUTES }), 0, 'Lambda refuses to run the function: raise the account’s concurrency'),
+  ];
+}
+
+function requestMetrics(api: RestApi) {
+  const failed = api.metricServerError({ period: FIVE_MINUTES, statistic: 'Sum' });
+  const all = api.metricCount({ period: FIVE_MINUTES, statistic: 'Sum' });
+  const errors = new cloudwatch.MathExpression({
+    expression: '100 * failed / MAX([all, 1])',
+    usingMetrics: { failed, all },
+    period: FIVE_MINUTES,
+    label: '5xx, percent',
+  });
+  return { all, errors, p50: api.metricLatency({ period: FIVE_MINUTES, statistic: 'p50' }), p99: api.metricLatency({ period: FIVE_MINUTES, statistic: 'p99' }) };
+}
+
+function lineAlarms(stack: Stack, configuration: Configuration, watched: Watched): cloudwatch.Alarm[] {
+  return watchedLines(watched).map(({ group, ...line }) => {
+    const { id, atMost, meaning } = line;
+    const metric = lineMetric(configuration, id);
+    new logs.MetricFilter(stack, `Line-${id}`, {
+      logGroup: group,
+      filterPattern: pattern(line),
+      metricNamespace: metric.namespace,
+      metricName: metric.metricName,
+      defaultValue: 0,
+    });
+    return alarm(stack, configuration, id, metric, atMost, meaning);
+  });
+}
+
+function watchedLines({ frontDoor, podLog }: Watched) {
+  const groups = { 'front-door': frontDoor.log, pods: podLog };
+  return LINES.flatMap((line) => {
+    const group = groups[line.log];
+    return group === undefined ? [] : [{ ...line, group }];
+  });
+}
+
+function pattern({ log, message = '', reason, code }: Line): logs.IFilterPattern {
+  const member = code === undefined ? '$.message' : '$.code';
+  return log === 'pods' ? logs.FilterPattern.allTerms(message, ...(reason === undefined ? [] : [reason])) : logs.FilterPattern.stringValue(member, '=', code ?? message);
+}
+
+function lineMetric(configuration: Configuration, id: string): cloudwatch.Metric {
+  return new cloudwatch.Metric({ namespace: names(configuration).of('lines'), metricName: id, statistic: 'Sum', period: FIVE_MINUTES });
+}
+
+/**
+ * What CloudTrail says about the key (K9): it was used without an enclave or by another image, or somebody is about to take it away.
+ *
+ * https://docs.aws.amazon.com/kms/latest/developerguide/ct-nitro-enclave.html has the form of the events.
+ */
+function keyAlarms(stack: Stack, configuration: Configuration, releases: Releases, cmkArn: string, topic: sns.Topic): cloudwatch.Alarm[] {
+  const digests = [releases.release, releases.next].flatMap((release) => (release === undefined ? [] : SERVICES.map((service) => release.images[service].pcr0)));
+  const digest = 'attestationDocumentEnclaveImageDigest';
+  const call = { source: ['aws.kms'], 'detail-type': ['AWS API Call via CloudTrail'] };
+  const rules = [
+    {
+      id: 'key-used-outside',
+      meaning: 'KMS used the key for somebody other than the deployed images',
+      detail: {
+        eventName: ['Decrypt', 'GenerateDataKey', 'GenerateDataKeyWithoutPlaintext', 'ReEncrypt', 'Encrypt', 'DeriveSharedSecret'],
+        errorCode: [{ exists: false }],
+        resources: { ARN: [cmkArn] },
+        $or: [
+          { additionalEventData: { recipient: { [digest]: [{ exists: false }] } } },
+          { additionalEventData: { recipient: { [digest]: [{ 'anything-but': [...new Set(digests)] }] } } },
+        ],
+      },
+    },
+    {
+      id: 'key-changed',
+      meaning: 'somebody schedules the key’s deletion, disables it, or changes who may use it; unless this is you, cancel it',
+      detail: {
+        eventName: ['ScheduleKeyDeletion', 'DisableKey', 'PutKeyPolicy', 'CreateGrant', 'DisableKeyRotation'],
+        resources: { ARN: [cmkArn] },
+      },
+    },
+  ];
+  return rules.map(({ id, meaning, detail }) => {
+    const rule = new events.CfnRule(stack, `Rule-${id}`, {
+      name: names(configuration).of(id),
+      description: meaning,
+      // Decrypt and GenerateDataKey count as reads, which a rule sees in this state only.
+      state: 'ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS',
+      eventPattern: { ...call, detail },
+      targets: [{ id: 'Alarms', arn: topic.topicArn }],
+    });
+    topic.addToResourcePolicy(
+      new iam.PolicyStatement({
+        actions: ['sns:Publish'],
+        principals: [new iam.ServicePrincipal('events.amazonaws.com')],
+        resources: [topic.topicArn],
+        conditions: { ArnEquals: { 'aws:SourceArn': rule.attrArn } },
+      }),
+    );
+    const matched = new cloudwatch.Metric({
+      namespace: 'AWS/Events',
+      metricName: 'MatchedEvents',
+      dimensionsMap: { RuleName: names(configuration).of(id) },
+      statistic: 'Sum',
+      period: FIVE_MINUTES,
+    });
+    return alarm(stack, configuration, id, matched, 0, meaning);
+  });
+}
+
+/** Asks KMS every hour for what it must deny. */
+function canary(stack: Stack, configuration: Configuration, cmkArn: string): cloudwatch.Alarm {
+  const name = names(configuration);
+  const log = new logs.LogGroup(stack, 'CanaryLog', {
+    logGroupName: `/aws/lambda/${name.of('canary')}`,
+    retention: logs.RetentionDays.ONE_YEAR,
+    removalPolicy: RemovalPolicy.DESTROY,
+  });
+  const role = new iam.Role(stack, 'CanaryRole', { roleName: name.of('canary'), assumedBy: new iam.ServicePrincipal('lambda.amazonaws.com') });
+  log.grantWrite(role);
+  const { key, value } = keyTag(configuration);
+  role.addToPolicy(
+    new iam.PolicyStatement({ actions: ['kms:Decrypt'], resources: [cmkArn], conditions: { StringEquals: { [`aws:ResourceTag/${key}`]: value } } }),
+  );
+  role.addToPolicy(new iam.PolicyStatement({ actions: ['dynamodb:GetItem'], resources: [name.tableArn] }));
+  const asks = new lambda.Function(stack, 'Canary', {
+    functionName: name.of('canary'),
+    description: 'Asks KMS for a data key without an enclave, which it must deny',
+    runtime: lambda.Runtime.NODEJS_24_X,
+    architecture: lambda.Architecture.ARM_64,
+    code: lambda.Code.fromAsset(path.join(__dirname, '../functions/canary'), { exclude: ['*.d.ts'] }),
+    handler: 'index.handler',
+    environment: { TABLE: name.tableArn, CANARY_ROW, CMK_ARN: cmkArn },
+    timeout: Duration.seconds(30),
+    role,
+    logGroup: log,
+  });
+  new events.Rule(stack, 'CanaryHourly', { schedule: events.Schedule.rate(Duration.hours(1)), targets: [new targets.LambdaFunction(asks, { retryAttempts: 0 })] });
+  return new cloudwatch.Alarm(stack, 'Alarm-canary', {
+    alarmName: name.of('canary'),
+    alarmDescription: 'KMS did not deny a data key to a caller without an enclave, or nobody asked it; the log of the function says which.',
+    metric: asks.metricErrors({ period: Duration.hours(1) }),
+    threshold: 0,
+    comparisonOperator: cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
+    evaluationPeriods: 2,
+    datapointsToAlarm: 1,
+    treatMissingData: cloudwatch.TreatMissingData.BREACHING,
+  });
+}
+
+function enclaveAlarms(stack: Stack, configuration: Configuration, { podLog }: Watched): cloudwatch.Alarm[] {
+  if (podLog === undefined) {
+    return [];
+  }
+  return SERVICES.flatMap((service) => {
+    const { cpu, memory } = enclaveMetrics(configuration, service);
+    return [
+      alarm(stack, configuration, `${service}-cpu`, cpu, 80, `the enclaves of the ${service} are busy: add pods, or processors to their enclaves`, 3),
+      alarm(stack, configuration, `${service}-memory`, memory, 90, `an enclave of the ${service} runs out of memory`, 3),
+    ];
+  });
+}
+
+/** What the pods write about their enclaves (pods/src/metrics.rs), in percent. */
+function enclaveMetrics({ prefix }: Configuration, service: Service) {
+  const metric = (metricName: string, statistic: string) =>
+    new cloudwatch.Metric({ namespace: 'NitroEnclave', metricName, dimensionsMap: { Deployment: `${prefix}${service}` }, statistic, period: FIVE_MINUTES });
+  // A graph holds both services, and an id in it one metric.
+  const [user, system] = ['user', 'system'].map((kind) => `${kind}_${service.replace('-', '_')}`) as [string, string];
+  return {
+    cpu: new cloudwatch.MathExpression({
+      expression: `${user} + ${system}`,
+      usingMetrics: { [user]: metric('enclave_cpu_utilization_user', 'Average'), [system]: metric('enclave_cpu_utilization_system', 'Average') },
+      period: FIVE_MINUTES,
+      label: `${service}, CPU`,
+    }),
+    memory: metric('enclave_memory_utilization_used', 'Maximum').with({ label: `${service}, memory` }),
+  };
+}
+
+function tableAlarms(stack: Stack, configuration: Configuration): cloudwatch.Alarm[] {
+  const metric = (metricName: string, operation: string) =>
+    new cloudwatch.Metric({
+      namespace: 'AWS/DynamoDB',
+      metricName,
+      dimensionsMap: { TableName: names(configuration).table, Operation: operation },
+      statistic: 'Sum',
+      period: FIVE_MINUTES,
+    });
+  return [
+    alarm(stack, configuration, 'table-read-throttles', metric('ThrottledRequests', 'GetItem'), 0, 'DynamoDB throttles reads of rows'),
+    alarm(stack, configuration, 'table-write-throttles', metric('ThrottledRequests', 'PutItem'), 0, 'DynamoDB throttles new rows'),
+  ];
+}
+
+function alarm(
+  stack: Stack,
+  configuration: Configuration,
+  id: string,
+  metric: cloudwatch.IMetric,
+  atMost: number,
+  meaning: string,
+  periods = 1,
+): cloudwatch.Alarm {
+  return new cloudwatch.Alarm(stack, `Alarm-${id}`, {
+    alarmName: names(configuration).of(id),
+    alarmDescription: `${meaning}.`,
+    metric,
+    threshold: atMost,
+    comparisonOperator: cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
+    evaluationPeriods: periods,
+    treatMissingData: cloudwatch.TreatMissingData.NOT_BREACHING,
+  });
+}
+
+function dashboard(stack: Stack, configuration: Configuration, watched: Watched, alarms: readonly cloudwatch.Alarm[]): void {
+  const { all, errors, p50, p99 } = requestMetrics(watched.frontDoor.api);
+  const enclaves = watched.podLog === undefined ? [] : SERVICES.map((service) => enclaveMetrics(configuration, service));
+  const handler = watched.frontDoor.function;
+  const kmsCalls = new cloudwatch.Metric({
+    namespace: 'AWS/Usage',
+    metricName: 'CallCount',
+    dimensionsMap: { Type: 'API', Service: 'KMS', Resource: 'CryptographicOperationsSymmetric', Class: 'None' },
+    statistic: 'Sum',
+    period: FIVE_MINUTES,
+  });
+  new cloudwatch.Dashboard(stack, 'Dashboard', {
+    dashboardName: names(configuration).of('dashboard'),
+    widgets: [
+      [new cloudwatch.AlarmStatusWidget({ title: 'Alarms', alarms: [...alarms], width: 24, height: 4 })],
+      [
+        new cloudwatch.GraphWidget({ title: 'Requests', left: [all], right: [errors], width: 8 }),
+        new cloudwatch.GraphWidget({ title: 'Time to answer', left: [p50, p99], width: 8 }),
+        new cloudwatch.GraphWidget({ title: 'Function', left: [handler.metricInvocations(), handler.metricErrors(), handler.metricThrottles()], right: [handler.metricDuration({ statistic: 'p99' })], width: 8 }),
+      ],
+      [
+        new cloudwatch.GraphWidget({ title: 'Lines that should not be', left: watchedLines(watched).map(({ id }) => lineMetric(configuration, id)), width: 8 }),
+        new cloudwatch.GraphWidget({ title: 'Enclaves, percent', left: enclaves.flatMap(({ cpu, memory }) => [cpu, memory]), width: 8 }),
+        new cloudwatch.GraphWidget({ title: 'KMS calls of the account, for its quota', left: [kmsCalls], width: 8 }),
+      ],
+    ],
+  });
+}
+
+const FIVE_MINUTES = Duration.minutes(5);
+/** The row that the key generator keeps for signers to try: `KeyId::CANARY`. */
+const CANARY_ROW = '00000000-0000-0000-0000-000000000000';

@@ -1,0 +1,183 @@
+import assert from 'node:assert/strict';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { test } from 'node:test';
+
+import { App, Stack } from 'aws-cdk-lib';
+import { Match, Template } from 'aws-cdk-lib/assertions';
+import * as logs from 'aws-cdk-lib/aws-logs';
+
+import { decryption, verdict } from '../functions/canary/canary';
+import { images } from '../lib/application';
+import { ConfigurationError } from '../lib/configuration';
+import { frontDoor } from '../lib/front-door';
+import { LINES, observability } from '../lib/observability';
+import { deployment, temporary } from './fixture';
+import { matchesSnapshot } from './snapshot';
+
+interface Resource {
+  readonly Type: string;
+  readonly Properties: Readonly<Record<string, unknown>>;
+}
+
+const zip = path.join(temporary(), 'front-door.zip');
+fs.writeFileSync(zip, 'a zip');
+const CALLER = 'arn:aws:iam::111122223333:role/backend';
+
+const { stack, template } = application({ CDK_FRONT_DOOR: zip, CDK_CALLERS: CALLER });
+const resources = Object.values(template.toJSON()['Resources'] as Record<string, Resource>);
+const ofType = (type: string) => resources.filter(({ Type }) => Type === type).map(({ Properties }) => Properties);
+
+test('every method is authorized by IAM and reaches the function', () => {
+  const methods = ofType('AWS::ApiGateway::Method');
+  assert.ok(methods.length > 10);
+  for (const { AuthorizationType, Integration } of methods) {
+    assert.equal(AuthorizationType, 'AWS_IAM');
+    assert.equal((Integration as { Type: string }).Type, 'AWS_PROXY');
+  }
+  const routes = ofType('AWS::ApiGateway::Resource').map(({ PathPart }) => PathPart);
+  assert.deepEqual(routes.sort(), ['generate_key', 'key', 'set_key', 'sign_transaction', 'tx_signature', 'userop_signature', 'version', '{key_id}', '{proxy+}']);
+  // No resource without methods: API Gateway would answer for it.
+  const anywhere = methods.filter(({ HttpMethod }) => HttpMethod === 'ANY');
+  assert.equal(anywhere.length, routes.length + 1);
+});
+
+test('a POST to a known route needs a body', () => {
+  const posts = ofType('AWS::ApiGateway::Method').filter(({ HttpMethod }) => HttpMethod === 'POST');
+  assert.equal(posts.length, 7);
+  for (const { RequestValidatorId, RequestModels } of posts) {
+    assert.ok(RequestValidatorId);
+    assert.ok((RequestModels as Record<string, unknown>)['application/json']);
+  }
+  template.hasResourceProperties('AWS::ApiGateway::RequestValidator', { ValidateRequestBody: true });
+});
+
+test('bodies are logged nowhere', () => {
+  template.hasResourceProperties('AWS::ApiGateway::Stage', {
+    AccessLogSetting: { Format: Match.not(Match.stringLikeRegexp('body|header|authorizer')) },
+    MethodSettings: [Match.objectLike({ DataTraceEnabled: false, LoggingLevel: 'ERROR', ThrottlingRateLimit: 1000, ThrottlingBurstLimit: 2000, ResourcePath: '/*', HttpMethod: '*' })],
+  });
+  template.resourceCountIs('AWS::ApiGateway::Stage', 1);
+});
+
+test('what API Gateway answers by itself has the contract’s form, and AWS’s own 403s stay', () => {
+  const responses = ofType('AWS::ApiGateway::GatewayResponse');
+  for (const { StatusCode, ResponseTemplates } of responses) {
+    const body = JSON.parse((ResponseTemplates as Record<string, string>)['application/json'] ?? '') as {
+      enclave_status: number;
+      enclave_result: { error: string; code: string };
+      request_id: string;
+    };
+    assert.equal(String(body.enclave_status), StatusCode);
+    assert.equal(body.request_id, '$context.requestId');
+    assert.ok(statusOf(body.enclave_result.code) === body.enclave_status, body.enclave_result.code);
+  }
+  const types = responses.map(({ ResponseType }) => String(ResponseType));
+  assert.ok(types.includes('THROTTLED') && types.includes('BAD_REQUEST_BODY'));
+  assert.deepEqual(types.filter((type) => /AUTH|ACCESS_DENIED|SIGNATURE|4XX|EXPIRED|INVALID/.test(type)), []);
+});
+
+test('the function is the static binary, in its architecture, and logs for a year', () => {
+  template.hasResourceProperties('AWS::Lambda::Function', { Runtime: 'provided.al2023', Architectures: ['x86_64'], Handler: 'bootstrap', Timeout: 15 });
+  const arm = application({ CDK_FRONT_DOOR: zip, CDK_TARGET_ARCHITECTURE: 'linux/arm64' });
+  arm.template.hasResourceProperties('AWS::Lambda::Function', { Runtime: 'provided.al2023', Architectures: ['arm64'] });
+});
+
+test('code from S3 has to be signed', () => {
+  const signed = application({ CDK_FRONT_DOOR: 's3://signed/front-door.zip' });
+  signed.template.hasResourceProperties('AWS::Lambda::CodeSigningConfig', { CodeSigningPolicies: { UntrustedArtifactOnDeployment: 'Enforce' } });
+  signed.template.hasResourceProperties('AWS::Lambda::Function', { CodeSigningConfigArn: Match.anyValue(), Code: { S3Bucket: 'signed', S3Key: 'front-door.zip' } });
+});
+
+test('a function that was not built: refused with a sentence', () => {
+  assert.throws(
+    () => application({ CDK_FRONT_DOOR: '/nowhere.zip' }),
+    (error) => error instanceof ConfigurationError && /^\/nowhere\.zip does not exist: build the function with `cargo xtask lambda --architecture amd64`/.test(error.message),
+  );
+});
+
+test('the role that invokes the API is for those who are named, and nobody without them', () => {
+  template.hasResourceProperties('AWS::IAM::Role', {
+    RoleName: 'dev-cloister-invoke',
+    AssumeRolePolicyDocument: { Statement: [{ Action: 'sts:AssumeRole', Effect: 'Allow', Principal: { AWS: CALLER } }] },
+  });
+  const without = application({ CDK_FRONT_DOOR: zip });
+  without.template.resourcePropertiesCountIs('AWS::IAM::Role', { RoleName: 'dev-cloister-invoke' }, 0);
+  for (const open of ['arn:aws:iam::111122223333:root', '*', '111122223333', 'arn:aws:iam::111122223333:role/*']) {
+    assert.throws(() => application({ CDK_FRONT_DOOR: zip, CDK_CALLERS: open }), /^Error: CDK_CALLERS names .*: give the ARNs of roles or users, separated by commas; a whole account/);
+  }
+});
+
+test('callers find the deployment under the names they know', () => {
+  const names = ofType('AWS::SSM::Parameter').map(({ Name }) => Name);
+  assert.deepEqual(names.sort(), ['generator_enclave/eif_uri', 'rest_url', 'rest_url_role_arn', 'signer_enclave/eif_uri'].map((name) => `/dev-app/ethereum/${name}`));
+});
+
+test('every line that is counted is one that a program writes', () => {
+  const sources = ['lambdas', 'pods', 'enclaves', 'crates/protocol'].flatMap((part) => rust(path.join(__dirname, '../..', part, part === 'enclaves' ? '' : 'src'))).join('\n');
+  for (const { id, message, code } of LINES) {
+    assert.ok(sources.includes(`"${message ?? code}"`), `no source writes ${id}`);
+  }
+  for (const name of ofType('AWS::CloudWatch::Alarm').flatMap((alarm) => JSON.stringify(alarm).match(/enclave_[a-z_]+/g) ?? [])) {
+    assert.ok(sources.includes(name), `no pod writes ${name}`);
+  }
+  assert.equal(ofType('AWS::Logs::MetricFilter').length, LINES.length);
+});
+
+test('every alarm tells somebody', () => {
+  const alarms = ofType('AWS::CloudWatch::Alarm');
+  assert.ok(alarms.length > LINES.length + 8);
+  for (const { AlarmActions, AlarmDescription } of alarms) {
+    assert.equal((AlarmActions as unknown[]).length, 1);
+    assert.match(String(AlarmDescription), /\.$/);
+  }
+});
+
+test('a use of the key by another image, or by none, is noticed', () => {
+  const rule = ofType('AWS::Events::Rule').find(({ Name }) => Name === 'dev-cloister-key-used-outside');
+  const { detail } = rule?.['EventPattern'] as { detail: { $or: { additionalEventData: { recipient: Record<string, [{ 'anything-but'?: string[] }]> } }[] } };
+  const allowed = detail.$or.flatMap(({ additionalEventData }) => additionalEventData.recipient['attestationDocumentEnclaveImageDigest']?.[0]['anything-but'] ?? []);
+  const { release } = deployment().releases;
+  assert.deepEqual(new Set(allowed), new Set([release.images.signer.pcr0, release.images['key-generator'].pcr0]));
+});
+
+test('the canary asks as the signer would, and takes no other answer than a denial', () => {
+  const envelope = Buffer.concat([Buffer.from([1, 1]), Buffer.alloc(16, 0xab), Buffer.from([0, 3]), Buffer.from('key'), Buffer.alloc(99)]);
+  const asked = decryption({ sealed: { M: { arn: { B: envelope } } } }, 'arn');
+  assert.deepEqual(Buffer.from(asked.CiphertextBlob), Buffer.from('key'));
+  assert.deepEqual(asked.EncryptionContext, { app: 'cloister', v: '1', purpose: 'wallet', service: 'key-generator', dek_id: 'ab'.repeat(16) });
+  assert.ok(asked.DryRun);
+  assert.throws(() => decryption(undefined, 'arn'), /there is no canary row for this CMK/);
+  verdict('AccessDeniedException');
+  for (const other of ['decrypted', 'DryRunOperationException', 'InvalidCiphertextException', 'ThrottlingException']) {
+    assert.throws(() => verdict(other), /and not AccessDeniedException/);
+  }
+});
+
+test('snapshot', () => matchesSnapshot('front-door', stack));
+
+function application(environment: Record<string, string>) {
+  const { configuration, releases } = deployment(environment);
+  const into = new Stack(new App(), 'Application', { env: configuration });
+  images(into, configuration, releases);
+  const door = frontDoor(into, configuration, {
+    urls: { signer: 'https://signer.test:8443', 'key-generator': 'https://key-generator.test:8444' },
+    podCertificateAuthority: 'Y2E=',
+  });
+  const podLog = logs.LogGroup.fromLogGroupName(into, 'PodLog', 'pods');
+  observability(into, configuration, releases, { frontDoor: door, podLog, cmkArn: 'arn:aws:kms:eu-central-1:123456789012:key/k' });
+  return { stack: into, template: Template.fromStack(into) };
+}
+
+/** The status of a code, from where the codes are declared. */
+function statusOf(code: string): number {
+  const source = fs.readFileSync(path.join(__dirname, '../../crates/protocol/src/error.rs'), 'utf8');
+  return Number(new RegExp(`"${code}", (\\d{3});`).exec(source)?.[1]);
+}
+
+function rust(directory: string): string[] {
+  return fs
+    .readdirSync(directory, { recursive: true, encoding: 'utf8' })
+    .filter((file) => file.endsWith('.rs'))
+    .map((file) => fs.readFileSync(path.join(directory, file), 'utf8'));
+}
