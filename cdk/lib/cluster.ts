@@ -1,22 +1,22 @@
 /** Where the pods run: a network, a Kubernetes cluster of machines that can start enclaves, and the way from the front door to them. */
 
-import { type App, Duration, RemovalPolicy, Stack, Validations } from 'aws-cdk-lib';
+import { type App, Duration, RemovalPolicy, Stack } from 'aws-cdk-lib';
 import * as ec2 from 'aws-cdk-lib/aws-ec2';
 import * as eks from 'aws-cdk-lib/aws-eks-v2';
 import * as iam from 'aws-cdk-lib/aws-iam';
 import * as logs from 'aws-cdk-lib/aws-logs';
 import { KubectlV36Layer } from '@aws-cdk/lambda-layer-kubectl-v36';
-import type { IConstruct, IDependable } from 'constructs';
+import type { IDependable } from 'constructs';
 
 import { type Configuration, names } from './configuration';
+import { acknowledge, managed } from './findings';
 import { AUTHORITY_SECRET, certificateObjects } from './kubernetes/certificates';
 import { devicePlugin } from './kubernetes/device-plugin';
-import { enclaveSize, reservation } from './kubernetes/enclave';
 import type { Manifest } from './kubernetes/manifest';
 import { NAMESPACE, namespaceObjects } from './kubernetes/namespace';
 import { NITRO_NODE } from './kubernetes/workload';
 import { type Entrance, entrance, host, NETWORK, network } from './network';
-import { installSeccompProfile, instanceType, reserve } from './nodes';
+import { installSeccompProfile, instanceType, reserve, reserved, WITHOUT_DOCKER } from './nodes';
 import { type Releases, SERVICES } from './release';
 
 export interface Cluster extends Entrance {
@@ -37,12 +37,6 @@ export function clusterStack(app: App, configuration: Configuration, releases: R
   apply(cluster, 'DevicePlugin', [devicePlugin(reserved(releases))], ready);
   podIdentities(stack, cluster, configuration);
   return { stack, vpc, eks: cluster, ...entrance(stack, vpc, cluster.clusterSecurityGroup, configuration), podCertificateAuthority: certificates(cluster, configuration, [...ready, objects]) };
-}
-
-/** The larger image of two releases counts: both run while traffic moves from one to the other. */
-function reserved({ release, next }: Releases) {
-  const size = (service: (typeof SERVICES)[number]) => Math.max(release.images[service].size, next?.images[service].size ?? 0);
-  return reservation(SERVICES.map((service) => enclaveSize(size(service))));
 }
 
 function kubernetes(stack: Stack, vpc: ec2.Vpc, configuration: Configuration): eks.Cluster {
@@ -80,7 +74,7 @@ function kubernetes(stack: Stack, vpc: ec2.Vpc, configuration: Configuration): e
 function nodeGroup(stack: Stack, cluster: eks.Cluster, configuration: Configuration, releases: Releases): eks.Nodegroup {
   const userData = new ec2.MultipartUserData();
   const script = ec2.UserData.forLinux();
-  script.addCommands(...reserve(reserved(releases), 'kubelet.service'), ...installSeccompProfile(configuration.architecture));
+  script.addCommands(...reserve(reserved(releases), 'kubelet.service'), WITHOUT_DOCKER, ...installSeccompProfile(configuration.architecture));
   userData.addUserDataPart(script, ec2.MultipartBody.SHELL_SCRIPT);
   const template = new ec2.LaunchTemplate(stack, 'Machine', {
     nitroEnclaveEnabled: true,
@@ -203,14 +197,6 @@ function acknowledgeCluster(cluster: eks.Cluster): void {
       'The policy that the AWS Load Balancer Controller publishes for its release; what it may change is bound to tags of its own cluster.',
     );
   }
-}
-
-function managed(policy: string): string {
-  return `AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/${policy}]`;
-}
-
-function acknowledge(scope: IConstruct, ids: readonly string[], reason: string): void {
-  ids.forEach((id) => Validations.of(scope).acknowledge({ id, reason }));
 }
 
 /** Applies objects after others, and takes them away before them. */

@@ -1,6 +1,6 @@
 /** The network that pods, front door and load balancer share. */
 
-import { Duration, Fn, RemovalPolicy, type Stack, Validations } from 'aws-cdk-lib';
+import { Duration, Fn, RemovalPolicy, type Stack } from 'aws-cdk-lib';
 import * as ec2 from 'aws-cdk-lib/aws-ec2';
 import * as elb from 'aws-cdk-lib/aws-elasticloadbalancingv2';
 import * as iam from 'aws-cdk-lib/aws-iam';
@@ -9,6 +9,7 @@ import * as route53 from 'aws-cdk-lib/aws-route53';
 import { LoadBalancerTarget } from 'aws-cdk-lib/aws-route53-targets';
 
 import { type Configuration, names } from './configuration';
+import { acknowledge } from './findings';
 import { HEALTH_PORT, HTTPS_PORT } from './kubernetes/pods';
 import { SERVICES, type Service } from './release';
 
@@ -102,10 +103,11 @@ export function entrance(stack: Stack, vpc: ec2.IVpc, pods: ec2.ISecurityGroup, 
     securityGroups: [balancing],
     enforceSecurityGroupInboundRulesOnPrivateLinkTraffic: true,
   });
-  Validations.of(balancer).acknowledge({
-    id: 'AwsSolutions-ELB2',
-    reason: 'Access logs of a Network Load Balancer cover TLS listeners only; this one passes TCP through. Who may connect is one security group; requests are logged by front door and pods.',
-  });
+  acknowledge(
+    balancer,
+    ['AwsSolutions-ELB2'],
+    'Access logs of a Network Load Balancer cover TLS listeners only, and this one passes TCP through; requests are logged by front door and pods.',
+  );
   const zone = new route53.PrivateHostedZone(stack, 'Zone', { vpc, zoneName: zoneName(configuration.prefix) });
   const targetGroups = perService((service) => {
     const listener = balancer.addListener(service, { port: LISTENERS[service], protocol: elb.Protocol.TCP });

@@ -5,9 +5,10 @@ import { gzipSync } from 'node:zlib';
 import { aws_ec2 as ec2 } from 'aws-cdk-lib';
 
 import type { Architecture } from './configuration';
-import { PAGE_MIB, type Reservation } from './kubernetes/enclave';
+import { enclaveSize, PAGE_MIB, type Reservation, reservation } from './kubernetes/enclave';
 import { NITRO_GROUP } from './kubernetes/pods';
 import { SECCOMP_PROFILE, seccompProfile } from './kubernetes/seccomp';
+import { type Releases, SERVICES, type Service } from './release';
 
 /**
  * Eight processors: six for three enclaves, one core for the parent. Both have a single NUMA node, so huge pages and processors are on the same.
@@ -22,6 +23,12 @@ export function instanceType(architecture: Architecture): ec2.InstanceType {
   return new ec2.InstanceType(INSTANCE_TYPES[architecture].name);
 }
 
+/** For one enclave of each service and a surge. The larger image of two releases counts: both run while one follows the other. */
+export function reserved({ release, next }: Releases): Reservation {
+  const size = (service: Service) => Math.max(release.images[service].size, next?.images[service].size ?? 0);
+  return reservation(SERVICES.map((service) => enclaveSize(size(service))));
+}
+
 /** Shell commands for Amazon Linux 2023; they stop at the first that fails. `before` is the service that counts what is reserved. */
 export function reserve(reservation: Reservation, before: string): readonly string[] {
   return [
@@ -29,8 +36,6 @@ export function reserve(reservation: Reservation, before: string): readonly stri
     // With a known id, which pods name as their group. The package makes no other when there is one, and brings the udev rule for the device.
     `getent group ne || groupadd --gid ${NITRO_GROUP} ne`,
     'dnf install --assumeyes --setopt=install_weak_deps=False aws-nitro-enclaves-cli',
-    // A dependency of `nitro-cli build-enclave`, which nobody calls here.
-    'systemctl mask --now docker.service docker.socket',
     ...file('/etc/nitro_enclaves/allocator.yaml', '0644', ['---', `memory_mib: ${reservation.memoryMib}`, `cpu_count: ${reservation.cpus}`]),
     ...file('/usr/local/sbin/cloister-huge-pages', '0755', hugePages(reservation.pages)),
     'install -d /etc/systemd/system/nitro-enclaves-allocator.service.d',
@@ -44,6 +49,9 @@ export function reserve(reservation: Reservation, before: string): readonly stri
     'systemctl enable --now nitro-enclaves-allocator.service',
   ];
 }
+
+/** Docker is a dependency of `nitro-cli build-enclave`, which nobody calls; Kubernetes has no use for it. */
+export const WITHOUT_DOCKER = 'systemctl mask --now docker.service docker.socket';
 
 /** The seccomp profile, where the kubelet looks for it. Compressed, for user data has room for 16 KiB in all. */
 export function installSeccompProfile(architecture: Architecture): readonly string[] {

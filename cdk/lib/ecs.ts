@@ -1,0 +1,210 @@
+/**
+ * The pods on ECS instead of Kubernetes: the same container images and enclaves on machines of an auto-scaling group, behind the same load balancer
+ * and front door. One stack beside base and key; it takes the places of cluster and application.
+ */
+
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { gzipSync } from 'node:zlib';
+
+import { type App, Duration, RemovalPolicy, Size, Stack } from 'aws-cdk-lib';
+import * as autoscaling from 'aws-cdk-lib/aws-autoscaling';
+import * as ec2 from 'aws-cdk-lib/aws-ec2';
+import * as ecs from 'aws-cdk-lib/aws-ecs';
+import * as iam from 'aws-cdk-lib/aws-iam';
+import * as logs from 'aws-cdk-lib/aws-logs';
+import * as secretsmanager from 'aws-cdk-lib/aws-secretsmanager';
+
+import { images } from './application';
+import { type Configuration, names } from './configuration';
+import { podImage } from './containers';
+import { acknowledge, managed } from './findings';
+import { frontDoor } from './front-door';
+import { keyArn } from './key';
+import { enclaveSize } from './kubernetes/enclave';
+import { DRAIN_SECONDS, environment, HEALTH_PORT, HTTPS_PORT, NITRO_GROUP, PATHS, TERMINATE_SECONDS, USER } from './kubernetes/pods';
+import { type Entrance, entrance, network } from './network';
+import { instanceType, reserve, reserved } from './nodes';
+import { observability } from './observability';
+import { type Releases, SERVICES, type Service } from './release';
+
+export function ecsStack(app: App, configuration: Configuration, releases: Releases): Stack {
+  const name = names(configuration);
+  const stack = new Stack(app, name.of('ecs'), { description: 'Cloister on ECS: machines, pods, front door and alarms', env: configuration });
+  const vpc = network(stack, configuration);
+  const pods = new ec2.SecurityGroup(stack, 'PodGroup', { vpc, description: 'The pods: admit the load balancer alone' });
+  const way = entrance(stack, vpc, pods, configuration);
+  // Made once, by hand: certificate and key for the pods, and the certificate of the CA that signed them (docs/deploying.md).
+  const tls = secretsmanager.Secret.fromSecretNameV2(stack, 'Tls', name.of('pod-tls'));
+  const cluster = new ecs.Cluster(stack, 'Cluster', { clusterName: name.of('pods'), vpc, containerInsightsV2: ecs.ContainerInsights.ENABLED });
+  const capacity = machines(stack, cluster, vpc, tls, configuration, releases);
+  const log = new logs.LogGroup(stack, 'PodLog', { logGroupName: `/${name.of('pods')}`, retention: logs.RetentionDays.THREE_MONTHS, removalPolicy: RemovalPolicy.DESTROY });
+  const cmkArn = keyArn(stack, configuration);
+  for (const service of SERVICES) {
+    const task = taskDefinition(stack, service, configuration, releases, { cmkArn, log });
+    run(stack, service, task, cluster, capacity, pods, way);
+  }
+  images(stack, configuration, releases);
+  const door = frontDoor(stack, configuration, {
+    urls: way.urls,
+    podCertificateAuthority: tls.secretValueFromJson('ca').unsafeUnwrap(),
+    network: { vpc, securityGroup: way.frontDoorSecurityGroup },
+  });
+  observability(stack, configuration, releases, { frontDoor: door, podLog: log, cmkArn });
+  return stack;
+}
+
+/** Machines as the cluster's: enclaves reserved before the agent starts, no way in but Session Manager, no credentials for tasks. */
+function machines(
+  stack: Stack,
+  cluster: ecs.Cluster,
+  vpc: ec2.IVpc,
+  tls: secretsmanager.ISecret,
+  configuration: Configuration,
+  releases: Releases,
+): ecs.AsgCapacityProvider {
+  const userData = ec2.UserData.forLinux();
+  userData.addCommands(
+    ...reserve(reserved(releases), 'ecs.service'),
+    ...allowVsock(),
+    ...installCertificates(tls, configuration),
+    'echo ECS_AWSVPC_BLOCK_IMDS=true >> /etc/ecs/ecs.config',
+  );
+  // What the agent needs is added with the capacity provider.
+  const role = new iam.Role(stack, 'MachineRole', {
+    assumedBy: new iam.ServicePrincipal('ec2.amazonaws.com'),
+    managedPolicies: [iam.ManagedPolicy.fromAwsManagedPolicyName(SESSION_MANAGER)],
+  });
+  const agent = ['AwsSolutions-IAM5[Action::ecs:Submit*]', 'AwsSolutions-IAM5[Resource::*]'];
+  acknowledge(role, [managed(SESSION_MANAGER), ...agent], 'The policies that AWS maintains for Session Manager, and aws-cdk-lib for the agent of ECS.');
+  tls.grantRead(role);
+  const hardware = configuration.architecture === 'arm64' ? ecs.AmiHardwareType.ARM : ecs.AmiHardwareType.STANDARD;
+  const template = new ec2.LaunchTemplate(stack, 'Machine', {
+    instanceType: instanceType(configuration.architecture),
+    machineImage: ecs.EcsOptimizedImage.amazonLinux2023(hardware),
+    nitroEnclaveEnabled: true,
+    requireImdsv2: true,
+    httpPutResponseHopLimit: 1,
+    securityGroup: new ec2.SecurityGroup(stack, 'MachineGroup', { vpc, description: 'The machines: nobody connects to them' }),
+    role,
+    blockDevices: [{ deviceName: '/dev/xvda', volume: ec2.BlockDeviceVolume.ebs(40, { encrypted: true, volumeType: ec2.EbsDeviceVolumeType.GP3 }) }],
+    userData,
+  });
+  const group = new autoscaling.AutoScalingGroup(stack, 'Machines', {
+    vpc,
+    vpcSubnets: { subnetType: ec2.SubnetType.PRIVATE_WITH_EGRESS },
+    launchTemplate: template,
+    minCapacity: 3,
+    maxCapacity: 6,
+  });
+  const capacity = new ecs.AsgCapacityProvider(stack, 'Capacity', { capacityProviderName: names(configuration).of('machines'), autoScalingGroup: group });
+  cluster.addAsgCapacityProvider(capacity);
+  acknowledge(group, ['AwsSolutions-AS3'], 'Tasks that fail are an alarm of their own; machines come and go with tasks.');
+  return capacity;
+}
+
+/**
+ * ECS has no setting for a task's seccomp profile, and Docker's default has no place for AF_VSOCK since 20.10.22. So the machine gets the default of
+ * the release before, moby's own form with its conditions: Docker applies them, and the agent has capabilities.
+ */
+function allowVsock(): readonly string[] {
+  const profile = gzipSync(JSON.stringify(JSON.parse(fs.readFileSync(path.join(__dirname, 'kubernetes/seccomp/default.json'), 'utf8'))), { level: 9 });
+  return [
+    'install -d -m 0755 /etc/docker',
+    `base64 --decode <<< ${profile.toString('base64')} | gunzip > /etc/docker/cloister.json`,
+    `echo '{"seccomp-profile": "/etc/docker/cloister.json"}' > /etc/docker/daemon.json`,
+    'systemctl restart docker.service',
+  ];
+}
+
+/** Certificate and key where the pods' group may read them. */
+function installCertificates(tls: secretsmanager.ISecret, { region }: Configuration): readonly string[] {
+  return [
+    'dnf install --assumeyes --setopt=install_weak_deps=False awscli-2 jq',
+    `install -d -m 0750 -g ${NITRO_GROUP} ${HOST_TLS}`,
+    `secret=$(aws secretsmanager get-secret-value --region ${region} --secret-id ${tls.secretName} --query SecretString --output text)`,
+    ...['tls.crt', 'tls.key'].map((file) => `jq --raw-output '."${file}"' <<< "$secret" | install -m 0640 -g ${NITRO_GROUP} /dev/stdin ${HOST_TLS}/${file}`),
+    'unset secret',
+  ];
+}
+
+interface Given {
+  readonly cmkArn: string;
+  readonly log: logs.ILogGroup;
+}
+
+function taskDefinition(stack: Stack, service: Service, configuration: Configuration, { release, next = release }: Releases, { cmkArn, log }: Given): ecs.Ec2TaskDefinition {
+  const { signerRole, generatorRole, tableArn } = names(configuration);
+  const task = new ecs.Ec2TaskDefinition(stack, `Task-${service}`, {
+    family: names(configuration).of(service),
+    networkMode: ecs.NetworkMode.AWS_VPC,
+    taskRole: iam.Role.fromRoleArn(stack, `Role-${service}`, service === 'signer' ? signerRole : generatorRole, { mutable: false }),
+    volumes: [{ name: 'tls', host: { sourcePath: HOST_TLS } }],
+  });
+  const linux = new ecs.LinuxParameters(stack, `Linux-${service}`, { initProcessEnabled: true });
+  linux.addDevices({ hostPath: '/dev/nitro_enclaves', permissions: [ecs.DevicePermission.READ, ecs.DevicePermission.WRITE] });
+  linux.dropCapabilities(ecs.Capability.ALL);
+  for (const [containerPath, mib] of [[PATHS.sockets, 1], [PATHS.logs, 64]] as const) {
+    linux.addTmpfs({ containerPath, size: mib });
+  }
+  const enclave = enclaveSize(next.images[service].size);
+  const container = task.addContainer('pod', {
+    image: ecs.ContainerImage.fromDockerImageAsset(podImage(stack, configuration, next, service)),
+    // Docker gives a container one group: that of the device.
+    user: `${USER}:${NITRO_GROUP}`,
+    cpu: 256,
+    memoryReservationMiB: 128,
+    memoryLimitMiB: 256,
+    readonlyRootFilesystem: true,
+    privileged: false,
+    dockerSecurityOptions: ['no-new-privileges'],
+    linuxParameters: linux,
+    stopTimeout: Duration.seconds(DRAIN_SECONDS + TERMINATE_SECONDS + 15),
+    environment: environment({
+      service,
+      region: configuration.region,
+      urlSuffix: configuration.partition === 'aws-cn' ? 'amazonaws.com.cn' : 'amazonaws.com',
+      cmkArn,
+      tableArn,
+      enclave,
+    }),
+    logging: ecs.LogDrivers.awsLogs({ logGroup: log, streamPrefix: service, mode: ecs.AwsLogDriverMode.NON_BLOCKING, maxBufferSize: Size.mebibytes(4) }),
+    portMappings: [{ containerPort: HTTPS_PORT }, { containerPort: HEALTH_PORT }],
+  });
+  container.addMountPoints({ sourceVolume: 'tls', containerPath: PATHS.tls, readOnly: true });
+  acknowledge(task, ['AwsSolutions-ECS2'], 'The variables are names and sizes. What is secret lies in files and in the enclave.');
+  acknowledge(task, ['AwsSolutions-IAM5[Resource::*]'], 'ecr:GetAuthorizationToken, which knows no resource.');
+  return task;
+}
+
+/** Two tasks on two machines; an update starts a third before it ends one, and goes back by itself when that does not become healthy. */
+function run(
+  stack: Stack,
+  service: Service,
+  taskDefinition: ecs.Ec2TaskDefinition,
+  cluster: ecs.Cluster,
+  capacity: ecs.AsgCapacityProvider,
+  pods: ec2.ISecurityGroup,
+  { targetGroups }: Entrance,
+): void {
+  const running = new ecs.Ec2Service(stack, `Service-${service}`, {
+    serviceName: service,
+    cluster,
+    taskDefinition,
+    desiredCount: 2,
+    minHealthyPercent: 100,
+    maxHealthyPercent: 150,
+    circuitBreaker: { rollback: true },
+    healthCheckGracePeriod: Duration.minutes(5),
+    capacityProviderStrategies: [{ capacityProvider: capacity.capacityProviderName, weight: 1 }],
+    placementConstraints: [ecs.PlacementConstraint.distinctInstances()],
+    placementStrategies: [ecs.PlacementStrategy.spreadAcross('attribute:ecs.availability-zone')],
+    securityGroups: [pods],
+    vpcSubnets: { subnetType: ec2.SubnetType.PRIVATE_WITH_EGRESS },
+  });
+  targetGroups[service].addTarget(running.loadBalancerTarget({ containerName: 'pod', containerPort: HTTPS_PORT }));
+}
+
+const SESSION_MANAGER = 'AmazonSSMManagedInstanceCore';
+/** On the machine; the containers see it read-only. */
+const HOST_TLS = '/etc/cloister/tls';
