@@ -1,10 +1,80 @@
-//! `cloister kms`: stub for the first slice.
+//! `cloister kms`.
+
+mod live;
+mod rehearse;
+mod release;
+mod table;
+mod verify_policy;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use cloister_key_policy::Form;
+
 use crate::answer::Answer;
 use crate::arguments::Common;
-use crate::failure::Failure;
-use clap::Subcommand;
+use crate::failure::{Failure, chain};
+use release::{Previous, ReleaseFiles};
+
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {}
-pub(crate) async fn run(command: Command, _: &Common) -> Result<Answer, Failure> {
-    match command {}
+pub(crate) enum Command {
+    /// Print the key policy of a release
+    Render(Render),
+    /// Say in plain words what a key policy allows, and whether it is exactly the one of a release
+    VerifyPolicy(verify_policy::Command),
+    /// Have KMS itself decide, on throw-away keys of this account, what the key policy lets whom do
+    ///
+    /// Without --confirm it says what it would do and leave behind, and does nothing.
+    Rehearse(rehearse::Command),
+}
+
+/// Print the key policy of a release
+#[derive(Args, Debug)]
+pub(crate) struct Render {
+    #[command(flatten)]
+    release: ReleaseFiles,
+    /// Whether the administrator role may still replace the policy
+    #[arg(long, default_value = "open")]
+    form: FormName,
+    /// PCR0 of the release before's key generator, or its measurements.json: it may make data keys as well
+    #[arg(long, value_name = "PCR0|FILE")]
+    previous_generator: Option<Previous>,
+    /// measurements.json of the release that is about to replace this one: both are admitted (open form only)
+    #[arg(long, value_name = "FILE")]
+    next: Option<PathBuf>,
+}
+
+/// The form of a key policy.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FormName {
+    /// The administrator role may replace the policy
+    Open,
+    /// Nobody may
+    Locked,
+}
+
+pub(crate) async fn run(command: Command, common: &Common) -> Result<Answer, Failure> {
+    match command {
+        Command::Render(command) => render(&command),
+        Command::VerifyPolicy(command) => verify_policy::run(&command, common).await,
+        Command::Rehearse(command) => rehearse::run(&command, common).await,
+    }
+}
+
+fn render(command: &Render) -> Result<Answer, Failure> {
+    let release = command.release.read()?;
+    let mut measurements = release.measurements;
+    measurements.next = command.next.as_deref().map(|file| release::next(file, &release.deployment)).transpose()?;
+    measurements.previous_generator = command.previous_generator.as_ref().map(|previous| previous.0);
+    let form = match command.form {
+        FormName::Open => Form::Open,
+        FormName::Locked => Form::Locked,
+    };
+    let policy = cloister_key_policy::render(&release.deployment, &measurements, form)
+        .map_err(|error| Failure::Input(chain(&error)))?;
+    for warning in release.why_not_adopted(form, measurements.previous_generator.is_some()) {
+        eprintln!("note: {warning}");
+    }
+    let policy: serde_json::Value = serde_json::from_str(&policy).expect("a rendered policy is JSON");
+    Ok(Answer::verbatim(format!("{policy:#}")))
 }

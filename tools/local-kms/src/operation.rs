@@ -72,7 +72,7 @@ const DECIDED_ONLY: [&str; 22] = [
     "UpdatePrimaryRegion",
 ];
 
-const PERFORMED: [&str; 13] = [
+const PERFORMED: [&str; 14] = [
     "CancelKeyDeletion",
     "CreateKey",
     "Decrypt",
@@ -85,6 +85,7 @@ const PERFORMED: [&str; 13] = [
     "ListGrants",
     "ListKeys",
     "PutKeyPolicy",
+    "ReEncrypt",
     "ScheduleKeyDeletion",
 ];
 
@@ -113,6 +114,7 @@ impl<'a> Call<'a> {
             "ListGrants" => self.list_grants(&parameters(body)?),
             "ListKeys" => self.list_keys(),
             "PutKeyPolicy" => self.put_key_policy(parameters(body)?),
+            "ReEncrypt" => self.re_encrypt(&parameters(body)?),
             "ScheduleKeyDeletion" => self.schedule_key_deletion(&parameters(body)?),
             _ => self.decide_only(operation, body),
         }

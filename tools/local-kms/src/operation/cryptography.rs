@@ -30,6 +30,8 @@ pub(crate) struct GenerateDataKey {
     key_spec: Option<String>,
     number_of_bytes: Option<usize>,
     recipient: Option<Recipient>,
+    #[serde(default)]
+    dry_run: bool,
 }
 
 #[derive(Deserialize)]
@@ -41,6 +43,8 @@ pub(crate) struct Decrypt {
     encryption_context: EncryptionContext,
     encryption_algorithm: Option<String>,
     recipient: Option<Recipient>,
+    #[serde(default)]
+    dry_run: bool,
 }
 
 #[derive(Deserialize)]
@@ -51,6 +55,23 @@ pub(crate) struct Encrypt {
     #[serde(default)]
     encryption_context: EncryptionContext,
     encryption_algorithm: Option<String>,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct ReEncrypt {
+    #[serde(rename = "CiphertextBlob")]
+    _ciphertext_blob: Blob,
+    source_key_id: String,
+    destination_key_id: String,
+    #[serde(default)]
+    source_encryption_context: EncryptionContext,
+    #[serde(default)]
+    destination_encryption_context: EncryptionContext,
+    #[serde(default)]
+    dry_run: bool,
 }
 
 impl Call<'_> {
@@ -68,6 +89,7 @@ impl Call<'_> {
             &parameters.encryption_context,
             parameters.recipient.as_ref(),
         )?;
+        expect_real_run(parameters.dry_run)?;
 
         let mut data_key = Zeroizing::new(vec![0; length]);
         rand::fill(&mut data_key).map_err(|_| KmsError::internal("no random numbers"))?;
@@ -96,6 +118,7 @@ impl Call<'_> {
             &parameters.encryption_context,
             parameters.recipient.as_ref(),
         )?;
+        expect_real_run(parameters.dry_run)?;
 
         let plaintext = ciphertext::open(key.id, key.material()?, &parameters.encryption_context, blob)
             .map_err(|_| KmsError::invalid_ciphertext())?;
@@ -112,6 +135,7 @@ impl Call<'_> {
         }
         let key = self.kms.keys.find(&parameters.key_id)?;
         self.authorize_cryptography(&key, "Encrypt", &parameters.encryption_context, None)?;
+        expect_real_run(parameters.dry_run)?;
 
         let blob = ciphertext::seal(key.id, key.material()?, &parameters.encryption_context, plaintext)
             .map_err(|_| KmsError::internal("the plaintext could not be sealed"))?;
@@ -120,6 +144,16 @@ impl Call<'_> {
             "EncryptionAlgorithm": ALGORITHM,
             "KeyId": self.kms.keys.arn(&key),
         }))
+    }
+
+    /// Decided as KMS decides it, and not performed.
+    pub(super) fn re_encrypt(&mut self, parameters: &ReEncrypt) -> Result<Value, KmsError> {
+        let source = self.kms.keys.find(&parameters.source_key_id)?;
+        self.authorize_cryptography(&source, "ReEncryptFrom", &parameters.source_encryption_context, None)?;
+        let destination = self.kms.keys.find(&parameters.destination_key_id)?;
+        self.authorize_cryptography(&destination, "ReEncryptTo", &parameters.destination_encryption_context, None)?;
+        expect_real_run(parameters.dry_run)?;
+        Err(KmsError::new("UnsupportedOperationException", "the policy allows it; the local KMS does not do it"))
     }
 
     /// Verifies the document first: what it measures is what the policy is asked about.
@@ -157,6 +191,14 @@ impl Call<'_> {
             None => reply["Plaintext"] = BASE64_STANDARD.encode(plaintext).into(),
         }
         Ok(reply)
+    }
+}
+
+/// A dry run ends where the policy has allowed it.
+fn expect_real_run(dry_run: bool) -> Result<(), KmsError> {
+    match dry_run {
+        false => Ok(()),
+        true => Err(KmsError::new("DryRunOperationException", "the call would have been performed")),
     }
 }
 
