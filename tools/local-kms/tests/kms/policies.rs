@@ -78,6 +78,10 @@ async fn the_default_policy_lets_the_account_do_everything_unattested() {
     let opened = client.decrypt().ciphertext_blob(sealed.ciphertext_blob.unwrap()).send().await.unwrap();
     assert_eq!(opened.plaintext.unwrap().as_ref(), b"hello");
     assert!(opened.ciphertext_for_recipient.is_none());
+    let dry = client.encrypt().key_id(&key).plaintext(Blob::new("hello")).dry_run(true).send().await;
+    assert_eq!(exception(dry), "DryRunOperationException");
+    let dry = client.generate_data_key().key_id(&key).number_of_bytes(32).dry_run(true).send().await;
+    assert_eq!(exception(dry), "DryRunOperationException");
 
     harness.files.write_principals(&["stranger"]);
     assert_eq!(exception(harness.client("stranger").describe_key().key_id(&key).send().await), "AccessDeniedException");
