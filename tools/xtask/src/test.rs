@@ -5,11 +5,15 @@ use std::time::{Duration, Instant};
 
 use crate::build::{cargo, target_directory, workspace_root};
 use crate::cache;
+use crate::containers;
 use crate::debian;
+use crate::deployment;
 use crate::emulator::Emulator;
 use crate::image::{self, Architecture};
 use crate::kernel::Kernels;
+use crate::kubernetes;
 use crate::newman;
+use crate::openapi;
 use crate::run::succeed;
 use crate::twice;
 
@@ -94,15 +98,21 @@ fn steps() -> Vec<Step> {
         step("npm packages", || succeed(Command::new(cloister_local()).arg("set-up"))),
         step("layering", || succeed(cargo().args(["test", "--workspace", "--locked", "--test", "layering"]))),
         step("postman", newman::test),
+        step("openapi", openapi::test),
         step("demo", || succeed(Command::new(cloister_local()).arg("demo"))),
+        step("deployment", deployment::check),
+        step("kubernetes objects", kubernetes::check_objects),
         step("image tool", || succeed(&mut image::tool_cargo(&["test"])?)),
         step("emulator", || Emulator::kept().map(drop)),
         step("images", image::build_for_emulator),
         step("images twice", || twice::check(Architecture::Amd64)),
         step("tests", || succeed(cargo().args(["test", "--workspace", "--locked", "--no-fail-fast"]))),
+        long_step("openapi at length", openapi::test_at_length),
         long_step("kernel twice", || Kernels::build_twice(Architecture::Amd64)),
         long_step("images for arm64", image::build_for_arm64),
         long_step("volume", image::test_volume),
+        long_step("every deployment", deployment::check_all),
+        long_step("container images", containers::test),
         long_step("bridge beside socat", || {
             debian::require(&["socat"])?;
             succeed(cargo().args([
