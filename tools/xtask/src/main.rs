@@ -17,6 +17,7 @@ mod local;
 mod measured;
 mod newman;
 mod npm;
+mod openapi;
 mod python;
 mod run;
 mod stack;

@@ -3,7 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::run::succeed_quietly;
+use crate::cache;
+use crate::run::{succeed_quietly, version};
+
+/// A directory with the packages of a file of requirements, for `PYTHONPATH`: installed once for every file and Python.
+pub(crate) fn kept(name: &str, requirements: &Path) -> Result<PathBuf, String> {
+    let list = std::fs::read_to_string(requirements)
+        .map_err(|error| format!("cannot read {}: {error}", requirements.display()))?;
+    let recipe = format!("# {}\n{list}", version("python3")?);
+    cache::kept(name, &recipe, |directory, work| {
+        println!("installing the packages of {} from PyPI, once", requirements.display());
+        packages(work, &list, Some(directory)).map(drop)
+    })
+}
 
 /// Makes a virtual environment in `work` and returns its `bin` directory. `requirements` has a version and a hash per line;
 /// with `target` the packages go into that directory instead.

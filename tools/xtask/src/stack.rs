@@ -43,6 +43,11 @@ impl LocalStack {
         command.envs(self.variables.iter().map(|(name, value)| (name, value)))
     }
 
+    /// Where it answers.
+    pub(crate) fn endpoint(&self) -> &str {
+        self.variables.iter().find(|(name, _)| name == "CLOISTER_ENDPOINT").map_or("", |(_, value)| value)
+    }
+
     fn wait(&mut self) -> Result<Vec<(String, String)>, String> {
         let deadline = Instant::now() + PATIENCE;
         loop {
