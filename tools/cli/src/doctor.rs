@@ -57,26 +57,23 @@ impl Finding {
     }
 }
 
-pub(crate) async fn run(command: Command, common: &Common) -> Answer {
+pub(crate) async fn run(command: Command, common: &Common) -> Result<Answer, Failure> {
+    let endpoint = &command.api.endpoint;
+    let configuration = aws::configuration(common).await?;
     let mut findings = Vec::new();
-    let (credentials, configuration) = credentials(common, &mut findings).await;
-    findings.push(who(&command.api.endpoint, credentials.as_ref(), configuration.as_ref()).await);
-    let region = region(&command.api.endpoint, common, configuration.as_ref(), &mut findings);
+    let credentials = credentials(&configuration, &mut findings).await;
+    findings.push(who(endpoint, credentials.as_ref(), &configuration).await);
+    let region = region(endpoint, common, &configuration, &mut findings);
 
-    let reached = connection::findings(&command.api.endpoint, &mut findings).await;
-    let client = client(&command.api.endpoint, region.as_deref(), credentials, common);
-    match (&client, reached) {
-        (Ok(client), true) => requests(client, &command.api.endpoint, &mut findings).await,
-        (Err(error), true) => {
-            findings.push(Finding::failed("TLS", chain(error), "correct what the sentence names"));
-            not_reached(&mut findings);
-        }
-        (_, false) => not_reached(&mut findings),
+    if connection::findings(endpoint, &mut findings).await {
+        requests(&client(endpoint, region.as_deref(), credentials, common)?, endpoint, &mut findings).await;
+    } else {
+        not_reached(&mut findings);
     }
     for pod in &command.pod {
         findings.push(pod_version(pod).await);
     }
-    answer(&findings)
+    Ok(answer(&findings))
 }
 
 fn answer(findings: &[Finding]) -> Answer {
@@ -100,21 +97,14 @@ fn answer(findings: &[Finding]) -> Answer {
     Answer::new(text, &findings).held(held)
 }
 
-async fn credentials(common: &Common, findings: &mut Vec<Finding>) -> (Option<Credentials>, Option<SdkConfig>) {
-    let configuration = match aws::configuration(common).await {
-        Ok(configuration) => configuration,
-        Err(error) => {
-            findings.push(Finding::failed("credentials", error.to_string(), "correct the file of certificates"));
-            return (None, None);
-        }
-    };
-    let found = match aws::credentials(&configuration).await {
+async fn credentials(configuration: &SdkConfig, findings: &mut Vec<Finding>) -> Option<Credentials> {
+    let found = match aws::credentials(configuration).await {
         Ok(found) => found,
         Err(error) => {
             let sentence = error.to_string();
             let (finding, fix) = sentence.split_once("; ").unwrap_or((&sentence, "set them"));
             findings.push(Finding::failed("credentials", finding, fix));
-            return (None, Some(configuration));
+            return None;
         }
     };
     let kind = if found.session_token().is_some() { "temporary" } else { "long-lived" };
@@ -124,15 +114,15 @@ async fn credentials(common: &Common, findings: &mut Vec<Finding>) -> (Option<Cr
         true => Finding::failed("credentials", format!("{what}, expired"), "log in again"),
         false => Finding::ok("credentials", what),
     });
-    (Some(found), Some(configuration))
+    Some(found)
 }
 
 /// Whose credentials they are. A stack on this machine has credentials that AWS does not know.
-async fn who(endpoint: &str, credentials: Option<&Credentials>, configuration: Option<&SdkConfig>) -> Finding {
+async fn who(endpoint: &str, credentials: Option<&Credentials>, configuration: &SdkConfig) -> Finding {
     let check = "identity";
-    let (Some(configuration), Some(_)) = (configuration, credentials) else {
+    if credentials.is_none() {
         return Finding::not_checked(check, "there are no credentials");
-    };
+    }
     // A test, or whoever rehearses without AWS, names an STS of its own.
     if connection::is_this_machine(endpoint) && std::env::var_os("AWS_ENDPOINT_URL_STS").is_none() {
         return Finding::not_checked(check, "the endpoint is on this machine; AWS was not asked");
@@ -152,13 +142,8 @@ async fn who(endpoint: &str, credentials: Option<&Credentials>, configuration: O
     }
 }
 
-fn region(
-    endpoint: &str,
-    common: &Common,
-    configuration: Option<&SdkConfig>,
-    findings: &mut Vec<Finding>,
-) -> Option<String> {
-    let region = aws::region(endpoint, common, configuration?);
+fn region(endpoint: &str, common: &Common, configuration: &SdkConfig, findings: &mut Vec<Finding>) -> Option<String> {
+    let region = aws::region(endpoint, common, configuration);
     findings.push(match (&region, aws::region_of(endpoint)) {
         (Ok(region), Some(theirs)) if region != theirs => {
             Finding::failed("region", region, format!("the endpoint is in {theirs}: leave --region out"))

@@ -29,7 +29,7 @@ async fn main() -> ExitCode {
         Command::Key(command) => key::run(command, &common).await,
         Command::Sign(command) => sign::run(command, &common).await,
         Command::Kms(command) => kms::run(command, &common).await,
-        Command::Doctor(command) => Ok(doctor::run(command, &common).await),
+        Command::Doctor(command) => doctor::run(command, &common).await,
         Command::Completion { shell } => Ok(completion(shell)),
     };
     match outcome {

@@ -1,0 +1,94 @@
+//! `cloister kms rehearse`, with the stack's KMS, whose policies are evaluated, and an IAM that only remembers roles.
+
+use cloister_e2e::Local;
+use cloister_local::identity::{ACCOUNT, Identity};
+use cloister_local::part::Part;
+use serde_json::json;
+
+use crate::account::Account;
+use crate::program::{Ended, Shell};
+
+struct Rehearsal {
+    local: Local,
+    account: Account,
+    shell: Shell,
+}
+
+impl Rehearsal {
+    async fn start() -> Self {
+        let local = Local::start().await;
+        let account = Account::start(&local).await;
+        let operator: &Identity = &local.stack.identities().administrator;
+        let mut shell = Shell::of(operator, &local);
+        shell.set("AWS_ENDPOINT_URL_STS", account.url());
+        shell.set("AWS_ENDPOINT_URL_IAM", account.url());
+        let root = local.stack.data().path("root.pem");
+        std::fs::write(&root, local.stack.root_certificate()).unwrap();
+        shell.set("AWS_CA_BUNDLE", root.to_str().unwrap());
+        Self { local, account, shell }
+    }
+
+    async fn run(&self, more: &[&str]) -> Ended {
+        let kms = self.local.stack.https(Part::Kms).unwrap();
+        self.shell.run(&[&["kms", "rehearse", "--endpoint-url", &kms], more].concat()).await
+    }
+
+    /// The state of every key but the stack's own.
+    async fn keys(&self) -> Vec<String> {
+        let kms = self.local.stack.kms(&self.local.stack.identities().administrator).unwrap();
+        let mut states = Vec::new();
+        for key in kms.list_keys().send().await.unwrap().keys() {
+            let arn = key.key_arn().unwrap();
+            if arn != self.local.stack.cmk_arn() {
+                let key = kms.describe_key().key_id(arn).send().await.unwrap().key_metadata.unwrap();
+                states.push(key.key_state.unwrap().to_string());
+            }
+        }
+        states
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_confirmation_nothing_is_done() {
+    let rehearsal = Rehearsal::start().await;
+    let plan = rehearsal.run(&[]).await;
+    assert!(plan.code == 2 && plan.err.contains("It leaves behind: two keys"), "{plan:?}");
+    assert!(plan.err.contains(&format!("--confirm {ACCOUNT}")), "{plan:?}");
+    let elsewhere = rehearsal.run(&["--confirm", "999999999999"]).await;
+    assert!(elsewhere.code == 2 && elsewhere.err.contains("nothing was done"), "{elsewhere:?}");
+    assert_eq!((rehearsal.account.created(), rehearsal.keys().await.len()), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_forms_decide_as_the_table_says() {
+    let rehearsal = Rehearsal::start().await;
+    let ended = rehearsal.run(&["--confirm", ACCOUNT, "--json"]).await;
+    let report = ended.json();
+    let wrong: Vec<_> = report["rows"].as_array().unwrap().iter().filter(|row| row["ok"] != true).collect();
+    assert!(ended.code == 0 && wrong.is_empty(), "{wrong:#?}");
+    let has = |form: &str, caller: &str, action: &str, found: &str| {
+        let row =
+            json!({ "form": form, "caller": caller, "action": action, "expected": found, "found": found, "ok": true });
+        assert!(report["rows"].as_array().unwrap().contains(&row), "{row}");
+    };
+    has("locked", "signer outside of an enclave", "Decrypt a wallet's data key", "denied explicitly");
+    has("locked", "administrator outside of an enclave", "PutKeyPolicy", "denied explicitly");
+    has("open", "administrator outside of an enclave", "PutKeyPolicy", "allowed");
+    has("locked", "retirement role outside of an enclave", "ScheduleKeyDeletion in 7 days", "denied");
+    has("locked", "re-created retirement role outside of an enclave", "ScheduleKeyDeletion in 30 days", "allowed");
+    has("locked", "anybody else of the account", "CreateGrant", "denied explicitly");
+
+    // Left behind is what was announced, and nothing else.
+    assert_eq!(rehearsal.keys().await, ["PendingDeletion", "PendingDeletion"]);
+    assert_eq!((rehearsal.account.roles(), rehearsal.account.created()), (Vec::<String>::new(), 7));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_one_cleans_up() {
+    let rehearsal = Rehearsal::start().await;
+    rehearsal.local.fault(Part::Kms, "GetKeyPolicy", "KMSInternalException", 20).await;
+    let ended = rehearsal.run(&["--confirm", ACCOUNT]).await;
+    assert!(ended.code == 6 && ended.err.contains("their deletion is scheduled, the roles are deleted"), "{ended:?}");
+    assert_eq!(rehearsal.keys().await, ["PendingDeletion"]);
+    assert_eq!(rehearsal.account.roles(), Vec::<String>::new());
+}
