@@ -6,15 +6,20 @@ import { applicationStack } from './application';
 import { baseStack } from './base';
 import { clusterStack } from './cluster';
 import type { Configuration } from './configuration';
+import { ecsStack } from './ecs';
 import { keyStack } from './key';
 import type { Releases } from './release';
 
 export function cloister(app: App, configuration: Configuration, releases: Releases): void {
   const base = baseStack(app, configuration);
   const key = keyStack(app, configuration, releases);
+  key.addStackDependency(base);
+  if (configuration.variant === 'ecs') {
+    ecsStack(app, configuration, releases).addStackDependency(key);
+    return;
+  }
   const cluster = clusterStack(app, configuration, releases);
   const application = applicationStack(app, configuration, releases, cluster);
-  key.addStackDependency(base);
   cluster.stack.addStackDependency(base);
   application.addStackDependency(key);
   application.addStackDependency(cluster.stack);

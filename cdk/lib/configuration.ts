@@ -17,6 +17,8 @@ export interface Configuration {
   readonly images: string;
   /** The zip that `cargo xtask lambda` left, or `s3://BUCKET/KEY` of one that AWS Signer has signed. */
   readonly frontDoor: string;
+  /** What the pods run on: Kubernetes, or ECS on machines of an auto-scaling group. */
+  readonly variant: 'eks' | 'ecs';
   /** ARNs of who may assume the role that invokes the API. */
   readonly callers: readonly string[];
   /** The images of the release that is about to replace this one: the key admits both, until a day. */
@@ -27,6 +29,19 @@ export interface Configuration {
 
 /** Something that whoever deploys has to put right. Its message is all that is shown of it. */
 export class ConfigurationError extends Error {}
+
+/** Runs the body of a program; a mistake of whoever called it is explained, not traced. */
+export function orExplain(body: () => void): void {
+  try {
+    body();
+  } catch (error) {
+    if (!(error instanceof ConfigurationError)) {
+      throw error;
+    }
+    console.error(error.message);
+    process.exit(1);
+  }
+}
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -66,6 +81,10 @@ export function configuration(environment: Environment, context: (name: string) 
   const architecture: Architecture = target === 'linux/arm64' ? 'arm64' : 'amd64';
   const zip = path.join(__dirname, `../../target/lambda/front-door-${architecture}.zip`);
   const next = nextRelease(given('CDK_NEXT_IMAGES', 'next-images'), given('CDK_NEXT_UNTIL', 'next-until'), now, problems);
+  const variant = given('CDK_VARIANT', 'variant') ?? 'eks';
+  if (variant !== 'eks' && variant !== 'ecs') {
+    problems.push(`CDK_VARIANT is \`${variant}\`: set it to \`eks\` or \`ecs\`, or to nothing for \`eks\``);
+  }
   const callers = (given('CDK_CALLERS', 'callers') ?? '').split(',').filter((caller) => caller !== '');
   for (const caller of callers.filter((arn) => !/^arn:aws[a-z-]*:(iam|sts)::\d{12}:(role|user|assumed-role)\/[^*]+$/.test(arn))) {
     problems.push(
@@ -95,6 +114,7 @@ export function configuration(environment: Environment, context: (name: string) 
     production: !/^(dev|test)/.test(prefix),
     images,
     frontDoor: frontDoorZip(given('CDK_FRONT_DOOR', 'front-door') ?? zip),
+    variant: variant === 'ecs' ? 'ecs' : 'eks',
     callers,
     ...(next === undefined ? {} : { next }),
     withKeys: withKeys === 'true',

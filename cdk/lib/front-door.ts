@@ -130,7 +130,7 @@ function restApi(stack: Stack, configuration: Configuration, handler: lambda.Fun
       accessLogFormat: apigateway.AccessLogFormat.custom(JSON.stringify(ACCESS_LOG)),
     },
   });
-  const integration = new apigateway.LambdaIntegration(handler, { allowTestInvoke: false, scopePermissionToMethod: false });
+  const integration = new apigateway.LambdaIntegration(handler, { scopePermissionToMethod: false });
   const needsBody = {
     requestValidator: api.addRequestValidator('BodyRequired', { validateRequestBody: true }),
     // No more: API Gateway knows drafts of JSON Schema that cannot say what the function checks.

@@ -24,11 +24,12 @@ const LISTENERS: Readonly<Record<Service, number>> = { signer: 8443, 'key-genera
 
 export function network(stack: Stack, configuration: Configuration): ec2.Vpc {
   const log = new logs.LogGroup(stack, 'FlowLog', { retention: logs.RetentionDays.ONE_MONTH, removalPolicy: RemovalPolicy.DESTROY });
+  // Asked for when the stack is deployed: to synthesize, CDK would otherwise need credentials.
+  Object.defineProperty(stack, 'availabilityZones', { value: Array.from({ length: ZONES }, (_, zone) => Fn.select(zone, Fn.getAzs(configuration.region))) });
   const vpc = new ec2.Vpc(stack, 'Vpc', {
     vpcName: names(configuration).of('vpc'),
     ipAddresses: ec2.IpAddresses.cidr(NETWORK),
-    // Asked for when the stack is deployed: synthesis needs no credentials.
-    availabilityZones: Array.from({ length: ZONES }, (_, zone) => Fn.select(zone, Fn.getAzs(configuration.region))),
+    maxAzs: ZONES,
     // For images and charts of public registries alone: what enclaves and pods call has its endpoint here.
     natGateways: 1,
     subnetConfiguration: [

@@ -4,8 +4,9 @@ import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 
-import { type Architecture, type Configuration, ConfigurationError, names } from './configuration';
+import { type Architecture, type Configuration, ConfigurationError } from './configuration';
 import { readEif } from './eif';
+import { type MeasuredSettings, measuredSettings } from './settings';
 
 export const SERVICES = ['signer', 'key-generator'] as const;
 export type Service = (typeof SERVICES)[number];
@@ -17,18 +18,6 @@ export interface Image {
   readonly size: number;
   readonly sha256: string;
   readonly pcr0: string;
-}
-
-export interface MeasuredSettings {
-  readonly partition: string;
-  readonly account: string;
-  readonly region: string;
-  readonly signer_role: string;
-  readonly generator_role: string;
-  readonly retirement_role: string;
-  readonly administrator_role: string;
-  readonly table_arn: string;
-  readonly accept_open_policy: boolean;
 }
 
 export interface Release {
@@ -111,20 +100,10 @@ function readMeasurements(file: string): Pick<Release, 'architecture' | 'setting
 
 /** The images measure whose they are; deployed elsewhere they would refuse every key. */
 function refuseSettingsOfAnother({ directory, settings }: Release, configuration: Configuration): void {
-  const name = names(configuration);
-  const expected: Readonly<Partial<Record<keyof MeasuredSettings, string>>> = {
-    partition: configuration.partition,
-    account: configuration.account,
-    region: configuration.region,
-    signer_role: name.signerRole,
-    generator_role: name.generatorRole,
-    retirement_role: name.retirementRole,
-    administrator_role: name.administratorRole,
-    table_arn: name.tableArn,
-  };
-  const differing = Object.entries(expected).filter(([member, value]) => settings[member as keyof MeasuredSettings] !== value);
+  const expected = Object.entries(measuredSettings(configuration)) as [keyof MeasuredSettings, string | boolean][];
+  const differing = expected.filter(([member, value]) => member !== 'accept_open_policy' && settings[member] !== value);
   if (differing.length > 0) {
-    const list = differing.map(([member, value]) => `${member} is ${settings[member as keyof MeasuredSettings]} and not ${value}`).join(', ');
+    const list = differing.map(([member, value]) => `${member} is ${settings[member]} and not ${value}`).join(', ');
     refuse(
       `the images in ${directory} measure the settings of another deployment (${list}): ` +
         'correct CDK_PREFIX, CDK_DEPLOY_ACCOUNT and CDK_DEPLOY_REGION, or build images for this one from what `npm run settings` prints',

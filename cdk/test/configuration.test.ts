@@ -44,6 +44,8 @@ for (const [what, environment, context, sentence] of [
   ['a day alone', { CDK_NEXT_UNTIL: '2027-01-31' }, {}, /^CDK_NEXT_UNTIL is set without CDK_NEXT_IMAGES/],
   ['a day that is over', { CDK_NEXT_IMAGES: 'x', CDK_NEXT_UNTIL: '2026-11-30' }, {}, /^both releases were admitted until 2026-11-30, which is over: set CDK_IMAGES to the release that stays/],
   ['a day too far ahead', { CDK_NEXT_IMAGES: 'x', CDK_NEXT_UNTIL: '2026-12-17' }, {}, /^CDK_NEXT_UNTIL is 2026-12-17: set a day at most 14 days ahead/],
+  ['another variant', { CDK_VARIANT: 'nomad' }, {}, 'CDK_VARIANT is `nomad`: set it to `eks` or `ecs`, or to nothing for `eks`'],
+  ['a whole account as caller', { CDK_CALLERS: 'arn:aws:iam::111122223333:root' }, {}, /^CDK_CALLERS names `arn:aws:iam::111122223333:root`: give the ARNs of roles or users/],
   ['the locked form', {}, { 'key-form': 'locked' }, /^the context value key-form asks for another form than `open`: a locked key could never admit another image/],
   ['half an answer', {}, { 'with-keys': 'maybe' }, /^the context value with-keys is `maybe`: give/],
 ] as const) {

@@ -8,6 +8,7 @@ import * as path from 'node:path';
 import { configuration, type Configuration, type Environment, names } from '../lib/configuration';
 import { readEif } from '../lib/eif';
 import { readReleases, type Releases, SERVICES } from '../lib/release';
+import { measuredSettings } from '../lib/settings';
 
 export const ENVIRONMENT: Environment = {
   CDK_PREFIX: 'dev-',
@@ -43,18 +44,7 @@ export function writeImages(
   const measurements = {
     format: 1,
     architecture: configuration.architecture,
-    settings: {
-      partition: configuration.partition,
-      account: configuration.account,
-      region: configuration.region,
-      signer_role: name.signerRole,
-      generator_role: name.generatorRole,
-      retirement_role: name.retirementRole,
-      administrator_role: name.administratorRole,
-      table_arn: name.tableArn,
-      tls_roots: [],
-      accept_open_policy: true,
-    },
+    settings: { ...measuredSettings(configuration), tls_roots: [] },
     images: Object.fromEntries(images),
   };
   fs.writeFileSync(path.join(directory, 'measurements.json'), JSON.stringify(measurements, undefined, 2));
