@@ -6,6 +6,7 @@ mod build;
 mod cache;
 mod containers;
 mod debian;
+mod deployment;
 mod digest;
 mod download;
 mod emulator;

@@ -14,7 +14,6 @@ use crate::kernel::Kernels;
 use crate::kubernetes;
 use crate::newman;
 use crate::openapi;
-use crate::openapi;
 use crate::run::succeed;
 use crate::twice;
 
@@ -100,7 +99,6 @@ fn steps() -> Vec<Step> {
         step("layering", || succeed(cargo().args(["test", "--workspace", "--locked", "--test", "layering"]))),
         step("postman", newman::test),
         step("openapi", openapi::test),
-        step("openapi", openapi::test),
         step("demo", || succeed(Command::new(cloister_local()).arg("demo"))),
         step("deployment", deployment::check),
         step("kubernetes objects", kubernetes::check_objects),
@@ -109,7 +107,6 @@ fn steps() -> Vec<Step> {
         step("images", image::build_for_emulator),
         step("images twice", || twice::check(Architecture::Amd64)),
         step("tests", || succeed(cargo().args(["test", "--workspace", "--locked", "--no-fail-fast"]))),
-        long_step("openapi at length", openapi::test_at_length),
         long_step("openapi at length", openapi::test_at_length),
         long_step("kernel twice", || Kernels::build_twice(Architecture::Amd64)),
         long_step("images for arm64", image::build_for_arm64),
