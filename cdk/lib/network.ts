@@ -125,7 +125,9 @@ export function entrance(stack: Stack, vpc: ec2.IVpc, pods: ec2.ISecurityGroup, 
       protocol: elb.Protocol.TCP,
       targetType: elb.TargetType.IP,
       preserveClientIp: false,
+      // Longer than any request; then connections that the front door kept open are closed, too.
       deregistrationDelay: Duration.seconds(60),
+      connectionTermination: true,
       healthCheck: { protocol: elb.Protocol.HTTP, port: String(HEALTH_PORT), path: '/readyz', interval: Duration.seconds(10), healthyThresholdCount: 2, unhealthyThresholdCount: 2 },
     });
     listener.addTargetGroups(service, targets);
