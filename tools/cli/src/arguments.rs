@@ -8,7 +8,7 @@ use crate::{doctor, key, kms, sign};
 
 /// Ethereum keys in AWS Nitro Enclaves: make and use them, look at the key policy, find out what is wrong
 #[derive(Debug, Parser)]
-#[command(name = "cloister", version, after_help = EXIT_CODES)]
+#[command(name = "cloister", version, after_help = EXIT_CODES, arg_required_else_help = true)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) common: Common,

@@ -47,13 +47,13 @@ impl Failure {
     pub(crate) fn aws<E, R>(operation: &'static str) -> impl Fn(SdkError<E, R>) -> Self
     where
         E: Error + ProvideErrorMetadata + 'static,
-        R: std::fmt::Debug,
+        R: std::fmt::Debug + 'static,
     {
         move |error| {
             let code = error.code().map(str::to_owned);
             let message = match (error.message(), &code) {
                 (Some(message), Some(code)) => format!("{code}: {message}"),
-                _ => aws_smithy_types::error::display::DisplayErrorContext(&error).to_string(),
+                _ => chain(&error),
             };
             Self::Aws { operation, code, message }
         }

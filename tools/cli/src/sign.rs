@@ -29,6 +29,7 @@ pub(crate) enum Command {
     /// Sign the hash of an ERC-4337 user operation, as it stands
     UserOpHash {
         /// 32 bytes of hex
+        #[arg(value_parser = hash)]
         hash: B256,
         #[command(flatten)]
         with: With,
@@ -44,7 +45,7 @@ pub(crate) struct With {
     #[arg(long, value_name = "UUID")]
     key_id: KeyId,
     /// The key's address: any other signer is an error
-    #[arg(long)]
+    #[arg(long, value_parser = address)]
     address: Option<Address>,
     #[command(flatten)]
     secret: SecretSource,
@@ -113,6 +114,14 @@ impl With {
             _ => Ok(()),
         }
     }
+}
+
+fn hash(text: &str) -> Result<B256, &'static str> {
+    text.parse().map_err(|_| "a UserOp hash is 32 bytes of hex: 64 digits, with or without 0x")
+}
+
+fn address(text: &str) -> Result<Address, &'static str> {
+    text.parse().map_err(|_| "an address is 20 bytes of hex: 40 digits, with or without 0x")
 }
 
 fn read(file: &Path) -> Result<String, Failure> {

@@ -10,6 +10,7 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use super::super::table::Action;
+use crate::failure::chain;
 
 /// The key that is tried.
 #[derive(Debug)]
@@ -138,7 +139,7 @@ pub(super) async fn perform(client: &Client, target: &Target, action: &Action) -
 fn outcome<T, E, R>(result: Result<T, SdkError<E, R>>) -> Outcome
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
-    R: fmt::Debug,
+    R: fmt::Debug + 'static,
 {
     let Err(error) = result else { return Outcome::Allowed };
     let message = error.message().unwrap_or_default();
@@ -153,7 +154,7 @@ where
         }
         Some("AccessDeniedException") => Outcome::DeniedElsewhere(message.to_owned()),
         Some(code) => Outcome::Unclear(format!("{code}: {message}")),
-        None => Outcome::Unclear(aws_smithy_types::error::display::DisplayErrorContext(&error).to_string()),
+        None => Outcome::Unclear(chain(&error)),
     }
 }
 
