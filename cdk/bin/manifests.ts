@@ -12,7 +12,7 @@ import { enclaveSize, reservation } from '../lib/kubernetes/enclave';
 import type { Manifest } from '../lib/kubernetes/manifest';
 import { NAMESPACE, namespaceObjects } from '../lib/kubernetes/namespace';
 import { traffic } from '../lib/kubernetes/traffic';
-import { autoscaler, type Workload, workload } from '../lib/kubernetes/workload';
+import { autoscaler, deployment, surroundings, type Workload } from '../lib/kubernetes/workload';
 import { host } from '../lib/network';
 import { SERVICES } from '../lib/release';
 
@@ -37,7 +37,7 @@ const objects: readonly Manifest[] = [
   ...namespaceObjects('10.0.0.0/16'),
   devicePlugin(reservation(SERVICES.map(() => enclave))),
   ...certificateObjects((service) => host(service, { prefix: '' })),
-  ...workloads.flatMap((of) => [...workload(of), autoscaler(of, 4), traffic(of, targetGroup)]),
+  ...workloads.flatMap((of) => [...surroundings(of), deployment(of), autoscaler(of, 4), traffic(of, targetGroup)]),
 ];
 
 const [directory = '.'] = process.argv.slice(2);

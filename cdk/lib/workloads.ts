@@ -7,9 +7,10 @@ import { apply, type Cluster } from './cluster';
 import { type Configuration, names } from './configuration';
 import { podImage } from './containers';
 import { enclaveSize } from './kubernetes/enclave';
+import type { Manifest } from './kubernetes/manifest';
 import { NAMESPACE } from './kubernetes/namespace';
 import { traffic } from './kubernetes/traffic';
-import { type Workload, workload, workloadName } from './kubernetes/workload';
+import { deployment, surroundings, type Workload, workloadName } from './kubernetes/workload';
 import { type Release, type Releases, SERVICES, type Service } from './release';
 
 export interface WorkloadOptions {
@@ -18,29 +19,38 @@ export interface WorkloadOptions {
 }
 
 /**
- * Applies the pods of both releases, waits until those of the newer are available, and binds the load balancer to them. When they do not become
- * available the deployment fails, CloudFormation takes them away again, and traffic has stayed where it was.
+ * Applies the pods of both releases, and binds those of the newer to the load balancer. Once they are available, CloudFormation removes what is no
+ * longer in the template: the binding of the older release, and later the release itself. When they do not become available the deployment fails,
+ * CloudFormation takes them away again, and the older release has had its traffic all the time.
  */
 export function workloads(stack: Stack, cluster: Cluster, configuration: Configuration, releases: Releases, options: WorkloadOptions): void {
   for (const service of SERVICES) {
     const [current, ...older] = revisions(releases, service).map((release) => describe(stack, configuration, release, service, options));
-    if (current === undefined) {
-      continue;
+    older.forEach((of) => applyPods(stack, cluster, of));
+    if (current !== undefined) {
+      waitFor(stack, cluster, current, applyPods(stack, cluster, current, traffic(current, cluster.targetGroups[service].targetGroupArn)));
     }
-    older.forEach((of) => apply(cluster.eks, workloadName(of), workload(of), [], stack));
-    const applied = apply(cluster.eks, workloadName(current), workload(current), [], stack);
-    const available = new eks.KubernetesObjectValue(stack, `${workloadName(current)}-available`, {
-      cluster: cluster.eks,
-      objectType: 'deployment',
-      objectName: workloadName(current),
-      objectNamespace: NAMESPACE,
-      // Present once all replicas are.
-      jsonPath: '.status.conditions[?(@.reason=="MinimumReplicasAvailable")].status',
-      timeout: Duration.minutes(14),
-    });
-    available.node.addDependency(applied);
-    apply(cluster.eks, `traffic-${service}`, [traffic(current, cluster.targetGroups[service].targetGroupArn)], [available], stack);
   }
+}
+
+function applyPods(stack: Stack, cluster: Cluster, of: Workload, binding?: Manifest): eks.KubernetesManifest {
+  const name = workloadName(of);
+  const service = apply(cluster.eks, name, surroundings(of), [], stack);
+  const bound = binding && apply(cluster.eks, `${name}-traffic`, [binding], [service], stack);
+  return apply(cluster.eks, `${name}-pods`, [deployment(of)], [service, ...(bound === undefined ? [] : [bound])], stack);
+}
+
+function waitFor(stack: Stack, cluster: Cluster, of: Workload, applied: eks.KubernetesManifest): void {
+  const available = new eks.KubernetesObjectValue(stack, `${workloadName(of)}-available`, {
+    cluster: cluster.eks,
+    objectType: 'deployment',
+    objectName: workloadName(of),
+    objectNamespace: NAMESPACE,
+    // Present once all replicas are.
+    jsonPath: '.status.conditions[?(@.reason=="MinimumReplicasAvailable")].status',
+    timeout: Duration.minutes(14),
+  });
+  available.node.addDependency(applied);
 }
 
 /** The newest first; one alone where both have the same image, which is then updated in place. */

@@ -9,7 +9,7 @@ import { clusterStack } from '../lib/cluster';
 import type { Configuration } from '../lib/configuration';
 import { seccompProfile } from '../lib/kubernetes/seccomp';
 import { INSTANCE_TYPES } from '../lib/nodes';
-import { readReleases, type Releases } from '../lib/release';
+import { readReleases, type Releases, SERVICES } from '../lib/release';
 import { workloads } from '../lib/workloads';
 import { withContainers } from './containers';
 import { configured, deployment, writeImages } from './fixture';
@@ -132,14 +132,14 @@ test('charts are pinned', () => {
   assert.deepEqual(charts.sort(), [['aws-load-balancer-controller', '3.2.2'], ['cert-manager', 'v1.21.2']]);
 });
 
-test('a release is applied, waited for, and then given the traffic', () => {
-  const { template, order } = applied(deployment());
-  const [signer = ''] = order('Deployment', 'signer');
-  const [available = ''] = order('available', 'signer');
-  const [switched = ''] = order('TargetGroupBinding', 'signer');
-  const depends = (id: string) => template.toJSON()['Resources'][id].DependsOn as string[];
-  assert.ok(depends(available).includes(signer));
-  assert.ok(depends(switched).includes(available));
+test('a release is bound to the load balancer before its pods are made, and waited for', () => {
+  const { template, id } = applied(deployment());
+  const depends = (of: string) => template.toJSON()['Resources'][of].DependsOn as string[];
+  for (const service of SERVICES) {
+    assert.ok(depends(id('TargetGroupBinding', service)).includes(id('Service', service)));
+    assert.ok(depends(id('Deployment', service)).includes(id('TargetGroupBinding', service)));
+    assert.ok(depends(id('available', service)).includes(id('Deployment', service)));
+  }
 });
 
 test('the next release gets Deployments beside those of this one, and the traffic', () => {
@@ -149,11 +149,11 @@ test('the next release gets Deployments beside those of this one, and the traffi
   const releases = readReleases(configuration);
   const { template } = applied({ configuration, releases });
   const manifests = Object.values(template.findResources('Custom::AWSCDK-EKS-KubernetesResource')).map(({ Properties }) => JSON.stringify(Properties.Manifest));
-  assert.equal(manifests.filter((manifest) => manifest.includes('Deployment')).length, 4);
-  const bindings = manifests.filter((manifest) => manifest.includes('TargetGroupBinding'));
-  for (const service of ['signer', 'key-generator'] as const) {
-    const name = `${service}-${releases.next?.images[service].pcr0.slice(0, 12)}`;
-    assert.ok(bindings.some((binding) => binding.includes(name)), name);
+  for (const service of SERVICES) {
+    const named = (kind: string, release = releases.next) =>
+      manifests.filter((manifest) => manifest.includes(`${kind}\\\",`) && manifest.includes(`${service}-${release?.images[service].pcr0.slice(0, 12)}`)).length;
+    assert.deepEqual([named('Deployment'), named('Deployment', releases.release)], [1, 1]);
+    assert.deepEqual([named('TargetGroupBinding'), named('TargetGroupBinding', releases.release)], [1, 0]);
   }
 });
 
@@ -164,11 +164,12 @@ function applied(given: { configuration: Configuration; releases: Releases }) {
   const stack = new Stack(app, 'application', { env: configuration });
   workloads(stack, cluster, configuration, releases, { cmkArn: 'arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab' });
   const template = Template.fromStack(stack);
-  const order = (kind: string, service: string) =>
-    Object.entries({ ...template.findResources('Custom::AWSCDK-EKS-KubernetesResource'), ...template.findResources('Custom::AWSCDK-EKS-KubernetesObjectValue') })
-      .filter(([, { Type, Properties }]) =>
-        kind === 'available' ? Type.endsWith('ObjectValue') && Properties.ObjectName.startsWith(service) : JSON.stringify(Properties.Manifest ?? '').includes(`${kind}\\",\\"metadata\\":{\\"name\\":\\"${service}`),
-      )
-      .map(([id]) => id);
-  return { template, order };
+  const resources = { ...template.findResources('Custom::AWSCDK-EKS-KubernetesResource'), ...template.findResources('Custom::AWSCDK-EKS-KubernetesObjectValue') };
+  const id = (kind: string, service: string) => {
+    const [found] = Object.entries(resources).find(([, { Type, Properties }]) =>
+      kind === 'available' ? Type.endsWith('ObjectValue') && Properties.ObjectName.startsWith(service) : JSON.stringify(Properties.Manifest ?? '').includes(`${kind}\\\",\\\"metadata\\\":{\\\"name\\\":\\\"${service}-`),
+    ) ?? [];
+    return found ?? assert.fail(`no ${kind} of ${service}`);
+  };
+  return { template, id };
 }

@@ -11,7 +11,7 @@ import { NAMESPACE, namespaceObjects } from '../lib/kubernetes/namespace';
 import { DRAIN_SECONDS, GRACE_SECONDS, HEALTH_PORT, HTTPS_PORT, LEAVE_SECONDS, NITRO_GROUP, PATHS, TERMINATE_SECONDS } from '../lib/kubernetes/pods';
 import { SECCOMP_PROFILE, seccompProfile } from '../lib/kubernetes/seccomp';
 import { traffic } from '../lib/kubernetes/traffic';
-import { autoscaler, type Workload, workload, workloadName } from '../lib/kubernetes/workload';
+import { autoscaler, deployment, surroundings, type Workload, workloadName } from '../lib/kubernetes/workload';
 import { SERVICES, type Service } from '../lib/release';
 
 const PCR0 = 'ab12'.repeat(24);
@@ -32,6 +32,8 @@ export function workloadOf(service: Service, changes: Partial<Workload> = {}): W
     ...changes,
   };
 }
+
+const workload = (of: Workload) => [deployment(of), ...surroundings(of)];
 
 // As plain data, the tests may look anywhere.
 type Plain = ReturnType<typeof JSON.parse>;
@@ -156,12 +158,13 @@ test('the whole PCR0 is told by an annotation', () => {
   assert.equal(deployment.spec.template.metadata.annotations['cloister/pcr0'], PCR0);
 });
 
-test('the switch names the Service of a release and is one for all of them', () => {
+test('each release is bound to the target group by itself, so that a new one comes before the old one goes', () => {
   const to = (pcr0: string) => plain(traffic(workloadOf('signer', { pcr0 }), 'arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/signer/1'));
-  assert.equal(to(PCR0).metadata.name, to('cd'.repeat(48)).metadata.name);
-  assert.equal(to(PCR0).spec.serviceRef.name, workloadName(workloadOf('signer')));
-  assert.equal(to(PCR0).spec.serviceRef.port, HTTPS_PORT);
-  assert.equal(to('cd'.repeat(48)).spec.serviceRef.name, 'signer-cdcdcdcdcdcd');
+  for (const pcr0 of [PCR0, 'cd'.repeat(48)]) {
+    assert.equal(to(pcr0).metadata.name, workloadName(workloadOf('signer', { pcr0 })));
+    assert.deepEqual(to(pcr0).spec.serviceRef, { name: to(pcr0).metadata.name, port: HTTPS_PORT });
+    assert.equal(to(pcr0).spec.multiClusterTargetGroup, true);
+  }
 });
 
 test('the namespace is restricted and nothing but the services may talk', () => {

@@ -2,17 +2,18 @@
 
 import type { Manifest } from './manifest';
 import { HTTPS_PORT } from './pods';
-import { serviceLabels, type Workload, workloadName } from './workload';
+import { metadata, type Workload, workloadName } from './workload';
 
 /**
- * Binds the pods of a workload to the load balancer's target group. One for each service, whatever the release: applying it with another workload
- * is the switch. The AWS Load Balancer Controller registers the new pods and then removes the old ones.
+ * Binds the pods of a workload to its service's target group, through the AWS Load Balancer Controller. Made before the pods, it keeps them from
+ * being available until the load balancer finds them healthy. Each release has its own, for one target group: the new one is made before the old
+ * one goes, which is the switch. https://kubernetes-sigs.github.io/aws-load-balancer-controller/latest/guide/use_cases/multi_cluster
  */
-export function traffic(of: Pick<Workload, 'service' | 'pcr0' | 'namespace'>, targetGroupArn: string): Manifest {
+export function traffic(of: Workload, targetGroupArn: string): Manifest {
   return {
     apiVersion: 'elbv2.k8s.aws/v1beta1',
     kind: 'TargetGroupBinding',
-    metadata: { name: of.service, namespace: of.namespace, labels: serviceLabels(of.service) },
-    spec: { serviceRef: { name: workloadName(of), port: HTTPS_PORT }, targetGroupARN: targetGroupArn, targetType: 'ip' },
+    metadata: metadata(of),
+    spec: { serviceRef: { name: workloadName(of), port: HTTPS_PORT }, targetGroupARN: targetGroupArn, targetType: 'ip', multiClusterTargetGroup: true },
   };
 }

@@ -18,7 +18,7 @@ export interface Workload extends Surroundings {
 
 /**
  * Service and release, the latter by the first digits of its PCR0. So an update with the same measurements is a rolling update of one Deployment,
- * and an update with others makes a second Deployment and Service beside the first, to which traffic is switched once they are available.
+ * and an update with others makes a second Deployment and Service beside the first, to which traffic is switched once they are available (traffic.ts).
  */
 export function workloadName({ service, pcr0 }: Pick<Workload, 'service' | 'pcr0'>): string {
   return `${service}-${release(pcr0)}`;
@@ -28,9 +28,9 @@ function release(pcr0: string): string {
   return pcr0.slice(0, 12).toLowerCase();
 }
 
-/** Deployment, Service and PodDisruptionBudget. */
-export function workload(of: Workload): readonly Manifest[] {
-  return [deployment(of), clusterService(of), disruptionBudget(of)];
+/** What stands before the pods: the Service, and what a drain leaves running. */
+export function surroundings(of: Workload): readonly Manifest[] {
+  return [clusterService(of), disruptionBudget(of)];
 }
 
 export function serviceLabels(service: Service): Labels {
@@ -45,11 +45,12 @@ function labels(of: Workload): Labels {
   return { ...PART_OF, ...selector(of) };
 }
 
-function metadata(of: Workload) {
+/** Of every object of a workload. */
+export function metadata(of: Workload) {
   return { name: workloadName(of), namespace: of.namespace, labels: labels(of) };
 }
 
-function deployment(of: Workload): Manifest {
+export function deployment(of: Workload): Manifest {
   return {
     apiVersion: 'apps/v1',
     kind: 'Deployment',
