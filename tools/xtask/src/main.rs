@@ -10,6 +10,7 @@ mod deployment;
 mod digest;
 mod download;
 mod emulator;
+mod examples;
 mod image;
 mod kernel;
 mod kubernetes;

@@ -9,6 +9,7 @@ use crate::containers;
 use crate::debian;
 use crate::deployment;
 use crate::emulator::Emulator;
+use crate::examples;
 use crate::image::{self, Architecture};
 use crate::kernel::Kernels;
 use crate::kubernetes;
@@ -99,6 +100,7 @@ fn steps() -> Vec<Step> {
         step("layering", || succeed(cargo().args(["test", "--workspace", "--locked", "--test", "layering"]))),
         step("postman", newman::test),
         step("openapi", openapi::test),
+        step("examples", examples::test),
         step("demo", || succeed(Command::new(cloister_local()).arg("demo"))),
         step("deployment", deployment::check),
         step("kubernetes objects", kubernetes::check_objects),
