@@ -91,12 +91,10 @@ function zoneName(prefix: string): string {
 
 /** `pods` is the security group of the machines that pods run on. */
 export function entrance(stack: Stack, vpc: ec2.IVpc, pods: ec2.ISecurityGroup, configuration: Configuration): Entrance {
-  const name = names(configuration);
   const group = (id: string, description: string) => new ec2.SecurityGroup(stack, id, { vpc, description, allowAllOutbound: false });
   const frontDoor = group('FrontDoorGroup', 'The front door: calls the load balancer and nothing else');
   const balancing = group('LoadBalancerGroup', 'The load balancer: admits the front door alone');
   const balancer = new elb.NetworkLoadBalancer(stack, 'LoadBalancer', {
-    loadBalancerName: name.of('pods'),
     vpc,
     vpcSubnets: { subnetType: ec2.SubnetType.PRIVATE_WITH_EGRESS },
     internetFacing: false,

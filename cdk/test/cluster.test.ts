@@ -18,7 +18,10 @@ function cluster({ configuration, releases }: { configuration: Configuration; re
   return clusterStack(new App(), configuration, releases);
 }
 
-const amd64 = Template.fromStack(cluster().stack);
+const [amd64, arm64] = (['amd64', 'arm64'] as const).map((architecture) =>
+  Template.fromStack(cluster(deployment({ CDK_TARGET_ARCHITECTURE: `linux/${architecture}` })).stack),
+) as [Template, Template];
+const templates = { amd64, arm64 };
 
 /** Text of the machines' user data, with the shell script in clear. */
 function userData(template: Template): string {
@@ -28,7 +31,7 @@ function userData(template: Template): string {
 
 test('machines can start enclaves, of the architecture that is asked for, and no pod gets their credentials', () => {
   for (const [architecture, ami] of [['amd64', 'AL2023_x86_64_STANDARD'], ['arm64', 'AL2023_ARM_64_STANDARD']] as const) {
-    const template = Template.fromStack(cluster(deployment({ CDK_TARGET_ARCHITECTURE: `linux/${architecture}` })).stack);
+    const template = templates[architecture];
     template.hasResourceProperties('AWS::EKS::Nodegroup', {
       AmiType: ami,
       InstanceTypes: [INSTANCE_TYPES[architecture].name],
@@ -61,7 +64,7 @@ test('a machine reserves what its enclaves need before its kubelet starts, and l
 
 test('a machine gets the seccomp profile, and its user data stays within the limit of EC2', () => {
   for (const architecture of ['amd64', 'arm64'] as const) {
-    const script = userData(Template.fromStack(cluster(deployment({ CDK_TARGET_ARCHITECTURE: `linux/${architecture}` })).stack));
+    const script = userData(templates[architecture]);
     const [, packed = '', file] = /base64 --decode <<< (\S+) \| gunzip > ([\w./]+)/.exec(script) ?? [];
     assert.equal(file, '/var/lib/kubelet/seccomp/cloister.json');
     assert.deepEqual(JSON.parse(gunzipSync(Buffer.from(packed, 'base64')).toString()), seccompProfile(architecture));
@@ -124,7 +127,6 @@ test('the services have names in a private zone, which their certificates have',
     amd64.hasResourceProperties('AWS::Route53::RecordSet', { Name: `${service}.dev-cloister.internal.`, Type: 'A' });
   }
   assert.ok(JSON.stringify(amd64.findResources('Custom::AWSCDK-EKS-KubernetesResource')).includes('signer.dev-cloister.internal'));
-  assert.deepEqual(cluster().urls, { signer: 'https://signer.dev-cloister.internal:8443', 'key-generator': 'https://key-generator.dev-cloister.internal:8444' });
 });
 
 test('charts are pinned', () => {
@@ -133,7 +135,8 @@ test('charts are pinned', () => {
 });
 
 test('a release is bound to the load balancer before its pods are made, and waited for', () => {
-  const { template, id } = applied(deployment());
+  const { template, id, urls } = applied(deployment());
+  assert.deepEqual(urls, { signer: 'https://signer.dev-cloister.internal:8443', 'key-generator': 'https://key-generator.dev-cloister.internal:8444' });
   const depends = (of: string) => template.toJSON()['Resources'][of].DependsOn as string[];
   for (const service of SERVICES) {
     assert.ok(depends(id('TargetGroupBinding', service)).includes(id('Service', service)));
@@ -171,5 +174,5 @@ function applied(given: { configuration: Configuration; releases: Releases }) {
     ) ?? [];
     return found ?? assert.fail(`no ${kind} of ${service}`);
   };
-  return { template, id };
+  return { template, id, urls: cluster.urls };
 }
