@@ -10,6 +10,7 @@ import { readEnvironment } from './environment.mjs';
 import { html, summarize, text } from './summary.mjs';
 
 const USAGE = `usage: node run.mjs integration | load RUNNERS ROUNDS    [--environment FILE] [--report DIRECTORY]
+       node run.mjs environment                                prints an environment for the Postman app
 RUNNERS run side by side, each ROUNDS rounds of one UserOp and one transaction signature.
 What is called: CLOISTER_ENDPOINT, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, or the environment
 exported from Postman. A load uses the key CLOISTER_KEY_ID with CLOISTER_SECRET if they are set, and makes one per runner otherwise.`;
@@ -24,6 +25,10 @@ try {
 async function main(argv) {
   const { folder, runners, rounds, environment: file, report } = commandLine(argv);
   const environment = await readEnvironment(file, process.env);
+  if (folder === 'environment') {
+    console.log(JSON.stringify(environment, undefined, 2));
+    return 0;
+  }
   environment.values.find(({ key }) => key === 'iterations').value = String(rounds);
   await reach(environment.values.find(({ key }) => key === 'base_url').value);
   const reports = resolve(report);
@@ -49,7 +54,7 @@ function commandLine(argv) {
   const options = { environment: { type: 'string' }, report: { type: 'string', default: 'reports' } };
   const { positionals, values } = usageOnError(() => parseArgs({ args: argv, options, allowPositionals: true }));
   const [folder, ...numbers] = positionals;
-  const expected = { integration: 0, load: 2 }[folder];
+  const expected = { environment: 0, integration: 0, load: 2 }[folder];
   if (expected !== numbers.length) throw new Error(USAGE);
   const [runners, rounds] = folder === 'load' ? [count('RUNNERS', numbers[0]), count('ROUNDS', numbers[1])] : [1, 1];
   return { folder, runners, rounds, ...values };

@@ -97,6 +97,15 @@ test('what is missing or wrong is named', async () => {
   await wrong(['integration'], { CLOISTER_ENDPOINT: 'http://127.0.0.1:9' }, /^http:\/\/127.0.0.1:9 does not answer: /);
 });
 
+test('an environment for the app has the values of the process', async () => {
+  const { code, stdout } = await run(['environment']);
+  assert.equal(code, 0);
+  const values = Object.fromEntries(JSON.parse(stdout).values.map(({ key, value }) => [key, value]));
+  assert.equal(values.aws_secret, SECRET_ACCESS_KEY);
+  assert.equal(values.secret, SECRET);
+  assert.equal(values.iterations, '10');
+});
+
 test('percentiles by nearest rank', () => {
   const values = Array.from({ length: 200 }, (_, index) => index + 1);
   assert.deepEqual([50, 90, 99, 100].map((percent) => percentile(values, percent)), [100, 180, 198, 200]);
