@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -27,12 +29,17 @@ pub(crate) async fn configuration(common: &Common) -> Result<SdkConfig, Failure>
     let tls = TlsContext::builder().with_trust_store(trust).build();
     let tls = tls.map_err(|error| Failure::Here(format!("TLS cannot be set up: {}", chain(&error))))?;
     let https = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc));
+    let https = https.tls_context(tls).build_https();
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
-        .http_client(https.tls_context(tls).build_https())
+        .http_client(https.clone())
         .retry_config(RetryConfig::standard())
         .timeout_config(TimeoutConfig::builder().operation_timeout(DEADLINE).connect_timeout(CONNECT).build());
     if let Some(profile) = &common.profile {
-        loader = loader.profile_name(profile);
+        // As `aws` does it: a profile that is asked for by name wins over credentials in the environment.
+        let region = common.region.clone().map(Region::new);
+        let provider = ProviderConfig::default().with_http_client(https).with_region(region);
+        let provider = ProfileFileCredentialsProvider::builder().configure(&provider).profile_name(profile).build();
+        loader = loader.profile_name(profile).credentials_provider(provider);
     }
     if let Some(region) = &common.region {
         loader = loader.region(Region::new(region.clone()));

@@ -33,6 +33,14 @@ pub(crate) enum Failure {
         /// AWS's sentence, or why there was none.
         message: String,
     },
+    /// One of the above, and what was done about it.
+    #[error("{failure}; {then}")]
+    Then {
+        /// The failure.
+        failure: Box<Self>,
+        /// What happened after it.
+        then: String,
+    },
     /// The answer does not hold what was asked for.
     #[error("the answer is not right and must not be used: {0}")]
     Wrong(String),
@@ -77,6 +85,7 @@ impl Failure {
             },
             Self::Aws { code: Some(_), .. } => (6, "refused_by_aws"),
             Self::Aws { code: None, .. } => (7, "no_answer"),
+            Self::Then { failure, .. } => failure.kind(),
             Self::Wrong(_) => (8, "wrong_answer"),
         }
     }

@@ -54,6 +54,11 @@ impl Account {
         self.shared.lock().unwrap().known = false;
     }
 
+    /// Credentials that the KMS knows as those of `arn`.
+    pub(crate) fn credentials(&self, arn: &str, token: &str) -> (String, String) {
+        self.shared.lock().unwrap().credentials(arn, token)
+    }
+
     /// The roles that are there.
     pub(crate) fn roles(&self) -> Vec<String> {
         self.shared.lock().unwrap().roles.keys().cloned().collect()
@@ -122,16 +127,9 @@ impl Shared {
         }
     }
 
-    fn assume(&self, arn: &str) -> Result<String, (&'static str, &'static str)> {
-        let known = self.roles.keys().any(|name| role_arn(name) == arn);
-        if !known {
-            return Err(("AccessDenied", "not authorized to perform: sts:AssumeRole"));
-        }
-        let (id, secret, token) = (
-            format!("ASIA{}", &random_secret().to_uppercase()[..16]),
-            random_secret()[..40].to_owned(),
-            random_secret(),
-        );
+    /// Makes the KMS know somebody.
+    fn credentials(&self, arn: &str, token: &str) -> (String, String) {
+        let (id, secret) = (format!("ASIA{}", &random_secret().to_uppercase()[..16]), random_secret()[..40].to_owned());
         let mut principals: Value = serde_json::from_slice(&std::fs::read(&self.principals).unwrap()).unwrap();
         principals["principals"].as_array_mut().unwrap().push(json!({
             "access_key_id": id, "secret_access_key": secret, "session_token": token, "principal_arn": arn,
@@ -140,6 +138,16 @@ impl Shared {
         let next = self.principals.with_extension("next");
         std::fs::write(&next, principals.to_string()).unwrap();
         std::fs::rename(next, &self.principals).unwrap();
+        (id, secret)
+    }
+
+    fn assume(&self, arn: &str) -> Result<String, (&'static str, &'static str)> {
+        let known = self.roles.keys().any(|name| role_arn(name) == arn);
+        if !known {
+            return Err(("AccessDenied", "not authorized to perform: sts:AssumeRole"));
+        }
+        let token = random_secret();
+        let (id, secret) = self.credentials(arn, &token);
         Ok(result(
             "AssumeRole",
             &format!(

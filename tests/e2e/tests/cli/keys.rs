@@ -101,10 +101,26 @@ async fn are_made_used_and_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_credentials_there_is_a_sentence() {
+async fn credentials_come_from_a_named_profile_or_the_environment_or_there_is_a_sentence() {
     let local = Local::start().await;
     let mut shell = Shell::of_a_caller(&local);
     shell.set("CLOISTER_SECRET", &random_secret());
+
+    let caller = &local.stack.identities().caller;
+    let profile = local.stack.data().path("aws-credentials");
+    let lines = [
+        "[wallet]",
+        &format!("aws_access_key_id={}", caller.access_key_id),
+        &format!("aws_secret_access_key={}", caller.secret_access_key),
+        &format!("aws_session_token={}", caller.session_token),
+    ];
+    fs::write(&profile, lines.join("\n")).unwrap();
+    let stranger = shell.with("AWS_ACCESS_KEY_ID", "ASIANOBODY");
+    let stranger = stranger.with("AWS_SHARED_CREDENTIALS_FILE", profile.to_str().unwrap());
+    assert_eq!(stranger.run(&["key", "generate"]).await.code, 6);
+    assert_eq!(stranger.run(&["key", "generate", "--profile", "wallet"]).await.code, 0);
+    assert_eq!(stranger.run(&["key", "generate", "--profile", "another"]).await.code, 1);
+
     shell.unset("AWS_ACCESS_KEY_ID");
     let ended = shell.run(&["key", "generate"]).await;
     assert!(ended.code == 1 && ended.err.contains("there are no AWS credentials"), "{ended:?}");

@@ -8,7 +8,7 @@ use cloister_local::child::binary;
 use cloister_local::identity::Identity;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 /// A user's shell: environment variables, and all that was ever printed into it.
 pub(crate) struct Shell {
@@ -64,7 +64,16 @@ impl Shell {
     }
 
     pub(crate) async fn run_with(&self, line: &[&str], input: &str) -> Ended {
-        let mut child = Command::new(binary("cloister").unwrap())
+        let mut child = self.start(line);
+        let mut stdin = child.stdin.take().unwrap();
+        // A command that fails early reads nothing.
+        let _ = stdin.write_all(input.as_bytes()).await;
+        drop(stdin);
+        self.end(child).await
+    }
+
+    pub(crate) fn start(&self, line: &[&str]) -> Child {
+        Command::new(binary("cloister").unwrap())
             .args(line)
             .env_clear()
             .envs(self.variables.iter().cloned())
@@ -73,11 +82,10 @@ impl Shell {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .expect("`cargo build --workspace --bins` makes the program");
-        let mut stdin = child.stdin.take().unwrap();
-        // A command that fails early reads nothing.
-        let _ = stdin.write_all(input.as_bytes()).await;
-        drop(stdin);
+            .expect("`cargo build --workspace --bins` makes the program")
+    }
+
+    pub(crate) async fn end(&self, child: Child) -> Ended {
         let Output { status, stdout, stderr } = child.wait_with_output().await.unwrap();
         let mut printed = self.printed.lock().unwrap();
         printed.extend_from_slice(&stdout);

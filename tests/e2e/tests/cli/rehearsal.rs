@@ -1,8 +1,9 @@
 //! `cloister kms rehearse`, with the stack's KMS, whose policies are evaluated, and an IAM that only remembers roles.
 
-use cloister_e2e::Local;
+use cloister_e2e::{Local, eventually};
 use cloister_local::identity::{ACCOUNT, Identity};
 use cloister_local::part::Part;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::account::Account;
@@ -33,6 +34,25 @@ impl Rehearsal {
         self.shell.run(&[&["kms", "rehearse", "--endpoint-url", &kms], more].concat()).await
     }
 
+    /// Somebody of another account, as a profile.
+    fn add_a_stranger(&mut self) {
+        let root = "arn:aws:iam::999999999999:root";
+        let (id, secret) = self.account.credentials(root, "");
+        let file = self.local.stack.data().path("aws-credentials");
+        std::fs::write(&file, format!("[stranger]\naws_access_key_id={id}\naws_secret_access_key={secret}\n")).unwrap();
+        self.shell.set("AWS_SHARED_CREDENTIALS_FILE", file.to_str().unwrap());
+    }
+
+    /// Starts one and sends it a Ctrl-C once it has made a key.
+    async fn interrupt(&self) -> Ended {
+        let kms = self.local.stack.https(Part::Kms).unwrap();
+        let child = self.shell.start(&["kms", "rehearse", "--endpoint-url", &kms, "--confirm", ACCOUNT]);
+        eventually("the first key", async || !self.keys().await.is_empty()).await;
+        let id = i32::try_from(child.id().unwrap()).unwrap();
+        kill_process(Pid::from_raw(id).unwrap(), Signal::INT).unwrap();
+        self.shell.end(child).await
+    }
+
     /// The state of every key but the stack's own.
     async fn keys(&self) -> Vec<String> {
         let kms = self.local.stack.kms(&self.local.stack.identities().administrator).unwrap();
@@ -61,8 +81,9 @@ async fn without_confirmation_nothing_is_done() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_forms_decide_as_the_table_says() {
-    let rehearsal = Rehearsal::start().await;
-    let ended = rehearsal.run(&["--confirm", ACCOUNT, "--json"]).await;
+    let mut rehearsal = Rehearsal::start().await;
+    rehearsal.add_a_stranger();
+    let ended = rehearsal.run(&["--confirm", ACCOUNT, "--other-account-profile", "stranger", "--json"]).await;
     let report = ended.json();
     let wrong: Vec<_> = report["rows"].as_array().unwrap().iter().filter(|row| row["ok"] != true).collect();
     assert!(ended.code == 0 && wrong.is_empty(), "{wrong:#?}");
@@ -76,6 +97,7 @@ async fn both_forms_decide_as_the_table_says() {
     has("open", "administrator outside of an enclave", "PutKeyPolicy", "allowed");
     has("locked", "retirement role outside of an enclave", "ScheduleKeyDeletion in 7 days", "denied");
     has("locked", "re-created retirement role outside of an enclave", "ScheduleKeyDeletion in 30 days", "allowed");
+    has("open", "another account's root", "DescribeKey", "denied");
     has("locked", "anybody else of the account", "CreateGrant", "denied explicitly");
 
     // Left behind is what was announced, and nothing else.
@@ -84,11 +106,16 @@ async fn both_forms_decide_as_the_table_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_interrupted_one_cleans_up() {
+async fn one_that_fails_or_is_interrupted_cleans_up() {
     let rehearsal = Rehearsal::start().await;
+    let interrupted = rehearsal.interrupt().await;
+    assert!(interrupted.code == 1 && interrupted.err.contains("deletion scheduled, roles deleted"), "{interrupted:?}");
+    assert!(rehearsal.keys().await.iter().all(|state| state == "PendingDeletion"));
+    assert_eq!(rehearsal.account.roles(), Vec::<String>::new());
+
     rehearsal.local.fault(Part::Kms, "GetKeyPolicy", "KMSInternalException", 20).await;
     let ended = rehearsal.run(&["--confirm", ACCOUNT]).await;
-    assert!(ended.code == 6 && ended.err.contains("their deletion is scheduled, the roles are deleted"), "{ended:?}");
-    assert_eq!(rehearsal.keys().await, ["PendingDeletion"]);
+    assert!(ended.code == 6 && ended.err.contains("deletion scheduled, roles deleted"), "{ended:?}");
+    assert!(rehearsal.keys().await.iter().all(|state| state == "PendingDeletion"));
     assert_eq!(rehearsal.account.roles(), Vec::<String>::new());
 }

@@ -5,6 +5,8 @@ mod iam;
 mod roles;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use aws_config::{Region, SdkConfig};
@@ -79,8 +81,8 @@ pub(crate) async fn run(command: &Command, common: &Common) -> Result<Answer, Fa
             return Err(Failure::Input(format!("{arn} is of account {account}, not of {confirmed}: nothing was done")));
         }
         None => {
-            eprintln!("{}", plan(&arn, &deployment, &name));
-            return Err(Failure::Input(format!("nothing was done; with --confirm {account} it is")));
+            let plan = plan(&arn, &deployment, &name);
+            return Err(Failure::Input(format!("nothing was done. With --confirm {account} this is done,\n{plan}")));
         }
     }
     let stranger = match &command.other_account_profile {
@@ -97,6 +99,8 @@ pub(crate) async fn run(command: &Command, common: &Common) -> Result<Answer, Fa
         table: Table::load(),
         command,
         configuration,
+        quiet: common.json,
+        interrupted: Arc::default(),
     };
     rehearsal.run(&name).await
 }
@@ -110,34 +114,35 @@ struct Rehearsal<'a> {
     table: Table,
     command: &'a Command,
     configuration: SdkConfig,
+    /// Standard error belongs to the failure.
+    quiet: bool,
+    /// By Ctrl-C. Looked at between calls: one that is under way may have made something.
+    interrupted: Arc<AtomicBool>,
 }
 
 impl Rehearsal<'_> {
     async fn run(&self, name: &str) -> Result<Answer, Failure> {
         let mut keys = Vec::new();
         let mut rows = Vec::new();
+        let interrupted = Arc::clone(&self.interrupted);
+        tokio::spawn(async move { interrupted.store(tokio::signal::ctrl_c().await.is_ok(), Ordering::Relaxed) });
         let outcome = self.both_forms(name, &mut keys, &mut rows).await;
         // Whatever happened, roles do not stay, and keys are left only after their deletion was asked for.
-        let deleted = match &outcome {
+        let retired = match &outcome {
             Ok(()) => Ok(()),
             Err(_) => self.retire_all(&keys).await,
         };
-        let roles = self.roles.delete().await;
-        if let Err(error) = outcome {
-            let left = [deleted.err(), roles.err()].into_iter().flatten().map(|error| error.to_string());
-            let left: Vec<_> = left.collect();
-            eprintln!("keys made: {}", if keys.is_empty() { "none".to_owned() } else { keys.join(" ") });
-            eprintln!(
-                "{}",
-                if left.is_empty() {
-                    "their deletion is scheduled, the roles are deleted".to_owned()
-                } else {
-                    left.join("\n")
-                }
-            );
-            return Err(error);
+        let cleaned = retired.and(self.roles.delete().await);
+        if let Err(failure) = outcome {
+            let keys =
+                if keys.is_empty() { "no key was made".to_owned() } else { format!("keys made: {}", keys.join(" ")) };
+            let then = match cleaned {
+                Ok(()) => format!("{keys}; deletion scheduled, roles deleted"),
+                Err(error) => format!("{keys}; NOT CLEANED UP: {error}"),
+            };
+            return Err(Failure::Then { failure: Box::new(failure), then });
         }
-        roles?;
+        cleaned?;
         let report = Report {
             ok: rows.iter().all(|row: &Row| row.ok),
             account: self.deployment.account.clone(),
@@ -148,12 +153,21 @@ impl Rehearsal<'_> {
         Ok(Answer::new(text(&report), &report).held(report.ok))
     }
 
+    fn go_on(&self) -> Result<(), Failure> {
+        match self.interrupted.load(Ordering::Relaxed) {
+            true => Err(Failure::Here("interrupted".to_owned())),
+            false => Ok(()),
+        }
+    }
+
     /// The open form first: the locked key is made only when the retirement role has been seen to get rid of a key.
     async fn both_forms(&self, name: &str, keys: &mut Vec<String>, rows: &mut Vec<Row>) -> Result<(), Failure> {
         self.roles.create().await?;
         for form in [Form::Open, Form::Locked] {
             let target = self.key(name, form, keys).await?;
-            eprintln!("{}: the {} form", target.arn, policy_name(form, &self.measurements));
+            if !self.quiet {
+                eprintln!("{}: the {} form", target.arn, policy_name(form, &self.measurements));
+            }
             self.settled(&target).await?;
             self.rows(form, &target, rows).await?;
             self.roles.re_create(Role::Retirement).await?;
@@ -161,9 +175,9 @@ impl Rehearsal<'_> {
                 |caller: &Caller| caller.re_created && caller.role == Role::Retirement && caller.image.is_none();
             let client = self.client(Role::Retirement).await?;
             self.patiently(|| perform_describe(&client, &target)).await?;
-            for caller in self.table.callers.iter().filter(|caller| again(caller)) {
-                self.row_of(form, caller, &client, &target, rows).await;
-            }
+            let again = self.table.callers.iter().filter(|caller| again(caller));
+            let callers: Vec<_> = again.map(|caller| (caller, client.clone())).collect();
+            self.rows_of(form, &callers, &target, rows).await?;
             self.retire(&target.arn).await?;
         }
         Ok(())
@@ -211,17 +225,32 @@ impl Rehearsal<'_> {
             .send()
             .await
             .map_err(Failure::aws("PutKeyPolicy"))?;
-        let found = self.operator.get_key_policy().key_id(&arn).policy_name("default").send().await;
-        let found = found.map_err(Failure::aws("GetKeyPolicy"))?.policy.unwrap_or_default();
+        self.holds(&arn, form).await?;
+        Ok(Target { arn, policy, ciphertexts, grantee: self.deployment.signer_role.clone() })
+    }
+
+    /// What KMS holds is what was put, as soon as it has told its machines.
+    async fn holds(&self, arn: &str, form: Form) -> Result<(), Failure> {
         let expected = Expected {
             deployment: &self.deployment,
             signer: self.measurements.signer,
             generator: Some(self.measurements.generator),
             accept_open: true,
         };
-        check(&found, &expected)
-            .map_err(|error| Failure::Wrong(format!("KMS changed the policy: {}", chain(&error))))?;
-        Ok(Target { arn, policy, ciphertexts, grantee: self.deployment.signer_role.clone() })
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.go_on()?;
+            let found = self.operator.get_key_policy().key_id(arn).policy_name("default").send().await;
+            let found = found.map_err(Failure::aws("GetKeyPolicy"))?.policy.unwrap_or_default();
+            match check(&found, &expected) {
+                Ok(checked) if checked.form == form => return Ok(()),
+                other if Instant::now() > deadline => {
+                    let why = other.err().map_or_else(|| "it is the other form".to_owned(), |error| chain(&error));
+                    return Err(Failure::Wrong(format!("KMS holds another policy than was put: {why}")));
+                }
+                _ => tokio::time::sleep(Duration::from_secs(1)).await,
+            }
+        }
     }
 
     /// IAM and KMS tell their machines in their own time: a denial counts only once the roles' own policies allow, and the
@@ -242,6 +271,7 @@ impl Rehearsal<'_> {
     async fn patiently<F: Future<Output = bool>>(&self, condition: impl Fn() -> F) -> Result<(), Failure> {
         let deadline = Instant::now() + PATIENCE;
         while !condition().await {
+            self.go_on()?;
             if Instant::now() > deadline {
                 return Err(Failure::Here(format!(
                     "IAM and KMS did not settle within {} minutes",
@@ -253,42 +283,41 @@ impl Rehearsal<'_> {
         Ok(())
     }
 
-    /// What is to be denied comes first: what is allowed changes the key.
     async fn rows(&self, form: Form, target: &Target, rows: &mut Vec<Row>) -> Result<(), Failure> {
-        let name = policy_name(form, &self.measurements);
-        let mut clients = BTreeMap::new();
+        let mut clients = BTreeMap::from([(Role::Another, self.operator.clone())]);
         for role in ROLES {
             clients.insert(role, self.client(role).await?);
         }
-        clients.insert(Role::Another, self.operator.clone());
-        let tried = |caller: &&Caller| self.why_not(caller).is_none() && !caller.re_created;
+        let tried = self.table.callers.iter().filter(|caller| self.why_not(caller).is_none() && !caller.re_created);
+        let client = |caller: &Caller| match caller.account {
+            Account::Own => clients.get(&caller.role).cloned(),
+            Account::Another => self.stranger.clone(),
+        };
+        let callers: Vec<_> = tried.filter_map(|caller| Some((caller, client(caller)?))).collect();
+        self.rows_of(form, &callers, target, rows).await
+    }
+
+    /// What is to be denied comes first: what is allowed changes the key.
+    async fn rows_of(
+        &self,
+        form: Form,
+        callers: &[(&Caller, Client)],
+        target: &Target,
+        rows: &mut Vec<Row>,
+    ) -> Result<(), Failure> {
+        let name = policy_name(form, &self.measurements);
         for allowed in [false, true] {
-            for caller in self.table.callers.iter().filter(tried) {
-                let client = match caller.account {
-                    Account::Own => clients.get(&caller.role),
-                    Account::Another => self.stranger.as_ref(),
-                };
-                let Some(client) = client else { continue };
-                for action in &self.table.actions {
-                    if self.table.allows(name, caller, action) == allowed {
-                        self.row(form, caller, action, client, target, rows).await;
-                    }
+            for (caller, client) in callers {
+                let actions = self.table.actions.iter();
+                for action in actions.filter(|action| self.table.allows(name, caller, action) == allowed) {
+                    rows.extend(self.row(form, caller, action, client, target).await?);
                 }
             }
         }
         Ok(())
     }
 
-    async fn row_of(&self, form: Form, caller: &Caller, client: &Client, target: &Target, rows: &mut Vec<Row>) {
-        let name = policy_name(form, &self.measurements);
-        for allowed in [false, true] {
-            for action in self.table.actions.iter().filter(|action| self.table.allows(name, caller, action) == allowed)
-            {
-                self.row(form, caller, action, client, target, rows).await;
-            }
-        }
-    }
-
+    /// One cell; nothing when it cannot be tried.
     async fn row(
         &self,
         form: Form,
@@ -296,22 +325,31 @@ impl Rehearsal<'_> {
         action: &Action,
         client: &Client,
         target: &Target,
-        rows: &mut Vec<Row>,
-    ) {
+    ) -> Result<Option<Row>, Failure> {
+        self.go_on()?;
         let name = policy_name(form, &self.measurements);
-        let Some(found) = perform(client, target, action).await else { return };
         let expected = match () {
             () if self.table.allows(name, caller, action) => "allowed",
             () if self.table.denies_explicitly(name, caller, action) => "denied explicitly",
             () => "denied",
         };
-        let ok = match expected {
-            "allowed" => found == Outcome::Allowed,
+        let as_expected = |found: &Outcome| match expected {
+            "allowed" => *found == Outcome::Allowed,
             "denied" => matches!(found, Outcome::DeniedByPolicy { .. }),
-            _ => found == Outcome::DeniedByPolicy { explicitly: true },
+            _ => *found == Outcome::DeniedByPolicy { explicitly: true },
         };
+        let Some(mut found) = perform(client, target, action).await else { return Ok(None) };
+        // One machine of KMS may know the policy later than another.
+        for pause in [2, 5, 10] {
+            if as_expected(&found) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(pause)).await;
+            found = perform(client, target, action).await.unwrap_or(found);
+        }
+        let ok = as_expected(&found);
         let (caller, action) = (caller.name.clone(), action.name.clone());
-        rows.push(Row { form: name, caller, action, expected, found: found.to_string(), ok });
+        Ok(Some(Row { form: name, caller, action, expected, found: found.to_string(), ok }))
     }
 
     /// Why a caller cannot be played.
@@ -406,7 +444,7 @@ fn plan(arn: &str, deployment: &Deployment, name: &str) -> String {
     let roles: Vec<_> = ROLES.map(|role| roles::name(name, role)).into();
     format!(
         "\
-As {arn}, in account {account}, region {region}, this would
+as {arn}, in account {account}, region {region}:
 
   1. make five roles that the account may assume ({}; the number is another one each time)
      and that may do everything with the keys made here, and nothing else;
@@ -416,9 +454,9 @@ As {arn}, in account {account}, region {region}, this would
   4. do 2 and 3 once more with the locked form, which nobody can change again;
   5. schedule the deletion of both keys, and delete the roles.
 
-It leaves behind: two keys that KMS deletes after 30 days, which is the shortest time their policy allows, disabled and without a
-monthly price until then (a started month may be charged); lines in CloudTrail. If it is interrupted between 1 and 5: roles and keys of that name. The
-retirement role can be made again under its name to schedule the deletion; no other role can, once the locked form is on a key.
+It leaves behind: two keys that KMS deletes after 30 days, which is the time their policy demands, disabled until then and not charged
+for; lines in CloudTrail. Ctrl-C cleans up as well. If it is killed, roles and keys of that name are left: make the retirement role
+again under its name to schedule the deletion; nobody else can, once the policy is on a key.
 It needs kms:CreateKey and everything on the keys made, iam:CreateRole, DeleteRole, PutRolePolicy, DeleteRolePolicy, sts:AssumeRole.
 ",
         roles.join(", ")
