@@ -7,7 +7,7 @@ import * as ssm from 'aws-cdk-lib/aws-ssm';
 
 import type { Cluster } from './cluster';
 import { type Configuration, names } from './configuration';
-import { frontDoor } from './front-door';
+import { frontDoor, type Pods } from './front-door';
 import { keyArn } from './key';
 import { observability } from './observability';
 import type { Releases } from './release';
@@ -16,21 +16,29 @@ import { workloads } from './workloads';
 export function applicationStack(app: App, configuration: Configuration, releases: Releases, cluster: Cluster): Stack {
   const name = names(configuration);
   const stack = new Stack(app, name.of('application'), { description: 'Cloister: pods, front door and alarms', env: configuration });
-  const cmkArn = keyArn(stack, configuration);
-  images(stack, configuration, releases);
-  workloads(stack, cluster, configuration, releases, { cmkArn });
-  const door = frontDoor(stack, configuration, {
+  workloads(stack, cluster, configuration, releases, { cmkArn: keyArn(stack, configuration) });
+  const pods = {
     urls: cluster.urls,
     podCertificateAuthority: cluster.podCertificateAuthority,
     network: { vpc: cluster.vpc, securityGroup: cluster.frontDoorSecurityGroup },
-  });
+  };
   const podLog = logs.LogGroup.fromLogGroupName(stack, 'PodLog', `/aws/containerinsights/${name.of('cluster')}/application`);
-  observability(stack, configuration, releases, { frontDoor: door, podLog, cmkArn });
+  beforePods(stack, configuration, releases, pods, podLog);
   return stack;
 }
 
+/** What stands before the pods, wherever they run: front door, alarms, and what callers look up. */
+export function beforePods(stack: Stack, configuration: Configuration, releases: Releases, pods: Pods, podLog?: logs.ILogGroup): void {
+  images(stack, configuration, releases);
+  observability(stack, configuration, releases, {
+    frontDoor: frontDoor(stack, configuration, pods),
+    ...(podLog && { podLog }),
+    cmkArn: keyArn(stack, configuration),
+  });
+}
+
 /** The images that run, for whoever wants to measure them. */
-export function images(stack: Stack, configuration: Configuration, { release, next = release }: Releases): void {
+function images(stack: Stack, configuration: Configuration, { release, next = release }: Releases): void {
   for (const [service, parameter] of [['signer', 'signer_enclave/eif_uri'], ['key-generator', 'generator_enclave/eif_uri']] as const) {
     const image = new Asset(stack, `Image-${service}`, { path: next.images[service].file });
     new ssm.StringParameter(stack, `ImageParameter-${service}`, { parameterName: names(configuration).parameter(parameter), stringValue: image.s3ObjectUrl });

@@ -8,7 +8,6 @@ import * as path from 'node:path';
 
 import { type App, Duration, RemovalPolicy, Stack, Validations } from 'aws-cdk-lib';
 import * as apigateway from 'aws-cdk-lib/aws-apigateway';
-import * as cloudwatch from 'aws-cdk-lib/aws-cloudwatch';
 import * as dynamodb from 'aws-cdk-lib/aws-dynamodb';
 import * as iam from 'aws-cdk-lib/aws-iam';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
@@ -98,16 +97,8 @@ function journal(stack: Stack, table: dynamodb.Table, configuration: Configurati
     role,
     logGroup: log,
   });
-  // Without an end: what cannot be written is tried again for the 24 hours that the stream keeps it, and the alarm says so long before.
+  // Without an end: what cannot be written is tried again for the 24 hours that the stream keeps it; the alarm `journal-behind` says so long before.
   writer.addEventSource(new DynamoEventSource(table, { startingPosition: lambda.StartingPosition.TRIM_HORIZON, batchSize: 100 }));
-  new cloudwatch.Alarm(stack, 'JournalBehind', {
-    alarmName: name.of('journal-behind'),
-    alarmDescription: 'Changes of the table have not reached the journal for 15 minutes; they are lost to it after 24 hours. The function’s log says why.',
-    metric: writer.metric('IteratorAge', { statistic: 'Maximum', period: Duration.minutes(5) }),
-    threshold: Duration.minutes(15).toMilliseconds(),
-    evaluationPeriods: 1,
-    treatMissingData: cloudwatch.TreatMissingData.NOT_BREACHING,
-  });
   Validations.of(role).acknowledge(
     { id: `AwsSolutions-IAM5[Resource::<${stack.getLogicalId(bucket.node.defaultChild as s3.CfnBucket)}.Arn>/*]`, reason: 'The objects of one bucket: their names are those of the changes.' },
     { id: 'AwsSolutions-IAM5[Resource::*]', reason: 'dynamodb:ListStreams, which knows no resource; CDK grants it to every reader of a stream.' },

@@ -15,17 +15,15 @@ import * as iam from 'aws-cdk-lib/aws-iam';
 import * as logs from 'aws-cdk-lib/aws-logs';
 import * as secretsmanager from 'aws-cdk-lib/aws-secretsmanager';
 
-import { images } from './application';
+import { beforePods } from './application';
 import { type Configuration, names } from './configuration';
 import { podImage } from './containers';
 import { acknowledge, managed } from './findings';
-import { frontDoor } from './front-door';
 import { keyArn } from './key';
 import { enclaveSize } from './kubernetes/enclave';
 import { DRAIN_SECONDS, environment, HEALTH_PORT, HTTPS_PORT, NITRO_GROUP, PATHS, TERMINATE_SECONDS, USER } from './kubernetes/pods';
 import { type Entrance, entrance, network } from './network';
 import { instanceType, reserve, reserved } from './nodes';
-import { observability } from './observability';
 import { type Releases, SERVICES, type Service } from './release';
 
 export function ecsStack(app: App, configuration: Configuration, releases: Releases): Stack {
@@ -44,13 +42,12 @@ export function ecsStack(app: App, configuration: Configuration, releases: Relea
     const task = taskDefinition(stack, service, configuration, releases, { cmkArn, log });
     run(stack, service, task, cluster, capacity, pods, way);
   }
-  images(stack, configuration, releases);
-  const door = frontDoor(stack, configuration, {
+  const before = {
     urls: way.urls,
     podCertificateAuthority: tls.secretValueFromJson('ca').unsafeUnwrap(),
     network: { vpc, securityGroup: way.frontDoorSecurityGroup },
-  });
-  observability(stack, configuration, releases, { frontDoor: door, podLog: log, cmkArn });
+  };
+  beforePods(stack, configuration, releases, before, log);
   return stack;
 }
 

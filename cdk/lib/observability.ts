@@ -84,7 +84,7 @@ export function observability(stack: Stack, configuration: Configuration, releas
 function requestAlarms(stack: Stack, configuration: Configuration, { api, function: handler }: FrontDoor): cloudwatch.Alarm[] {
   const { errors, p99 } = requestMetrics(api);
   return [
-    alarm(stack, configuration, 'errors', errors, 1, 'more than 1 % of the requests are answered with 5xx', 2),
+    alarm(stack, configuration, 'errors', errors, 0.01, 'more than 1 % of the requests are answered with 5xx', 2),
     alarm(stack, configuration, 'slow', p99, 1000, 'the slowest hundredth of the requests takes longer than a second', 3),
     alarm(stack, configuration, 'function-errors', handler.metricErrors({ period: FIVE_MINUTES }), 0, 'the function crashed or ran out of time; it answers everything else itself'),
     alarm(stack, configuration, 'function-throttles', handler.metricThrottles({ period: FIVE_MINUTES }), 0, 'Lambda refuses to run the function: raise the account’s concurrency'),
@@ -92,15 +92,14 @@ function requestAlarms(stack: Stack, configuration: Configuration, { api, functi
 }
 
 function requestMetrics(api: RestApi) {
-  const failed = api.metricServerError({ period: FIVE_MINUTES, statistic: 'Sum' });
-  const all = api.metricCount({ period: FIVE_MINUTES, statistic: 'Sum' });
-  const errors = new cloudwatch.MathExpression({
-    expression: '100 * failed / MAX([all, 1])',
-    usingMetrics: { failed, all },
-    period: FIVE_MINUTES,
-    label: '5xx, percent',
-  });
-  return { all, errors, p50: api.metricLatency({ period: FIVE_MINUTES, statistic: 'p50' }), p99: api.metricLatency({ period: FIVE_MINUTES, statistic: 'p99' }) };
+  const over = (statistic: string) => ({ period: FIVE_MINUTES, statistic });
+  return {
+    all: api.metricCount(over('Sum')),
+    // Its average is the rate: a request counts as one or as zero.
+    errors: api.metricServerError(over('Average')),
+    p50: api.metricLatency(over('p50')),
+    p99: api.metricLatency(over('p99')),
+  };
 }
 
 function lineAlarms(stack: Stack, configuration: Configuration, watched: Watched): cloudwatch.Alarm[] {
@@ -274,7 +273,16 @@ function tableAlarms(stack: Stack, configuration: Configuration): cloudwatch.Ala
       statistic: 'Sum',
       period: FIVE_MINUTES,
     });
+  const behind = new cloudwatch.Metric({
+    namespace: 'AWS/Lambda',
+    metricName: 'IteratorAge',
+    dimensionsMap: { FunctionName: names(configuration).of('journal') },
+    statistic: 'Maximum',
+    period: FIVE_MINUTES,
+  });
+  const late = Duration.minutes(15).toMilliseconds();
   return [
+    alarm(stack, configuration, 'journal-behind', behind, late, 'changes of the table do not reach the journal; they are lost to it after 24 hours. The log of its function says why'),
     alarm(stack, configuration, 'table-read-throttles', metric('ThrottledRequests', 'GetItem'), 0, 'DynamoDB throttles reads of rows'),
     alarm(stack, configuration, 'table-write-throttles', metric('ThrottledRequests', 'PutItem'), 0, 'DynamoDB throttles new rows'),
   ];

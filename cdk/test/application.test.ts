@@ -8,10 +8,9 @@ import { Match, Template } from 'aws-cdk-lib/assertions';
 import * as logs from 'aws-cdk-lib/aws-logs';
 
 import { decryption, verdict } from '../functions/canary/canary';
-import { images } from '../lib/application';
+import { beforePods } from '../lib/application';
 import { ConfigurationError } from '../lib/configuration';
-import { frontDoor } from '../lib/front-door';
-import { LINES, observability } from '../lib/observability';
+import { LINES } from '../lib/observability';
 import { deployment, temporary } from './fixture';
 import { matchesSnapshot } from './snapshot';
 
@@ -159,13 +158,8 @@ test('snapshot', () => matchesSnapshot('front-door', stack));
 function application(environment: Record<string, string>) {
   const { configuration, releases } = deployment(environment);
   const into = new Stack(new App(), 'Application', { env: configuration });
-  images(into, configuration, releases);
-  const door = frontDoor(into, configuration, {
-    urls: { signer: 'https://signer.test:8443', 'key-generator': 'https://key-generator.test:8444' },
-    podCertificateAuthority: 'Y2E=',
-  });
-  const podLog = logs.LogGroup.fromLogGroupName(into, 'PodLog', 'pods');
-  observability(into, configuration, releases, { frontDoor: door, podLog, cmkArn: 'arn:aws:kms:eu-central-1:123456789012:key/k' });
+  const pods = { urls: { signer: 'https://signer.test:8443', 'key-generator': 'https://key-generator.test:8444' }, podCertificateAuthority: 'Y2E=' };
+  beforePods(into, configuration, releases, pods, logs.LogGroup.fromLogGroupName(into, 'PodLog', 'pods'));
   return { stack: into, template: Template.fromStack(into) };
 }
 

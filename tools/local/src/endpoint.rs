@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::service::Service;
 use crate::stack::Stack;
 
 /// Name of the file in the data directory. It is there exactly while the stack answers.
@@ -14,6 +15,11 @@ pub fn variables(stack: &Stack) -> String {
     lines.extend(stack.chain().map(|chain| ("CLOISTER_CHAIN_RPC", chain.url().to_owned())));
     lines.push(("AWS_REGION", stack.region().to_owned()));
     lines.extend(stack.identities().caller.variables().map(|(name, value)| (name, value.to_owned())));
+    // For another front door than the stack's own.
+    let pod = |service| format!("https://{}", stack.pod_address(service));
+    lines.push(("CLOISTER_SIGNER_URL", pod(Service::Signer)));
+    lines.push(("CLOISTER_KEY_GENERATOR_URL", pod(Service::KeyGenerator)));
+    lines.push(("CLOISTER_POD_CA_FILE", stack.data().path("pki/ca.pem").display().to_string()));
     lines.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
 }
 

@@ -71,6 +71,14 @@ fn lint(output: &Path) -> Result<(), String> {
     let mut lint = Command::new("python3");
     lint.env("PYTHONPATH", packages).env("PYTHONDONTWRITEBYTECODE", "1");
     // W3005: CDK writes dependencies that a reference implies already.
-    lint.args(["-m", "cfnlint", "--ignore-checks", "W3005", "--regions", "eu-central-1", "--template"]);
+    lint.args([
+        "-c",
+        "from cfnlint.runner import main; main()",
+        "--ignore-checks",
+        "W3005",
+        "--regions",
+        "eu-central-1",
+        "--template",
+    ]);
     succeed(lint.args(templates))
 }

@@ -1,0 +1,36 @@
+/** A deployment without a cluster: its pods are those of the laptop stack, whose `endpoint.env` is in the environment. */
+
+import * as fs from 'node:fs';
+
+import { App, CliCredentialsStackSynthesizer, Stack } from 'aws-cdk-lib';
+
+import { beforePods } from '../lib/application';
+import { baseStack } from '../lib/base';
+import { configuration, ConfigurationError, names, orExplain } from '../lib/configuration';
+import { keyStack } from '../lib/key';
+import { readReleases } from '../lib/release';
+
+// As whoever calls: a stand-in's bootstrapped roles are not what is rehearsed.
+const app = new App({ defaultStackSynthesizer: new CliCredentialsStackSynthesizer() });
+orExplain(() => {
+  const read = configuration(process.env, (name) => app.node.tryGetContext(name), new Date());
+  const releases = readReleases(read);
+  const pods = {
+    urls: { signer: variable('CLOISTER_SIGNER_URL'), 'key-generator': variable('CLOISTER_KEY_GENERATOR_URL') },
+    podCertificateAuthority: fs.readFileSync(variable('CLOISTER_POD_CA_FILE')).toString('base64'),
+  };
+  const base = baseStack(app, read);
+  const key = keyStack(app, read, releases);
+  const application = new Stack(app, names(read).of('application'), { env: read });
+  beforePods(application, read, releases, pods);
+  key.addStackDependency(base);
+  application.addStackDependency(key);
+});
+
+function variable(name: string): string {
+  const value = process.env[name];
+  if (value === undefined) {
+    throw new ConfigurationError(`${name} is not set: \`cargo local up\` writes it to its endpoint.env`);
+  }
+  return value;
+}
