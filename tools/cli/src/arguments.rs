@@ -49,7 +49,7 @@ pub(crate) struct Common {
 /// Where the API is.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Api {
-    /// URL of the API, with its stage: https://ID.execute-api.REGION.amazonaws.com/STAGE
+    /// URL of the API, with its stage (`https://ID.execute-api.REGION.amazonaws.com/STAGE`)
     #[arg(long, value_name = "URL", env = "CLOISTER_ENDPOINT")]
     pub(crate) endpoint: String,
 }
