@@ -31,7 +31,7 @@ use crate::lifecycle::Lifecycle;
 use crate::presence::Presence;
 use crate::relay::unknown_route;
 use crate::supervisor::{Problem, Supervisor};
-use crate::tls::server_config;
+use crate::tls::{follow, server_config};
 use crate::{Config, PodError, Relay};
 
 /// In what the two pods differ.
@@ -101,7 +101,7 @@ async fn serve<S: Service, L: Future<Output = ()>>(
     shutdown: CancellationToken,
     keep: impl FnOnce(CancellationToken) -> L,
 ) -> Result<(), PodError> {
-    let tls = server_config(&config.tls_cert, &config.tls_key)?;
+    let tls = RustlsConfig::from_config(Arc::new(server_config(&config.tls_cert, &config.tls_key)?));
     let https = listen(config.listen)?;
     let plain = listen(config.health_listen)?;
     if let Some(path) = &config.address_file {
@@ -127,6 +127,7 @@ async fn serve<S: Service, L: Future<Output = ()>>(
     let egress = Egress::new(address.clone(), config.egress.clone(), Limits::default());
 
     let (https_handle, plain_handle) = (Handle::new(), Handle::new());
+    let renewal = follow(&config.tls_cert, &config.tls_key, tls.clone());
     let answering = serve_https(https, tls, routes, https_handle.clone())?;
     let reporting = serve_plain(plain, admin.routes(), plain_handle.clone())?;
     let (behind, last) = (CancellationToken::new(), CancellationToken::new());
@@ -147,7 +148,11 @@ async fn serve<S: Service, L: Future<Output = ()>>(
         ended
     };
     let behind_it = async {
-        tokio::join!(egress.run(behind.clone()), behind.run_until_cancelled(supervisor.run()));
+        tokio::join!(
+            egress.run(behind.clone()),
+            behind.run_until_cancelled(supervisor.run()),
+            behind.run_until_cancelled(renewal)
+        );
         last.cancel();
     };
     let (answered, reported, (), ()) = tokio::join!(front, reporting, behind_it, keep(last.clone()));
@@ -200,13 +205,11 @@ fn write_addresses(path: &Path, https: &Port, plain: &Port) -> Result<(), PodErr
 /// Each handshake runs in the task of its own connection: a slow one holds up nobody.
 fn serve_https(
     port: Port,
-    tls: rustls::ServerConfig,
+    tls: RustlsConfig,
     routes: Router,
     handle: Handle<SocketAddr>,
 ) -> Result<impl Future<Output = io::Result<()>>, PodError> {
-    let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(Arc::new(tls)))
-        .handshake_timeout(BODY_DEADLINE)
-        .acceptor(NoDelayAcceptor::new());
+    let acceptor = RustlsAcceptor::new(tls).handshake_timeout(BODY_DEADLINE).acceptor(NoDelayAcceptor::new());
     let mut server = axum_server::from_tcp(port.listener)
         .map_err(|source| PodError::Listen { address: port.address, source })?
         .acceptor(acceptor)

@@ -2,14 +2,18 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum_server::tls_rustls::RustlsConfig;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::version::TLS13;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::time::sleep;
 
 use crate::PodError;
+use crate::error::chain;
 
 /// Reads certificate chain and key.
 ///
@@ -26,6 +30,32 @@ pub(crate) fn server_config(certificate: &Path, key: &Path) -> Result<ServerConf
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
+
+/// Serves with what the files hold whenever they are replaced, as a renewal does. What cannot be served changes nothing.
+pub(crate) async fn follow(certificate: &Path, key: &Path, served: RustlsConfig) {
+    let content = || (std::fs::read(certificate).ok(), std::fs::read(key).ok());
+    let mut seen = content();
+    loop {
+        sleep(LOOK_INTERVAL).await;
+        let found = content();
+        if found == seen {
+            continue;
+        }
+        seen = found;
+        match server_config(certificate, key) {
+            Ok(config) => {
+                served.reload_from_config(Arc::new(config));
+                tracing::info!(certificate = %certificate.display(), "the certificate is renewed");
+            }
+            Err(problem) => {
+                tracing::warn!(problem = chain(&problem), "the certificate stays: the new one is not usable")
+            }
+        }
+    }
+}
+
+/// Pause between two looks at the files.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The certificates of a PEM file, at least one.
 pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PodError> {

@@ -24,7 +24,7 @@ function authority(): readonly Manifest[] {
         isCA: true,
         commonName: 'Cloister pods',
         secretName: AUTHORITY_SECRET,
-        duration: years(10),
+        duration: days(3650),
         // The same key for as long as the cluster lives: the front door trusts it by name and key.
         privateKey: { algorithm: 'ECDSA', size: 256, rotationPolicy: 'Never' },
         issuerRef: { name: 'self-signed', kind: 'Issuer', group: 'cert-manager.io' },
@@ -47,15 +47,15 @@ function certificate(service: Service, host: string): Manifest {
       secretName: tlsSecret(service),
       dnsNames: [host],
       usages: ['digital signature', 'server auth'],
-      // A pod reads its certificate once: half a year remains to restart pods that no update restarted.
-      duration: years(1),
-      renewBefore: years(1 / 2),
+      // Pods serve a renewed certificate within seconds of the kubelet's putting it there.
+      duration: days(90),
+      renewBefore: days(30),
       privateKey: { algorithm: 'ECDSA', size: 256, rotationPolicy: 'Always' },
       issuerRef: { name: 'certificate-authority', kind: 'Issuer', group: 'cert-manager.io' },
     },
   };
 }
 
-function years(count: number): string {
-  return `${count * 8760}h0m0s`;
+function days(count: number): string {
+  return `${count * 24}h0m0s`;
 }

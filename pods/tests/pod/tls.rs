@@ -1,8 +1,11 @@
 //! What a caller may rely on: the name, the CA, the version, and that a slow stranger is not in its way.
 
+use std::time::{Duration, Instant};
+
 use cloister_pods::{KeyGenerator, PodError};
 use reqwest::tls::Version;
 use tokio::net::TcpStream;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::enclave::Enclave;
@@ -41,6 +44,24 @@ async fn a_peer_that_does_not_shake_hands_holds_up_nobody() {
         silent.push(TcpStream::connect(pod.addresses.https).await.unwrap());
     }
     assert_eq!(pod.post("/v1/generate_key", "{}").send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_served_without_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let pod = Pod::start(&directory, KeyGenerator).await;
+    let answers = async || {
+        let client = caller(directory.path(), &pod.addresses).build().unwrap();
+        client.get(format!("https://{NAME}/")).send().await.is_ok()
+    };
+    assert!(answers().await);
+    // With the certificate the CA is another one, which alone the caller trusts from here on.
+    config(directory.path());
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !answers().await {
+        assert!(Instant::now() < deadline, "the certificate was not renewed");
+        sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test]
