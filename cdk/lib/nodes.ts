@@ -50,8 +50,8 @@ export function reserve(reservation: Reservation, before: string): readonly stri
   ];
 }
 
-/** Docker is a dependency of `nitro-cli build-enclave`, which nobody calls; Kubernetes has no use for it. */
-export const WITHOUT_DOCKER = 'systemctl mask --now docker.service docker.socket';
+/** Docker comes with the Nitro CLI, for `build-enclave`, which nobody calls here. Kubernetes has no use for it. */
+export const WITHOUT_DOCKER = 'systemctl mask docker.service docker.socket';
 
 /** The seccomp profile, where the kubelet looks for it. Compressed, for user data has room for 16 KiB in all. */
 export function installSeccompProfile(architecture: Architecture): readonly string[] {
