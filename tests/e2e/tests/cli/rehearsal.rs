@@ -119,3 +119,17 @@ async fn one_that_fails_or_is_interrupted_cleans_up() {
     assert!(rehearsal.keys().await.iter().all(|state| state == "PendingDeletion"));
     assert_eq!(rehearsal.account.roles(), Vec::<String>::new());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kms_that_decides_otherwise_is_told() {
+    let rehearsal = Rehearsal::start().await;
+    // Five roles and the operator try it on the first key, three times each before it counts.
+    rehearsal.local.fault(Part::Kms, "RotateKeyOnDemand", "KMSInvalidStateException", 18).await;
+    let ended = rehearsal.run(&["--confirm", ACCOUNT]).await;
+    assert_eq!(ended.code, 3, "{ended:?}");
+    let wrong: Vec<_> = ended.out.lines().filter(|line| line.starts_with("open ")).collect();
+    let told = |line: &&str| line.contains("RotateKeyOnDemand  denied    allowed");
+    assert!(wrong.len() == 6 && wrong.iter().all(told), "{ended:?}");
+    assert_eq!(rehearsal.keys().await, ["PendingDeletion", "PendingDeletion"]);
+    assert_eq!(rehearsal.account.roles(), Vec::<String>::new());
+}

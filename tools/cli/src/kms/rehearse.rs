@@ -306,50 +306,45 @@ impl Rehearsal<'_> {
         rows: &mut Vec<Row>,
     ) -> Result<(), Failure> {
         let name = policy_name(form, &self.measurements);
+        let mut tried = Vec::new();
         for allowed in [false, true] {
             for (caller, client) in callers {
                 let actions = self.table.actions.iter();
                 for action in actions.filter(|action| self.table.allows(name, caller, action) == allowed) {
-                    rows.extend(self.row(form, caller, action, client, target).await?);
+                    self.go_on()?;
+                    let row = perform(client, target, action).await.map(|found| self.row(name, caller, action, &found));
+                    tried.extend(row.map(|row| (row, caller, client, action)));
                 }
             }
         }
+        // One machine of KMS may know the policy later than another.
+        for pause in [2, 8] {
+            let mut wrong = tried.iter_mut().filter(|(row, ..)| !row.ok).peekable();
+            if wrong.peek().is_some() {
+                tokio::time::sleep(Duration::from_secs(pause)).await;
+            }
+            for (row, caller, client, action) in wrong {
+                self.go_on()?;
+                if let Some(found) = perform(client, target, action).await {
+                    *row = self.row(name, caller, action, &found);
+                }
+            }
+        }
+        rows.extend(tried.into_iter().map(|(row, ..)| row));
         Ok(())
     }
 
-    /// One cell; nothing when it cannot be tried.
-    async fn row(
-        &self,
-        form: Form,
-        caller: &Caller,
-        action: &Action,
-        client: &Client,
-        target: &Target,
-    ) -> Result<Option<Row>, Failure> {
-        self.go_on()?;
-        let name = policy_name(form, &self.measurements);
-        let expected = match () {
-            () if self.table.allows(name, caller, action) => "allowed",
-            () if self.table.denies_explicitly(name, caller, action) => "denied explicitly",
-            () => "denied",
+    /// One cell of the table, and what was found.
+    fn row(&self, form: &'static str, caller: &Caller, action: &Action, found: &Outcome) -> Row {
+        let (expected, ok) = if self.table.allows(form, caller, action) {
+            ("allowed", *found == Outcome::Allowed)
+        } else if self.table.denies_explicitly(form, caller, action) {
+            ("denied explicitly", *found == Outcome::DeniedByPolicy { explicitly: true })
+        } else {
+            ("denied", matches!(found, Outcome::DeniedByPolicy { .. }))
         };
-        let as_expected = |found: &Outcome| match expected {
-            "allowed" => *found == Outcome::Allowed,
-            "denied" => matches!(found, Outcome::DeniedByPolicy { .. }),
-            _ => *found == Outcome::DeniedByPolicy { explicitly: true },
-        };
-        let Some(mut found) = perform(client, target, action).await else { return Ok(None) };
-        // One machine of KMS may know the policy later than another.
-        for pause in [2, 5, 10] {
-            if as_expected(&found) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_secs(pause)).await;
-            found = perform(client, target, action).await.unwrap_or(found);
-        }
-        let ok = as_expected(&found);
         let (caller, action) = (caller.name.clone(), action.name.clone());
-        Ok(Some(Row { form: name, caller, action, expected, found: found.to_string(), ok }))
+        Row { form, caller, action, expected, found: found.to_string(), ok }
     }
 
     /// Why a caller cannot be played.
