@@ -26,10 +26,11 @@ const workloads: readonly Workload[] = SERVICES.flatMap((service) =>
     pcr0: (architecture === 'amd64' ? '0a' : '1b').repeat(48),
     replicas: 2,
     region: 'eu-central-1',
-    urlSuffix: 'amazonaws.com',
+    partition: 'aws',
     cmkArn: 'arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab',
     tableArn: 'arn:aws:dynamodb:eu-central-1:123456789012:table/cloister-keys',
     enclave,
+    deployment: service,
   })),
 );
 const targetGroup = 'arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/cloister/0123456789abcdef';

@@ -144,7 +144,6 @@ function taskDefinition(stack: Stack, service: Service, configuration: Configura
   for (const [containerPath, mib] of [[PATHS.sockets, 1], [PATHS.logs, 64]] as const) {
     linux.addTmpfs({ containerPath, size: mib });
   }
-  const enclave = enclaveSize(next.images[service].size);
   const container = task.addContainer('pod', {
     image: ecs.ContainerImage.fromDockerImageAsset(podImage(stack, configuration, next, service)),
     // Docker gives a container one group: that of the device.
@@ -157,14 +156,20 @@ function taskDefinition(stack: Stack, service: Service, configuration: Configura
     dockerSecurityOptions: ['no-new-privileges'],
     linuxParameters: linux,
     stopTimeout: Duration.seconds(DRAIN_SECONDS + TERMINATE_SECONDS + 15),
-    environment: environment({
-      service,
-      region: configuration.region,
-      urlSuffix: configuration.partition === 'aws-cn' ? 'amazonaws.com.cn' : 'amazonaws.com',
-      cmkArn,
-      tableArn,
-      enclave,
-    }),
+    environment: {
+      ...environment({
+        service,
+        region: configuration.region,
+        partition: configuration.partition,
+        cmkArn,
+        tableArn,
+        enclave: enclaveSize(next.images[service].size),
+        deployment: `${configuration.prefix}${service}`,
+      }),
+      // A task does not know where it runs.
+      CLOISTER_METRICS_NODE: 'ecs',
+      CLOISTER_METRICS_POD: service,
+    },
     logging: ecs.LogDrivers.awsLogs({ logGroup: log, streamPrefix: service, mode: ecs.AwsLogDriverMode.NON_BLOCKING, maxBufferSize: Size.mebibytes(4) }),
     portMappings: [{ containerPort: HTTPS_PORT }, { containerPort: HEALTH_PORT }],
   });

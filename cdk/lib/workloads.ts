@@ -68,9 +68,10 @@ function describe(stack: Stack, configuration: Configuration, release: Release, 
     pcr0,
     replicas,
     region: configuration.region,
-    urlSuffix: configuration.partition === 'aws-cn' ? 'amazonaws.com.cn' : 'amazonaws.com',
+    partition: configuration.partition,
     cmkArn,
     tableArn: names(configuration).tableArn,
     enclave: enclaveSize(size),
+    deployment: `${configuration.prefix}${service}`,
   };
 }

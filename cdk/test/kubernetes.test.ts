@@ -25,10 +25,11 @@ export function workloadOf(service: Service, changes: Partial<Workload> = {}): W
     pcr0: PCR0,
     replicas: 2,
     region: 'eu-central-1',
-    urlSuffix: 'amazonaws.com',
+    partition: 'aws',
     cmkArn: 'arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab',
     tableArn: 'arn:aws:dynamodb:eu-central-1:123456789012:table/cloister-keys',
     enclave: enclaveSize(7_100_000),
+    deployment: `dev-${service}`,
     ...changes,
   };
 }
@@ -65,6 +66,7 @@ test('pods are told exactly what pods/ reads', () => {
     assert.equal(values['CLOISTER_TABLE_ARN'] !== undefined, service === 'signer');
     assert.equal(values['CLOISTER_ENCLAVE_MEMORY_MIB'], '256');
     assert.equal(values['CLOISTER_ENCLAVE_CPUS'], '2');
+    assert.equal(values['CLOISTER_METRICS_DEPLOYMENT'], `dev-${service}`);
   }
   const egress = (service: Service) =>
     ofKind(workload(workloadOf(service)), 'Deployment').spec.template.spec.containers[0].env.find(({ name }: Plain) => name === 'CLOISTER_EGRESS').value;

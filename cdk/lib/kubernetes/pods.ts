@@ -38,17 +38,19 @@ export const PATHS = {
 export interface Surroundings {
   readonly service: Service;
   readonly region: string;
-  /** `amazonaws.com`, or that of another partition. */
-  readonly urlSuffix: string;
+  readonly partition: string;
   readonly cmkArn: string;
   readonly tableArn: string;
   readonly enclave: EnclaveSize;
+  /** The dimension `Deployment` of the enclave's metrics, the same for every release. */
+  readonly deployment: string;
 }
 
-/** The variables of a pod that keeps its enclave: pods/README.md. */
-export function environment({ service, region, urlSuffix, cmkArn, tableArn, enclave }: Surroundings): Readonly<Record<string, string>> {
+/** The variables of a pod that keeps its enclave: pods/README.md. Where it runs, the other dimensions of its metrics, is added to them. */
+export function environment({ service, region, partition, cmkArn, tableArn, enclave, deployment }: Surroundings): Readonly<Record<string, string>> {
   // The signer's enclave writes nothing: its pod reads the rows.
   const services = service === 'signer' ? ['kms'] : ['kms', 'dynamodb'];
+  const suffix = partition === 'aws-cn' ? 'amazonaws.com.cn' : 'amazonaws.com';
   return {
     AWS_REGION: region,
     CLOISTER_LISTEN: `0.0.0.0:${HTTPS_PORT}`,
@@ -57,12 +59,13 @@ export function environment({ service, region, urlSuffix, cmkArn, tableArn, encl
     CLOISTER_TLS_KEY: `${PATHS.tls}/tls.key`,
     CLOISTER_CMK_ARN: cmkArn,
     ...(service === 'signer' ? { CLOISTER_TABLE_ARN: tableArn } : {}),
-    CLOISTER_EGRESS: services.map((name) => `${name}.${region}.${urlSuffix}:443`).join(','),
+    CLOISTER_EGRESS: services.map((name) => `${name}.${region}.${suffix}:443`).join(','),
     CLOISTER_AWS_CA_FILE: PATHS.awsRoots,
     CLOISTER_ENCLAVE_IMAGE: PATHS.image,
     CLOISTER_ENCLAVE_MEASUREMENTS: PATHS.measurements,
     CLOISTER_ENCLAVE_CPUS: String(enclave.cpus),
     CLOISTER_ENCLAVE_MEMORY_MIB: String(enclave.memoryMib),
+    CLOISTER_METRICS_DEPLOYMENT: deployment,
     CLOISTER_LOG: 'info',
   };
 }

@@ -115,7 +115,7 @@ function container(of: Workload): Json {
       { name: 'https', containerPort: HTTPS_PORT },
       { name: 'health', containerPort: HEALTH_PORT },
     ],
-    env: [...Object.entries(environment(of)).map(([name, value]) => ({ name, value })), ...metricsOf(of)],
+    env: [...Object.entries(environment(of)).map(([name, value]) => ({ name, value })), ...METRICS],
     resources: resources(of.enclave),
     securityContext: {
       allowPrivilegeEscalation: false,
@@ -134,16 +134,6 @@ function container(of: Workload): Json {
       { name: 'nitro-cli-logs', mountPath: PATHS.logs },
     ],
   };
-}
-
-/** Dimensions of the enclave's metrics. */
-function metricsOf(of: Workload): readonly Json[] {
-  const field = (fieldPath: string) => ({ valueFrom: { fieldRef: { fieldPath } } });
-  return [
-    { name: 'CLOISTER_METRICS_NODE', ...field('spec.nodeName') },
-    { name: 'CLOISTER_METRICS_DEPLOYMENT', value: workloadName(of) },
-    { name: 'CLOISTER_METRICS_POD', ...field('metadata.name') },
-  ];
 }
 
 /** The enclave's memory and processors are counted by themselves; the rest is for forwarding. */
@@ -186,6 +176,12 @@ export function autoscaler(of: Workload, most: number): Manifest {
     },
   };
 }
+
+/** Where a pod runs, as dimensions of its enclave's metrics. */
+const METRICS: readonly Json[] = [
+  { name: 'CLOISTER_METRICS_NODE', valueFrom: { fieldRef: { fieldPath: 'spec.nodeName' } } },
+  { name: 'CLOISTER_METRICS_POD', valueFrom: { fieldRef: { fieldPath: 'metadata.name' } } },
+];
 
 /** Where cert-manager leaves certificate and key of a service. */
 export function tlsSecret(service: Service): string {
