@@ -38,9 +38,14 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), String> {
 /// Builds the pods' container images twice, compares them, and starts what they hold as Kubernetes would.
 pub(crate) fn test() -> Result<(), String> {
     let work = target_directory().join("containers");
-    let images = work.join("images");
-    image::assemble_example(Architecture::Amd64, &images)?;
-    contexts(&images, Architecture::Amd64)?;
+    let mut images = Vec::new();
+    for architecture in [Architecture::Amd64, Architecture::Arm64] {
+        let directory = work.join(format!("images-{architecture}"));
+        image::assemble_example(architecture, &directory)?;
+        contexts(&directory, architecture)?;
+        images.push((directory, architecture));
+    }
+    let images: Vec<_> = images.iter().map(|(directory, architecture)| (directory.as_path(), *architecture)).collect();
     let nitro_cli = work.join("nitro-cli");
     let program = nitro_cli.join("usr/bin/nitro-cli");
     let stand_in = workspace_root().join("pods/tests/nitro-cli/nitro-cli");
@@ -49,7 +54,7 @@ pub(crate) fn test() -> Result<(), String> {
         .map_err(|error| format!("cannot write {}: {error}", program.display()))?;
     let layouts = [work.join("oci"), work.join("oci-again")];
     for layout in &layouts {
-        build_layout(&[(&images, Architecture::Amd64)], &nitro_cli, layout)?;
+        build_layout(&images, &nitro_cli, layout)?;
     }
     let [first, again] = layouts.each_ref().map(|layout| fs::read(layout.join("index.json")));
     match (first, again) {
