@@ -45,7 +45,8 @@ impl Local {
 
     async fn start_in(directory: TempDir, chain: bool, log: Option<&str>, enclaves: Enclaves) -> Self {
         let log = log.map(str::to_owned);
-        let options = Options { data_dir: directory.path().to_owned(), chain, log, enclaves };
+        let data_dir = directory.path().to_owned();
+        let options = Options { data_dir, chain, log, enclaves, front_door: None };
         let stack = Stack::start(options, &Progress::silent()).await.unwrap_or_else(|error| panic!("{error:#}"));
         let client = stack.client().expect("a client");
         Self { stack, client, directory }

@@ -44,6 +44,8 @@ pub struct Options {
     pub log: Option<String>,
     /// What the enclaves are.
     pub enclaves: Enclaves,
+    /// The front door to run, such as a Lambda package's; `None` for the one that was built beside this program.
+    pub front_door: Option<PathBuf>,
 }
 
 /// A stack that runs. Every part is a process of its own, on free loopback ports and private unix sockets; all of them stop
@@ -68,6 +70,7 @@ struct Site {
     packages: Packages,
     authority: Authority,
     log: Option<String>,
+    front_door: Option<PathBuf>,
 }
 
 impl Site {
@@ -125,7 +128,8 @@ impl Stack {
         let authority = Authority::load(&data)?;
         let short =
             tempfile::Builder::new().prefix("cloister-").tempdir().context("cannot make a temporary directory")?;
-        let site = Site { data, short, packages, authority, log: options.log };
+        let Options { log, front_door, .. } = options;
+        let site = Site { data, short, packages, authority, log, front_door };
         let identities = Identities::load(&site.data)?;
         site.data.write("principals.json", identities.principals())?;
         site.data.write("callers.json", identities.callers())?;

@@ -10,7 +10,9 @@ use crate::build::target_directory;
 use crate::debian;
 use crate::image::{self, Architecture};
 use crate::measured::{Program, Site};
+use crate::newman;
 use crate::run::succeed;
+use crate::stack::LocalStack;
 
 /// How `cargo xtask lambda` is called.
 pub(crate) const USAGE: &str = "usage: cargo xtask lambda [--architecture amd64|arm64]      [amd64]";
@@ -24,6 +26,16 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), String> {
     };
     println!("{}", package(architecture)?.display());
     Ok(())
+}
+
+/// The package as Lambda uses it: unpacked, started before a Runtime API, and called in every way of the Postman collection.
+pub(crate) fn test() -> Result<(), String> {
+    let zip = package(Architecture::default())?;
+    let unpacked = target_directory().join("lambda").join("unpacked");
+    debian::require(&["unzip"])?;
+    succeed(Command::new("unzip").args(["-o", "-q"]).arg(&zip).arg("-d").arg(&unpacked))?;
+    let stack = LocalStack::start_with(&["--front-door".as_ref(), unpacked.join("bootstrap").as_os_str()])?;
+    newman::integration(&stack)
 }
 
 /// Builds the function as the measured programs are built, static and reproducible, and packs it; returns the zip.

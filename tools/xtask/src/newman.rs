@@ -44,8 +44,13 @@ pub(crate) fn test() -> Result<(), String> {
     npm::install(&directory)?;
     succeed(npm::npm().arg("--prefix").arg(&directory).args(["test", "--silent"]))?;
     let stack = LocalStack::start()?;
-    checked(stack.with(newman("integration")?.arg("--report").arg(reports())))?;
+    integration(&stack)?;
     checked(stack.with(newman("load")?.args(["2", "10"]).arg("--report").arg(reports())))
+}
+
+/// Every request form and every refusal.
+pub(crate) fn integration(stack: &LocalStack) -> Result<(), String> {
+    checked(stack.with(newman("integration")?.arg("--report").arg(reports())))
 }
 
 /// Runs where the command was typed, so that paths mean what they look like.

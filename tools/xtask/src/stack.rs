@@ -1,5 +1,6 @@
 //! A laptop stack for the time of one command.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -19,6 +20,11 @@ pub(crate) struct LocalStack {
 impl LocalStack {
     /// Starts `cloister-local up` and waits until it answers. The programs have to be built.
     pub(crate) fn start() -> Result<Self, String> {
+        Self::start_with(&[])
+    }
+
+    /// The same with further options of `cloister-local up`.
+    pub(crate) fn start_with(options: &[&OsStr]) -> Result<Self, String> {
         let target = target_directory();
         let directory = target.join("local").join(std::process::id().to_string());
         let problem = |error| format!("cannot use {}: {error}", directory.display());
@@ -28,6 +34,7 @@ impl LocalStack {
         let process = Command::new(target.join("debug").join("cloister-local"))
             .args(["up", "--data-dir"])
             .arg(&directory)
+            .args(options)
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)

@@ -13,6 +13,7 @@ use crate::examples;
 use crate::image::{self, Architecture};
 use crate::kernel::Kernels;
 use crate::kubernetes;
+use crate::lambda;
 use crate::newman;
 use crate::openapi;
 use crate::run::succeed;
@@ -107,6 +108,7 @@ fn steps() -> Vec<Step> {
         step("image tool", || succeed(&mut image::tool_cargo(&["test"])?)),
         step("emulator", || Emulator::kept().map(drop)),
         step("images", image::build_for_emulator),
+        step("lambda package", lambda::test),
         step("images twice", || twice::check(Architecture::Amd64)),
         step("tests", || succeed(cargo().args(["test", "--workspace", "--locked", "--no-fail-fast"]))),
         long_step("openapi at length", openapi::test_at_length),

@@ -36,6 +36,9 @@ enum Command {
         /// What the enclaves are.
         #[arg(long, value_enum, default_value_t)]
         enclaves: Enclaves,
+        /// The front door to run, such as the `bootstrap` of a Lambda package; without this, the one built with this program.
+        #[arg(long, value_parser = existing_file)]
+        front_door: Option<PathBuf>,
     },
     /// Start the stack, use it as a customer would, and tell what was seen.
     Demo {
@@ -76,6 +79,11 @@ enum Enclaves {
     Emulated,
 }
 
+fn existing_file(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_file() { Ok(path) } else { Err("there is no such file".to_owned()) }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -97,7 +105,9 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Up { data_dir, enclaves } => up(options(&data_dir, enclaves)).await,
+        Command::Up { data_dir, enclaves, front_door } => {
+            up(Options { front_door, ..options(&data_dir, enclaves) }).await
+        }
         Command::Demo { data_dir, enclaves, json } => {
             demo(data_dir, enclaves, if json { Format::Json } else { Format::Text }).await
         }
@@ -160,7 +170,8 @@ fn options(data_dir: &Path, enclaves: Enclaves) -> Options {
         Enclaves::Processes => stack::Enclaves::Processes,
         Enclaves::Emulated => stack::Enclaves::Emulated(Emulation::default()),
     };
-    Options { data_dir: data_dir.to_owned(), chain: true, log: std::env::var("RUST_LOG").ok(), enclaves }
+    let log = std::env::var("RUST_LOG").ok();
+    Options { data_dir: data_dir.to_owned(), chain: true, log, enclaves, front_door: None }
 }
 
 /// Resolves when somebody wants this process to end.

@@ -169,7 +169,7 @@ impl Site {
             .option("address-file", self.address_file(name))
             .option("callers", self.data.path("callers.json"))
             .option("region", REGION)
-            .option("function", binary("front-door")?)
+            .option("function", self.front_door.clone().map_or_else(|| binary("front-door"), Ok)?)
             .option("workers", WORKERS)
             .option("function-env", format!("CLOISTER_SIGNER_URL=https://{signer}"))
             .option("function-env", format!("CLOISTER_KEY_GENERATOR_URL=https://{key_generator}"))
