@@ -21,6 +21,7 @@ mod newman;
 mod npm;
 mod openapi;
 mod python;
+mod rehearsal;
 mod run;
 mod stack;
 mod test;

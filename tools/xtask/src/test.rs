@@ -16,6 +16,7 @@ use crate::kubernetes;
 use crate::lambda;
 use crate::newman;
 use crate::openapi;
+use crate::rehearsal;
 use crate::run::succeed;
 use crate::twice;
 
@@ -115,6 +116,7 @@ fn steps() -> Vec<Step> {
         long_step("kernel twice", || Kernels::build_twice(Architecture::Amd64)),
         long_step("images for arm64", image::build_for_arm64),
         long_step("volume", image::test_volume),
+        long_step("rehearsal", rehearsal::run),
         long_step("every deployment", deployment::check_all),
         long_step("container images", containers::test),
         long_step("bridge beside socat", || {
