@@ -110,15 +110,14 @@ fn steps() -> Vec<Step> {
         step("emulator", || Emulator::kept().map(drop)),
         step("images", image::build_for_emulator),
         step("lambda package", lambda::test),
+        step("rehearsal", rehearsal::run),
         step("images twice", || twice::check(Architecture::Amd64)),
         step("tests", || succeed(cargo().args(["test", "--workspace", "--locked", "--no-fail-fast"]))),
         long_step("openapi at length", openapi::test_at_length),
         long_step("kernel twice", || Kernels::build_twice(Architecture::Amd64)),
         long_step("images for arm64", image::build_for_arm64),
         long_step("volume", image::test_volume),
-        long_step("rehearsal", rehearsal::run),
         long_step("every deployment", deployment::check_all),
-        long_step("container images", containers::test),
         long_step("bridge beside socat", || {
             debian::require(&["socat"])?;
             succeed(cargo().args([
@@ -134,6 +133,7 @@ fn steps() -> Vec<Step> {
             succeed(cargo().args(["test", "--workspace", "--locked", "--lib"]).env("PROPTEST_CASES", "20000"))
         }),
         long_step("licences and sources", dependencies),
+        long_step("container images", containers::test),
     ]
 }
 
