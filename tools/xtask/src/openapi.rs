@@ -18,7 +18,7 @@ pub(crate) fn test() -> Result<(), String> {
 
 /// The same with many more generated requests.
 pub(crate) fn test_at_length() -> Result<(), String> {
-    generated(&["--max-examples", "300"])
+    generated(&["--max-examples", "100"])
 }
 
 /// Requests that the description admits have to succeed, all others have to be refused, and every answer has to be as described.
