@@ -137,7 +137,12 @@ function addons(stack: Stack, cluster: eks.Cluster, nodes: eks.Nodegroup): reado
   return [nodes, dns, certManager, ...(cluster.albController === undefined ? [] : [cluster.albController])];
 }
 
-/** Container logs and metrics to CloudWatch: the observability add-on, which is Fluent Bit and the CloudWatch agent. */
+/**
+ * Container logs and metrics to CloudWatch: the observability add-on, which is Fluent Bit and the CloudWatch agent.
+ *
+ * By itself it puts a line inside of a record of its own. Lines go as they were written instead, in a stream named by pod and container: CloudWatch
+ * makes metrics of lines in its embedded metric format only where these are whole events.
+ */
 function shipLogs(stack: Stack, cluster: eks.Cluster): eks.CfnAddon {
   const role = new iam.Role(stack, 'ObservabilityRole', {
     assumedBy: new iam.SessionTagsPrincipal(new iam.ServicePrincipal('pods.eks.amazonaws.com')),
@@ -149,8 +154,34 @@ function shipLogs(stack: Stack, cluster: eks.Cluster): eks.CfnAddon {
     clusterName: cluster.clusterName,
     podIdentityAssociations: [{ serviceAccount: 'cloudwatch-agent', roleArn: role.roleArn }],
     resolveConflicts: 'OVERWRITE',
+    configurationValues: JSON.stringify({ containerLogs: { fluentBit: { config: { extraFiles: { 'application-log.conf': LINES_AS_WRITTEN } } } } }),
   });
 }
+
+/** https://docs.fluentbit.io/manual/data-pipeline/outputs/cloudwatch; the variables are set by the add-on. */
+const LINES_AS_WRITTEN = `[INPUT]
+    Name                tail
+    Tag                 application.*
+    Path                /var/log/containers/*.log
+    multiline.parser    docker, cri
+    DB                  /var/fluent-bit/state/flb_container.db
+    Mem_Buf_Limit       50MB
+    Skip_Long_Lines     On
+    Refresh_Interval    10
+    Rotate_Wait         30
+    storage.type        filesystem
+    Read_from_Head      \${READ_FROM_HEAD}
+
+[OUTPUT]
+    Name                cloudwatch_logs
+    Match               application.*
+    region              \${AWS_REGION}
+    log_group_name      /aws/containerinsights/\${CLUSTER_NAME}/application
+    log_stream_prefix   \${HOST_NAME}-
+    log_key             log
+    log_format          json/emf
+    auto_create_group   false
+`;
 
 /** The pods' service accounts get the roles that the images measure. */
 function podIdentities(stack: Stack, cluster: eks.Cluster, configuration: Configuration): void {

@@ -50,6 +50,22 @@ test('machines can start enclaves, of the architecture that is asked for, and no
   }
 });
 
+test('lines reach CloudWatch as they were written, in a log group that is there', () => {
+  const addons = Object.values(amd64.findResources('AWS::EKS::Addon', { Properties: { AddonName: 'amazon-cloudwatch-observability' } }));
+  assert.equal(addons.length, 1);
+  const files = JSON.parse(addons[0]?.['Properties'].ConfigurationValues).containerLogs.fluentBit.config.extraFiles;
+  const lines: string = files['application-log.conf'];
+  // Else the embedded metric format would be a string within a record, of which CloudWatch makes no metrics.
+  assert.match(lines, /^ +log_key +log$/m);
+  assert.match(lines, /^ +log_format +json\/emf$/m);
+  // Fluent Bit fills these in, not the shell of whoever synthesizes.
+  for (const variable of ['READ_FROM_HEAD', 'AWS_REGION', 'CLUSTER_NAME', 'HOST_NAME']) {
+    assert.ok(lines.includes(`\${${variable}}`), variable);
+  }
+  const [cluster] = Object.values(amd64.findResources('AWS::EKS::Cluster'));
+  amd64.hasResourceProperties('AWS::Logs::LogGroup', { LogGroupName: `/aws/containerinsights/${cluster?.['Properties'].Name}/application` });
+});
+
 test('a machine reserves what its enclaves need before its kubelet starts, and leaves itself a core', () => {
   const script = userData(amd64);
   assert.match(script, /memory_mib: 768\ncpu_count: 6\n/);
