@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::build::{cargo, target_directory, workspace_root};
+use crate::build::{self, cargo, target_directory, workspace_root};
 use crate::cache;
 use crate::containers;
 use crate::debian;
@@ -44,6 +44,10 @@ pub(crate) fn run(selection: Selection<'_>) -> Result<(), String> {
     if !steps.iter().any(|step| selection.includes(step)) {
         let names: Vec<_> = steps.iter().map(|step| step.name).collect();
         return Err(format!("there is no such step; the steps are: {}", names.join(", ")));
+    }
+    if let Selection::Only(_) = selection {
+        // In a whole run the step of that name has done it before those that need it.
+        build::programs()?;
     }
     let started = Instant::now();
     let clean_before = working_tree();
