@@ -37,7 +37,9 @@ fn runtime(threads: usize) -> io::Result<Runtime> {
         _ => runtime::Builder::new_multi_thread(),
     };
     // Of a multi-threaded runtime only: the thread of the other passes everything itself.
-    builder.worker_threads(threads).enable_all().build()
+    builder.worker_threads(threads);
+    // Looks for what has arrived after every turn of a connection: those that are never done would keep the others waiting.
+    builder.event_interval(1).enable_all().build()
 }
 
 async fn forward(config: Configuration) -> Result<(), RunError> {
