@@ -4,20 +4,18 @@
  * Everything has a fixed name, by which other stacks find it; nothing is exported.
  */
 
-import * as path from 'node:path';
-
 import { type App, Duration, RemovalPolicy, Stack, Validations } from 'aws-cdk-lib';
 import * as apigateway from 'aws-cdk-lib/aws-apigateway';
 import * as dynamodb from 'aws-cdk-lib/aws-dynamodb';
 import * as iam from 'aws-cdk-lib/aws-iam';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
 import { DynamoEventSource } from 'aws-cdk-lib/aws-lambda-event-sources';
-import * as logs from 'aws-cdk-lib/aws-logs';
 import * as s3 from 'aws-cdk-lib/aws-s3';
 import * as signer from 'aws-cdk-lib/aws-signer';
 import * as ssm from 'aws-cdk-lib/aws-ssm';
 
 import { type Configuration, names } from './configuration';
+import { smallFunction } from './small-function';
 
 export function baseStack(app: App, configuration: Configuration): Stack {
   const name = names(configuration);
@@ -77,28 +75,11 @@ function journal(stack: Stack, table: dynamodb.Table, configuration: Configurati
     id: 'AwsSolutions-S1',
     reason: 'Every object is written once, by one function, and cannot be changed; CloudTrail data events say who reads, where an account wants them.',
   });
-  const role = new iam.Role(stack, 'JournalRole', { assumedBy: new iam.ServicePrincipal('lambda.amazonaws.com') });
-  const log = new logs.LogGroup(stack, 'JournalLog', {
-    logGroupName: `/aws/lambda/${name.of('journal')}`,
-    retention: logs.RetentionDays.ONE_YEAR,
-    removalPolicy: RemovalPolicy.DESTROY,
-  });
-  log.grantWrite(role);
+  const environment = { JOURNAL: bucket.bucketName };
+  const { handler, role } = smallFunction(stack, configuration, 'journal', 'Copies every change of the table of sealed rows into the journal', environment);
   role.addToPolicy(new iam.PolicyStatement({ actions: ['s3:PutObject'], resources: [bucket.arnForObjects('*')] }));
-  const writer = new lambda.Function(stack, 'JournalWriter', {
-    functionName: name.of('journal'),
-    description: 'Copies every change of the table of sealed rows into the journal',
-    runtime: lambda.Runtime.NODEJS_24_X,
-    architecture: lambda.Architecture.ARM_64,
-    code: lambda.Code.fromAsset(path.join(__dirname, '../functions/journal'), { exclude: ['*.d.ts'] }),
-    handler: 'index.handler',
-    environment: { JOURNAL: bucket.bucketName },
-    timeout: Duration.seconds(30),
-    role,
-    logGroup: log,
-  });
   // Without an end: what cannot be written is tried again for the 24 hours that the stream keeps it; the alarm `journal-behind` says so long before.
-  writer.addEventSource(new DynamoEventSource(table, { startingPosition: lambda.StartingPosition.TRIM_HORIZON, batchSize: 100 }));
+  handler.addEventSource(new DynamoEventSource(table, { startingPosition: lambda.StartingPosition.TRIM_HORIZON, batchSize: 100 }));
   Validations.of(role).acknowledge(
     { id: `AwsSolutions-IAM5[Resource::<${stack.getLogicalId(bucket.node.defaultChild as s3.CfnBucket)}.Arn>/*]`, reason: 'The objects of one bucket: their names are those of the changes.' },
     { id: 'AwsSolutions-IAM5[Resource::*]', reason: 'dynamodb:ListStreams, which knows no resource; CDK grants it to every reader of a stream.' },

@@ -5,16 +5,13 @@
  * sources.
  */
 
-import * as path from 'node:path';
-
-import { Duration, RemovalPolicy, type Stack } from 'aws-cdk-lib';
+import { Duration, type Stack } from 'aws-cdk-lib';
 import type { RestApi } from 'aws-cdk-lib/aws-apigateway';
 import * as cloudwatch from 'aws-cdk-lib/aws-cloudwatch';
 import { SnsAction } from 'aws-cdk-lib/aws-cloudwatch-actions';
 import * as events from 'aws-cdk-lib/aws-events';
 import * as targets from 'aws-cdk-lib/aws-events-targets';
 import * as iam from 'aws-cdk-lib/aws-iam';
-import * as lambda from 'aws-cdk-lib/aws-lambda';
 import * as logs from 'aws-cdk-lib/aws-logs';
 import * as sns from 'aws-cdk-lib/aws-sns';
 
@@ -22,6 +19,7 @@ import { keyTag } from './base';
 import { type Configuration, names } from './configuration';
 import type { FrontDoor } from './front-door';
 import { type Releases, type Service, SERVICES } from './release';
+import { smallFunction } from './small-function';
 
 export interface Watched {
   readonly frontDoor: FrontDoor;
@@ -197,30 +195,13 @@ function keyAlarms(stack: Stack, configuration: Configuration, releases: Release
 /** Asks KMS every hour for what it must deny. */
 function canary(stack: Stack, configuration: Configuration, cmkArn: string): cloudwatch.Alarm {
   const name = names(configuration);
-  const log = new logs.LogGroup(stack, 'CanaryLog', {
-    logGroupName: `/aws/lambda/${name.of('canary')}`,
-    retention: logs.RetentionDays.ONE_YEAR,
-    removalPolicy: RemovalPolicy.DESTROY,
-  });
-  const role = new iam.Role(stack, 'CanaryRole', { roleName: name.of('canary'), assumedBy: new iam.ServicePrincipal('lambda.amazonaws.com') });
-  log.grantWrite(role);
+  const environment = { TABLE: name.tableArn, CANARY_ROW, CMK_ARN: cmkArn };
+  const { handler: asks, role } = smallFunction(stack, configuration, 'canary', 'Asks KMS for a data key without an enclave, which it must deny', environment);
   const { key, value } = keyTag(configuration);
   role.addToPolicy(
     new iam.PolicyStatement({ actions: ['kms:Decrypt'], resources: [cmkArn], conditions: { StringEquals: { [`aws:ResourceTag/${key}`]: value } } }),
   );
   role.addToPolicy(new iam.PolicyStatement({ actions: ['dynamodb:GetItem'], resources: [name.tableArn] }));
-  const asks = new lambda.Function(stack, 'Canary', {
-    functionName: name.of('canary'),
-    description: 'Asks KMS for a data key without an enclave, which it must deny',
-    runtime: lambda.Runtime.NODEJS_24_X,
-    architecture: lambda.Architecture.ARM_64,
-    code: lambda.Code.fromAsset(path.join(__dirname, '../functions/canary'), { exclude: ['*.d.ts'] }),
-    handler: 'index.handler',
-    environment: { TABLE: name.tableArn, CANARY_ROW, CMK_ARN: cmkArn },
-    timeout: Duration.seconds(30),
-    role,
-    logGroup: log,
-  });
   new events.Rule(stack, 'CanaryHourly', { schedule: events.Schedule.rate(Duration.hours(1)), targets: [new targets.LambdaFunction(asks, { retryAttempts: 0 })] });
   return new cloudwatch.Alarm(stack, 'Alarm-canary', {
     alarmName: name.of('canary'),

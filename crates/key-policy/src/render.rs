@@ -106,8 +106,8 @@ pub enum RenderError {
     #[error("`{0}` is not the ARN of a role in the deployment's own account")]
     Role(String),
     /// Two slots of the policy hold the same image, which would give it the rights of both.
-    #[error("the {0} have the same PCR0")]
-    SameImage(&'static str),
+    #[error("the {0} and the {1} have the same PCR0")]
+    SameImage(&'static str, &'static str),
     /// Nobody could remove the present release from the policy any more.
     #[error("the locked form admits one release only")]
     NextInLockedForm,
@@ -141,26 +141,25 @@ fn refuse_ambiguity(deployment: &Deployment, measurements: &Measurements) -> Res
     }
 
     let Measurements { signer, generator, previous_generator, next } = *measurements;
-    let next_signer = next.map(|next| next.signer);
-    let next_generator = next.map(|next| next.generator);
-    // A signer may stay what it is from one release to the next: it has the same rights in both slots.
-    for (one, other, both) in [
-        (Some(signer), Some(generator), "signer and the key generator"),
-        (Some(signer), previous_generator, "signer and the previous key generator"),
-        (Some(generator), previous_generator, "key generator and the previous one"),
-        (Some(signer), next_generator, "signer and the next key generator"),
-        (Some(generator), next_generator, "key generator and the next one"),
-        (previous_generator, next_generator, "previous key generator and the next one"),
-        (next_signer, Some(generator), "next signer and the key generator"),
-        (next_signer, previous_generator, "next signer and the previous key generator"),
-        (next_signer, next_generator, "next signer and the next key generator"),
-    ] {
-        if one.is_some() && one == other {
-            return Err(RenderError::SameImage(both));
+    let slots = [
+        ("signer", Some(signer)),
+        ("key generator", Some(generator)),
+        ("previous key generator", previous_generator),
+        (NEXT_SIGNER, next.map(|next| next.signer)),
+        ("next key generator", next.map(|next| next.generator)),
+    ];
+    for (index, (one, pcr0)) in slots.iter().enumerate() {
+        for (other, same) in &slots[..index] {
+            // A signer may stay what it is from one release to the next: it has the same rights in both slots.
+            if pcr0.is_some() && pcr0 == same && (*other, *one) != ("signer", NEXT_SIGNER) {
+                return Err(RenderError::SameImage(other, one));
+            }
         }
     }
     Ok(())
 }
+
+const NEXT_SIGNER: &str = "next signer";
 
 fn placeholder(
     name: &str,

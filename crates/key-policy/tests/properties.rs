@@ -81,7 +81,7 @@ proptest! {
                 }
                 prop_assert!(evaluate(&text, &request("kms:Decrypt")).is_ok());
             }
-            Err(RenderError::SameImage(_)) => prop_assert!(!distinct),
+            Err(RenderError::SameImage(..)) => prop_assert!(!distinct),
             Err(error) => prop_assert!(error == RenderError::NextInLockedForm && !open && next.is_some()),
         }
     }

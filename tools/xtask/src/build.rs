@@ -51,6 +51,11 @@ pub(crate) fn target_directory() -> PathBuf {
     target.map_or_else(|| workspace_root().join("target"), Path::to_path_buf)
 }
 
+/// A program of the laptop stack, once [`programs`] has built it.
+pub(crate) fn cloister_local() -> PathBuf {
+    target_directory().join("debug").join("cloister-local")
+}
+
 /// Copies cargo's messages to standard error from the moment it compiles (or complains about) something; returns all of
 /// them. A build with nothing to do stays silent.
 fn show_once_something_is_built(mut messages: impl Read) -> String {

@@ -17,7 +17,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), String> {
         image::build_for_emulator()?;
     }
     build::programs()?;
-    let program = build::target_directory().join("debug").join("cloister-local");
+    let program = build::cloister_local();
     let error = Command::new(&program).args(arguments).exec();
     Err(format!("cannot start {}: {error}", program.display()))
 }

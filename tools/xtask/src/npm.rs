@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::build::target_directory;
+use crate::build::cloister_local;
 use crate::run::succeed;
 
 /// `npm ci` in `directory`, unless that is what was done there last. No install script runs: no package needs one.
@@ -35,7 +35,7 @@ pub(crate) fn node() -> Command {
 
 /// The laptop stack knows where node is, and how to get one; it has to be built.
 fn program(name: &str) -> Command {
-    let mut command = Command::new(target_directory().join("debug").join("cloister-local"));
+    let mut command = Command::new(cloister_local());
     command.arg(name);
     command
 }

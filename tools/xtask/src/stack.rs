@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::build::target_directory;
+use crate::build::{cloister_local, target_directory};
 
 /// A running stack with data of its own; both go when this is dropped.
 pub(crate) struct LocalStack {
@@ -31,7 +31,7 @@ impl LocalStack {
         fs::create_dir_all(&directory).map_err(problem)?;
         let log = File::create(directory.join("up.log")).map_err(problem)?;
         let errors = log.try_clone().map_err(problem)?;
-        let process = Command::new(target.join("debug").join("cloister-local"))
+        let process = Command::new(cloister_local())
             .args(["up", "--data-dir"])
             .arg(&directory)
             .args(options)

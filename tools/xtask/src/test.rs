@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::build::{self, cargo, target_directory, workspace_root};
+use crate::build::{self, cargo, cloister_local, workspace_root};
 use crate::cache;
 use crate::containers;
 use crate::debian;
@@ -139,10 +139,6 @@ fn steps() -> Vec<Step> {
         long_step("licences and sources", dependencies),
         long_step("container images", containers::test),
     ]
-}
-
-fn cloister_local() -> std::path::PathBuf {
-    target_directory().join("debug").join("cloister-local")
 }
 
 /// Checks bans, licences and sources of every dependency with cargo-deny, which is built once and kept.

@@ -1,0 +1,40 @@
+/** A function of a few lines of JavaScript, `functions/NAME`, which may do nothing but write its own log until it is given more. */
+
+import * as path from 'node:path';
+
+import { Duration, RemovalPolicy, type Stack } from 'aws-cdk-lib';
+import * as iam from 'aws-cdk-lib/aws-iam';
+import * as lambda from 'aws-cdk-lib/aws-lambda';
+import * as logs from 'aws-cdk-lib/aws-logs';
+
+import { type Configuration, names } from './configuration';
+
+export function smallFunction(
+  stack: Stack,
+  configuration: Configuration,
+  what: string,
+  description: string,
+  environment: Readonly<Record<string, string>>,
+): { readonly handler: lambda.Function; readonly role: iam.Role } {
+  const functionName = names(configuration).of(what);
+  const logGroup = new logs.LogGroup(stack, `${what}-log`, {
+    logGroupName: `/aws/lambda/${functionName}`,
+    retention: logs.RetentionDays.ONE_YEAR,
+    removalPolicy: RemovalPolicy.DESTROY,
+  });
+  const role = new iam.Role(stack, `${what}-role`, { roleName: functionName, assumedBy: new iam.ServicePrincipal('lambda.amazonaws.com') });
+  logGroup.grantWrite(role);
+  const handler = new lambda.Function(stack, `${what}-function`, {
+    functionName,
+    description,
+    runtime: lambda.Runtime.NODEJS_24_X,
+    architecture: lambda.Architecture.ARM_64,
+    code: lambda.Code.fromAsset(path.join(__dirname, '../functions', what), { exclude: ['*.d.ts'] }),
+    handler: 'index.handler',
+    environment,
+    timeout: Duration.seconds(30),
+    role,
+    logGroup,
+  });
+  return { handler, role };
+}
