@@ -1,4 +1,5 @@
-//! A key that nobody ever saw sends ether: `cargo run -p cloister-client --example send_transaction`.
+//! A key that nobody ever saw sends ether:
+//! `cargo run -p cloister-client --example send_transaction`.
 
 #![allow(clippy::print_stdout, reason = "an example tells what it did")]
 
@@ -19,17 +20,30 @@ const RECIPIENT: &str = "0xa5D3241A1591061F2a4bB69CA0215F66520E67cf";
 async fn main() -> anyhow::Result<()> {
     // With `aws-config`, the credentials of its chain convert into `Credentials`.
     let token = env::var("AWS_SESSION_TOKEN").ok();
-    let credentials =
-        Credentials::new(&variable("AWS_ACCESS_KEY_ID")?, &variable("AWS_SECRET_ACCESS_KEY")?, token.as_deref());
-    let cloister = Client::new(&variable("CLOISTER_ENDPOINT")?, &variable("AWS_REGION")?, credentials, None)?;
-    let chain = Chain { url: variable("CLOISTER_CHAIN_RPC")?, http: reqwest::Client::new() };
+    let credentials = Credentials::new(
+        &variable("AWS_ACCESS_KEY_ID")?,
+        &variable("AWS_SECRET_ACCESS_KEY")?,
+        token.as_deref(),
+    );
+    let cloister = Client::new(
+        &variable("CLOISTER_ENDPOINT")?,
+        &variable("AWS_REGION")?,
+        credentials,
+        None,
+    )?;
+    let chain = Chain {
+        url: variable("CLOISTER_CHAIN_RPC")?,
+        http: reqwest::Client::new(),
+    };
 
     let wallet = Wallet::named_or_new(&cloister).await?;
     println!("address       {}", wallet.address);
     chain.fund(wallet.address).await?;
 
     let id: U256 = chain.call("eth_chainId", json!([])).await?;
-    let nonce: U256 = chain.call("eth_getTransactionCount", json!([wallet.address, "latest"])).await?;
+    let nonce: U256 = chain
+        .call("eth_getTransactionCount", json!([wallet.address, "latest"]))
+        .await?;
     let price: U256 = chain.call("eth_gasPrice", json!([])).await?;
     let payload = json!({
         "type": 2, "chainId": id, "nonce": nonce, "from": wallet.address, "to": RECIPIENT,
@@ -37,13 +51,19 @@ async fn main() -> anyhow::Result<()> {
         "value": "0.01",
         "gas": 21_000, "maxFeePerGas": U256::from(2) * price, "maxPriorityFeePerGas": 0,
     });
-    let signed = cloister.sign_transaction(wallet.key_id, &wallet.secret, &payload.to_string()).await?;
-    let hash: B256 = chain.call("eth_sendRawTransaction", json!([signed.transaction_signed])).await?;
+    let signed = cloister
+        .sign_transaction(wallet.key_id, &wallet.secret, &payload.to_string())
+        .await?;
+    let hash: B256 = chain
+        .call("eth_sendRawTransaction", json!([signed.transaction_signed]))
+        .await?;
     let block = chain.mined(hash).await?;
     println!("transaction   {hash} in block {block}");
 
     let user_op_hash = keccak256("stands for the hash that EntryPoint.getUserOpHash gives");
-    let signature = cloister.sign_user_op(wallet.key_id, &wallet.secret, user_op_hash).await?;
+    let signature = cloister
+        .sign_user_op(wallet.key_id, &wallet.secret, user_op_hash)
+        .await?;
     println!("UserOp hash   signed: {signature}");
     Ok(())
 }
@@ -58,16 +78,25 @@ struct Wallet {
 impl Wallet {
     /// The key that the environment names, or a new one.
     async fn named_or_new(cloister: &Client) -> anyhow::Result<Self> {
-        let named = ["CLOISTER_KEY_ID", "CLOISTER_ADDRESS", "CLOISTER_SECRET"].map(|name| env::var(name).ok());
+        let named = ["CLOISTER_KEY_ID", "CLOISTER_ADDRESS", "CLOISTER_SECRET"]
+            .map(|name| env::var(name).ok());
         if let [Some(key_id), Some(address), Some(secret)] = named {
             let secret = CallerSecret::new(Zeroizing::new(secret))?;
-            return Ok(Self { key_id: key_id.parse()?, address: address.parse()?, secret });
+            return Ok(Self {
+                key_id: key_id.parse()?,
+                address: address.parse()?,
+                secret,
+            });
         }
         let mut random = Zeroizing::new([0; 32]);
         getrandom::fill(random.as_mut_slice())?;
         let secret = CallerSecret::new(Zeroizing::new(const_hex::encode(random.as_slice())))?;
         let key = cloister.generate_key(&secret).await?;
-        Ok(Self { key_id: key.key_id, address: key.address, secret })
+        Ok(Self {
+            key_id: key.key_id,
+            address: key.address,
+            secret,
+        })
     }
 }
 
@@ -80,13 +109,19 @@ struct Chain {
 impl Chain {
     /// A development chain makes money out of nothing.
     async fn fund(&self, address: Address) -> anyhow::Result<()> {
-        let balance: U256 = self.call("eth_getBalance", json!([address, "latest"])).await?;
+        let balance: U256 = self
+            .call("eth_getBalance", json!([address, "latest"]))
+            .await?;
         if balance.is_zero() {
             let one_ether = U256::from(10).pow(U256::from(18));
-            self.call::<Value>("anvil_setBalance", json!([address, one_ether])).await.with_context(|| {
-                let names = "CLOISTER_KEY_ID, CLOISTER_ADDRESS and CLOISTER_SECRET";
-                format!("{address} has no ether on this chain: name a key that has with {names}")
-            })?;
+            self.call::<Value>("anvil_setBalance", json!([address, one_ether]))
+                .await
+                .with_context(|| {
+                    let names = "CLOISTER_KEY_ID, CLOISTER_ADDRESS and CLOISTER_SECRET";
+                    format!(
+                        "{address} has no ether on this chain: name a key that has with {names}"
+                    )
+                })?;
         }
         Ok(())
     }
@@ -95,7 +130,9 @@ impl Chain {
     async fn mined(&self, hash: B256) -> anyhow::Result<U256> {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
-            let receipt: Value = self.call("eth_getTransactionReceipt", json!([hash])).await?;
+            let receipt: Value = self
+                .call("eth_getTransactionReceipt", json!([hash]))
+                .await?;
             match receipt["status"].as_str() {
                 Some("0x1") => return Ok(serde_json::from_value(receipt["blockNumber"].clone())?),
                 Some(_) => bail!("{hash} went wrong on the chain"),
@@ -107,7 +144,11 @@ impl Chain {
 
     async fn call<T: DeserializeOwned>(&self, method: &str, params: Value) -> anyhow::Result<T> {
         let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
-        let request = self.http.post(&self.url).header("content-type", "application/json").body(request.to_string());
+        let request = self
+            .http
+            .post(&self.url)
+            .header("content-type", "application/json")
+            .body(request.to_string());
         let mut answer: Value = serde_json::from_slice(&request.send().await?.bytes().await?)?;
         match answer.get("error") {
             Some(error) => bail!("{method}: {error}"),
@@ -117,5 +158,7 @@ impl Chain {
 }
 
 fn variable(name: &str) -> anyhow::Result<String> {
-    env::var(name).with_context(|| format!("set {name}: `cargo local up` writes it to .cloister/local/endpoint.env"))
+    env::var(name).with_context(|| {
+        format!("set {name}: `cargo local up` writes it to .cloister/local/endpoint.env")
+    })
 }

@@ -31,18 +31,26 @@ impl Success {
     pub fn read(command: &Command<'_>, body: &[u8]) -> Result<Self, Rejection> {
         match command {
             Command::Version => Ok(Self::Version),
-            Command::GenerateKey(_) | Command::SetKey(_) => {
-                serde_json::from_slice(body).map(Self::Key).map_err(|_| not_understood())
-            }
+            Command::GenerateKey(_) | Command::SetKey(_) => serde_json::from_slice(body)
+                .map(Self::Key)
+                .map_err(|_| not_understood()),
             Command::SignTransaction(_, kind) => {
                 let signed = serde_json::from_slice(body).map_err(|_| not_understood())?;
                 match (&signed, kind) {
-                    (Signed::Transaction { transaction_signed, transaction_hash }, PayloadKind::Transaction)
-                        if transaction_signed.starts_with("0x") && transaction_hash.starts_with("0x") =>
+                    (
+                        Signed::Transaction {
+                            transaction_signed,
+                            transaction_hash,
+                        },
+                        PayloadKind::Transaction,
+                    ) if transaction_signed.starts_with("0x")
+                        && transaction_hash.starts_with("0x") =>
                     {
                         Ok(Self::Signed(signed))
                     }
-                    (Signed::Signature { signature }, PayloadKind::UserOpHash) if signature.starts_with("0x") => {
+                    (Signed::Signature { signature }, PayloadKind::UserOpHash)
+                        if signature.starts_with("0x") =>
+                    {
                         Ok(Self::Signed(signed))
                     }
                     _ => Err(not_understood()),
@@ -54,12 +62,23 @@ impl Success {
     /// The body as the caller's form has it.
     pub fn body(&self, wrapped: bool) -> Box<RawValue> {
         match self {
-            Self::Version => json(&Version { service: "front-door", version: env!("CARGO_PKG_VERSION") }),
+            Self::Version => json(&Version {
+                service: "front-door",
+                version: env!("CARGO_PKG_VERSION"),
+            }),
             Self::Key(key) if wrapped => wrap(key),
             Self::Key(key) => json(key),
-            Self::Signed(Signed::Transaction { transaction_signed, transaction_hash }) if wrapped => {
-                let tx_signed = transaction_signed.strip_prefix("0x").unwrap_or(transaction_signed);
-                wrap(&TransactionResult { tx_signed, tx_hash: transaction_hash })
+            Self::Signed(Signed::Transaction {
+                transaction_signed,
+                transaction_hash,
+            }) if wrapped => {
+                let tx_signed = transaction_signed
+                    .strip_prefix("0x")
+                    .unwrap_or(transaction_signed);
+                wrap(&TransactionResult {
+                    tx_signed,
+                    tx_hash: transaction_hash,
+                })
             }
             Self::Signed(signed) if wrapped => wrap(signed),
             Self::Signed(signed) => json(signed),
@@ -106,11 +125,19 @@ pub fn proxy_response(
             status
         }
     };
-    json(&ProxyResponse { status_code, headers, body: body.get(), is_base64_encoded: false })
+    json(&ProxyResponse {
+        status_code,
+        headers,
+        body: body.get(),
+        is_base64_encoded: false,
+    })
 }
 
 fn wrap(result: &impl Serialize) -> Box<RawValue> {
-    json(&Wrapped { enclave_status: 200, enclave_result: result })
+    json(&Wrapped {
+        enclave_status: 200,
+        enclave_result: result,
+    })
 }
 
 fn json(value: &impl Serialize) -> Box<RawValue> {

@@ -2,7 +2,9 @@
 
 use cloister_protocol::json::Object;
 use cloister_protocol::payload::SigningPayload;
-use cloister_protocol::request::{AuthenticatedRequest, CreateKey, GenerateKey, SetKey, SignTransaction};
+use cloister_protocol::request::{
+    AuthenticatedRequest, CreateKey, GenerateKey, SetKey, SignTransaction,
+};
 use cloister_protocol::{KeyId, Rejection};
 
 use crate::route::{Operation, PayloadKind, Route};
@@ -34,9 +36,15 @@ impl<'a> Call<'a> {
     /// Finds out what is to be done with `body`.
     ///
     /// # Errors
-    /// A rejection of the caller's kind, when the body of the operation form does not name an operation.
+    /// A rejection of the caller's kind, when the body of the operation form does not name an
+    /// operation.
     pub fn identify(route: Route<'a>, body: &'a [u8]) -> Result<Self, Rejection> {
-        let flat = |operation, payload| Self { operation, wrapped: false, payload, path: None };
+        let flat = |operation, payload| Self {
+            operation,
+            wrapped: false,
+            payload,
+            path: None,
+        };
         Ok(match route {
             Route::Path(operation) => flat(operation, body),
             Route::Body => {
@@ -45,16 +53,25 @@ impl<'a> Call<'a> {
                 let payload = object.require("payload")?;
                 object.finish()?;
                 let operation = Operation::named(&operation.string()?)?;
-                // Only its shape: what is wrong inside is named as in the other forms, without `payload.`.
+                // Only its shape: what is wrong inside is named as in the other forms, without
+                // `payload.`.
                 if !payload.text().starts_with('{') {
                     return Err(payload.invalid("must be an object"));
                 }
                 flat(operation, payload.text().as_bytes())
             }
-            Route::CreateKey => Self { operation: Operation::CreateKey, wrapped: true, payload: body, path: None },
-            Route::Signature(key_id, kind) => {
-                Self { operation: Operation::SignTransaction, wrapped: true, payload: body, path: Some((key_id, kind)) }
-            }
+            Route::CreateKey => Self {
+                operation: Operation::CreateKey,
+                wrapped: true,
+                payload: body,
+                path: None,
+            },
+            Route::Signature(key_id, kind) => Self {
+                operation: Operation::SignTransaction,
+                wrapped: true,
+                payload: body,
+                path: Some((key_id, kind)),
+            },
         })
     }
 
@@ -65,7 +82,9 @@ impl<'a> Call<'a> {
     pub fn command(self, now: impl FnOnce() -> u64) -> Result<Command<'a>, Rejection> {
         match self.operation {
             Operation::Version => Ok(Command::Version),
-            Operation::GenerateKey => GenerateKey::parse(self.payload).map(|_| Command::GenerateKey(self.payload)),
+            Operation::GenerateKey => {
+                GenerateKey::parse(self.payload).map(|_| Command::GenerateKey(self.payload))
+            }
             Operation::SetKey => SetKey::parse(self.payload).map(|_| Command::SetKey(self.payload)),
             Operation::CreateKey => CreateKey::parse(self.payload).map(|request| match request {
                 CreateKey::Generate(_) => Command::GenerateKey(self.payload),
@@ -77,10 +96,9 @@ impl<'a> Call<'a> {
 
     fn sign(self, now: impl FnOnce() -> u64) -> Result<Command<'a>, Rejection> {
         let from_path = match self.path {
-            Some((text, _)) => Some(
-                text.parse::<KeyId>()
-                    .map_err(|error| Rejection::invalid("key_id", format_args!("in the path: {error}")))?,
-            ),
+            Some((text, _)) => Some(text.parse::<KeyId>().map_err(|error| {
+                Rejection::invalid("key_id", format_args!("in the path: {error}"))
+            })?),
             None => None,
         };
         let request = SignTransaction::parse(self.payload)?;
@@ -92,10 +110,11 @@ impl<'a> Call<'a> {
             (None, None) => return Err(Object::parse(self.payload)?.missing("key_id")),
         };
         let request = match request {
-            // The secret ends here: what travels on is good for this payload, this key and this minute.
-            SignTransaction::Plain { secret, payload, .. } => {
-                AuthenticatedRequest::new(key_id, &secret, now(), payload)
-            }
+            // The secret ends here: what travels on is good for this payload, this key and this
+            // minute.
+            SignTransaction::Plain {
+                secret, payload, ..
+            } => AuthenticatedRequest::new(key_id, &secret, now(), payload),
             SignTransaction::Authenticated(request) => request,
         };
         let kind = match request.signing_payload()? {
@@ -106,8 +125,12 @@ impl<'a> Call<'a> {
             Some((_, expected)) if expected != kind => Err(Rejection::invalid(
                 "transaction_payload",
                 match expected {
-                    PayloadKind::Transaction => "this path signs transactions; send a UserOp hash to userop_signature",
-                    PayloadKind::UserOpHash => "this path signs UserOp hashes; send a transaction to tx_signature",
+                    PayloadKind::Transaction => {
+                        "this path signs transactions; send a UserOp hash to userop_signature"
+                    }
+                    PayloadKind::UserOpHash => {
+                        "this path signs UserOp hashes; send a transaction to tx_signature"
+                    }
                 },
             )),
             _ => Ok(Command::SignTransaction(request, kind)),
@@ -117,7 +140,9 @@ impl<'a> Call<'a> {
 
 impl std::fmt::Debug for Call<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Call").field("operation", &self.operation).finish_non_exhaustive()
+        f.debug_struct("Call")
+            .field("operation", &self.operation)
+            .finish_non_exhaustive()
     }
 }
 

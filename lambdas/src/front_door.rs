@@ -26,16 +26,24 @@ pub struct FrontDoor {
 impl FrontDoor {
     /// A front door before `pods`; `clock` is the time that signature requests are stamped with.
     pub fn new(pods: Pods, clock: fn() -> SystemTime) -> Self {
-        Self { pods, clock, deadline: REQUEST_DEADLINE }
+        Self {
+            pods,
+            clock,
+            deadline: REQUEST_DEADLINE,
+        }
     }
 
     /// Answers within `deadline`; a longer one than [`REQUEST_DEADLINE`] has no effect.
     #[must_use]
     pub fn within(self, deadline: Duration) -> Self {
-        Self { deadline: deadline.min(REQUEST_DEADLINE), ..self }
+        Self {
+            deadline: deadline.min(REQUEST_DEADLINE),
+            ..self
+        }
     }
 
-    /// Answers one event. Every failure is an answer too: nothing here is ever an error of the function.
+    /// Answers one event. Every failure is an answer too: nothing here is ever an error of the
+    /// function.
     ///
     /// `invocation` is the request id that Lambda gave; an event of API Gateway brings its own.
     pub async fn answer(&self, event: &RawValue, invocation: &str) -> Box<RawValue> {
@@ -54,12 +62,19 @@ impl FrontDoor {
         let outcome = match outcome {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_panic)) => Err(Rejection::new(Code::Internal, "internal error")),
-            Err(_elapsed) => Err(Rejection::new(Code::DeadlineExceeded, "the request took too long")),
+            Err(_elapsed) => Err(Rejection::new(
+                Code::DeadlineExceeded,
+                "the request took too long",
+            )),
         };
 
         let milliseconds = started.elapsed().as_secs_f64() * 1000.0;
-        let status = outcome.as_ref().map_or_else(|rejection| rejection.code.http_status(), |_| 200);
-        let code = outcome.as_ref().map_or_else(|rejection| rejection.code.as_str(), |_| "ok");
+        let status = outcome
+            .as_ref()
+            .map_or_else(|rejection| rejection.code.http_status(), |_| 200);
+        let code = outcome
+            .as_ref()
+            .map_or_else(|rejection| rejection.code.as_str(), |_| "ok");
         tracing::info!(
             request_id,
             form = seen.form,
@@ -78,25 +93,43 @@ impl FrontDoor {
             Event::Direct(_) => body,
             Event::Gateway(_) => {
                 let own = format!("front-door;dur={milliseconds:.1}");
-                let timing = seen.timing.map_or_else(|| own.clone(), |pods| format!("{pods}, {own}"));
-                proxy_response(outcome.map(|_| ()).map_err(|rejection| rejection.code), &body, request_id, &timing)
+                let timing = seen
+                    .timing
+                    .map_or_else(|| own.clone(), |pods| format!("{pods}, {own}"));
+                proxy_response(
+                    outcome.map(|_| ()).map_err(|rejection| rejection.code),
+                    &body,
+                    request_id,
+                    &timing,
+                )
             }
         }
     }
 
-    async fn carry_out(&self, event: &Event<'_>, request_id: &str, seen: &mut Seen) -> Result<Success, Rejection> {
+    async fn carry_out(
+        &self,
+        event: &Event<'_>,
+        request_id: &str,
+        seen: &mut Seen,
+    ) -> Result<Success, Rejection> {
         match event {
             Event::Gateway(Ok(event)) => self.gateway(event, request_id, seen).await,
             Event::Gateway(Err(rejection)) => Err(rejection.clone()),
             Event::Direct(body) => {
                 seen.form = "direct";
                 check_len(body.len())?;
-                self.call(Route::Body, body.as_bytes(), request_id, seen).await
+                self.call(Route::Body, body.as_bytes(), request_id, seen)
+                    .await
             }
         }
     }
 
-    async fn gateway(&self, event: &GatewayEvent, request_id: &str, seen: &mut Seen) -> Result<Success, Rejection> {
+    async fn gateway(
+        &self,
+        event: &GatewayEvent,
+        request_id: &str,
+        seen: &mut Seen,
+    ) -> Result<Success, Rejection> {
         let segments = event.segments();
         let route = Route::find(event.method(), &segments)?;
         seen.form = route.form();
@@ -117,7 +150,9 @@ impl FrontDoor {
         let command = call.command(|| seconds((self.clock)()))?;
         let answer = match self.pods.ask(&command, request_id).await {
             Some(answer) => {
-                seen.timing = answer.timing.and_then(|timing| timing.to_str().ok().map(str::to_owned));
+                seen.timing = answer
+                    .timing
+                    .and_then(|timing| timing.to_str().ok().map(str::to_owned));
                 answer.outcome?
             }
             None => bytes::Bytes::new(),
@@ -136,13 +171,19 @@ struct Seen {
 
 impl Default for Seen {
     fn default() -> Self {
-        Self { form: "unknown", operation: "unknown", wrapped: false, timing: None }
+        Self {
+            form: "unknown",
+            operation: "unknown",
+            wrapped: false,
+            timing: None,
+        }
     }
 }
 
 /// Seconds since the Unix epoch; 0 before it, which no enclave accepts.
 fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    time.duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 /// An error with its sources, for the log.

@@ -16,7 +16,9 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     // Fixed, not from the environment: no setting can turn on a library's log of what travels.
-    let filter = Targets::new().with_default(LevelFilter::WARN).with_target("cloister_lambdas", LevelFilter::INFO);
+    let filter = Targets::new()
+        .with_default(LevelFilter::WARN)
+        .with_target("cloister_lambdas", LevelFilter::INFO);
     tracing_subscriber::registry()
         .with(tracing_subscriber::fmt::layer().json().flatten_event(true))
         .with(filter)
@@ -39,8 +41,14 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     let settings = Settings::read(|name| std::env::var(name).ok())?;
     let front_door = FrontDoor::new(Pods::new(&settings)?, SystemTime::now);
     let front_door = &front_door;
-    lambda_runtime::run(service_fn(move |event: LambdaEvent<Box<RawValue>>| async move {
-        Ok::<_, Infallible>(front_door.answer(&event.payload, &event.context.request_id).await)
-    }))
+    lambda_runtime::run(service_fn(
+        move |event: LambdaEvent<Box<RawValue>>| async move {
+            Ok::<_, Infallible>(
+                front_door
+                    .answer(&event.payload, &event.context.request_id)
+                    .await,
+            )
+        },
+    ))
     .await
 }

@@ -1,4 +1,5 @@
-//! The one HTTPS client to the pods: kept alive, TLS 1.3, names verified under the private CA and no other root.
+//! The one HTTPS client to the pods: kept alive, TLS 1.3, names verified under the private CA and
+//! no other root.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,12 +46,13 @@ impl Pods {
         if roots.is_empty() {
             return Err(PodsError::NoCertificate);
         }
-        let mut tls =
-            rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-                .with_protocol_versions(&[&rustls::version::TLS13])
-                .map_err(PodsError::Tls)?
-                .with_root_certificates(roots)
-                .with_no_client_auth();
+        let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(
+            rustls::crypto::aws_lc_rs::default_provider(),
+        ))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(PodsError::Tls)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
@@ -66,27 +68,50 @@ impl Pods {
             .tcp_nodelay(true)
             .build()
             .map_err(PodsError::Client)?;
-        Ok(Self { http, signer: settings.signer.clone(), key_generator: settings.key_generator.clone() })
+        Ok(Self {
+            http,
+            signer: settings.signer.clone(),
+            key_generator: settings.key_generator.clone(),
+        })
     }
 
-    /// Asks the pods of the service that carries out `command`; `None` when there is nothing to ask.
+    /// Asks the pods of the service that carries out `command`; `None` when there is nothing to
+    /// ask.
     ///
-    /// A key is created at most once: a request of the key generator is never sent twice. A signature request is repeated
-    /// once when the connection died before an answer began, because its repetition yields the same signature.
+    /// A key is created at most once: a request of the key generator is never sent twice. A
+    /// signature request is repeated once when the connection died before an answer began, because
+    /// its repetition yields the same signature.
     pub async fn ask(&self, command: &Command<'_>, request_id: &str) -> Option<PodAnswer> {
         let answer = match command {
             Command::Version => return None,
             Command::GenerateKey(body) => {
-                self.send(&self.key_generator, "v1/generate_key", Bytes::copy_from_slice(body), request_id).await
+                self.send(
+                    &self.key_generator,
+                    "v1/generate_key",
+                    Bytes::copy_from_slice(body),
+                    request_id,
+                )
+                .await
             }
             Command::SetKey(body) => {
-                self.send(&self.key_generator, "v1/set_key", Bytes::copy_from_slice(body), request_id).await
+                self.send(
+                    &self.key_generator,
+                    "v1/set_key",
+                    Bytes::copy_from_slice(body),
+                    request_id,
+                )
+                .await
             }
             Command::SignTransaction(request, _) => {
                 let path = format!("v1/sign_transaction/{}", request.key_id);
                 let body = Bytes::from(request.to_json());
-                match self.send(&self.signer, &path, body.clone(), request_id).await {
-                    Err(SendError::Dead(_)) => self.send(&self.signer, &path, body, request_id).await,
+                match self
+                    .send(&self.signer, &path, body.clone(), request_id)
+                    .await
+                {
+                    Err(SendError::Dead(_)) => {
+                        self.send(&self.signer, &path, body, request_id).await
+                    }
                     answer => answer,
                 }
             }
@@ -94,12 +119,23 @@ impl Pods {
         Some(answer.unwrap_or_else(|error| {
             let error_chain = crate::front_door::chain(&error);
             tracing::warn!(request_id, error = %error_chain, "a pod gave no answer");
-            PodAnswer { outcome: Err(error.into()), timing: None }
+            PodAnswer {
+                outcome: Err(error.into()),
+                timing: None,
+            }
         }))
     }
 
-    async fn send(&self, origin: &Url, path: &str, body: Bytes, request_id: &str) -> Result<PodAnswer, SendError> {
-        let url = origin.join(path).map_err(|_| SendError::NotUnderstood("its address"))?;
+    async fn send(
+        &self,
+        origin: &Url,
+        path: &str,
+        body: Bytes,
+        request_id: &str,
+    ) -> Result<PodAnswer, SendError> {
+        let url = origin
+            .join(path)
+            .map_err(|_| SendError::NotUnderstood("its address"))?;
         let mut response = self
             .http
             .post(url)
@@ -108,7 +144,13 @@ impl Pods {
             .body(body)
             .send()
             .await
-            .map_err(|error| if error.is_timeout() { SendError::Late(error) } else { SendError::Dead(error) })?;
+            .map_err(|error| {
+                if error.is_timeout() {
+                    SendError::Late(error)
+                } else {
+                    SendError::Dead(error)
+                }
+            })?;
         let timing = response.headers().get("server-timing").cloned();
         let mut body = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(SendError::Cut)? {
@@ -120,10 +162,12 @@ impl Pods {
         let outcome = if response.status() == StatusCode::OK {
             Ok(body.freeze())
         } else {
-            let rejection: Rejection =
-                serde_json::from_slice(&body).map_err(|_| SendError::NotUnderstood("an error body of another kind"))?;
+            let rejection: Rejection = serde_json::from_slice(&body)
+                .map_err(|_| SendError::NotUnderstood("an error body of another kind"))?;
             if rejection.code.http_status() != response.status().as_u16() {
-                return Err(SendError::NotUnderstood("a status that is not the one of its code"));
+                return Err(SendError::NotUnderstood(
+                    "a status that is not the one of its code",
+                ));
             }
             Err(rejection)
         };
@@ -172,9 +216,10 @@ enum SendError {
 impl From<SendError> for Rejection {
     fn from(error: SendError) -> Self {
         match error {
-            SendError::Dead(_) | SendError::Late(_) => {
-                Self::new(Code::EnclaveUnavailable, "the enclave cannot be reached at the moment")
-            }
+            SendError::Dead(_) | SendError::Late(_) => Self::new(
+                Code::EnclaveUnavailable,
+                "the enclave cannot be reached at the moment",
+            ),
             SendError::Cut(_) | SendError::NotUnderstood(_) => not_understood(),
         }
     }
@@ -182,7 +227,10 @@ impl From<SendError> for Rejection {
 
 /// A pod said something that is not in the protocol.
 pub(crate) fn not_understood() -> Rejection {
-    Rejection::new(Code::ProtocolViolation, "the answer of the enclave's pod was not understood")
+    Rejection::new(
+        Code::ProtocolViolation,
+        "the answer of the enclave's pod was not understood",
+    )
 }
 
 /// Time for a new connection, TLS included.

@@ -29,7 +29,8 @@ impl Operation {
         }
     }
 
-    /// Reads the `operation` of the operation form: the names of the reference deployment, or the bare ones.
+    /// Reads the `operation` of the operation form: the names of the reference deployment, or the
+    /// bare ones.
     ///
     /// # Errors
     /// [`Code::UnknownOperation`].
@@ -59,14 +60,16 @@ pub enum PayloadKind {
 /// Where a request goes, and in which form it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route<'a> {
-    /// `POST /generate_key`, `/set_key`, `/sign_transaction`, `GET /version`: the path is the operation.
+    /// `POST /generate_key`, `/set_key`, `/sign_transaction`, `GET /version`: the path is the
+    /// operation.
     Path(Operation),
     /// `POST /` and direct invokes: the body names the operation.
     Body,
     /// `POST /key`: answered wrapped.
     CreateKey,
-    /// `POST /key/{key_id}/tx_signature` and `/userop_signature`: answered wrapped. Only the payload the path is for is
-    /// signed, so that an IAM policy for one path allows one kind of signature.
+    /// `POST /key/{key_id}/tx_signature` and `/userop_signature`: answered wrapped. Only the
+    /// payload the path is for is signed, so that an IAM policy for one path allows one kind of
+    /// signature.
     Signature(&'a str, PayloadKind),
 }
 
@@ -87,11 +90,18 @@ impl<'a> Route<'a> {
             ["key", key_id, "userop_signature"] => Self::Signature(key_id, PayloadKind::UserOpHash),
             _ => return Err(Rejection::new(Code::UnknownRoute, "no such route")),
         };
-        let expected = if route == Self::Path(Operation::Version) { "GET" } else { "POST" };
+        let expected = if route == Self::Path(Operation::Version) {
+            "GET"
+        } else {
+            "POST"
+        };
         if method == expected {
             Ok(route)
         } else {
-            Err(Rejection::new(Code::UnknownRoute, format!("this route takes {expected} only")))
+            Err(Rejection::new(
+                Code::UnknownRoute,
+                format!("this route takes {expected} only"),
+            ))
         }
     }
 
@@ -115,11 +125,23 @@ mod tests {
             ("POST", "", Route::Body),
             ("POST", "generate_key", Route::Path(Operation::GenerateKey)),
             ("POST", "set_key", Route::Path(Operation::SetKey)),
-            ("POST", "sign_transaction", Route::Path(Operation::SignTransaction)),
+            (
+                "POST",
+                "sign_transaction",
+                Route::Path(Operation::SignTransaction),
+            ),
             ("GET", "version", Route::Path(Operation::Version)),
             ("POST", "key", Route::CreateKey),
-            ("POST", "key/x/tx_signature", Route::Signature("x", PayloadKind::Transaction)),
-            ("POST", "key/x/userop_signature", Route::Signature("x", PayloadKind::UserOpHash)),
+            (
+                "POST",
+                "key/x/tx_signature",
+                Route::Signature("x", PayloadKind::Transaction),
+            ),
+            (
+                "POST",
+                "key/x/userop_signature",
+                Route::Signature("x", PayloadKind::UserOpHash),
+            ),
         ] {
             let segments: Vec<_> = path.split('/').collect();
             assert_eq!(Route::find(method, &segments), Ok(expected));
@@ -129,20 +151,52 @@ mod tests {
                 assert!(refused.is_ok() || refused == Err(Code::UnknownRoute));
             }
         }
-        for path in ["x", "generate_key/", "/generate_key", "key/x", "key/x/tx_signature/", "key/x/y", "Key", "key/"] {
+        for path in [
+            "x",
+            "generate_key/",
+            "/generate_key",
+            "key/x",
+            "key/x/tx_signature/",
+            "key/x/y",
+            "Key",
+            "key/",
+        ] {
             let segments: Vec<_> = path.split('/').collect();
-            assert_eq!(Route::find("POST", &segments).unwrap_err().code, Code::UnknownRoute, "{path}");
+            assert_eq!(
+                Route::find("POST", &segments).unwrap_err().code,
+                Code::UnknownRoute,
+                "{path}"
+            );
         }
     }
 
     #[test]
     fn operations_have_two_names_each() {
-        assert_eq!(Operation::named("ethereum-key-generator_generate_key"), Operation::named("generate_key"));
-        assert_eq!(Operation::named("ethereum-signer_set_key"), Operation::named("set_key"));
-        assert_eq!(Operation::named("ethereum-signer_sign_transaction"), Operation::named("sign_transaction"));
-        for wrong in ["", "version", "create_key", "ethereum-signer_generate_key", "Generate_key", "set_key "] {
+        assert_eq!(
+            Operation::named("ethereum-key-generator_generate_key"),
+            Operation::named("generate_key")
+        );
+        assert_eq!(
+            Operation::named("ethereum-signer_set_key"),
+            Operation::named("set_key")
+        );
+        assert_eq!(
+            Operation::named("ethereum-signer_sign_transaction"),
+            Operation::named("sign_transaction")
+        );
+        for wrong in [
+            "",
+            "version",
+            "create_key",
+            "ethereum-signer_generate_key",
+            "Generate_key",
+            "set_key ",
+        ] {
             let rejection = Operation::named(wrong).unwrap_err();
-            assert_eq!((rejection.code, rejection.field.as_deref()), (Code::UnknownOperation, Some("operation")));
+            assert_eq!(
+                (rejection.code, rejection.field.as_deref()),
+                (Code::UnknownOperation, Some("operation"))
+            );
         }
     }
 }

@@ -67,7 +67,11 @@ impl Settings {
         let signer = origin("CLOISTER_SIGNER_URL", signer);
         let key_generator = origin("CLOISTER_KEY_GENERATOR_URL", key_generator);
         match (signer, key_generator, pod_ca) {
-            (Some(signer), Some(key_generator), Some(pod_ca)) => Ok(Self { signer, key_generator, pod_ca }),
+            (Some(signer), Some(key_generator), Some(pod_ca)) => Ok(Self {
+                signer,
+                key_generator,
+                pod_ca,
+            }),
             _ => Err(SettingsError(mistakes.join("; "))),
         }
     }
@@ -96,7 +100,10 @@ mod tests {
 
     fn read(variables: &[(&str, &str)]) -> Result<Settings, String> {
         Settings::read(|name| {
-            variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned())
+            variables
+                .iter()
+                .find(|(variable, _)| *variable == name)
+                .map(|(_, value)| (*value).to_owned())
         })
         .map_err(|error| error.to_string())
     }
@@ -104,7 +111,11 @@ mod tests {
     #[test]
     fn all_mistakes_are_reported_together() {
         assert_eq!(
-            read(&[("CLOISTER_SIGNER_URL", "http://signer:8443"), ("CLOISTER_POD_CA_FILE", "")]).unwrap_err(),
+            read(&[
+                ("CLOISTER_SIGNER_URL", "http://signer:8443"),
+                ("CLOISTER_POD_CA_FILE", "")
+            ])
+            .unwrap_err(),
             "CLOISTER_KEY_GENERATOR_URL is not set; CLOISTER_POD_CA_FILE is not set; \
              CLOISTER_SIGNER_URL must be https://host:port"
         );
@@ -120,20 +131,41 @@ mod tests {
 
     #[test]
     fn the_ca_is_given_once_in_a_file_or_in_base64() {
-        let urls = [("CLOISTER_SIGNER_URL", "https://s:1"), ("CLOISTER_KEY_GENERATOR_URL", "https://k:1")];
-        let with = |ca: &[(&str, &str)]| read(&[&urls[..], ca].concat()).map(|settings| settings.pod_ca);
-        assert_eq!(with(&[("CLOISTER_POD_CA", "UEVN")]), Ok(PodCa::Pem(b"PEM".to_vec())));
+        let urls = [
+            ("CLOISTER_SIGNER_URL", "https://s:1"),
+            ("CLOISTER_KEY_GENERATOR_URL", "https://k:1"),
+        ];
+        let with =
+            |ca: &[(&str, &str)]| read(&[&urls[..], ca].concat()).map(|settings| settings.pod_ca);
+        assert_eq!(
+            with(&[("CLOISTER_POD_CA", "UEVN")]),
+            Ok(PodCa::Pem(b"PEM".to_vec()))
+        );
         assert_eq!(
             with(&[("CLOISTER_POD_CA", "?")]).unwrap_err(),
             "CLOISTER_POD_CA must be base64 of a PEM certificate"
         );
-        let both = [("CLOISTER_POD_CA", "UEVN"), ("CLOISTER_POD_CA_FILE", "/etc/ca.pem")];
-        assert_eq!(with(&both).unwrap_err(), "CLOISTER_POD_CA and CLOISTER_POD_CA_FILE are both set");
+        let both = [
+            ("CLOISTER_POD_CA", "UEVN"),
+            ("CLOISTER_POD_CA_FILE", "/etc/ca.pem"),
+        ];
+        assert_eq!(
+            with(&both).unwrap_err(),
+            "CLOISTER_POD_CA and CLOISTER_POD_CA_FILE are both set"
+        );
     }
 
     #[test]
     fn only_origins_are_urls_of_pods() {
-        for wrong in ["", "signer:8443", "http://h", "https://h/x", "https://u@h", "https://h?q", "https://h#f"] {
+        for wrong in [
+            "",
+            "signer:8443",
+            "http://h",
+            "https://h/x",
+            "https://u@h",
+            "https://h?q",
+            "https://h#f",
+        ] {
             assert_eq!(origin(wrong), None, "{wrong}");
         }
     }

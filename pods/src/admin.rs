@@ -57,23 +57,50 @@ async fn readyz(State(admin): State<Admin>) -> (StatusCode, Json<Readiness>) {
     let reason = match &report {
         _ if admin.draining.is_cancelled() => Some("the pod is shutting down".to_owned()),
         Ok(report) if report.state == message::State::Ready => None,
-        Ok(_) => Some(admin.problem.current().unwrap_or_else(|| "the enclave is being set up".to_owned())),
+        Ok(_) => Some(
+            admin
+                .problem
+                .current()
+                .unwrap_or_else(|| "the enclave is being set up".to_owned()),
+        ),
         Err(rejection) => Some(rejection.to_string()),
     };
-    let status = if reason.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(Readiness { ready: reason.is_none(), reason, enclave: report.ok() }))
+    let status = if reason.is_none() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (
+        status,
+        Json(Readiness {
+            ready: reason.is_none(),
+            reason,
+            enclave: report.ok(),
+        }),
+    )
 }
 
-/// Lets the enclave prove which image it is, to whoever chose the nonce (hex): the answer vouches for itself, not for this pod.
-async fn attestation(State(admin): State<Admin>, Path(nonce): Path<String>, headers: HeaderMap) -> Response {
+/// Lets the enclave prove which image it is, to whoever chose the nonce (hex): the answer vouches
+/// for itself, not for this pod.
+async fn attestation(
+    State(admin): State<Admin>,
+    Path(nonce): Path<String>,
+    headers: HeaderMap,
+) -> Response {
     let mut exchange = Exchange::begin("prove_boot", &headers);
     let outcome = exchange.enclave(proof(&admin.enclave, &nonce)).await;
     exchange.answer(outcome)
 }
 
 async fn proof(enclave: &Client, nonce: &str) -> Result<Bytes, Rejection> {
-    let nonce = const_hex::decode(nonce).map_err(|_| Rejection::invalid("nonce", "expected hex digits"))?;
-    enclave.call(message::Request { operation: Operation::ProveBoot, parts: vec![nonce.into()] }).await
+    let nonce =
+        const_hex::decode(nonce).map_err(|_| Rejection::invalid("nonce", "expected hex digits"))?;
+    enclave
+        .call(message::Request {
+            operation: Operation::ProveBoot,
+            parts: vec![nonce.into()],
+        })
+        .await
 }
 
 #[derive(Debug, Serialize)]
@@ -85,5 +112,9 @@ struct Version {
 
 async fn version(State(admin): State<Admin>) -> Json<Version> {
     let enclave = admin.health.recent().await.ok();
-    Json(Version { pod: admin.service, version: env!("CARGO_PKG_VERSION"), enclave })
+    Json(Version {
+        pod: admin.service,
+        version: env!("CARGO_PKG_VERSION"),
+        enclave,
+    })
 }

@@ -17,13 +17,14 @@ use crate::{Config, PodError};
 pub struct AwsClients {
     /// Where the credentials of the enclave's role come from.
     pub credentials: SharedCredentialsProvider,
-    /// The table's service. Its client caches its own credentials and keeps its connections: a warm read costs neither an
-    /// STS call nor a handshake.
+    /// The table's service. Its client caches its own credentials and keeps its connections: a warm
+    /// read costs neither an STS call nor a handshake.
     pub dynamodb: aws_sdk_dynamodb::Client,
 }
 
 impl AwsClients {
-    /// Reads AWS's standard environment; endpoints can be overridden there (`AWS_ENDPOINT_URL_DYNAMODB` and the like).
+    /// Reads AWS's standard environment; endpoints can be overridden there
+    /// (`AWS_ENDPOINT_URL_DYNAMODB` and the like).
     ///
     /// # Errors
     /// [`PodError`] when the file of roots is unusable.
@@ -36,17 +37,23 @@ impl AwsClients {
                 for certificate in certificates(path)? {
                     roots.add(certificate).map_err(PodError::Certificate)?;
                 }
-                TrustStore::empty().with_native_roots(false).with_pem_certificate(read(path)?)
+                TrustStore::empty()
+                    .with_native_roots(false)
+                    .with_pem_certificate(read(path)?)
             }
         };
-        let tls =
-            TlsContext::builder().with_trust_store(trust).build().map_err(|error| PodError::AwsClient(error.into()))?;
+        let tls = TlsContext::builder()
+            .with_trust_store(trust)
+            .build()
+            .map_err(|error| PodError::AwsClient(error.into()))?;
         let https = aws_smithy_http_client::Builder::new()
             .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
             .tls_context(tls)
             .build_https();
-        let timeouts =
-            TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).operation_timeout(CALL_TIMEOUT).build();
+        let timeouts = TimeoutConfig::builder()
+            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+            .operation_timeout(CALL_TIMEOUT)
+            .build();
         let sdk = aws_config::defaults(BehaviorVersion::v2026_01_12())
             .region(Region::new(config.region.clone()))
             .http_client(https)
@@ -54,12 +61,18 @@ impl AwsClients {
             .retry_config(RetryConfig::standard())
             .load()
             .await;
-        let credentials = sdk.credentials_provider().expect("the standard chain is set by default");
-        Ok(Self { credentials, dynamodb: aws_sdk_dynamodb::Client::new(&sdk) })
+        let credentials = sdk
+            .credentials_provider()
+            .expect("the standard chain is set by default");
+        Ok(Self {
+            credentials,
+            dynamodb: aws_sdk_dynamodb::Client::new(&sdk),
+        })
     }
 }
 
 /// For one attempt of an AWS call; a warm read takes milliseconds.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1500);
-/// For an AWS call with its retries: leaves the enclave time within the deadline of the whole request.
+/// For an AWS call with its retries: leaves the enclave time within the deadline of the whole
+/// request.
 const CALL_TIMEOUT: Duration = Duration::from_secs(4);

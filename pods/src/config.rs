@@ -11,7 +11,11 @@ use crate::{Launch, MetricsConfig, NitroCli};
 
 /// Configuration of `key-generator-pod`.
 #[derive(Debug, clap::Parser)]
-#[command(name = "key-generator-pod", version, about = "HTTPS in front of the key generator's enclave")]
+#[command(
+    name = "key-generator-pod",
+    version,
+    about = "HTTPS in front of the key generator's enclave"
+)]
 pub struct KeyGeneratorConfig {
     /// What every pod needs.
     #[command(flatten)]
@@ -20,7 +24,11 @@ pub struct KeyGeneratorConfig {
 
 /// Configuration of `signer-pod`.
 #[derive(Debug, clap::Parser)]
-#[command(name = "signer-pod", version, about = "HTTPS in front of the signer's enclave")]
+#[command(
+    name = "signer-pod",
+    version,
+    about = "HTTPS in front of the signer's enclave"
+)]
 pub struct SignerConfig {
     /// What every pod needs.
     #[command(flatten)]
@@ -46,7 +54,11 @@ pub struct Config {
     #[arg(long, env = "CLOISTER_TLS_KEY")]
     pub tls_key: PathBuf,
     /// An enclave that somebody else keeps: vsock:CID:PORT, unix:PATH or hybrid:PATH:PORT
-    #[arg(long, env = "CLOISTER_ENCLAVE", required_unless_present = "enclave_image")]
+    #[arg(
+        long,
+        env = "CLOISTER_ENCLAVE",
+        required_unless_present = "enclave_image"
+    )]
     pub enclave: Option<Address>,
     /// An enclave that the pod keeps running itself.
     #[command(flatten)]
@@ -95,7 +107,8 @@ pub struct EnclaveConfig {
     /// Memory in MiB; at least 64 and four times the image's size
     #[arg(long, env = "CLOISTER_ENCLAVE_MEMORY_MIB", value_parser = clap::value_parser!(u32).range(64..))]
     pub enclave_memory_mib: Option<u32>,
-    /// Show its console in this log. Its registers are zeros then: no key policy of a deployment admits it
+    /// Show its console in this log. Its registers are zeros then: no key policy of a deployment
+    /// admits it
     #[arg(long, env = "CLOISTER_ENCLAVE_DEBUG")]
     pub enclave_debug: bool,
     /// Its name at nitro-cli, which no other pod of the machine may use [default: cloister-SERVICE]
@@ -121,23 +134,29 @@ impl EnclaveConfig {
         Some((launch, self.enclave_measurements.clone()?))
     }
 
-    /// The driver for enclaves of `service`. A random context id stays the same as long as the pod lives.
+    /// The driver for enclaves of `service`. A random context id stays the same as long as the pod
+    /// lives.
     pub(crate) fn nitro_cli(&self, service: &str) -> NitroCli {
         let program = self.nitro_cli.clone().unwrap_or_else(|| "nitro-cli".into());
-        let name = self.enclave_name.clone().unwrap_or_else(|| format!("cloister-{service}"));
+        let name = self
+            .enclave_name
+            .clone()
+            .unwrap_or_else(|| format!("cloister-{service}"));
         NitroCli::new(program, name, self.enclave_cid.unwrap_or_else(random_cid))
     }
 }
 
-/// Far from the well-known ones and from those that nitro-cli chooses, and with room for what is added to it: the console
-/// has the port CID + 10 000.
+/// Far from the well-known ones and from those that nitro-cli chooses, and with room for what is
+/// added to it: the console has the port CID + 10 000.
 fn random_cid() -> u32 {
     let [.., a, b, c] = *uuid::Uuid::new_v4().as_bytes();
     u32::from_be_bytes([1, a, b, c])
 }
 
 fn cmk_arn(text: &str) -> Result<String, &'static str> {
-    is_arn(text, "kms", "key/").then(|| text.to_owned()).ok_or("expected arn:PARTITION:kms:REGION:ACCOUNT:key/ID")
+    is_arn(text, "kms", "key/")
+        .then(|| text.to_owned())
+        .ok_or("expected arn:PARTITION:kms:REGION:ACCOUNT:key/ID")
 }
 
 fn table_arn(text: &str) -> Result<String, &'static str> {
@@ -146,7 +165,8 @@ fn table_arn(text: &str) -> Result<String, &'static str> {
         .ok_or("expected arn:PARTITION:dynamodb:REGION:ACCOUNT:table/NAME")
 }
 
-/// Enough to catch a mistake before it becomes a puzzling answer of AWS; the enclave decides what it believes.
+/// Enough to catch a mistake before it becomes a puzzling answer of AWS; the enclave decides what
+/// it believes.
 fn is_arn(text: &str, service: &str, resource: &str) -> bool {
     let parts: Vec<_> = text.splitn(6, ':').collect();
     matches!(parts[..], ["arn", partition, of, region, account, name]
@@ -175,19 +195,31 @@ mod tests {
             ("--region", "eu-central-1"),
         ]);
         options.extend(changes.iter().copied());
-        let arguments =
-            options.into_iter().filter(|(_, value)| !value.is_empty()).flat_map(|(name, value)| [name, value]);
-        SignerConfig::try_parse_from(std::iter::once("signer-pod").chain(arguments)).map_err(|error| error.to_string())
+        let arguments = options
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .flat_map(|(name, value)| [name, value]);
+        SignerConfig::try_parse_from(std::iter::once("signer-pod").chain(arguments))
+            .map_err(|error| error.to_string())
     }
 
     #[test]
     fn a_whole_configuration() {
         let config = parse(&[("--log", "debug")]).unwrap();
-        assert_eq!(config.pod.enclave, Some(Address::Vsock { cid: 16, port: 5000 }));
+        assert_eq!(
+            config.pod.enclave,
+            Some(Address::Vsock {
+                cid: 16,
+                port: 5000
+            })
+        );
         assert_eq!(config.pod.kept.launch(), None);
         assert_eq!(config.pod.listen.port(), 8443);
         assert_eq!(config.pod.log, LevelFilter::DEBUG);
-        assert_eq!((config.pod.cmk_arn.as_str(), config.table_arn.as_str()), (CMK, TABLE));
+        assert_eq!(
+            (config.pod.cmk_arn.as_str(), config.table_arn.as_str()),
+            (CMK, TABLE)
+        );
     }
 
     #[test]
@@ -202,9 +234,21 @@ mod tests {
         let config = parse(&complete).unwrap().pod;
         assert_eq!(config.enclave, None);
         let (launch, measurements) = config.kept.launch().unwrap();
-        assert_eq!(launch, Launch { image: "signer.eif".into(), cpus: 2, memory_mib: 128, debug: false });
+        assert_eq!(
+            launch,
+            Launch {
+                image: "signer.eif".into(),
+                cpus: 2,
+                memory_mib: 128,
+                debug: false
+            }
+        );
         assert_eq!(measurements, PathBuf::from("measurements.json"));
-        for missing in ["--enclave-measurements", "--enclave-cpus", "--enclave-memory-mib"] {
+        for missing in [
+            "--enclave-measurements",
+            "--enclave-cpus",
+            "--enclave-memory-mib",
+        ] {
             let said = parse(&[&complete[..], &[(missing, "")]].concat()).unwrap_err();
             assert!(said.contains(missing), "{said}");
         }
@@ -223,7 +267,10 @@ mod tests {
     #[test]
     fn context_ids_are_random_and_in_a_sane_range() {
         let cids = [random_cid(), random_cid(), random_cid(), random_cid()];
-        assert!(cids.iter().all(|cid| (1 << 24..1 << 25).contains(cid)), "{cids:?}");
+        assert!(
+            cids.iter().all(|cid| (1 << 24..1 << 25).contains(cid)),
+            "{cids:?}"
+        );
         assert!(cids.iter().any(|cid| *cid != cids[0]));
     }
 
@@ -235,7 +282,10 @@ mod tests {
             ("--cmk-arn", "1234abcd"),
             ("--cmk-arn", "arn:aws:kms:eu-central-1:1111:key/1"),
             ("--table-arn", CMK),
-            ("--table-arn", "arn:aws:dynamodb:eu-central-1:111122223333:table/"),
+            (
+                "--table-arn",
+                "arn:aws:dynamodb:eu-central-1:111122223333:table/",
+            ),
             ("--egress", "kms.eu-central-1.amazonaws.com"),
             ("--listen", "8443"),
             ("--log", "loud"),
@@ -248,6 +298,9 @@ mod tests {
     #[test]
     fn everything_that_is_missing_is_named_at_once() {
         let said = parse(&[("--cmk-arn", ""), ("--enclave", "")]).unwrap_err();
-        assert!(said.contains("--cmk-arn") && said.contains("--enclave"), "{said}");
+        assert!(
+            said.contains("--cmk-arn") && said.contains("--enclave"),
+            "{said}"
+        );
     }
 }

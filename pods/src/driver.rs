@@ -10,24 +10,28 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 /// Runs one enclave on this machine, for one pod.
 pub trait EnclaveDriver: fmt::Debug + Send + 'static {
-    /// Where `port` of the enclave is reached. The pod connects to it across restarts: it stays the same as long as the
-    /// driver lives.
+    /// Where `port` of the enclave is reached. The pod connects to it across restarts: it stays the
+    /// same as long as the driver lives.
     fn address(&self, port: u32) -> Address;
 
-    /// Ends what an earlier pod left behind under this enclave's name or address. Called before every start.
+    /// Ends what an earlier pod left behind under this enclave's name or address. Called before
+    /// every start.
     fn clean_up(&mut self) -> impl Future<Output = Result<(), DriverError>> + Send;
 
-    /// Starts the enclave; returns when it has booted. May be dropped: then [`EnclaveDriver::terminate`] or, in another
-    /// pod, [`EnclaveDriver::clean_up`] ends what has come of it.
+    /// Starts the enclave; returns when it has booted. May be dropped: then
+    /// [`EnclaveDriver::terminate`] or, in another pod, [`EnclaveDriver::clean_up`] ends what has
+    /// come of it.
     fn start(&mut self, launch: &Launch) -> impl Future<Output = Result<(), DriverError>> + Send;
 
-    /// Waits until the started enclave is gone, and says what is known of the reason. May be dropped and called again.
+    /// Waits until the started enclave is gone, and says what is known of the reason. May be
+    /// dropped and called again.
     fn ended(&mut self) -> impl Future<Output = String> + Send;
 
     /// Ends the started enclave. Not an error when there is none, or none any more.
     fn terminate(&mut self) -> impl Future<Output = Result<(), DriverError>> + Send;
 
-    /// The console of the started enclave, if it was started for debugging. Called at most once after each start.
+    /// The console of the started enclave, if it was started for debugging. Called at most once
+    /// after each start.
     fn console(&mut self) -> impl Future<Output = Result<Option<Console>, DriverError>> + Send;
 }
 
@@ -40,7 +44,8 @@ pub struct Launch {
     pub cpus: u32,
     /// Memory, in MiB.
     pub memory_mib: u32,
-    /// With a console. The registers of such an enclave are zeros: no key policy of a deployment admits it.
+    /// With a console. The registers of such an enclave are zeros: no key policy of a deployment
+    /// admits it.
     pub debug: bool,
 }
 
@@ -64,7 +69,10 @@ pub enum DriverError {
 impl DriverError {
     /// Something that may need a hand.
     pub fn failed(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::Failed { problem: problem.into(), remedy: remedy.into() }
+        Self::Failed {
+            problem: problem.into(),
+            remedy: remedy.into(),
+        }
     }
 }
 
@@ -79,7 +87,11 @@ impl Console {
 }
 
 impl AsyncRead for Console {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         self.0.as_mut().poll_read(cx, buf)
     }
 }

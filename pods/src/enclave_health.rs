@@ -21,7 +21,12 @@ pub(crate) struct EnclaveHealth {
 
 impl EnclaveHealth {
     pub(crate) fn new(enclave: Client, presence: Presence, service: &'static str) -> Self {
-        Self { enclave, presence, service, last: Mutex::new(None) }
+        Self {
+            enclave,
+            presence,
+            service,
+            last: Mutex::new(None),
+        }
     }
 
     /// Not older than [`MAX_AGE`].
@@ -49,12 +54,18 @@ impl EnclaveHealth {
     }
 
     async fn ask(&self) -> Result<HealthReport, Rejection> {
-        let request = Request { operation: Operation::Health, parts: vec![] };
+        let request = Request {
+            operation: Operation::Health,
+            parts: vec![],
+        };
         let report = read(&self.enclave.call_within(request, DEADLINE).await?)?;
         if report.service != self.service {
             return Err(Rejection::new(
                 Code::ProtocolViolation,
-                format!("the enclave is a {}, not a {}", report.service, self.service),
+                format!(
+                    "the enclave is a {}, not a {}",
+                    report.service, self.service
+                ),
             ));
         }
         Ok(report)
@@ -63,8 +74,12 @@ impl EnclaveHealth {
 
 /// Reads a report.
 pub(crate) fn read(json: &[u8]) -> Result<HealthReport, Rejection> {
-    serde_json::from_slice(json)
-        .map_err(|_| Rejection::new(Code::ProtocolViolation, "the enclave's report is not readable"))
+    serde_json::from_slice(json).map_err(|_| {
+        Rejection::new(
+            Code::ProtocolViolation,
+            "the enclave's report is not readable",
+        )
+    })
 }
 
 /// Age up to which an answer is repeated.

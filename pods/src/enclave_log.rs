@@ -12,8 +12,8 @@ use tokio::time::{sleep, timeout};
 use crate::Console;
 use crate::metrics::{Dimensions, Usage};
 
-/// Writes the lines of the enclave's log, those that it wrote before included, until it ends; what it says of its usage, as
-/// metrics. Returns why the enclave ends, if that was its last word.
+/// Writes the lines of the enclave's log, those that it wrote before included, until it ends; what
+/// it says of its usage, as metrics. Returns why the enclave ends, if that was its last word.
 pub(crate) async fn follow(address: &Address, metrics: Option<&Dimensions>) -> Option<String> {
     let stream = loop {
         match timeout(CONNECT_DEADLINE, Stream::connect(address)).await {
@@ -27,7 +27,9 @@ pub(crate) async fn follow(address: &Address, metrics: Option<&Dimensions>) -> O
     let ended = each_line(stream, |line| {
         let record = Record::of(line);
         match (record.usage(line), metrics) {
-            (Some(usage), Some(metrics)) => metrics.write(&mut io::stdout(), SystemTime::now(), usage),
+            (Some(usage), Some(metrics)) => {
+                metrics.write(&mut io::stdout(), SystemTime::now(), usage)
+            }
             (Some(_), None) => write(Some("DEBUG"), line),
             (None, _) => write(record.level.as_deref(), line),
         }
@@ -43,7 +45,11 @@ pub(crate) async fn follow(address: &Address, metrics: Option<&Dimensions>) -> O
 /// Writes the lines of the enclave's console until it ends.
 pub(crate) async fn follow_console(console: Console) {
     // An error is an end like any other.
-    let _ = each_line(console, |line| tracing::info!(target: TARGET, console = line)).await;
+    let _ = each_line(
+        console,
+        |line| tracing::info!(target: TARGET, console = line),
+    )
+    .await;
 }
 
 /// Hands out each line, without its end; of a line that is too long, only the beginning.
@@ -53,7 +59,12 @@ async fn each_line(stream: impl AsyncRead + Unpin, mut take: impl FnMut(&str)) -
     let mut whole = true;
     loop {
         bytes.clear();
-        if (&mut stream).take(MAX_LINE_LEN).read_until(b'\n', &mut bytes).await? == 0 {
+        if (&mut stream)
+            .take(MAX_LINE_LEN)
+            .read_until(b'\n', &mut bytes)
+            .await?
+            == 0
+        {
             return Ok(());
         }
         // What follows a piece without end is the rest of the same line.
@@ -143,7 +154,9 @@ mod tests {
 
     async fn lines(text: &[u8]) -> Vec<String> {
         let mut lines = Vec::new();
-        each_line(text, |line| lines.push(line.to_owned())).await.unwrap();
+        each_line(text, |line| lines.push(line.to_owned()))
+            .await
+            .unwrap();
         lines
     }
 
@@ -152,9 +165,15 @@ mod tests {
         let longest = usize::try_from(MAX_LINE_LEN).unwrap();
         let long = "x".repeat(3 * longest + 5);
         let text = format!("one\n\ntwo\r\n{long}\nthree\n{}", "y".repeat(10));
-        assert_eq!(lines(text.as_bytes()).await, ["one", "two", &long[..longest], "three", "yyyyyyyyyy"]);
+        assert_eq!(
+            lines(text.as_bytes()).await,
+            ["one", "two", &long[..longest], "three", "yyyyyyyyyy"]
+        );
         let exact = format!("{}\nnext\n", "x".repeat(longest - 1));
-        assert_eq!(lines(exact.as_bytes()).await, [&exact[..longest - 1], "next"]);
+        assert_eq!(
+            lines(exact.as_bytes()).await,
+            [&exact[..longest - 1], "next"]
+        );
         assert_eq!(lines(b"\xff\xfe\n").await, ["\u{fffd}\u{fffd}"]);
         assert!(lines(b"").await.is_empty());
     }
@@ -178,8 +197,14 @@ mod tests {
                 r#"{"target":"cloister_init","message":"the enclave ends","reason":"boot_failed","error":"no \"nsm\""}"#,
                 Some("boot_failed (no \"nsm\")"),
             ),
-            (r#"{"target":"cloister_init","level":"INFO","message":"booted"}"#, None),
-            (r#"{"target":"cloister_signer","reason":"application_exited"}"#, None),
+            (
+                r#"{"target":"cloister_init","level":"INFO","message":"booted"}"#,
+                None,
+            ),
+            (
+                r#"{"target":"cloister_signer","reason":"application_exited"}"#,
+                None,
+            ),
             (r#"{"target":"cloister_init","reason":7}"#, None),
             ("thread 'main' panicked", None),
         ] {
@@ -198,7 +223,10 @@ mod tests {
             (line("cloister_init", "usage"), true),
             (line("cloister_signer", "usage"), false),
             (line("cloister_init", "other"), false),
-            (r#"{"target":"cloister_init","message":"usage"}"#.to_owned(), false),
+            (
+                r#"{"target":"cloister_init","message":"usage"}"#.to_owned(),
+                false,
+            ),
         ] {
             assert_eq!(Record::of(&line).usage(&line).is_some(), told, "{line}");
         }

@@ -32,7 +32,9 @@ pub enum PodError {
     #[error("cannot set up HTTPS for AWS calls")]
     AwsClient(#[source] Box<dyn Error + Send + Sync>),
     /// It is said neither where an enclave is nor which image to start.
-    #[error("no enclave: CLOISTER_ENCLAVE says where one is, CLOISTER_ENCLAVE_IMAGE which one to start")]
+    #[error(
+        "no enclave: CLOISTER_ENCLAVE says where one is, CLOISTER_ENCLAVE_IMAGE which one to start"
+    )]
     NoEnclave,
     /// The enclave could never be started.
     #[error("{0}")]
@@ -70,5 +72,8 @@ impl PodError {
 
 /// An error with its causes, in one line.
 pub(crate) fn chain(error: &dyn Error) -> String {
-    std::iter::successors(Some(error), |&error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    std::iter::successors(Some(error), |&error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }

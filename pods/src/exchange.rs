@@ -23,7 +23,10 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     pub(crate) fn begin(operation: &'static str, headers: &HeaderMap) -> Self {
-        let request_id = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(|id| is_request_id(id));
+        let request_id = headers
+            .get(REQUEST_ID)
+            .and_then(|value| value.to_str().ok())
+            .filter(|id| is_request_id(id));
         Self {
             request_id: request_id.map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned),
             operation,
@@ -57,9 +60,14 @@ impl Exchange {
 
     /// The answer. Bodies are not logged, in either direction.
     pub(crate) fn answer(self, outcome: Result<Bytes, Rejection>) -> Response {
-        let pod = self.arrived.elapsed().saturating_sub(self.storage + self.enclave);
+        let pod = self
+            .arrived
+            .elapsed()
+            .saturating_sub(self.storage + self.enclave);
         let [pod_ms, storage_ms, enclave_ms] = [pod, self.storage, self.enclave].map(milliseconds);
-        let code = outcome.as_ref().map_or_else(|rejection| rejection.code.as_str(), |_| "ok");
+        let code = outcome
+            .as_ref()
+            .map_or_else(|rejection| rejection.code.as_str(), |_| "ok");
         tracing::info!(
             request_id = self.request_id,
             operation = self.operation,
@@ -73,21 +81,29 @@ impl Exchange {
         let (mut response, retry_after) = match outcome {
             Ok(result) => (Response::new(Body::from(result)), None),
             Err(rejection) => {
-                let mut response =
-                    Response::new(Body::from(serde_json::to_vec(&rejection).expect("a rejection is strings only")));
-                *response.status_mut() =
-                    StatusCode::from_u16(rejection.code.http_status()).expect("every code has a valid status");
+                let mut response = Response::new(Body::from(
+                    serde_json::to_vec(&rejection).expect("a rejection is strings only"),
+                ));
+                *response.status_mut() = StatusCode::from_u16(rejection.code.http_status())
+                    .expect("every code has a valid status");
                 (response, rejection.code.retry_after())
             }
         };
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
-        let timing = format!("pod;dur={pod_ms}, storage;dur={storage_ms}, enclave;dur={enclave_ms}");
+        let timing =
+            format!("pod;dur={pod_ms}, storage;dur={storage_ms}, enclave;dur={enclave_ms}");
         for (name, value) in [(SERVER_TIMING, &timing), (REQUEST_ID, &self.request_id)] {
-            headers.insert(name, HeaderValue::from_str(value).expect("both are printable ASCII"));
+            headers.insert(
+                name,
+                HeaderValue::from_str(value).expect("both are printable ASCII"),
+            );
         }
         response
     }
@@ -95,7 +111,10 @@ impl Exchange {
 
 /// Only what can be searched for in a log and cannot disturb it.
 fn is_request_id(id: &str) -> bool {
-    (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:=".contains(&byte))
+    (1..=128).contains(&id.len())
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:=".contains(&byte))
 }
 
 /// To the microsecond.

@@ -1,7 +1,7 @@
 //! What an image must measure to be started.
 //!
-//! This keeps an operator's mistake from becoming a puzzle. What keeps another image from the keys is KMS, which compares
-//! the registers that the hypervisor measured.
+//! This keeps an operator's mistake from becoming a puzzle. What keeps another image from the keys
+//! is KMS, which compares the registers that the hypervisor measured.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,12 +16,24 @@ use crate::Launch;
 /// [`ImageError`] when they differ, or either cannot be read.
 pub(crate) fn check(launch: &Launch, measurements: &Path, service: &str) -> Result<(), ImageError> {
     check_memory(launch)?;
-    let expected = ExpectedMeasurements::read(measurements, service)
-        .map_err(|source| ImageError::Expected { path: measurements.to_owned(), source })?;
+    let expected = ExpectedMeasurements::read(measurements, service).map_err(|source| {
+        ImageError::Expected {
+            path: measurements.to_owned(),
+            source,
+        }
+    })?;
     let found = Eif::read(&launch.image)
-        .map_err(|source| ImageError::Eif { path: launch.image.clone(), source })?
+        .map_err(|source| ImageError::Eif {
+            path: launch.image.clone(),
+            source,
+        })?
         .measurements();
-    expected.compare(&found).map_err(|source| ImageError::Mismatch { path: launch.image.clone(), source })
+    expected
+        .compare(&found)
+        .map_err(|source| ImageError::Mismatch {
+            path: launch.image.clone(),
+            source,
+        })
 }
 
 /// What nitro-cli demands: four times the image's size.
@@ -36,7 +48,11 @@ pub(crate) fn check_memory(launch: &Launch) -> Result<(), ImageError> {
     };
     let needed_mib = size.saturating_mul(MEMORY_PER_IMAGE_SIZE).div_ceil(1 << 20);
     if u64::from(memory_mib) < needed_mib {
-        return Err(ImageError::Memory { path, memory_mib, needed_mib });
+        return Err(ImageError::Memory {
+            path,
+            memory_mib,
+            needed_mib,
+        });
     }
     Ok(())
 }
@@ -47,7 +63,10 @@ pub(crate) enum ImageError {
     #[error("cannot read {path}")]
     Size { path: PathBuf, source: io::Error },
     #[error("{path} does not say what the image must measure")]
-    Expected { path: PathBuf, source: ExpectedMeasurementsError },
+    Expected {
+        path: PathBuf,
+        source: ExpectedMeasurementsError,
+    },
     #[error("{path} is not started")]
     Eif { path: PathBuf, source: EifError },
     #[error("{path} is not started: it is not the image that was measured")]
@@ -56,7 +75,11 @@ pub(crate) enum ImageError {
         "{memory_mib} MiB of memory are too little for {path}: CLOISTER_ENCLAVE_MEMORY_MIB must be at least {needed_mib}, \
          four times the image's size"
     )]
-    Memory { path: PathBuf, memory_mib: u32, needed_mib: u64 },
+    Memory {
+        path: PathBuf,
+        memory_mib: u32,
+        needed_mib: u64,
+    },
 }
 
 /// `ENCLAVE_MEMORY_EIF_SIZE_RATIO` of aws-nitro-enclaves-cli, src/enclave_proc/resource_manager.rs.
@@ -70,9 +93,17 @@ mod tests {
     fn memory_is_four_times_the_image() {
         let image = tempfile::NamedTempFile::new().unwrap();
         image.as_file().set_len((20 << 20) + 1).unwrap();
-        let launch = |memory_mib| Launch { image: image.path().to_owned(), cpus: 2, memory_mib, debug: false };
+        let launch = |memory_mib| Launch {
+            image: image.path().to_owned(),
+            cpus: 2,
+            memory_mib,
+            debug: false,
+        };
         let said = check_memory(&launch(80)).unwrap_err().to_string();
-        assert!(said.contains("80 MiB") && said.contains("at least 81"), "{said}");
+        assert!(
+            said.contains("80 MiB") && said.contains("at least 81"),
+            "{said}"
+        );
         check_memory(&launch(81)).unwrap();
     }
 }

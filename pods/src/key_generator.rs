@@ -1,4 +1,5 @@
-//! What the pod of the key generator serves. Never repeated: a second attempt would make a second key.
+//! What the pod of the key generator serves. Never repeated: a second attempt would make a second
+//! key.
 
 use std::sync::Arc;
 
@@ -31,7 +32,10 @@ impl Service for KeyGenerator {
     }
 
     async fn complete(&self, _: &Client) -> Result<HealthReport, Rejection> {
-        Err(Rejection::new(Code::NotReady, "the key generator has adopted its CMK but is not ready"))
+        Err(Rejection::new(
+            Code::NotReady,
+            "the key generator has adopted its CMK but is not ready",
+        ))
     }
 }
 
@@ -43,7 +47,12 @@ async fn set_key(State(relay): State<Arc<Relay>>, request: HttpRequest) -> Respo
     forward(&relay, "set_key", Operation::SetKey, request).await
 }
 
-async fn forward(relay: &Relay, name: &'static str, operation: Operation, request: HttpRequest) -> Response {
+async fn forward(
+    relay: &Relay,
+    name: &'static str,
+    operation: Operation,
+    request: HttpRequest,
+) -> Response {
     let mut exchange = Exchange::begin(name, request.headers());
     let outcome = create(relay, &mut exchange, operation, request).await;
     exchange.answer(outcome)
@@ -57,5 +66,13 @@ async fn create(
 ) -> Result<Bytes, Rejection> {
     let _place = relay.admit()?;
     let body = collect(request.into_body(), MAX_BODY_LEN).await?;
-    relay.call(exchange, Request { operation, parts: vec![body] }).await
+    relay
+        .call(
+            exchange,
+            Request {
+                operation,
+                parts: vec![body],
+            },
+        )
+        .await
 }

@@ -1,4 +1,5 @@
-//! Keeps one enclave running: checks its image, starts it, follows its log, and starts it again when it ends.
+//! Keeps one enclave running: checks its image, starts it, follows its log, and starts it again
+//! when it ends.
 
 use std::path::PathBuf;
 use std::pin::pin;
@@ -45,7 +46,9 @@ impl<D: EnclaveDriver> Lifecycle<D> {
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         let mut schedule = Schedule::new();
         loop {
-            let Some(absence) = shutdown.run_until_cancelled(self.live()).await else { break };
+            let Some(absence) = shutdown.run_until_cancelled(self.live()).await else {
+                break;
+            };
             let ended = matches!(absence, Absence::Ended { .. });
             if ended {
                 // Whoever waits for an answer need not wait for this.
@@ -76,11 +79,15 @@ impl<D: EnclaveDriver> Lifecycle<D> {
         tracing::info!(image = %self.launch.image.display(), "the enclave has booted");
         self.presence.send_replace(None);
         let reason = self.follow().await;
-        Absence::Ended { lived: began.elapsed(), reason }
+        Absence::Ended {
+            lived: began.elapsed(),
+            reason,
+        }
     }
 
     async fn start(&mut self) -> Result<(), Absence> {
-        let (launch, measurements, service) = (self.launch.clone(), self.measurements.clone(), self.service);
+        let (launch, measurements, service) =
+            (self.launch.clone(), self.measurements.clone(), self.service);
         // Some 16 MB are read and hashed.
         tokio::task::spawn_blocking(move || check(&launch, &measurements, service))
             .await
@@ -141,7 +148,10 @@ struct Schedule {
 
 impl Schedule {
     fn new() -> Self {
-        Self { failures: Pauses::new(FIRST_PAUSE, LONGEST_PAUSE), busy: Pauses::new(FIRST_PAUSE, LONGEST_BUSY_PAUSE) }
+        Self {
+            failures: Pauses::new(FIRST_PAUSE, LONGEST_PAUSE),
+            busy: Pauses::new(FIRST_PAUSE, LONGEST_BUSY_PAUSE),
+        }
     }
 
     fn after(&mut self, absence: &Absence) -> Duration {
@@ -174,7 +184,8 @@ const LONGEST_BUSY_PAUSE: Duration = Duration::from_secs(8);
 const RECHECK_PAUSE: Duration = Duration::from_secs(5);
 /// An enclave that lived this long did not fail because of how it was started.
 const HEALTHY_LIFE: Duration = Duration::from_secs(60);
-/// For the other sign of an enclave's end, once there was one: the end of its log, or what the driver knows.
+/// For the other sign of an enclave's end, once there was one: the end of its log, or what the
+/// driver knows.
 const LAST_WORDS_DEADLINE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -182,7 +193,10 @@ mod tests {
     use super::*;
 
     fn ended(lived: Duration) -> Absence {
-        Absence::Ended { lived, reason: "application_exited (status 1)".into() }
+        Absence::Ended {
+            lived,
+            reason: "application_exited (status 1)".into(),
+        }
     }
 
     #[test]
@@ -190,10 +204,19 @@ mod tests {
         let mut schedule = Schedule::new();
         let first = FIRST_PAUSE..=2 * FIRST_PAUSE;
         assert!(first.contains(&schedule.after(&ended(Duration::ZERO))));
-        let last = (0..10).map(|_| schedule.after(&ended(HEALTHY_LIFE / 2))).last().unwrap();
-        assert!((LONGEST_PAUSE..=2 * LONGEST_PAUSE).contains(&last), "{last:?}");
+        let last = (0..10)
+            .map(|_| schedule.after(&ended(HEALTHY_LIFE / 2)))
+            .last()
+            .unwrap();
+        assert!(
+            (LONGEST_PAUSE..=2 * LONGEST_PAUSE).contains(&last),
+            "{last:?}"
+        );
         let failed = schedule.after(&DriverError::failed("no", "none").into());
-        assert!(failed >= LONGEST_PAUSE, "a start that fails goes on where a crash was: {failed:?}");
+        assert!(
+            failed >= LONGEST_PAUSE,
+            "a start that fails goes on where a crash was: {failed:?}"
+        );
         assert!(first.contains(&schedule.after(&ended(HEALTHY_LIFE))));
     }
 

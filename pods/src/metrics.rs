@@ -1,7 +1,7 @@
 //! How busy the enclave is, as CloudWatch metrics.
 //!
-//! They are lines of the log in the
-//! [embedded metric format](https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html),
+//! They are lines of the log in the [embedded metric
+//! format](https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html),
 //! of which CloudWatch Logs makes metrics: the pod needs no permission and no connection for them.
 
 use std::io::Write;
@@ -53,9 +53,12 @@ pub(crate) struct Usage {
 }
 
 impl Dimensions {
-    /// Writes one line: for each pod, and for all pods of a deployment together, whose names nobody knows beforehand.
+    /// Writes one line: for each pod, and for all pods of a deployment together, whose names nobody
+    /// knows beforehand.
     pub(crate) fn write(&self, out: &mut impl Write, time: SystemTime, usage: Usage) {
-        let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since_epoch = time
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         let metrics = [CPU_USER, CPU_SYSTEM, MEMORY_USED, MEMORY_CACHED];
         let metrics = metrics.map(|name| json!({ "Name": name, "Unit": "Percent" }));
         let line = json!({
@@ -96,7 +99,11 @@ mod tests {
     #[test]
     fn a_line_is_what_cloudwatch_reads() {
         let text = |text: &str| text.to_owned();
-        let dimensions = Dimensions { node: text("n"), deployment: text("signer"), pod: text("signer-1") };
+        let dimensions = Dimensions {
+            node: text("n"),
+            deployment: text("signer"),
+            pod: text("signer-1"),
+        };
         let usage = Usage {
             cpu_user_percent: 12.5,
             cpu_system_percent: 0.5,
@@ -104,19 +111,30 @@ mod tests {
             memory_cached_percent: 5.0,
         };
         let mut out = Vec::new();
-        dimensions.write(&mut out, SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123), usage);
+        dimensions.write(
+            &mut out,
+            SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
+            usage,
+        );
         assert!(out.ends_with(b"}\n"));
         let line: Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(line["_aws"]["Timestamp"], 1_700_000_000_123_u64);
         let directive = &line["_aws"]["CloudWatchMetrics"][0];
         assert_eq!(directive["Namespace"], "NitroEnclave");
         // Each dimension and each metric is a member of the line.
-        for dimension in directive["Dimensions"].as_array().unwrap().iter().flat_map(|set| set.as_array().unwrap()) {
+        for dimension in directive["Dimensions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|set| set.as_array().unwrap())
+        {
             assert!(line[dimension.as_str().unwrap()].is_string(), "{dimension}");
         }
         let metrics = directive["Metrics"].as_array().unwrap();
-        let values: Vec<_> =
-            metrics.iter().map(|metric| line[metric["Name"].as_str().unwrap()].as_f64().unwrap()).collect();
+        let values: Vec<_> = metrics
+            .iter()
+            .map(|metric| line[metric["Name"].as_str().unwrap()].as_f64().unwrap())
+            .collect();
         assert_eq!(values, [12.5, 0.5, 30.1, 5.0]);
         assert!(metrics.iter().all(|metric| metric["Unit"] == "Percent"));
     }

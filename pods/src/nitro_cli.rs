@@ -1,6 +1,7 @@
 //! Enclaves on AWS Nitro, through the `nitro-cli` program.
 //!
-//! Formats and behaviour are those of [aws-nitro-enclaves-cli](https://github.com/aws/aws-nitro-enclaves-cli) 1.5.0.
+//! Formats and behaviour are those of
+//! [aws-nitro-enclaves-cli](https://github.com/aws/aws-nitro-enclaves-cli) 1.5.0.
 
 mod complaint;
 
@@ -43,18 +44,36 @@ enum Started {
 impl NitroCli {
     /// Of enclaves of this name and context id; `program` is `nitro-cli` or the path of it.
     pub fn new(program: PathBuf, name: String, cid: u32) -> Self {
-        Self { program, name, cid, enclave: Started::Nothing, console: None }
+        Self {
+            program,
+            name,
+            cid,
+            enclave: Started::Nothing,
+            console: None,
+        }
     }
 
     /// Runs the program to its end.
-    async fn call<A: AsRef<OsStr>>(&self, arguments: &[A], deadline: Duration) -> Result<Output, DriverError> {
-        let mut child = self.command(arguments).spawn().map_err(|error| complaint::not_run(&self.program, &error))?;
+    async fn call<A: AsRef<OsStr>>(
+        &self,
+        arguments: &[A],
+        deadline: Duration,
+    ) -> Result<Output, DriverError> {
+        let mut child = self
+            .command(arguments)
+            .spawn()
+            .map_err(|error| complaint::not_run(&self.program, &error))?;
         let stdout = child.stdout.take().expect("it is piped");
         let stderr = child.stderr.take().expect("it is piped");
         let run = async {
-            // What is beyond the bounds meets a closed pipe, instead of keeping the program from ending.
+            // What is beyond the bounds meets a closed pipe, instead of keeping the program from
+            // ending.
             let (stdout, stderr) = tokio::join!(read(stdout), read(stderr));
-            child.wait().await.map(|status| Output { status, stdout, stderr })
+            child.wait().await.map(|status| Output {
+                status,
+                stdout,
+                stderr,
+            })
         };
         match timeout(deadline, run).await {
             Ok(Ok(output)) => Ok(output),
@@ -72,7 +91,8 @@ impl NitroCli {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // A signal from a terminal is for the pod, which ends its enclave after the last request.
+            // A signal from a terminal is for the pod, which ends its enclave after the last
+            // request.
             .process_group(0)
             .kill_on_drop(true);
         command
@@ -81,9 +101,15 @@ impl NitroCli {
     async fn list(&self) -> Result<List, DriverError> {
         let output = self.call(&["describe-enclaves"], QUICK_DEADLINE).await?;
         match output.json() {
-            Ok(enclaves) if output.status.success() => Ok(List { enclaves, complete: true }),
+            Ok(enclaves) if output.status.success() => Ok(List {
+                enclaves,
+                complete: true,
+            }),
             // The enclaves that did not answer are left out, and that is an error, too.
-            Ok(enclaves) if complaint::some_enclaves_did_not_answer(&output) => Ok(List { enclaves, complete: false }),
+            Ok(enclaves) if complaint::some_enclaves_did_not_answer(&output) => Ok(List {
+                enclaves,
+                complete: false,
+            }),
             Ok(_) => Err(complaint::explained("list the enclaves", &output)),
             Err(not_understood) if output.status.success() => Err(not_understood),
             Err(_) => Err(complaint::explained("list the enclaves", &output)),
@@ -91,7 +117,9 @@ impl NitroCli {
     }
 
     async fn end(&self, id: &str) -> Result<(), DriverError> {
-        let output = self.call(&["terminate-enclave", "--enclave-id", id], QUICK_DEADLINE).await?;
+        let output = self
+            .call(&["terminate-enclave", "--enclave-id", id], QUICK_DEADLINE)
+            .await?;
         let ended = output.reply::<TerminateReply>("terminate the enclave");
         if matches!(&ended, Ok(reply) if reply.terminated && reply.id == id) {
             return Ok(());
@@ -102,13 +130,19 @@ impl NitroCli {
             return Ok(());
         }
         ended?;
-        Err(DriverError::failed(format!("{id} was not terminated"), complaint::SEE_LOG))
+        Err(DriverError::failed(
+            format!("{id} was not terminated"),
+            complaint::SEE_LOG,
+        ))
     }
 }
 
 impl EnclaveDriver for NitroCli {
     fn address(&self, port: u32) -> Address {
-        Address::Vsock { cid: self.cid, port }
+        Address::Vsock {
+            cid: self.cid,
+            port,
+        }
     }
 
     async fn clean_up(&mut self) -> Result<(), DriverError> {
@@ -129,11 +163,22 @@ impl EnclaveDriver for NitroCli {
     }
 
     async fn start(&mut self, launch: &Launch) -> Result<(), DriverError> {
-        let (cpus, memory, cid) = (launch.cpus.to_string(), launch.memory_mib.to_string(), self.cid.to_string());
-        let mut arguments = vec!["run-enclave".as_ref(), "--eif-path".as_ref(), launch.image.as_os_str()];
-        for (option, value) in
-            [("--cpu-count", &cpus), ("--memory", &memory), ("--enclave-cid", &cid), ("--enclave-name", &self.name)]
-        {
+        let (cpus, memory, cid) = (
+            launch.cpus.to_string(),
+            launch.memory_mib.to_string(),
+            self.cid.to_string(),
+        );
+        let mut arguments = vec![
+            "run-enclave".as_ref(),
+            "--eif-path".as_ref(),
+            launch.image.as_os_str(),
+        ];
+        for (option, value) in [
+            ("--cpu-count", &cpus),
+            ("--memory", &memory),
+            ("--enclave-cid", &cid),
+            ("--enclave-name", &self.name),
+        ] {
             arguments.extend([OsStr::new(option), value.as_ref()]);
         }
         if launch.debug {
@@ -156,7 +201,11 @@ impl EnclaveDriver for NitroCli {
                 "give each pod of this machine a CLOISTER_ENCLAVE_NAME of its own",
             ));
         }
-        tracing::info!(id = reply.id, cid = reply.cid, "nitro-cli started the enclave");
+        tracing::info!(
+            id = reply.id,
+            cid = reply.cid,
+            "nitro-cli started the enclave"
+        );
         Ok(())
     }
 
@@ -188,7 +237,9 @@ impl EnclaveDriver for NitroCli {
     }
 
     async fn console(&mut self) -> Result<Option<Console>, DriverError> {
-        let Started::Enclave(id) = &self.enclave else { return Ok(None) };
+        let Started::Enclave(id) = &self.enclave else {
+            return Ok(None);
+        };
         let mut child = self
             .command(&["console", "--enclave-id", id])
             .spawn()
@@ -200,7 +251,14 @@ impl EnclaveDriver for NitroCli {
             if let Ok(status) = child.wait().await
                 && !status.success()
             {
-                let problem = complaint::explained("show the console", &Output { status, stdout: Vec::new(), stderr });
+                let problem = complaint::explained(
+                    "show the console",
+                    &Output {
+                        status,
+                        stdout: Vec::new(),
+                        stderr,
+                    },
+                );
                 tracing::warn!(%problem, "no console");
             }
         })));
@@ -218,11 +276,16 @@ struct Output {
 impl Output {
     /// The answer of a call that went well.
     fn reply<T: DeserializeOwned>(&self, action: &str) -> Result<T, DriverError> {
-        if self.status.success() { self.json() } else { Err(complaint::explained(action, self)) }
+        if self.status.success() {
+            self.json()
+        } else {
+            Err(complaint::explained(action, self))
+        }
     }
 
     fn json<T: DeserializeOwned>(&self) -> Result<T, DriverError> {
-        serde_json::from_slice(&self.stdout).map_err(|error| complaint::not_understood(&error, &self.stdout))
+        serde_json::from_slice(&self.stdout)
+            .map_err(|error| complaint::not_understood(&error, &self.stdout))
     }
 }
 
@@ -278,12 +341,13 @@ impl List {
     }
 }
 
-/// For starting an enclave: nitro-cli itself waits up to 180 s for its heartbeat (`calculate_necessary_timeout` in
-/// src/enclave_proc/resource_manager.rs).
+/// For starting an enclave: nitro-cli itself waits up to 180 s for its heartbeat
+/// (`calculate_necessary_timeout` in src/enclave_proc/resource_manager.rs).
 const START_DEADLINE: Duration = Duration::from_secs(200);
 /// For everything else: nitro-cli waits 3 s for each enclave that does not answer.
 const QUICK_DEADLINE: Duration = Duration::from_secs(30);
-/// Pause between two looks at a running enclave. Its log tells its end at once; this finds one that ended without a word.
+/// Pause between two looks at a running enclave. Its log tells its end at once; this finds one that
+/// ended without a word.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// Of each of the program's outputs, in bytes.
 const MAX_OUTPUT_LEN: u64 = 256 * 1024;
@@ -295,7 +359,14 @@ mod tests {
     #[tokio::test]
     async fn a_program_that_hangs_is_stopped() {
         let sleeping = NitroCli::new("sleep".into(), "cloister-signer".into(), 16);
-        let said = sleeping.call(&["1000"], Duration::from_millis(20)).await.unwrap_err().to_string();
-        assert!(said.contains("nitro-cli 1000 did not end within 0 s"), "{said}");
+        let said = sleeping
+            .call(&["1000"], Duration::from_millis(20))
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            said.contains("nitro-cli 1000 did not end within 0 s"),
+            "{said}"
+        );
     }
 }

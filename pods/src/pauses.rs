@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 
-/// Pauses that grow with each failure and are each lengthened by up to as much again, so that pods that failed together do
-/// not try again together.
+/// Pauses that grow with each failure and are each lengthened by up to as much again, so that pods
+/// that failed together do not try again together.
 #[derive(Debug)]
 pub(crate) struct Pauses {
     schedule: ExponentialBuilder,
@@ -20,12 +20,17 @@ impl Pauses {
             .with_max_delay(longest)
             .with_jitter()
             .without_max_times();
-        Self { schedule, next: schedule.build() }
+        Self {
+            schedule,
+            next: schedule.build(),
+        }
     }
 
     /// The next pause.
     pub(crate) fn next(&mut self) -> Duration {
-        self.next.next().expect("the number of pauses is not limited")
+        self.next
+            .next()
+            .expect("the number of pauses is not limited")
     }
 
     /// It went well: the next failure is a first one.
@@ -46,7 +51,10 @@ mod tests {
             let mut plain = first;
             for _ in 0..100 {
                 let pause = pauses.next();
-                assert!((plain..=2 * plain).contains(&pause), "{pause:?} instead of {plain:?} or a little more");
+                assert!(
+                    (plain..=2 * plain).contains(&pause),
+                    "{pause:?} instead of {plain:?} or a little more"
+                );
                 plain = (2 * plain).min(longest);
             }
             pauses.reset();

@@ -5,8 +5,8 @@ use std::future::pending;
 use cloister_protocol::{Code, Rejection};
 use tokio::sync::watch;
 
-/// Why the enclave that the pod keeps does not run; nothing when it runs. Of one that somebody else keeps nothing is known,
-/// and it counts as running.
+/// Why the enclave that the pod keeps does not run; nothing when it runs. Of one that somebody else
+/// keeps nothing is known, and it counts as running.
 #[derive(Clone, Debug)]
 pub(crate) struct Presence(watch::Receiver<Option<String>>);
 
@@ -24,7 +24,9 @@ impl Presence {
 
     /// An error that says why, when there is no enclave.
     pub(crate) fn now(&self) -> Result<(), Rejection> {
-        self.0.borrow().clone().map_or(Ok(()), |problem| Err(Rejection::new(Code::EnclaveUnavailable, problem)))
+        self.0.borrow().clone().map_or(Ok(()), |problem| {
+            Err(Rejection::new(Code::EnclaveUnavailable, problem))
+        })
     }
 
     /// Waits until there is an enclave.
@@ -35,7 +37,10 @@ impl Presence {
     /// Waits until there is no enclave: what was asked of it will not be answered.
     pub(crate) async fn gone(&self) -> Rejection {
         self.wait(Option::is_some).await;
-        Rejection::new(Code::EnclaveUnavailable, "the enclave is being started again; try again")
+        Rejection::new(
+            Code::EnclaveUnavailable,
+            "the enclave is being started again; try again",
+        )
     }
 
     async fn wait(&self, until: impl FnMut(&Option<String>) -> bool) {

@@ -29,7 +29,12 @@ pub struct Relay {
 
 impl Relay {
     pub(crate) fn new(enclave: Client, presence: Presence, lost: Arc<Notify>) -> Self {
-        Self { enclave, presence, room: Arc::new(Semaphore::new(MAX_QUEUED)), lost }
+        Self {
+            enclave,
+            presence,
+            room: Arc::new(Semaphore::new(MAX_QUEUED)),
+            lost,
+        }
     }
 
     /// A place for one more request.
@@ -38,7 +43,11 @@ impl Relay {
         self.room.clone().try_acquire_owned().map_err(full)
     }
 
-    pub(crate) async fn call(&self, exchange: &mut Exchange, request: Request) -> Result<Bytes, Rejection> {
+    pub(crate) async fn call(
+        &self,
+        exchange: &mut Exchange,
+        request: Request,
+    ) -> Result<Bytes, Rejection> {
         let remaining = exchange.remaining();
         let work = async {
             tokio::select! {
@@ -64,11 +73,20 @@ pub(crate) async fn collect(body: Body, limit: usize) -> Result<Bytes, Rejection
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             Err(Rejection::new(Code::BodyTooLarge, "the body is too large"))
         }
-        Ok(Err(_)) => Err(Rejection::new(Code::MalformedJson, "the body did not arrive whole")),
-        Err(_) => Err(Rejection::new(Code::DeadlineExceeded, "the body did not arrive in time")),
+        Ok(Err(_)) => Err(Rejection::new(
+            Code::MalformedJson,
+            "the body did not arrive whole",
+        )),
+        Err(_) => Err(Rejection::new(
+            Code::DeadlineExceeded,
+            "the body did not arrive in time",
+        )),
     }
 }
 
 pub(crate) async fn unknown_route(headers: HeaderMap) -> Response {
-    Exchange::begin("unknown", &headers).answer(Err(Rejection::new(Code::UnknownRoute, "no such route or method")))
+    Exchange::begin("unknown", &headers).answer(Err(Rejection::new(
+        Code::UnknownRoute,
+        "no such route or method",
+    )))
 }

@@ -43,11 +43,14 @@ pub trait Service: Send + Sync + 'static {
     fn routes(self: Arc<Self>, relay: Arc<Relay>) -> Router;
 
     /// Brings an enclave that has adopted its CMK to readiness.
-    fn complete(&self, enclave: &Client) -> impl Future<Output = Result<HealthReport, Rejection>> + Send;
+    fn complete(
+        &self,
+        enclave: &Client,
+    ) -> impl Future<Output = Result<HealthReport, Rejection>> + Send;
 }
 
-/// Serves until `shutdown`, then until every request in flight is answered. An enclave of the pod's own is kept with
-/// `nitro-cli`.
+/// Serves until `shutdown`, then until every request in flight is answered. An enclave of the pod's
+/// own is kept with `nitro-cli`.
 ///
 /// # Errors
 /// [`PodError`] when it cannot begin, or a server stops by itself.
@@ -60,7 +63,16 @@ pub async fn run<S: Service>(
     match &config.enclave {
         Some(enclave) => {
             let enclave = enclave.clone();
-            serve(config, enclave, Presence::of_foreign(), service, credentials, shutdown, |_| ready(())).await
+            serve(
+                config,
+                enclave,
+                Presence::of_foreign(),
+                service,
+                credentials,
+                shutdown,
+                |_| ready(()),
+            )
+            .await
         }
         None => {
             let driver = config.kept.nitro_cli(S::NAME);
@@ -88,8 +100,24 @@ pub async fn run_with_driver<S: Service, D: EnclaveDriver>(
     let enclave = driver.address(APPLICATION_PORT);
     let (sender, presence) = Presence::of_kept();
     let metrics = config.metrics.dimensions();
-    let lifecycle = Lifecycle { driver, launch, measurements, service: S::NAME, metrics, presence: sender };
-    serve(config, enclave, presence, service, credentials, shutdown, |last| lifecycle.run(last)).await
+    let lifecycle = Lifecycle {
+        driver,
+        launch,
+        measurements,
+        service: S::NAME,
+        metrics,
+        presence: sender,
+    };
+    serve(
+        config,
+        enclave,
+        presence,
+        service,
+        credentials,
+        shutdown,
+        |last| lifecycle.run(last),
+    )
+    .await
 }
 
 async fn serve<S: Service, L: Future<Output = ()>>(
@@ -101,7 +129,8 @@ async fn serve<S: Service, L: Future<Output = ()>>(
     shutdown: CancellationToken,
     keep: impl FnOnce(CancellationToken) -> L,
 ) -> Result<(), PodError> {
-    let tls = RustlsConfig::from_config(Arc::new(server_config(&config.tls_cert, &config.tls_key)?));
+    let tls =
+        RustlsConfig::from_config(Arc::new(server_config(&config.tls_cert, &config.tls_key)?));
     let https = listen(config.listen)?;
     let plain = listen(config.health_listen)?;
     if let Some(path) = &config.address_file {
@@ -111,7 +140,11 @@ async fn serve<S: Service, L: Future<Output = ()>>(
     let service = Arc::new(service);
     let enclave = Client::new(address.clone());
     let lost = Arc::new(Notify::new());
-    let health = Arc::new(EnclaveHealth::new(enclave.clone(), presence.clone(), S::NAME));
+    let health = Arc::new(EnclaveHealth::new(
+        enclave.clone(),
+        presence.clone(),
+        S::NAME,
+    ));
     let problem = Problem::default();
     let admin = Admin {
         service: S::NAME,
@@ -121,9 +154,21 @@ async fn serve<S: Service, L: Future<Output = ()>>(
         enclave: enclave.clone(),
     };
     let relay = Arc::new(Relay::new(enclave.clone(), presence.clone(), lost.clone()));
-    let routes = service.clone().routes(relay).fallback(unknown_route).method_not_allowed_fallback(unknown_route);
-    let supervisor =
-        Supervisor { service, enclave, presence, health, credentials, cmk_arn: config.cmk_arn.clone(), lost, problem };
+    let routes = service
+        .clone()
+        .routes(relay)
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(unknown_route);
+    let supervisor = Supervisor {
+        service,
+        enclave,
+        presence,
+        health,
+        credentials,
+        cmk_arn: config.cmk_arn.clone(),
+        lost,
+        problem,
+    };
     let egress = Egress::new(address.clone(), config.egress.clone(), Limits::default());
 
     let (https_handle, plain_handle) = (Handle::new(), Handle::new());
@@ -155,7 +200,8 @@ async fn serve<S: Service, L: Future<Output = ()>>(
         );
         last.cancel();
     };
-    let (answered, reported, (), ()) = tokio::join!(front, reporting, behind_it, keep(last.clone()));
+    let (answered, reported, (), ()) =
+        tokio::join!(front, reporting, behind_it, keep(last.clone()));
     tracing::info!(egress = ?egress.counters().totals(), "the pod ends");
     answered.and(reported).map_err(PodError::Serve)
 }
@@ -183,7 +229,10 @@ fn listen(address: SocketAddr) -> Result<Port, PodError> {
     let bind = || {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
-        Ok(Port { address: listener.local_addr()?, listener })
+        Ok(Port {
+            address: listener.local_addr()?,
+            listener,
+        })
     };
     bind().map_err(|source| PodError::Listen { address, source })
 }
@@ -199,7 +248,10 @@ fn write_addresses(path: &Path, https: &Port, plain: &Port) -> Result<(), PodErr
     let temporary = path.with_extension("new");
     std::fs::write(&temporary, addresses.to_string())
         .and_then(|()| std::fs::rename(&temporary, path))
-        .map_err(|source| PodError::AddressFile { path: path.to_owned(), source })
+        .map_err(|source| PodError::AddressFile {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 /// Each handshake runs in the task of its own connection: a slow one holds up nobody.
@@ -209,14 +261,23 @@ fn serve_https(
     routes: Router,
     handle: Handle<SocketAddr>,
 ) -> Result<impl Future<Output = io::Result<()>>, PodError> {
-    let acceptor = RustlsAcceptor::new(tls).handshake_timeout(BODY_DEADLINE).acceptor(NoDelayAcceptor::new());
+    let acceptor = RustlsAcceptor::new(tls)
+        .handshake_timeout(BODY_DEADLINE)
+        .acceptor(NoDelayAcceptor::new());
     let mut server = axum_server::from_tcp(port.listener)
-        .map_err(|source| PodError::Listen { address: port.address, source })?
+        .map_err(|source| PodError::Listen {
+            address: port.address,
+            source,
+        })?
         .acceptor(acceptor)
         .handle(handle)
         .http1_only();
     // Also how long a connection may idle between two requests.
-    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(IDLE_DEADLINE);
+    server
+        .http_builder()
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE_DEADLINE);
     Ok(server.serve(routes.into_make_service()))
 }
 
@@ -226,10 +287,17 @@ fn serve_plain(
     handle: Handle<SocketAddr>,
 ) -> Result<impl Future<Output = io::Result<()>>, PodError> {
     let mut server = axum_server::from_tcp(port.listener)
-        .map_err(|source| PodError::Listen { address: port.address, source })?
+        .map_err(|source| PodError::Listen {
+            address: port.address,
+            source,
+        })?
         .handle(handle)
         .http1_only();
-    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(BODY_DEADLINE);
+    server
+        .http_builder()
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(BODY_DEADLINE);
     Ok(server.serve(routes.into_make_service()))
 }
 

@@ -1,4 +1,5 @@
-//! What the pod of the signer serves: it fetches the key's sealed row and hands both to the enclave.
+//! What the pod of the signer serves: it fetches the key's sealed row and hands both to the
+//! enclave.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,8 +34,8 @@ impl<K: KeyStore> Signer<K> {
         Self { rows }
     }
 
-    /// The key's row. A new key may be missing from an eventually consistent read, which costs half as much and is all
-    /// that a key in use ever needs: only a miss is read again.
+    /// The key's row. A new key may be missing from an eventually consistent read, which costs half
+    /// as much and is all that a key in use ever needs: only a miss is read again.
     async fn row(&self, key_id: KeyId) -> Result<SealedRow, Rejection> {
         for consistency in [Consistency::Eventual, Consistency::Strong] {
             if let Some(row) = self.rows.fetch(key_id, consistency).await? {
@@ -59,12 +60,21 @@ impl<K: KeyStore> Signer<K> {
         let _place = relay.admit()?;
         let body = collect(request.into_body(), MAX_AUTHENTICATED_LEN).await?;
         let remaining = exchange.remaining();
-        let row = exchange.storage(timeout(remaining, self.row(key_id))).await.map_err(|_| late())??;
+        let row = exchange
+            .storage(timeout(remaining, self.row(key_id)))
+            .await
+            .map_err(|_| late())??;
         let row = serde_json::to_vec(&row).expect("a row is plain data");
-        let request = Request { operation: Operation::SignTransaction, parts: vec![body, row.into()] };
+        let request = Request {
+            operation: Operation::SignTransaction,
+            parts: vec![body, row.into()],
+        };
         match relay.call(exchange, request.clone()).await {
-            // The connection was dead. The same request gives the same signature (RFC 6979), so once more does no harm.
-            Err(rejection) if rejection.code == Code::EnclaveUnavailable => relay.call(exchange, request).await,
+            // The connection was dead. The same request gives the same signature (RFC 6979), so
+            // once more does no harm.
+            Err(rejection) if rejection.code == Code::EnclaveUnavailable => {
+                relay.call(exchange, request).await
+            }
             outcome => outcome,
         }
     }
@@ -74,19 +84,34 @@ impl<K: KeyStore> Service for Signer<K> {
     const NAME: &'static str = "signer";
 
     fn routes(self: Arc<Self>, relay: Arc<Relay>) -> Router {
-        Router::new().route("/v1/sign_transaction/{key_id}", post(sign_transaction::<K>)).with_state((self, relay))
+        Router::new()
+            .route("/v1/sign_transaction/{key_id}", post(sign_transaction::<K>))
+            .with_state((self, relay))
     }
 
     /// Shows the enclave the canary row of the current key generator.
     async fn complete(&self, enclave: &Client) -> Result<HealthReport, Rejection> {
-        let canary = timeout(CANARY_DEADLINE, self.rows.fetch(KeyId::CANARY, Consistency::Strong))
-            .await
-            .map_err(|_| late())??
-            .ok_or_else(|| {
-                Rejection::new(Code::NotReady, "no canary row: the key generator has not written one yet")
-            })?;
+        let canary = timeout(
+            CANARY_DEADLINE,
+            self.rows.fetch(KeyId::CANARY, Consistency::Strong),
+        )
+        .await
+        .map_err(|_| late())??
+        .ok_or_else(|| {
+            Rejection::new(
+                Code::NotReady,
+                "no canary row: the key generator has not written one yet",
+            )
+        })?;
         let row = serde_json::to_vec(&canary).expect("a row is plain data");
-        ask(enclave, Request { operation: Operation::OpenCanary, parts: vec![row.into()] }).await
+        ask(
+            enclave,
+            Request {
+                operation: Operation::OpenCanary,
+                parts: vec![row.into()],
+            },
+        )
+        .await
     }
 }
 

@@ -36,7 +36,10 @@ pub(crate) struct Problem(Arc<Mutex<Option<String>>>);
 
 impl Problem {
     pub(crate) fn current(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Sets it; true when it is another one than before.
@@ -77,14 +80,17 @@ impl<S: Service> Supervisor<S> {
                     pauses.reset();
                     tokio::select! {
                         () = sleep(POLL_INTERVAL) => {}
-                        // Many requests may fail at once; the enclave is asked once for all of them.
+                        // Many requests may fail at once; the enclave is asked once for all of
+                        // them.
                         () = self.lost.notified() => sleep(FIRST_PAUSE).await,
                     }
                 }
                 Err(failure) => {
                     if self.problem.set(Some(failure.to_string())) {
                         let cause = match &failure {
-                            Failure::Credentials(error) => std::error::Error::source(error).map(ToString::to_string),
+                            Failure::Credentials(error) => {
+                                std::error::Error::source(error).map(ToString::to_string)
+                            }
                             Failure::Rejected(_) => None,
                         };
                         tracing::warn!(problem = %failure, cause, "the enclave cannot be brought to readiness");
@@ -111,26 +117,48 @@ impl<S: Service> Supervisor<S> {
         }
         // Whoever asks next hears of it.
         self.health.now().await?;
-        if report.state == State::Ready { Ok(()) } else { Err(not_ready().into()) }
+        if report.state == State::Ready {
+            Ok(())
+        } else {
+            Err(not_ready().into())
+        }
     }
 
     /// Pushes credentials and CMK; also says when to do so again.
     async fn configure(&self) -> Result<(HealthReport, Option<SystemTime>), Failure> {
-        let credentials = self.credentials.provide_credentials().await.map_err(Failure::Credentials)?;
+        let credentials = self
+            .credentials
+            .provide_credentials()
+            .await
+            .map_err(Failure::Credentials)?;
         let expiry = credentials.expiry();
         let configure = Configure {
             cmk_arn: self.cmk_arn.clone(),
             credentials: Credentials {
                 access_key_id: Redacted::new(credentials.access_key_id().to_owned()),
                 secret_access_key: Redacted::new(credentials.secret_access_key().to_owned()),
-                session_token: Redacted::new(credentials.session_token().unwrap_or_default().to_owned()),
-                expires_at: expiry.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).map(|since| since.as_secs()),
+                session_token: Redacted::new(
+                    credentials.session_token().unwrap_or_default().to_owned(),
+                ),
+                expires_at: expiry
+                    .and_then(|at| at.duration_since(UNIX_EPOCH).ok())
+                    .map(|since| since.as_secs()),
             },
         };
         let part = serde_json::to_vec(&configure).expect("strings and a number");
-        let report = ask(&self.enclave, Request { operation: Operation::Configure, parts: vec![part.into()] }).await?;
+        let report = ask(
+            &self.enclave,
+            Request {
+                operation: Operation::Configure,
+                parts: vec![part.into()],
+            },
+        )
+        .await?;
         tracing::info!(state = ?report.state, locked = report.locked, "the enclave took new credentials");
-        Ok((report, expiry.map(|expiry| refresh_time(SystemTime::now(), expiry))))
+        Ok((
+            report,
+            expiry.map(|expiry| refresh_time(SystemTime::now(), expiry)),
+        ))
     }
 }
 
@@ -143,10 +171,14 @@ fn not_ready() -> Rejection {
     Rejection::new(Code::NotReady, "the enclave is not ready")
 }
 
-/// [`REFRESH_MARGIN`] before they expire, or after half of their life if that is later; never at once.
+/// [`REFRESH_MARGIN`] before they expire, or after half of their life if that is later; never at
+/// once.
 fn refresh_time(now: SystemTime, expiry: SystemTime) -> SystemTime {
     let life = expiry.duration_since(now).unwrap_or_default();
-    now + life.saturating_sub(REFRESH_MARGIN).max(life / 2).max(SHORTEST_LIFE)
+    now + life
+        .saturating_sub(REFRESH_MARGIN)
+        .max(life / 2)
+        .max(SHORTEST_LIFE)
 }
 
 /// How long before their expiry credentials are replaced.

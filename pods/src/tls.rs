@@ -21,17 +21,24 @@ use crate::error::chain;
 /// [`PodError`] naming the file at fault.
 pub(crate) fn server_config(certificate: &Path, key: &Path) -> Result<ServerConfig, PodError> {
     let chain = certificates(certificate)?;
-    let key_der = PrivateKeyDer::from_pem_slice(&read(key)?)
-        .map_err(|_| PodError::Pem { path: key.to_owned(), expected: "a private key" })?;
+    let key_der = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|_| PodError::Pem {
+        path: key.to_owned(),
+        expected: "a private key",
+    })?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&TLS13])
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key_der))
+        .and_then(|builder| {
+            builder
+                .with_no_client_auth()
+                .with_single_cert(chain, key_der)
+        })
         .map_err(PodError::Certificate)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
 
-/// Serves with what the files hold whenever they are replaced, as a renewal does. What cannot be served changes nothing.
+/// Serves with what the files hold whenever they are replaced, as a renewal does. What cannot be
+/// served changes nothing.
 pub(crate) async fn follow(certificate: &Path, key: &Path, served: RustlsConfig) {
     let content = || (std::fs::read(certificate).ok(), std::fs::read(key).ok());
     let mut seen = content();
@@ -48,7 +55,10 @@ pub(crate) async fn follow(certificate: &Path, key: &Path, served: RustlsConfig)
                 tracing::info!(certificate = %certificate.display(), "the certificate is renewed");
             }
             Err(problem) => {
-                tracing::warn!(problem = chain(&problem), "the certificate stays: the new one is not usable")
+                tracing::warn!(
+                    problem = chain(&problem),
+                    "the certificate stays: the new one is not usable"
+                )
             }
         }
     }
@@ -61,10 +71,16 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PodError> {
     match CertificateDer::pem_slice_iter(&read(path)?).collect::<Result<Vec<_>, _>>() {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err(PodError::Pem { path: path.to_owned(), expected: "certificates" }),
+        _ => Err(PodError::Pem {
+            path: path.to_owned(),
+            expected: "certificates",
+        }),
     }
 }
 
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, PodError> {
-    std::fs::read(path).map_err(|source| PodError::Read { path: path.to_owned(), source })
+    std::fs::read(path).map_err(|source| PodError::Read {
+        path: path.to_owned(),
+        source,
+    })
 }

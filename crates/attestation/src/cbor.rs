@@ -1,7 +1,9 @@
-//! CBOR, as much as an attestation document needs: RFC 8949, read from the front, one item after the other.
+//! CBOR, as much as an attestation document needs: RFC 8949, read from the front, one item after
+//! the other.
 //!
-//! Nothing is built from a length before that many bytes are known to be there, nothing recurses, and whatever an attestation
-//! document does not contain (floats, chunked strings, nested tags, simple values but null) is refused.
+//! Nothing is built from a length before that many bytes are known to be there, nothing recurses,
+//! and whatever an attestation document does not contain (floats, chunked strings, nested tags,
+//! simple values but null) is refused.
 
 use crate::error::CborError;
 
@@ -18,10 +20,17 @@ impl<'a> Reader<'a> {
 
     /// Ends the reading; bytes that nobody asked for are an error.
     pub(crate) fn finish(self) -> Result<(), CborError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(CborError::TrailingBytes { len: self.rest.len() }) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(CborError::TrailingBytes {
+                len: self.rest.len(),
+            })
+        }
     }
 
-    /// Takes `tag` if it stands here. Any other tag stays, and fails as the item that is expected instead.
+    /// Takes `tag` if it stands here. Any other tag stays, and fails as the item that is expected
+    /// instead.
     pub(crate) fn skip_tag(&mut self, tag: u64) -> Result<(), CborError> {
         let mut ahead = *self;
         if !ahead.rest.is_empty() && ahead.head()? == (Major::Tag, Some(tag)) {
@@ -40,7 +49,9 @@ impl<'a> Reader<'a> {
     /// An integer that fits 64 bits with its sign.
     pub(crate) fn integer(&mut self) -> Result<i64, CborError> {
         let expected = CborError::Expected("an integer");
-        let (major, Some(value)) = self.head()? else { return Err(expected) };
+        let (major, Some(value)) = self.head()? else {
+            return Err(expected);
+        };
         let value = i64::try_from(value).map_err(|_| expected)?;
         match major {
             Major::Unsigned => Ok(value),
@@ -68,7 +79,9 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn text(&mut self) -> Result<&'a str, CborError> {
         match self.head()? {
-            (Major::Text, Some(len)) => str::from_utf8(self.take(len)?).map_err(|_| CborError::NotUtf8),
+            (Major::Text, Some(len)) => {
+                str::from_utf8(self.take(len)?).map_err(|_| CborError::NotUtf8)
+            }
             _ => Err(CborError::Expected("a text string in one piece")),
         }
     }
@@ -114,7 +127,10 @@ impl<'a> Reader<'a> {
 
     fn take(&mut self, len: u64) -> Result<&'a [u8], CborError> {
         let len = usize::try_from(len).map_err(|_| CborError::Truncated)?;
-        let (taken, rest) = self.rest.split_at_checked(len).ok_or(CborError::Truncated)?;
+        let (taken, rest) = self
+            .rest
+            .split_at_checked(len)
+            .ok_or(CborError::Truncated)?;
         self.rest = rest;
         Ok(taken)
     }
@@ -227,20 +243,35 @@ mod tests {
         assert_eq!(Reader::new(&hex("20")).integer(), Ok(-1));
         assert_eq!(Reader::new(&hex("3822")).integer(), Ok(-35));
         assert_eq!(Reader::new(&hex("3903e7")).integer(), Ok(-1000));
-        assert_eq!(Reader::new(&hex("3b7fffffffffffffff")).integer(), Ok(i64::MIN));
-        assert_eq!(Reader::new(&hex("3b8000000000000000")).integer(), Err(CborError::Expected("an integer")));
+        assert_eq!(
+            Reader::new(&hex("3b7fffffffffffffff")).integer(),
+            Ok(i64::MIN)
+        );
+        assert_eq!(
+            Reader::new(&hex("3b8000000000000000")).integer(),
+            Err(CborError::Expected("an integer"))
+        );
     }
 
     #[test]
     fn strings_in_one_piece_only() {
-        assert_eq!(Reader::new(&hex("4401020304")).bytes(), Ok(&[1, 2, 3, 4][..]));
+        assert_eq!(
+            Reader::new(&hex("4401020304")).bytes(),
+            Ok(&[1, 2, 3, 4][..])
+        );
         assert_eq!(Reader::new(&hex("6449455446")).text(), Ok("IETF"));
         assert_eq!(Reader::new(&hex("f6")).bytes_or_null(), Ok(None));
         assert_eq!(Reader::new(&hex("40")).bytes_or_null(), Ok(Some(&[][..])));
         let chunked = hex("5f42010243030405ff");
-        assert_eq!(Reader::new(&chunked).bytes(), Err(CborError::Expected("a byte string in one piece")));
+        assert_eq!(
+            Reader::new(&chunked).bytes(),
+            Err(CborError::Expected("a byte string in one piece"))
+        );
         assert_eq!(Reader::new(&hex("61ff")).text(), Err(CborError::NotUtf8));
-        assert_eq!(Reader::new(&hex("f7")).bytes_or_null(), Err(CborError::Expected("a byte string in one piece")));
+        assert_eq!(
+            Reader::new(&hex("f7")).bytes_or_null(),
+            Err(CborError::Expected("a byte string in one piece"))
+        );
     }
 
     #[test]
@@ -249,7 +280,10 @@ mod tests {
             assert_eq!(Reader::new(&hex(input)).bytes(), Err(CborError::Truncated));
         }
         for reserved in [0x5c, 0x5d, 0x5e] {
-            assert_eq!(Reader::new(&[reserved]).bytes(), Err(CborError::ReservedLength));
+            assert_eq!(
+                Reader::new(&[reserved]).bytes(),
+                Err(CborError::ReservedLength)
+            );
         }
     }
 
@@ -269,7 +303,10 @@ mod tests {
         }
         let input = hex("bf");
         let mut reader = Reader::new(&input);
-        assert_eq!(reader.map().unwrap().more(&mut reader), Err(CborError::Truncated));
+        assert_eq!(
+            reader.map().unwrap().more(&mut reader),
+            Err(CborError::Truncated)
+        );
         assert!(Reader::new(&hex("a1")).map().unwrap().are_exactly(1));
         assert!(!Reader::new(&hex("bf")).map().unwrap().are_exactly(1));
     }

@@ -1,4 +1,5 @@
-//! What webpki leaves to its callers: key usage, the root's own constraints, and the key that signs documents.
+//! What webpki leaves to its callers: key usage, the root's own constraints, and the key that signs
+//! documents.
 
 use std::time::Duration;
 
@@ -36,14 +37,18 @@ impl Certificate {
         Ok(())
     }
 
-    /// A certificate authority that may have `below` authorities under it, not counting the signer of documents.
+    /// A certificate authority that may have `below` authorities under it, not counting the signer
+    /// of documents.
     pub(crate) fn check_authority(&self, below: usize) -> Result<(), ChainError> {
         let position = self.position;
         let constraints = match self.extension::<BasicConstraints>()? {
             Some((true, constraints)) if constraints.ca => constraints,
             _ => return Err(ChainError::BasicConstraints { position }),
         };
-        if constraints.path_len_constraint.is_some_and(|len| below > usize::from(len)) {
+        if constraints
+            .path_len_constraint
+            .is_some_and(|len| below > usize::from(len))
+        {
             return Err(ChainError::PathLength { position });
         }
         match self.extension::<KeyUsage>()? {
@@ -55,7 +60,10 @@ impl Certificate {
     /// A signer of documents, not an authority; and its key.
     pub(crate) fn check_signer(&self) -> Result<P384Key, ChainError> {
         let position = self.position;
-        if self.extension::<BasicConstraints>()?.is_some_and(|(_, constraints)| constraints.ca) {
+        if self
+            .extension::<BasicConstraints>()?
+            .is_some_and(|(_, constraints)| constraints.ca)
+        {
             return Err(ChainError::BasicConstraints { position });
         }
         match self.extension::<KeyUsage>()? {
@@ -63,10 +71,19 @@ impl Certificate {
             _ => return Err(ChainError::KeyUsage { position }),
         }
         let key = self.parsed.tbs_certificate().subject_public_key_info();
-        let curve = key.algorithm.parameters.as_ref().and_then(|curve| curve.decode_as::<ObjectIdentifier>().ok());
-        let point: Option<[u8; 97]> = key.subject_public_key.as_bytes().and_then(|point| point.try_into().ok());
+        let curve = key
+            .algorithm
+            .parameters
+            .as_ref()
+            .and_then(|curve| curve.decode_as::<ObjectIdentifier>().ok());
+        let point: Option<[u8; 97]> = key
+            .subject_public_key
+            .as_bytes()
+            .and_then(|point| point.try_into().ok());
         match point {
-            Some(point) if key.algorithm.oid == EC_PUBLIC_KEY && curve == Some(SECP384R1) => Ok(P384Key(point)),
+            Some(point) if key.algorithm.oid == EC_PUBLIC_KEY && curve == Some(SECP384R1) => {
+                Ok(P384Key(point))
+            }
             _ => Err(ChainError::PublicKey { position }),
         }
     }
@@ -77,11 +94,15 @@ impl Certificate {
         T: for<'a> Decode<'a, Error = der::Error> + der::oid::AssociatedOid,
     {
         let extension = self.parsed.tbs_certificate().get_extension::<T>();
-        extension.map_err(|source| ChainError::Encoding { position: self.position, source })
+        extension.map_err(|source| ChainError::Encoding {
+            position: self.position,
+            source,
+        })
     }
 }
 
-/// An uncompressed point that claims to be on P-384; the verification of a signature checks that it is.
+/// An uncompressed point that claims to be on P-384; the verification of a signature checks that it
+/// is.
 #[derive(Debug)]
 pub(crate) struct P384Key([u8; 97]);
 

@@ -15,9 +15,13 @@ pub(crate) struct Sign1<'a> {
 }
 
 impl<'a> Sign1<'a> {
-    /// `[protected: bstr, unprotected: {}, payload: bstr, signature: bstr]`, with or without tag 18.
+    /// `[protected: bstr, unprotected: {}, payload: bstr, signature: bstr]`, with or without tag
+    /// 18.
     pub(crate) fn parse(input: &'a [u8]) -> Result<Self, Malformed> {
-        let envelope = |source| Malformed::Cbor { part: "the envelope", source };
+        let envelope = |source| Malformed::Cbor {
+            part: "the envelope",
+            source,
+        };
         let mut reader = Reader::new(input);
         reader.skip_tag(COSE_SIGN1_TAG).map_err(envelope)?;
         if !reader.array().map_err(envelope)?.are_exactly(4) {
@@ -33,11 +37,22 @@ impl<'a> Sign1<'a> {
         reader.finish().map_err(envelope)?;
 
         let is_es384 = is_only_es384(protected);
-        if !is_es384.map_err(|source| Malformed::Cbor { part: "the protected header", source })? {
+        if !is_es384.map_err(|source| Malformed::Cbor {
+            part: "the protected header",
+            source,
+        })? {
             return Err(Malformed::Algorithm);
         }
-        let signature = signature.try_into().map_err(|_| Malformed::SignatureLength { len: signature.len() })?;
-        Ok(Self { protected, payload, signature })
+        let signature = signature
+            .try_into()
+            .map_err(|_| Malformed::SignatureLength {
+                len: signature.len(),
+            })?;
+        Ok(Self {
+            protected,
+            payload,
+            signature,
+        })
     }
 
     /// The signed bytes. Only [`Sign1::verify`] says whether somebody signed them.
@@ -51,7 +66,8 @@ impl<'a> Sign1<'a> {
             .map_err(|_| AttestationError::BadSignature)
     }
 
-    /// Sig_structure = ["Signature1", protected, external_aad = h'', payload], from the bytes as they came.
+    /// Sig_structure = ["Signature1", protected, external_aad = h'', payload], from the bytes as
+    /// they came.
     fn to_be_signed(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.protected.len() + self.payload.len() + 32);
         out.push(0x84);

@@ -74,12 +74,30 @@ impl<'a> Members<'a> {
                 once(&mut self.timestamp_ms, "timestamp", timestamp)
             }
             "pcrs" => once(&mut self.pcrs, "pcrs", pcrs(reader)?),
-            "certificate" => once(&mut self.certificate, "certificate", certificate(reader, "certificate")?),
+            "certificate" => once(
+                &mut self.certificate,
+                "certificate",
+                certificate(reader, "certificate")?,
+            ),
             "cabundle" => once(&mut self.cabundle, "cabundle", cabundle(reader)?),
-            "public_key" => once(&mut self.public_key, "public_key", optional(reader, "public_key", &PUBLIC_KEY_LEN)?),
-            "user_data" => once(&mut self.user_data, "user_data", optional(reader, "user_data", &USER_DATA_LEN)?),
-            "nonce" => once(&mut self.nonce, "nonce", optional(reader, "nonce", &NONCE_LEN)?),
-            other => Err(Malformed::UnknownMember { name: other.to_owned() }),
+            "public_key" => once(
+                &mut self.public_key,
+                "public_key",
+                optional(reader, "public_key", &PUBLIC_KEY_LEN)?,
+            ),
+            "user_data" => once(
+                &mut self.user_data,
+                "user_data",
+                optional(reader, "user_data", &USER_DATA_LEN)?,
+            ),
+            "nonce" => once(
+                &mut self.nonce,
+                "nonce",
+                optional(reader, "nonce", &NONCE_LEN)?,
+            ),
+            other => Err(Malformed::UnknownMember {
+                name: other.to_owned(),
+            }),
         }
     }
 
@@ -110,14 +128,24 @@ fn pcrs<'a>(reader: &mut Reader<'a>) -> Result<BTreeMap<u8, &'a [u8; PCR_LEN]>, 
     let mut entries = reader.map().map_err(cbor)?;
     while entries.more(reader).map_err(cbor)? {
         let index = reader.unsigned().map_err(cbor)?;
-        let index = u8::try_from(index).ok().filter(|index| *index < MAX_PCRS).ok_or(Malformed::PcrIndex { index })?;
+        let index = u8::try_from(index)
+            .ok()
+            .filter(|index| *index < MAX_PCRS)
+            .ok_or(Malformed::PcrIndex { index })?;
         let value = reader.bytes().map_err(cbor)?;
-        let value = value.try_into().map_err(|_| Malformed::PcrLength { index, len: value.len() })?;
+        let value = value.try_into().map_err(|_| Malformed::PcrLength {
+            index,
+            len: value.len(),
+        })?;
         if pcrs.insert(index, value).is_some() {
             return Err(Malformed::DuplicatePcr { index });
         }
     }
-    if pcrs.is_empty() { Err(Malformed::Empty { member: "pcrs" }) } else { Ok(pcrs) }
+    if pcrs.is_empty() {
+        Err(Malformed::Empty { member: "pcrs" })
+    } else {
+        Ok(pcrs)
+    }
 }
 
 fn cabundle<'a>(reader: &mut Reader<'a>) -> Result<Vec<&'a [u8]>, Malformed> {
@@ -130,7 +158,11 @@ fn cabundle<'a>(reader: &mut Reader<'a>) -> Result<Vec<&'a [u8]>, Malformed> {
         }
         bundle.push(certificate(reader, "cabundle")?);
     }
-    if bundle.is_empty() { Err(Malformed::Empty { member: "cabundle" }) } else { Ok(bundle) }
+    if bundle.is_empty() {
+        Err(Malformed::Empty { member: "cabundle" })
+    } else {
+        Ok(bundle)
+    }
 }
 
 fn certificate<'a>(reader: &mut Reader<'a>, member: &'static str) -> Result<&'a [u8], Malformed> {
@@ -163,13 +195,24 @@ fn required<T>(slot: Option<T>, member: &'static str) -> Result<T, Malformed> {
     slot.ok_or(Malformed::MissingMember { member })
 }
 
-fn check_len(member: &'static str, value: &[u8], allowed: &RangeInclusive<usize>) -> Result<(), Malformed> {
+fn check_len(
+    member: &'static str,
+    value: &[u8],
+    allowed: &RangeInclusive<usize>,
+) -> Result<(), Malformed> {
     let len = value.len();
-    if allowed.contains(&len) { Ok(()) } else { Err(Malformed::Length { member, len }) }
+    if allowed.contains(&len) {
+        Ok(())
+    } else {
+        Err(Malformed::Length { member, len })
+    }
 }
 
 fn in_payload(source: CborError) -> Malformed {
-    Malformed::Cbor { part: "the payload", source }
+    Malformed::Cbor {
+        part: "the payload",
+        source,
+    }
 }
 
 fn in_member(part: &'static str) -> impl Fn(CborError) -> Malformed + Copy {

@@ -205,7 +205,8 @@ pub enum ChainError {
         /// Which certificate.
         position: Position,
     },
-    /// Names or signatures do not connect, or there is a critical extension that nobody understands.
+    /// Names or signatures do not connect, or there is a critical extension that nobody
+    /// understands.
     #[error("no path from the signer to the root")]
     Path(#[source] webpki::Error),
     /// There is a path, but not through every certificate of the bundle in its order.

@@ -10,28 +10,32 @@ use rustls_pki_types::UnixTime;
 use crate::document::Document;
 use crate::error::{AttestationError, Misuse, Unexpected};
 
-/// What a caller wants a document to say. What is empty or `None` is **not checked**; a document in debug mode is refused unless
-/// [`DebugMode::Allow`] is said.
+/// What a caller wants a document to say. What is empty or `None` is **not checked**; a document in
+/// debug mode is refused unless [`DebugMode::Allow`] is said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expectations {
-    /// Registers by index below 32, each of which the document has to list with exactly this value. PCR0, PCR1 and PCR2 together
-    /// identify an image; PCR0 alone covers all of it.
+    /// Registers by index below 32, each of which the document has to list with exactly this value.
+    /// PCR0, PCR1 and PCR2 together identify an image; PCR0 alone covers all of it.
     pub pcrs: BTreeMap<u8, [u8; 48]>,
     /// Whether an enclave in debug mode is good enough.
     pub debug: DebugMode,
-    /// The fresh random value that the document was requested with, at least [`MIN_NONCE_LEN`] bytes. Compared in constant time.
+    /// The fresh random value that the document was requested with, at least [`MIN_NONCE_LEN`]
+    /// bytes. Compared in constant time.
     pub nonce: Option<Vec<u8>>,
-    /// How old the document may be at the time of the verification; [`LIVE_MAX_AGE`] for live checks.
+    /// How old the document may be at the time of the verification; [`LIVE_MAX_AGE`] for live
+    /// checks.
     pub max_age: Option<Duration>,
     /// Exactly the `user_data` of the document.
     pub user_data: Option<Vec<u8>>,
     /// Exactly the `public_key` of the document.
     pub public_key: Option<Vec<u8>>,
-    /// The certificate, DER, that the image was signed with: PCR8 = SHA-384(0^48 ‖ SHA-384(certificate)).
+    /// The certificate, DER, that the image was signed with: PCR8 = SHA-384(0^48 ‖
+    /// SHA-384(certificate)).
     pub signing_certificate: Option<Vec<u8>>,
 }
 
-/// Whether a document of an enclave in debug mode, which reports zeros for its measurements, is good enough.
+/// Whether a document of an enclave in debug mode, which reports zeros for its measurements, is
+/// good enough.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DebugMode {
     /// It is not: the host reads such an enclave's memory and console.
@@ -59,12 +63,20 @@ impl Expectations {
         Ok(())
     }
 
-    pub(crate) fn check(&self, document: &Document<'_>, at: UnixTime) -> Result<(), AttestationError> {
+    pub(crate) fn check(
+        &self,
+        document: &Document<'_>,
+        at: UnixTime,
+    ) -> Result<(), AttestationError> {
         self.check_pcrs(document)?;
         self.check_age(document, at)?;
         check_equal("nonce", self.nonce.as_deref(), document.nonce)?;
         check_equal("user_data", self.user_data.as_deref(), document.user_data)?;
-        check_equal("public_key", self.public_key.as_deref(), document.public_key)?;
+        check_equal(
+            "public_key",
+            self.public_key.as_deref(),
+            document.public_key,
+        )?;
         Ok(())
     }
 
@@ -101,9 +113,12 @@ impl Expectations {
     }
 }
 
-/// An enclave in debug mode reports zeros as the measurements of its image. One register missing or zero is as bad.
+/// An enclave in debug mode reports zeros as the measurements of its image. One register missing or
+/// zero is as bad.
 pub(crate) fn is_debug<'a>(pcr: impl Fn(u8) -> Option<&'a [u8; 48]>) -> bool {
-    IMAGE_PCRS.into_iter().any(|index| pcr(index).is_none_or(is_zero))
+    IMAGE_PCRS
+        .into_iter()
+        .any(|index| pcr(index).is_none_or(is_zero))
 }
 
 fn is_zero(pcr: &[u8; 48]) -> bool {
@@ -111,8 +126,14 @@ fn is_zero(pcr: &[u8; 48]) -> bool {
 }
 
 /// `None` expects nothing. Constant time in the contents, for a nonce is a secret until it is used.
-fn check_equal(member: &'static str, expected: Option<&[u8]>, found: Option<&[u8]>) -> Result<(), Unexpected> {
-    let Some(expected) = expected else { return Ok(()) };
+fn check_equal(
+    member: &'static str,
+    expected: Option<&[u8]>,
+    found: Option<&[u8]>,
+) -> Result<(), Unexpected> {
+    let Some(expected) = expected else {
+        return Ok(());
+    };
     match found {
         Some(found) if verify_slices_are_equal(expected, found).is_ok() => Ok(()),
         _ => Err(Unexpected::Member { member }),
@@ -124,7 +145,11 @@ fn signing_certificate_pcr(der: &[u8]) -> [u8; 48] {
     let mut context = Context::new(&SHA384);
     context.update(&[0; 48]);
     context.update(digest(&SHA384, der).as_ref());
-    context.finish().as_ref().try_into().expect("SHA-384 has 48 bytes")
+    context
+        .finish()
+        .as_ref()
+        .try_into()
+        .expect("SHA-384 has 48 bytes")
 }
 
 /// In bytes: enough that nobody has seen a document with this nonce before.

@@ -14,11 +14,12 @@ use crate::root::TrustRoot;
 
 /// Verifies an attestation document: an untagged or tagged COSE_Sign1, nothing before or after it.
 ///
-/// `at` is when the certificates have to be valid and against what the document's age counts. For a live document that is now;
-/// for one kept as evidence, whose signing certificate has long ended, the caller chooses [`document_time`] on purpose.
+/// `at` is when the certificates have to be valid and against what the document's age counts. For a
+/// live document that is now; for one kept as evidence, whose signing certificate has long ended,
+/// the caller chooses [`document_time`] on purpose.
 ///
-/// What `expectations` does not name is not checked: with empty ones a valid document of *anybody's* enclave passes, except one
-/// in debug mode.
+/// What `expectations` does not name is not checked: with empty ones a valid document of
+/// *anybody's* enclave passes, except one in debug mode.
 ///
 /// # Errors
 /// [`AttestationError`], grouped by who is to blame.
@@ -37,7 +38,8 @@ pub fn verify(
     Ok(VerifiedDocument::assertion(&document))
 }
 
-/// When a document says it was made, **unverified**: for callers who choose to judge a document at its own time.
+/// When a document says it was made, **unverified**: for callers who choose to judge a document at
+/// its own time.
 ///
 /// # Errors
 /// [`AttestationError::Malformed`] for bytes that are not an attestation document.
@@ -48,12 +50,15 @@ pub fn document_time(document: &[u8]) -> Result<UnixTime, AttestationError> {
 
 fn parse_envelope(document: &[u8]) -> Result<Sign1<'_>, Malformed> {
     if document.len() > MAX_DOCUMENT_LEN {
-        return Err(Malformed::TooLong { len: document.len() });
+        return Err(Malformed::TooLong {
+            len: document.len(),
+        });
     }
     Sign1::parse(document)
 }
 
-/// What a verified document says. Having one is the proof that [`verify`] accepted it; there is no other way to make one.
+/// What a verified document says. Having one is the proof that [`verify`] accepted it; there is no
+/// other way to make one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifiedDocument {
     module_id: String,
@@ -70,7 +75,11 @@ impl VerifiedDocument {
         Self {
             module_id: document.module_id.to_owned(),
             timestamp_ms: document.timestamp_ms,
-            pcrs: document.pcrs.iter().map(|(index, value)| (*index, **value)).collect(),
+            pcrs: document
+                .pcrs
+                .iter()
+                .map(|(index, value)| (*index, **value))
+                .collect(),
             public_key: document.public_key.map(<[u8]>::to_vec),
             user_data: document.user_data.map(<[u8]>::to_vec),
             nonce: document.nonce.map(<[u8]>::to_vec),

@@ -8,8 +8,8 @@ use cloister_transport::Address;
 
 use crate::Destination;
 
-/// Where a forward listens. As text `tcp:IP:PORT`, `vsock:CID:PORT` (`any` for every CID of this machine) or `unix:PATH`. No
-/// name: an enclave could not resolve it.
+/// Where a forward listens. As text `tcp:IP:PORT`, `vsock:CID:PORT` (`any` for every CID of this
+/// machine) or `unix:PATH`. No name: an enclave could not resolve it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ListenAddress {
     /// An address of this machine; port 0 for any that is free.
@@ -28,7 +28,12 @@ impl FromStr for ListenAddress {
         };
         // A monitor's socket is the monitor's to listen on.
         let own = parsed.filter(|address| !matches!(address, Self::Socket(Address::Hybrid { .. })));
-        own.ok_or_else(|| invalid(text, "expected tcp:IP:PORT, vsock:CID:PORT, vsock:any:PORT or unix:PATH"))
+        own.ok_or_else(|| {
+            invalid(
+                text,
+                "expected tcp:IP:PORT, vsock:CID:PORT, vsock:any:PORT or unix:PATH",
+            )
+        })
     }
 }
 
@@ -41,8 +46,9 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-/// Where a forward connects to. As text `tcp:HOST:PORT`, `vsock:CID:PORT`, `unix:PATH`, or `hybrid:PATH:PORT` for a vsock port
-/// behind the socket of an emulator, Firecracker or Cloud Hypervisor.
+/// Where a forward connects to. As text `tcp:HOST:PORT`, `vsock:CID:PORT`, `unix:PATH`, or
+/// `hybrid:PATH:PORT` for a vsock port behind the socket of an emulator, Firecracker or Cloud
+/// Hypervisor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectAddress {
     /// A host, resolved for each connection anew.
@@ -56,12 +62,21 @@ impl FromStr for ConnectAddress {
 
     fn from_str(text: &str) -> Result<Self, InvalidEndpoint> {
         if let Some(destination) = text.strip_prefix("tcp:") {
-            return destination.parse().map(Self::Tcp).map_err(|error| invalid(text, error.problem()));
+            return destination
+                .parse()
+                .map(Self::Tcp)
+                .map_err(|error| invalid(text, error.problem()));
         }
         match text.parse() {
-            Ok(Address::Vsock { cid: Address::ANY_CID, .. }) => Err(invalid(text, "`any` is no machine to connect to")),
+            Ok(Address::Vsock {
+                cid: Address::ANY_CID,
+                ..
+            }) => Err(invalid(text, "`any` is no machine to connect to")),
             Ok(address) => Ok(Self::Socket(address)),
-            Err(_) => Err(invalid(text, "expected tcp:HOST:PORT, vsock:CID:PORT, unix:PATH or hybrid:PATH:PORT")),
+            Err(_) => Err(invalid(
+                text,
+                "expected tcp:HOST:PORT, vsock:CID:PORT, unix:PATH or hybrid:PATH:PORT",
+            )),
         }
     }
 }
@@ -84,7 +99,10 @@ pub struct InvalidEndpoint {
 }
 
 fn invalid(text: &str, problem: &'static str) -> InvalidEndpoint {
-    InvalidEndpoint { text: text.to_owned(), problem }
+    InvalidEndpoint {
+        text: text.to_owned(),
+        problem,
+    }
 }
 
 #[cfg(test)]
@@ -95,11 +113,23 @@ mod tests {
 
     #[test]
     fn every_kind_is_written_as_it_was_read() {
-        for text in ["tcp:127.0.0.1:0", "tcp:[::1]:443", "vsock:any:5000", "vsock:3:5000", "unix:/run/x.sock"] {
+        for text in [
+            "tcp:127.0.0.1:0",
+            "tcp:[::1]:443",
+            "vsock:any:5000",
+            "vsock:3:5000",
+            "unix:/run/x.sock",
+        ] {
             assert_eq!(text.parse::<ListenAddress>().unwrap().to_string(), text);
         }
-        let connect =
-            ["tcp:kms.test:443", "tcp:127.0.0.1:1", "tcp:[::1]:443", "vsock:3:5000", "unix:/x", "hybrid:/x:5000"];
+        let connect = [
+            "tcp:kms.test:443",
+            "tcp:127.0.0.1:1",
+            "tcp:[::1]:443",
+            "vsock:3:5000",
+            "unix:/x",
+            "hybrid:/x:5000",
+        ];
         for text in connect {
             assert_eq!(text.parse::<ConnectAddress>().unwrap().to_string(), text);
         }
@@ -117,10 +147,32 @@ mod tests {
             "vsock:x:1",
             "hybrid:/x:1",
         ] {
-            assert!(text.parse::<ListenAddress>().unwrap_err().to_string().contains(text), "{text}");
+            assert!(
+                text.parse::<ListenAddress>()
+                    .unwrap_err()
+                    .to_string()
+                    .contains(text),
+                "{text}"
+            );
         }
-        for text in ["", "tcp:", "tcp:a", "tcp:a:0", "tcp:A:1", "tcp:::1:1", "a:1", "vsock:any:1", "unix:"] {
-            assert!(text.parse::<ConnectAddress>().unwrap_err().to_string().contains(text), "{text}");
+        for text in [
+            "",
+            "tcp:",
+            "tcp:a",
+            "tcp:a:0",
+            "tcp:A:1",
+            "tcp:::1:1",
+            "a:1",
+            "vsock:any:1",
+            "unix:",
+        ] {
+            assert!(
+                text.parse::<ConnectAddress>()
+                    .unwrap_err()
+                    .to_string()
+                    .contains(text),
+                "{text}"
+            );
         }
     }
 

@@ -6,7 +6,8 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-/// A host and a port. The host is a name or an IPv4 address in lower case, or an IPv6 address in brackets.
+/// A host and a port. The host is a name or an IPv4 address in lower case, or an IPv6 address in
+/// brackets.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Destination {
     host: String,
@@ -29,13 +30,21 @@ impl FromStr for Destination {
     type Err = InvalidAllowList;
 
     fn from_str(text: &str) -> Result<Self, InvalidAllowList> {
-        let (host, port) = text.rsplit_once(':').ok_or_else(|| invalid(text, "expected host:port"))?;
+        let (host, port) = text
+            .rsplit_once(':')
+            .ok_or_else(|| invalid(text, "expected host:port"))?;
         if !is_host(host) {
-            return Err(invalid(text, "the host is not a lower-case name or an address"));
+            return Err(invalid(
+                text,
+                "the host is not a lower-case name or an address",
+            ));
         }
         let digits = port.bytes().all(|byte| byte.is_ascii_digit()) && !port.starts_with('0');
         match port.parse() {
-            Ok(port) if digits => Ok(Self { host: host.to_owned(), port }),
+            Ok(port) if digits => Ok(Self {
+                host: host.to_owned(),
+                port,
+            }),
             _ => Err(invalid(text, "the port is not a number from 1 to 65535")),
         }
     }
@@ -50,23 +59,29 @@ impl fmt::Display for Destination {
 /// A name of RFC 1123 §2.1 (an IPv4 address looks like one), or `[` IPv6 address `]`.
 fn is_host(host: &str) -> bool {
     if let Some(address) = host.strip_prefix('[') {
-        return address.strip_suffix(']').is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
+        return address
+            .strip_suffix(']')
+            .is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
     }
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
-            && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
     host.len() <= 253 && host.split('.').all(is_label)
 }
 
-/// What an enclave may ask for. Nothing that is not on the list is dialled; the match is exact. The default is empty.
+/// What an enclave may ask for. Nothing that is not on the list is dialled; the match is exact. The
+/// default is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowList(BTreeMap<Destination, Destination>);
 
 impl AllowList {
-    /// Where to dial for `asked`, `host:port` as the enclave sent it; `None` when it is not on the list.
+    /// Where to dial for `asked`, `host:port` as the enclave sent it; `None` when it is not on the
+    /// list.
     pub fn target(&self, asked: &str) -> Option<&Destination> {
         self.0.get(&asked.parse::<Destination>().ok()?)
     }
@@ -93,7 +108,11 @@ impl fmt::Display for AllowList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (asked, target)) in self.0.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
-            if asked == target { write!(f, "{comma}{asked}")? } else { write!(f, "{comma}{asked}={target}")? }
+            if asked == target {
+                write!(f, "{comma}{asked}")?
+            } else {
+                write!(f, "{comma}{asked}={target}")?
+            }
         }
         Ok(())
     }
@@ -115,7 +134,10 @@ impl InvalidAllowList {
 }
 
 fn invalid(entry: &str, problem: &'static str) -> InvalidAllowList {
-    InvalidAllowList { entry: entry.to_owned(), problem }
+    InvalidAllowList {
+        entry: entry.to_owned(),
+        problem,
+    }
 }
 
 #[cfg(test)]
@@ -131,8 +153,14 @@ mod tests {
                 .parse()
                 .unwrap();
         let target = |asked| list.target(asked).map(ToString::to_string);
-        assert_eq!(target("kms.eu-central-1.amazonaws.com:443").unwrap(), "kms.eu-central-1.amazonaws.com:443");
-        assert_eq!(target("dynamodb.eu-central-1.amazonaws.com:443").unwrap(), "127.0.0.1:8000");
+        assert_eq!(
+            target("kms.eu-central-1.amazonaws.com:443").unwrap(),
+            "kms.eu-central-1.amazonaws.com:443"
+        );
+        assert_eq!(
+            target("dynamodb.eu-central-1.amazonaws.com:443").unwrap(),
+            "127.0.0.1:8000"
+        );
         assert_eq!(list.target("six.test:443").unwrap().host(), "::1");
         for other in [
             "kms.eu-central-1.amazonaws.com:80",
@@ -182,8 +210,16 @@ mod tests {
         ] {
             assert!(text.parse::<AllowList>().is_err(), "{text}");
         }
-        assert!(format!("{}:1", "a".repeat(64)).parse::<Destination>().is_err());
-        assert!(format!("{}:1", ["a"; 200].join(".")).parse::<Destination>().is_err());
+        assert!(
+            format!("{}:1", "a".repeat(64))
+                .parse::<Destination>()
+                .is_err()
+        );
+        assert!(
+            format!("{}:1", ["a"; 200].join("."))
+                .parse::<Destination>()
+                .is_err()
+        );
     }
 
     proptest! {

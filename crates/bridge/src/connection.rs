@@ -29,7 +29,11 @@ impl Listener {
     pub async fn bind(address: ListenAddress) -> io::Result<(Self, ListenAddress)> {
         match address {
             ListenAddress::Tcp(address) => {
-                let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+                let socket = if address.is_ipv4() {
+                    TcpSocket::new_v4()?
+                } else {
+                    TcpSocket::new_v6()?
+                };
                 // The address is free again as soon as nobody listens.
                 socket.set_reuseaddr(true)?;
                 socket.bind(address)?;
@@ -39,7 +43,8 @@ impl Listener {
             }
             ListenAddress::Socket(ref socket) => {
                 let listener = SocketListener::bind(socket).await?;
-                // Listening again only changes the number: on vsock it is 128 before, and who does not fit is refused.
+                // Listening again only changes the number: on vsock it is 128 before, and who does
+                // not fit is refused.
                 rustix::net::listen(&listener, BACKLOG)?;
                 Ok((Self::Socket(listener), address))
             }
@@ -61,13 +66,14 @@ impl Listener {
     }
 }
 
-/// Connections that may wait to be accepted, unless the system admits fewer (net.core.somaxconn). Of a crowd that does not fit
-/// here, some try again only after a second.
+/// Connections that may wait to be accepted, unless the system admits fewer (net.core.somaxconn).
+/// Of a crowd that does not fit here, some try again only after a second.
 const BACKLOG: i32 = 4096;
 
 /// Sets what a relayed TCP connection needs.
 pub(crate) fn tuned(stream: TcpStream) -> io::Result<TcpStream> {
-    // What passes are whole records or messages of others: holding one back for the next only delays it.
+    // What passes are whole records or messages of others: holding one back for the next only
+    // delays it.
     stream.set_nodelay(true)?;
     // A peer that vanished is noticed within two minutes, even when nothing is to be sent.
     sockopt::set_socket_keepalive(&stream, true)?;
@@ -87,7 +93,8 @@ pub enum Connection {
 }
 
 impl Connection {
-    /// Closes it so that the peer does not take this for an ordinary end, as far as the kind of connection can tell.
+    /// Closes it so that the peer does not take this for an ordinary end, as far as the kind of
+    /// connection can tell.
     pub(crate) fn abort(self) {
         if let Self::Tcp(stream) = self {
             // When this fails the connection is gone already.
@@ -109,7 +116,11 @@ impl From<Stream> for Connection {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match &mut *self {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Socket(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -118,7 +129,11 @@ impl AsyncRead for Connection {
 }
 
 impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match &mut *self {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Socket(stream) => Pin::new(stream).poll_write(cx, buf),

@@ -20,17 +20,23 @@ use crate::{AllowList, Counters};
 /// How much a pod carries.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections kept idle for the enclave: how many streams it can open without waiting for a new one.
+    /// Connections kept idle for the enclave: how many streams it can open without waiting for a
+    /// new one.
     pub idle: usize,
     /// Streams open at once.
     pub streams: usize,
-    /// For resolving a name and connecting. Less than the enclave waits, so that it hears the reason.
+    /// For resolving a name and connecting. Less than the enclave waits, so that it hears the
+    /// reason.
     pub connect: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { idle: 4, streams: 256, connect: Duration::from_secs(3) }
+        Self {
+            idle: 4,
+            streams: 256,
+            connect: Duration::from_secs(3),
+        }
     }
 }
 
@@ -53,7 +59,14 @@ impl Egress {
     pub fn new(enclave: Address, allow: AllowList, limits: Limits) -> Self {
         let room = Arc::new(Semaphore::new(limits.streams));
         let (dialer, counters) = <(Dialer, Counters)>::default();
-        Self(Arc::new(Shared { enclave, allow, limits, room, dialer, counters }))
+        Self(Arc::new(Shared {
+            enclave,
+            allow,
+            limits,
+            room,
+            dialer,
+            counters,
+        }))
     }
 
     /// What has travelled so far.
@@ -61,8 +74,8 @@ impl Egress {
         &self.0.counters
     }
 
-    /// Keeps connections on offer and passes bytes until `shutdown`, which closes all of them. An enclave that is not
-    /// there, or goes away, is tried again and again.
+    /// Keeps connections on offer and passes bytes until `shutdown`, which closes all of them. An
+    /// enclave that is not there, or goes away, is tried again and again.
     pub async fn run(&self, shutdown: CancellationToken) {
         let tasks = TaskTracker::new();
         for _ in 0..self.0.limits.idle {
@@ -92,7 +105,8 @@ impl Egress {
         }
     }
 
-    /// A connection on which the enclave has asked for a destination; `None` when it closed it instead.
+    /// A connection on which the enclave has asked for a destination; `None` when it closed it
+    /// instead.
     async fn wait_until_used(&self) -> Result<Option<(Stream, Frame)>, TransportError> {
         let mut stream = Stream::connect(&self.0.enclave).await?;
         let hello = Frame::control(Kind::Hello, vec![Purpose::Egress as u8]);
@@ -121,7 +135,11 @@ impl Egress {
             Ok(_) => self.open(&asked.body).await,
             Err(_) => Err(ConnectReply::TooManyStreams),
         };
-        let reply = opened.as_ref().err().copied().unwrap_or(ConnectReply::Connected);
+        let reply = opened
+            .as_ref()
+            .err()
+            .copied()
+            .unwrap_or(ConnectReply::Connected);
         match reply {
             ConnectReply::Connected => counters.opened(),
             ConnectReply::Unreachable => counters.failed(),
@@ -131,7 +149,12 @@ impl Egress {
         if opened.is_err() {
             tracing::warn!(destination = %printable(&asked.body), ?reply, "egress refused");
         }
-        write_frame(stream, &Frame::control(Kind::Connected, vec![reply as u8]), Deadlines::default()).await?;
+        write_frame(
+            stream,
+            &Frame::control(Kind::Connected, vec![reply as u8]),
+            Deadlines::default(),
+        )
+        .await?;
         if let Ok(mut destination) = opened {
             match relay(stream, &mut destination, counters, None).await {
                 End::Closed | End::Idle => {}
@@ -152,17 +175,27 @@ impl Egress {
     async fn open(&self, asked: &[u8]) -> Result<TcpStream, ConnectReply> {
         let asked = std::str::from_utf8(asked).map_err(|_| ConnectReply::NotAllowed)?;
         let target = self.0.allow.target(asked).ok_or(ConnectReply::NotAllowed)?;
-        self.0.dialer.connect_tcp(target, self.0.limits.connect).await.map_err(|error| {
-            tracing::warn!(destination = %target, %error, "cannot reach");
-            ConnectReply::Unreachable
-        })
+        self.0
+            .dialer
+            .connect_tcp(target, self.0.limits.connect)
+            .await
+            .map_err(|error| {
+                tracing::warn!(destination = %target, %error, "cannot reach");
+                ConnectReply::Unreachable
+            })
     }
 }
 
 /// A destination that was not checked, for the log.
 fn printable(asked: &[u8]) -> String {
-    asked.iter().take(300).flat_map(|byte| byte.escape_ascii()).map(char::from).collect()
+    asked
+        .iter()
+        .take(300)
+        .flat_map(|byte| byte.escape_ascii())
+        .map(char::from)
+        .collect()
 }
 
-/// Pause before a connection that was lost or refused is tried again. The enclave is on the same machine.
+/// Pause before a connection that was lost or refused is tried again. The enclave is on the same
+/// machine.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);

@@ -23,7 +23,8 @@ pub struct ForwardLimits {
     pub connections: usize,
     /// For resolving a name and connecting.
     pub connect: Duration,
-    /// A connection on which nothing passes for so long is closed; `None` leaves that to its two ends.
+    /// A connection on which nothing passes for so long is closed; `None` leaves that to its two
+    /// ends.
     pub idle: Option<Duration>,
     /// For open connections to end by themselves when the forward is stopped.
     pub drain: Duration,
@@ -31,7 +32,12 @@ pub struct ForwardLimits {
 
 impl Default for ForwardLimits {
     fn default() -> Self {
-        Self { connections: 1024, connect: Duration::from_secs(3), idle: None, drain: Duration::from_secs(30) }
+        Self {
+            connections: 1024,
+            connect: Duration::from_secs(3),
+            idle: None,
+            drain: Duration::from_secs(30),
+        }
     }
 }
 
@@ -47,14 +53,22 @@ pub struct Forward {
 impl Forward {
     /// Passes connections made to `listen` on to `connect`.
     pub fn new(listen: ListenAddress, connect: ConnectAddress, limits: ForwardLimits) -> Self {
-        Self { listen, connect, limits, sources: None }
+        Self {
+            listen,
+            connect,
+            limits,
+            sources: None,
+        }
     }
 
-    /// Refuses connections that do not come, over vsock, from one of these context ids. It keeps other enclaves of the same
-    /// parent out; a context id authenticates nobody.
+    /// Refuses connections that do not come, over vsock, from one of these context ids. It keeps
+    /// other enclaves of the same parent out; a context id authenticates nobody.
     #[must_use]
     pub fn only_from(self, context_ids: impl IntoIterator<Item = u32>) -> Self {
-        Self { sources: Some(context_ids.into_iter().collect()), ..self }
+        Self {
+            sources: Some(context_ids.into_iter().collect()),
+            ..self
+        }
     }
 
     /// Listens. Connections are taken once the forward runs.
@@ -65,7 +79,17 @@ impl Forward {
         let (listener, address) = Listener::bind(self.listen.clone()).await?;
         let room = Arc::new(Semaphore::new(self.limits.connections));
         let (dialer, counters, stop) = <(Dialer, Counters, CancellationToken)>::default();
-        Ok(BoundForward { listener, address, room, shared: Arc::new(Shared { forward: self, dialer, counters, stop }) })
+        Ok(BoundForward {
+            listener,
+            address,
+            room,
+            shared: Arc::new(Shared {
+                forward: self,
+                dialer,
+                counters,
+                stop,
+            }),
+        })
     }
 
     /// Listens and passes connections on until `shutdown`; see [`BoundForward::run`].
@@ -78,7 +102,9 @@ impl Forward {
     }
 
     fn admits(&self, source: Option<u32>) -> bool {
-        self.sources.as_ref().is_none_or(|sources| source.is_some_and(|source| sources.contains(&source)))
+        self.sources
+            .as_ref()
+            .is_none_or(|sources| source.is_some_and(|source| sources.contains(&source)))
     }
 }
 
@@ -112,13 +138,15 @@ impl BoundForward {
         &self.shared.counters
     }
 
-    /// Passes connections on until `shutdown`; then takes no new ones and returns when the open ones have ended, or the time
-    /// to drain is over, which ends them.
+    /// Passes connections on until `shutdown`; then takes no new ones and returns when the open
+    /// ones have ended, or the time to drain is over, which ends them.
     pub async fn run(self, shutdown: CancellationToken) {
         let tasks = TaskTracker::new();
         let drain = self.shared.forward.limits.drain;
         let stop = self.shared.stop.clone();
-        shutdown.run_until_cancelled_owned(self.take_connections(&tasks)).await;
+        shutdown
+            .run_until_cancelled_owned(self.take_connections(&tasks))
+            .await;
         tasks.close();
         if timeout(drain, tasks.wait()).await.is_err() {
             tracing::warn!(connections = tasks.len(), "the time to drain is over");
@@ -134,7 +162,8 @@ impl BoundForward {
             let (connection, source) = match self.listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // Most likely there are no descriptors left, and more only once a connection has ended.
+                    // Most likely there are no descriptors left, and more only once a connection
+                    // has ended.
                     tracing::warn!(listen = %self.address, %error, "cannot take a connection");
                     sleep(ACCEPT_PAUSE).await;
                     continue;
@@ -169,7 +198,9 @@ impl BoundForward {
 
 impl Shared {
     async fn serve(&self, mut near: Connection) {
-        let Forward { connect, limits, .. } = &self.forward;
+        let Forward {
+            connect, limits, ..
+        } = &self.forward;
         // Boxed: what dialling needs is not kept as long as the connection.
         let dialling = Box::pin(self.dialer.connect(connect, limits.connect));
         let mut far = match self.stop.run_until_cancelled(dialling).await {

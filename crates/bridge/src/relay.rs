@@ -26,21 +26,31 @@ pub(crate) enum End {
     Idle,
 }
 
-/// Passes bytes both ways until both directions have ended, passing each end on as it comes. `near` is the side that asked
-/// for the connection: what it sends counts as sent.
+/// Passes bytes both ways until both directions have ended, passing each end on as it comes. `near`
+/// is the side that asked for the connection: what it sends counts as sent.
 ///
-/// A waiting connection holds no buffer: bytes are read into one that all connections of a thread share, and only what the
-/// other side does not take at once is kept. So `near` and `far` must be sockets: nothing is flushed.
-pub(crate) async fn relay<N, F>(near: &mut N, far: &mut F, counters: &Counters, idle: Option<Duration>) -> End
+/// A waiting connection holds no buffer: bytes are read into one that all connections of a thread
+/// share, and only what the other side does not take at once is kept. So `near` and `far` must be
+/// sockets: nothing is flushed.
+pub(crate) async fn relay<N, F>(
+    near: &mut N,
+    far: &mut F,
+    counters: &Counters,
+    idle: Option<Duration>,
+) -> End
 where
     N: AsyncRead + AsyncWrite + Unpin,
     F: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut there, mut back) = (Direction::new(counters.sent()), Direction::new(counters.received()));
+    let (mut there, mut back) = (
+        Direction::new(counters.sent()),
+        Direction::new(counters.received()),
+    );
     let mut patience = idle.map(Patience::new);
     let mut turn = false;
     poll_fn(|cx| {
-        // A busy direction may use up what the runtime allows this task at once: the other one comes first next time.
+        // A busy direction may use up what the runtime allows this task at once: the other one
+        // comes first next time.
         turn = !turn;
         let (mut one, mut other) = (Poll::Pending, Poll::Pending);
         for is_there in [turn, !turn] {
@@ -55,7 +65,9 @@ where
             return Poll::Ready(Ok(unread.map_or(End::Closed, End::Unread)));
         }
         match &mut patience {
-            Some(patience) => patience.poll(cx, there.passed + back.passed).map(|()| Ok(End::Idle)),
+            Some(patience) => patience
+                .poll(cx, there.passed + back.passed)
+                .map(|()| Ok(End::Idle)),
             None => Poll::Pending,
         }
     })
@@ -84,11 +96,18 @@ enum State {
 
 impl<'a> Direction<'a> {
     fn new(count: &'a AtomicU64) -> Self {
-        Self { rest: Vec::new(), written: 0, state: State::Passing, unread: None, passed: 0, count }
+        Self {
+            rest: Vec::new(),
+            written: 0,
+            state: State::Passing,
+            unread: None,
+            passed: 0,
+            count,
+        }
     }
 
-    /// Passes what can be passed now. Ready when this direction has ended; an error when `from` broke off. `unread` says why
-    /// `from` could not be written to, if so.
+    /// Passes what can be passed now. Ready when this direction has ended; an error when `from`
+    /// broke off. `unread` says why `from` could not be written to, if so.
     fn poll<R, W>(
         &mut self,
         cx: &mut Context<'_>,
@@ -104,21 +123,26 @@ impl<'a> Direction<'a> {
             match self.state {
                 State::Passing => match ready!(self.poll_pass(cx, from, to)) {
                     Ok(true) => {}
-                    // A reset is told once, by whichever call comes first; afterwards it reads like an ordinary end.
+                    // A reset is told once, by whichever call comes first; afterwards it reads like
+                    // an ordinary end.
                     Ok(false) => match unread.map(io::Error::kind) {
                         Some(io::ErrorKind::ConnectionReset) => {
                             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
                         }
                         _ => self.state = State::Closing,
                     },
-                    // A path or vsock port that was closed unread says so here once more, after all it had to say.
-                    Err(Failure::Read(_)) if unread.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) => {
+                    // A path or vsock port that was closed unread says so here once more, after all
+                    // it had to say.
+                    Err(Failure::Read(_))
+                        if unread
+                            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) =>
+                    {
                         self.state = State::Closing;
                     }
                     Err(Failure::Read(error)) => return Poll::Ready(Err(error)),
                     Err(Failure::Write(error)) => {
-                        // `to` may have answered before it had read everything, as HTTP servers do: the other
-                        // direction goes on.
+                        // `to` may have answered before it had read everything, as HTTP servers do:
+                        // the other direction goes on.
                         self.unread = Some(error);
                         self.rest = Vec::new();
                         self.state = State::Ended;
@@ -134,8 +158,14 @@ impl<'a> Direction<'a> {
         }
     }
 
-    /// Writes what is left from before, or else passes what one read gives: false at the end of `from`.
-    fn poll_pass<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W) -> Poll<Result<bool, Failure>>
+    /// Writes what is left from before, or else passes what one read gives: false at the end of
+    /// `from`.
+    fn poll_pass<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+        to: &mut W,
+    ) -> Poll<Result<bool, Failure>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
@@ -182,11 +212,17 @@ enum Failure {
 }
 
 /// Writes as much as `to` takes: the number of bytes, and ready when these are all.
-fn write<W: AsyncWrite + Unpin>(cx: &mut Context<'_>, to: &mut W, bytes: &[u8]) -> (usize, Poll<io::Result<()>>) {
+fn write<W: AsyncWrite + Unpin>(
+    cx: &mut Context<'_>,
+    to: &mut W,
+    bytes: &[u8],
+) -> (usize, Poll<io::Result<()>>) {
     let mut written = 0;
     while written < bytes.len() {
         match Pin::new(&mut *to).poll_write(cx, &bytes[written..]) {
-            Poll::Ready(Ok(0)) => return (written, Poll::Ready(Err(io::ErrorKind::WriteZero.into()))),
+            Poll::Ready(Ok(0)) => {
+                return (written, Poll::Ready(Err(io::ErrorKind::WriteZero.into())));
+            }
             Poll::Ready(Ok(more)) => written += more,
             Poll::Ready(Err(error)) => return (written, Poll::Ready(Err(error))),
             Poll::Pending => return (written, Poll::Pending),
@@ -207,7 +243,12 @@ struct Patience {
 impl Patience {
     fn new(idle: Duration) -> Self {
         let since = Instant::now();
-        Self { idle, passed: 0, since, sleep: Box::pin(sleep_until(since + idle)) }
+        Self {
+            idle,
+            passed: 0,
+            since,
+            sleep: Box::pin(sleep_until(since + idle)),
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, passed: u64) -> Poll<()> {

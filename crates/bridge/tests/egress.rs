@@ -45,7 +45,13 @@ impl Pair {
             let (egress, shutdown) = (egress.clone(), shutdown.clone());
             async move { egress.run(shutdown).await }
         });
-        Self { directory, pool, egress, enclave, pod: (running, shutdown) }
+        Self {
+            directory,
+            pool,
+            egress,
+            enclave,
+            pod: (running, shutdown),
+        }
     }
 
     fn totals(&self) -> Totals {
@@ -53,11 +59,17 @@ impl Pair {
     }
 }
 
-async fn start_enclave(address: &Address, pool: &EgressPool) -> (JoinHandle<()>, CancellationToken) {
+async fn start_enclave(
+    address: &Address,
+    pool: &EgressPool,
+) -> (JoinHandle<()>, CancellationToken) {
     let listener = Listener::bind(address).await.unwrap();
     let shutdown = CancellationToken::new();
     let server = Server::new(Arc::new(NoRequests), pool.clone());
-    (tokio::spawn(server.run(listener, shutdown.clone())), shutdown)
+    (
+        tokio::spawn(server.run(listener, shutdown.clone())),
+        shutdown,
+    )
 }
 
 /// Answers each connection, once its sender is done, with what it sent, backwards.
@@ -86,13 +98,19 @@ async fn exchange(mut stream: Stream, message: &[u8]) -> Vec<u8> {
 }
 
 async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future).await.expect("it hangs")
+    tokio::time::timeout(Duration::from_secs(20), future)
+        .await
+        .expect("it hangs")
 }
 
 #[tokio::test]
 async fn bytes_pass_both_ways_and_each_direction_ends_by_itself() {
     let port = start_reverser().await;
-    let pair = Pair::start(&format!("kms.test:443=127.0.0.1:{port},localhost:{port}"), Limits::default()).await;
+    let pair = Pair::start(
+        &format!("kms.test:443=127.0.0.1:{port},localhost:{port}"),
+        Limits::default(),
+    )
+    .await;
     let stream = soon(pair.pool.connect("kms.test", 443)).await.unwrap();
     assert_eq!(soon(exchange(stream, b"abc")).await, b"cba");
     let long: Vec<u8> = (0..=255).cycle().take(3_000_000).collect();
@@ -101,7 +119,10 @@ async fn bytes_pass_both_ways_and_each_direction_ends_by_itself() {
     answer.reverse();
     assert!(answer == long);
     let totals = pair.totals();
-    assert_eq!((totals.opened, totals.sent, totals.received), (2, 3_000_003, 3_000_003));
+    assert_eq!(
+        (totals.opened, totals.sent, totals.received),
+        (2, 3_000_003, 3_000_003)
+    );
 }
 
 #[tokio::test]
@@ -129,22 +150,36 @@ async fn what_is_not_on_the_list_is_not_dialled() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let pair = Pair::start(&format!("kms.test:443=127.0.0.1:{port}"), Limits::default()).await;
-    for (host, asked) in
-        [("127.0.0.1", port), ("kms.test", 80), ("169.254.169.254", 80), ("kms.test:443=x", 1), ("", 443)]
-    {
+    for (host, asked) in [
+        ("127.0.0.1", port),
+        ("kms.test", 80),
+        ("169.254.169.254", 80),
+        ("kms.test:443=x", 1),
+        ("", 443),
+    ] {
         let refused = soon(pair.pool.connect(host, asked)).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::PermissionDenied, "{host}");
     }
     let totals = pair.totals();
-    assert_eq!((totals.accepted, totals.refused_destination, totals.opened), (5, 5, 0));
+    assert_eq!(
+        (totals.accepted, totals.refused_destination, totals.opened),
+        (5, 5, 0)
+    );
 }
 
 #[tokio::test]
 async fn what_cannot_be_reached_is_said_to_be_so() {
-    let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-    let pair =
-        Pair::start(&format!("dead.test:443=127.0.0.1:{dead},no.test:443=nowhere.invalid:443"), Limits::default())
-            .await;
+    let dead = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let pair = Pair::start(
+        &format!("dead.test:443=127.0.0.1:{dead},no.test:443=nowhere.invalid:443"),
+        Limits::default(),
+    )
+    .await;
     for host in ["dead.test", "no.test"] {
         let refused = soon(pair.pool.connect(host, 443)).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::HostUnreachable, "{host}");
@@ -155,7 +190,14 @@ async fn what_cannot_be_reached_is_said_to_be_so() {
 #[tokio::test]
 async fn used_connections_are_replaced() {
     let port = start_reverser().await;
-    let pair = Pair::start(&format!("localhost:{port}"), Limits { idle: 2, ..Limits::default() }).await;
+    let pair = Pair::start(
+        &format!("localhost:{port}"),
+        Limits {
+            idle: 2,
+            ..Limits::default()
+        },
+    )
+    .await;
     let mut open = Vec::new();
     for _ in 0..20 {
         open.push(soon(pair.pool.connect("localhost", port)).await.unwrap());
@@ -168,15 +210,30 @@ async fn used_connections_are_replaced() {
 #[tokio::test]
 async fn streams_are_limited_and_make_room_when_they_end() {
     let port = start_reverser().await;
-    let pair = Pair::start(&format!("localhost:{port}"), Limits { streams: 1, ..Limits::default() }).await;
+    let pair = Pair::start(
+        &format!("localhost:{port}"),
+        Limits {
+            streams: 1,
+            ..Limits::default()
+        },
+    )
+    .await;
     let first = soon(pair.pool.connect("localhost", port)).await.unwrap();
-    assert_eq!(soon(pair.pool.connect("localhost", port)).await.unwrap_err().kind(), ErrorKind::ResourceBusy);
+    assert_eq!(
+        soon(pair.pool.connect("localhost", port))
+            .await
+            .unwrap_err()
+            .kind(),
+        ErrorKind::ResourceBusy
+    );
     assert_eq!(soon(exchange(first, b"abc")).await, b"cba");
     // The pod notices the end of a stream a moment after the enclave does.
     let second = soon(async {
         loop {
             match pair.pool.connect("localhost", port).await {
-                Err(error) if error.kind() == ErrorKind::ResourceBusy => tokio::task::yield_now().await,
+                Err(error) if error.kind() == ErrorKind::ResourceBusy => {
+                    tokio::task::yield_now().await
+                }
                 other => return other.unwrap(),
             }
         }

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use aws_sigv4::http_request::{PayloadChecksumKind, SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::http_request::{
+    PayloadChecksumKind, SignableBody, SignableRequest, SigningSettings, sign,
+};
 use aws_sigv4::sign::v4;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -33,8 +35,9 @@ pub struct Scope {
 }
 
 impl Client {
-    /// A client of the API at `endpoint` (`https://…`, stage included; `http://` for a laptop's gateway) in `region`. `ca` is
-    /// a PEM file's content with roots that are trusted besides the system's.
+    /// A client of the API at `endpoint` (`https://…`, stage included; `http://` for a laptop's
+    /// gateway) in `region`. `ca` is a PEM file's content with roots that are trusted besides the
+    /// system's.
     ///
     /// # Errors
     /// [`ClientError`] when the endpoint is no URL or the CA no certificate.
@@ -45,14 +48,17 @@ impl Client {
         ca: Option<&[u8]>,
     ) -> Result<Self, ClientError> {
         let endpoint = endpoint.trim_end_matches('/').to_owned();
-        let url = endpoint.parse::<http::Uri>().map_err(ClientError::Endpoint)?;
+        let url = endpoint
+            .parse::<http::Uri>()
+            .map_err(ClientError::Endpoint)?;
         if url.authority().is_none() {
             return Err(ClientError::EndpointWithoutHost);
         }
         // The one TLS provider of the workspace; somebody may have installed it already.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let roots =
-            ca.map_or_else(|| Ok(Vec::new()), reqwest::Certificate::from_pem_bundle).map_err(ClientError::Setup)?;
+        let roots = ca
+            .map_or_else(|| Ok(Vec::new()), reqwest::Certificate::from_pem_bundle)
+            .map_err(ClientError::Setup)?;
         let http = reqwest::Client::builder()
             .tls_certs_merge(roots)
             .tls_version_min(reqwest::tls::Version::TLS_1_2)
@@ -64,7 +70,12 @@ impl Client {
             .tcp_nodelay(true)
             .build()
             .map_err(ClientError::Setup)?;
-        Ok(Self { http, endpoint, region: region.to_owned(), credentials: credentials.into() })
+        Ok(Self {
+            http,
+            endpoint,
+            region: region.to_owned(),
+            credentials: credentials.into(),
+        })
     }
 
     /// Posts `body` to `path`, signed.
@@ -72,7 +83,8 @@ impl Client {
     /// # Errors
     /// [`ClientError`] when there is no answer; an answer with an error status is a [`Response`].
     pub async fn post(&self, path: &str, body: impl Into<Bytes>) -> Result<Response, ClientError> {
-        self.signed(Method::POST, path, body.into(), &self.scope("execute-api")).await
+        self.signed(Method::POST, path, body.into(), &self.scope("execute-api"))
+            .await
     }
 
     /// Gets `path`, signed.
@@ -80,28 +92,41 @@ impl Client {
     /// # Errors
     /// [`ClientError`] when there is no answer; an answer with an error status is a [`Response`].
     pub async fn get(&self, path: &str) -> Result<Response, ClientError> {
-        self.signed(Method::GET, path, Bytes::new(), &self.scope("execute-api")).await
+        self.signed(Method::GET, path, Bytes::new(), &self.scope("execute-api"))
+            .await
     }
 
-    /// Invokes the function `name` directly and waits for its result. The endpoint must be the one of Lambda, not of the
-    /// API; a laptop's gateway is both.
+    /// Invokes the function `name` directly and waits for its result. The endpoint must be the one
+    /// of Lambda, not of the API; a laptop's gateway is both.
     ///
     /// <https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html>
     ///
     /// # Errors
     /// [`ClientError`] when there is no answer; an answer with an error status is a [`Response`].
-    pub async fn invoke(&self, name: &str, event: impl Into<Bytes>) -> Result<Response, ClientError> {
+    pub async fn invoke(
+        &self,
+        name: &str,
+        event: impl Into<Bytes>,
+    ) -> Result<Response, ClientError> {
         let path = format!("/2015-03-31/functions/{name}/invocations");
-        self.signed(Method::POST, &path, event.into(), &self.scope("lambda")).await
+        self.signed(Method::POST, &path, event.into(), &self.scope("lambda"))
+            .await
     }
 
     /// A request that has not been signed.
     ///
     /// # Errors
     /// [`ClientError::Request`] when `path` is no path.
-    pub fn request(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Result<Request<Bytes>, ClientError> {
+    pub fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> Result<Request<Bytes>, ClientError> {
         let body = body.into();
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.endpoint));
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.endpoint));
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
@@ -110,7 +135,11 @@ impl Client {
 
     /// The scope of a request that is sent now in the client's region.
     pub fn scope(&self, service: &str) -> Scope {
-        Scope { service: service.to_owned(), region: self.region.clone(), at: SystemTime::now() }
+        Scope {
+            service: service.to_owned(),
+            region: self.region.clone(),
+            at: SystemTime::now(),
+        }
     }
 
     /// Signs `request` with the client's credentials. What is changed afterwards is not covered.
@@ -131,13 +160,21 @@ impl Client {
             .map_err(|error| ClientError::Sign(error.into()))?
             .into();
         // Headers that are not text cannot be signed; none is ever set here.
-        let headers = request.headers().iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+        let headers = request
+            .headers()
+            .iter()
+            .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
         let uri = request.uri().to_string();
-        let signable =
-            SignableRequest::new(request.method().as_str(), uri, headers, SignableBody::Bytes(request.body()))
-                .map_err(|error| ClientError::Sign(error.into()))?;
-        let (instructions, _signature) =
-            sign(signable, &params).map_err(|error| ClientError::Sign(error.into()))?.into_parts();
+        let signable = SignableRequest::new(
+            request.method().as_str(),
+            uri,
+            headers,
+            SignableBody::Bytes(request.body()),
+        )
+        .map_err(|error| ClientError::Sign(error.into()))?;
+        let (instructions, _signature) = sign(signable, &params)
+            .map_err(|error| ClientError::Sign(error.into()))?
+            .into_parts();
         instructions.apply_to_request_http1x(request);
         Ok(())
     }
@@ -147,14 +184,29 @@ impl Client {
     /// # Errors
     /// [`ClientError::Transport`] when there is no answer.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response, ClientError> {
-        let request = reqwest::Request::try_from(request.map(reqwest::Body::from)).map_err(ClientError::Transport)?;
-        let response = self.http.execute(request).await.map_err(ClientError::Transport)?;
+        let request = reqwest::Request::try_from(request.map(reqwest::Body::from))
+            .map_err(ClientError::Transport)?;
+        let response = self
+            .http
+            .execute(request)
+            .await
+            .map_err(ClientError::Transport)?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = response.bytes().await.map_err(ClientError::Transport)?;
-        Ok(Response { status: status.as_u16(), headers, body })
+        Ok(Response {
+            status: status.as_u16(),
+            headers,
+            body,
+        })
     }
 
-    async fn signed(&self, method: Method, path: &str, body: Bytes, scope: &Scope) -> Result<Response, ClientError> {
+    async fn signed(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        scope: &Scope,
+    ) -> Result<Response, ClientError> {
         let mut request = self.request(method, path, body)?;
         self.sign(&mut request, scope)?;
         self.send(request).await

@@ -38,18 +38,38 @@ impl Client {
     /// # Errors
     /// [`ClientError`]. After a time-out a key may exist that nobody was told of.
     pub async fn generate_key(&self, secret: &CallerSecret) -> Result<CreatedKey, ClientError> {
-        self.post("/generate_key", body(&GenerateKey { secret: secret.expose() })).await?.success()
+        self.post(
+            "/generate_key",
+            body(&GenerateKey {
+                secret: secret.expose(),
+            }),
+        )
+        .await?
+        .success()
     }
 
     /// Imports a key that will be used with `secret`.
     ///
     /// # Errors
     /// [`ClientError`]. After a time-out the key may have been imported.
-    pub async fn set_key(&self, secret: &CallerSecret, eth_key: &PrivateKey) -> Result<CreatedKey, ClientError> {
+    pub async fn set_key(
+        &self,
+        secret: &CallerSecret,
+        eth_key: &PrivateKey,
+    ) -> Result<CreatedKey, ClientError> {
         let mut digits = Zeroizing::new([0; 64]);
-        const_hex::encode_to_slice(eth_key.expose(), digits.as_mut_slice()).expect("64 digits hold 32 bytes");
+        const_hex::encode_to_slice(eth_key.expose(), digits.as_mut_slice())
+            .expect("64 digits hold 32 bytes");
         let eth_key = std::str::from_utf8(digits.as_slice()).expect("hex digits are ASCII");
-        self.post("/set_key", body(&SetKey { secret: secret.expose(), eth_key })).await?.success()
+        self.post(
+            "/set_key",
+            body(&SetKey {
+                secret: secret.expose(),
+                eth_key,
+            }),
+        )
+        .await?
+        .success()
     }
 
     /// Signs the EIP-1559 transaction whose JSON text is `payload`.
@@ -63,12 +83,18 @@ impl Client {
         payload: &str,
     ) -> Result<SignedTransaction, ClientError> {
         let transaction_payload = serde_json::from_str(payload).map_err(ClientError::Payload)?;
-        let request = SignTransaction { key_id, secret: secret.expose(), transaction_payload };
-        self.post("/sign_transaction", body(&request)).await?.success()
+        let request = SignTransaction {
+            key_id,
+            secret: secret.expose(),
+            transaction_payload,
+        };
+        self.post("/sign_transaction", body(&request))
+            .await?
+            .success()
     }
 
-    /// Like [`Client::sign_transaction`], but `secret` stays here: the request carries a MAC that is good for this payload,
-    /// this key and a minute around `now`.
+    /// Like [`Client::sign_transaction`], but `secret` stays here: the request carries a MAC that
+    /// is good for this payload, this key and a minute around `now`.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -86,15 +112,28 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn sign_user_op(&self, key_id: KeyId, secret: &CallerSecret, hash: B256) -> Result<String, ClientError> {
+    pub async fn sign_user_op(
+        &self,
+        key_id: KeyId,
+        secret: &CallerSecret,
+        hash: B256,
+    ) -> Result<String, ClientError> {
         let payload = user_op(hash);
         let transaction_payload = serde_json::from_str(&payload).map_err(ClientError::Payload)?;
-        let request = SignTransaction { key_id, secret: secret.expose(), transaction_payload };
-        let signed: Signature = self.post("/sign_transaction", body(&request)).await?.success()?;
+        let request = SignTransaction {
+            key_id,
+            secret: secret.expose(),
+            transaction_payload,
+        };
+        let signed: Signature = self
+            .post("/sign_transaction", body(&request))
+            .await?
+            .success()?;
         Ok(signed.signature)
     }
 
-    /// Like [`Client::sign_user_op`], but `secret` stays here, as in [`Client::sign_transaction_authenticated`].
+    /// Like [`Client::sign_user_op`], but `secret` stays here, as in
+    /// [`Client::sign_transaction_authenticated`].
     ///
     /// # Errors
     /// [`ClientError`].
@@ -105,7 +144,9 @@ impl Client {
         hash: B256,
         now: SystemTime,
     ) -> Result<String, ClientError> {
-        let signed: Signature = self.sign_authenticated(key_id, secret, &user_op(hash), now).await?;
+        let signed: Signature = self
+            .sign_authenticated(key_id, secret, &user_op(hash), now)
+            .await?;
         Ok(signed.signature)
     }
 
@@ -116,9 +157,18 @@ impl Client {
         payload: &str,
         now: SystemTime,
     ) -> Result<T, ClientError> {
-        let timestamp = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let timestamp = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
         let authenticated = AuthenticatedRequest::new(key_id, secret, timestamp, payload);
-        self.post("/sign_transaction", body(&Authenticated { authenticated: &authenticated })).await?.success()
+        self.post(
+            "/sign_transaction",
+            body(&Authenticated {
+                authenticated: &authenticated,
+            }),
+        )
+        .await?
+        .success()
     }
 }
 
@@ -133,7 +183,8 @@ struct Signature {
 
 /// A JSON body, wiped once it has been sent.
 fn body(request: &impl Serialize) -> Bytes {
-    let json = serde_json::to_vec(request).expect("structs of strings and numbers have a JSON form");
+    let json =
+        serde_json::to_vec(request).expect("structs of strings and numbers have a JSON form");
     Bytes::from_owner(Zeroizing::new(json))
 }
 

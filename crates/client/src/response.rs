@@ -49,15 +49,18 @@ impl Response {
     /// The body of a success. Unknown members are ignored: later versions add some.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] and [`ClientError::Gateway`] for the two kinds of errors, [`ClientError::NotUnderstood`] for
-    /// any other body.
+    /// [`ClientError::Refused`] and [`ClientError::Gateway`] for the two kinds of errors,
+    /// [`ClientError::NotUnderstood`] for any other body.
     pub fn success<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
         if self.status == 200
             && let Ok(success) = serde_json::from_slice(&self.body)
         {
             return Ok(success);
         }
-        Err(self.refusal().map(ClientError::Refused).unwrap_or_else(|| self.gateway_error()))
+        Err(self
+            .refusal()
+            .map(ClientError::Refused)
+            .unwrap_or_else(|| self.gateway_error()))
     }
 
     /// The error of Cloister that the body holds, if it does.
@@ -69,8 +72,16 @@ impl Response {
             request_id: String,
         }
 
-        let Body { enclave_status, enclave_result, request_id } = serde_json::from_slice(&self.body).ok()?;
-        Some(Refusal { status: enclave_status, request_id, ..enclave_result })
+        let Body {
+            enclave_status,
+            enclave_result,
+            request_id,
+        } = serde_json::from_slice(&self.body).ok()?;
+        Some(Refusal {
+            status: enclave_status,
+            request_id,
+            ..enclave_result
+        })
     }
 
     fn gateway_error(&self) -> ClientError {
@@ -81,15 +92,24 @@ impl Response {
         }
 
         match serde_json::from_slice(&self.body) {
-            Ok(Body { message }) => ClientError::Gateway { status: self.status, message },
-            Err(_) => ClientError::NotUnderstood { status: self.status },
+            Ok(Body { message }) => ClientError::Gateway {
+                status: self.status,
+                message,
+            },
+            Err(_) => ClientError::NotUnderstood {
+                status: self.status,
+            },
         }
     }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}, request {})", self.error, self.code, self.request_id)
+        write!(
+            f,
+            "{} ({}, request {})",
+            self.error, self.code, self.request_id
+        )
     }
 }
 
@@ -98,7 +118,11 @@ mod tests {
     use super::*;
 
     fn response(status: u16, body: &'static str) -> Response {
-        Response { status, headers: HeaderMap::new(), body: Bytes::from_static(body.as_bytes()) }
+        Response {
+            status,
+            headers: HeaderMap::new(),
+            body: Bytes::from_static(body.as_bytes()),
+        }
     }
 
     #[test]
@@ -108,7 +132,9 @@ mod tests {
             signature: String,
         }
 
-        let success = response(200, r#"{"signature":"0x1","later":{}}"#).success::<Success>().unwrap();
+        let success = response(200, r#"{"signature":"0x1","later":{}}"#)
+            .success::<Success>()
+            .unwrap();
         assert_eq!(success.signature, "0x1");
 
         let refused = response(
@@ -118,8 +144,14 @@ mod tests {
         );
         match refused.success::<Success>() {
             Err(ClientError::Refused(refusal)) => {
-                assert_eq!((refusal.status, refusal.code.as_str()), (400, "missing_field"));
-                assert_eq!((refusal.field.as_deref(), refusal.request_id.as_str()), (Some("x"), "r-1"));
+                assert_eq!(
+                    (refusal.status, refusal.code.as_str()),
+                    (400, "missing_field")
+                );
+                assert_eq!(
+                    (refusal.field.as_deref(), refusal.request_id.as_str()),
+                    (Some("x"), "r-1")
+                );
             }
             other => panic!("{other:?}"),
         }
@@ -128,7 +160,10 @@ mod tests {
             200,
             r#"{"enclave_status":403,"enclave_result":{"error":"no","code":"authentication_failed"},"request_id":"r"}"#,
         );
-        assert!(matches!(direct.success::<Success>(), Err(ClientError::Refused(Refusal { status: 403, .. }))));
+        assert!(matches!(
+            direct.success::<Success>(),
+            Err(ClientError::Refused(Refusal { status: 403, .. }))
+        ));
         assert!(matches!(
             response(403, r#"{"message":"Missing Authentication Token"}"#).success::<Success>(),
             Err(ClientError::Gateway { status: 403, .. })

@@ -1,4 +1,5 @@
-//! What the client sends, seen by a server on loopback. That the signatures are right is tested against the gateway.
+//! What the client sends, seen by a server on loopback. That the signatures are right is tested
+//! against the gateway.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
@@ -23,7 +24,11 @@ async fn server(answer: &'static str) -> (Client, Seen) {
     let seen = Seen::default();
     let app = Router::new()
         .fallback(
-            move |State(seen): State<Seen>, method: Method, uri: Uri, headers: HeaderMap, body: String| async move {
+            move |State(seen): State<Seen>,
+                  method: Method,
+                  uri: Uri,
+                  headers: HeaderMap,
+                  body: String| async move {
                 seen.lock().unwrap().push((method, uri, headers, body));
                 answer
             },
@@ -32,8 +37,15 @@ async fn server(answer: &'static str) -> (Client, Seen) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}/prod/", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, app).await });
-    let credentials = Credentials::new("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", Some(TOKEN));
-    (Client::new(&endpoint, "eu-central-1", credentials, None).unwrap(), seen)
+    let credentials = Credentials::new(
+        "AKIDEXAMPLE",
+        "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+        Some(TOKEN),
+    );
+    (
+        Client::new(&endpoint, "eu-central-1", credentials, None).unwrap(),
+        seen,
+    )
 }
 
 fn secret() -> CallerSecret {
@@ -47,14 +59,37 @@ async fn key_operations_send_what_the_protocol_reads() {
             .await;
     let created = client.generate_key(&secret()).await.unwrap();
     assert_eq!(created.key_id.to_string(), KEY_ID);
-    client.set_key(&secret(), &PrivateKey::from_hex(ETH_KEY).unwrap()).await.unwrap();
+    client
+        .set_key(&secret(), &PrivateKey::from_hex(ETH_KEY).unwrap())
+        .await
+        .unwrap();
 
     let seen = seen.lock().unwrap();
-    let paths: Vec<_> = seen.iter().map(|(method, uri, ..)| (method.as_str(), uri.path())).collect();
-    assert_eq!(paths, [("POST", "/prod/generate_key"), ("POST", "/prod/set_key")]);
-    assert_eq!(GenerateKey::parse(seen[0].3.as_bytes()).unwrap().secret.expose(), SECRET);
+    let paths: Vec<_> = seen
+        .iter()
+        .map(|(method, uri, ..)| (method.as_str(), uri.path()))
+        .collect();
+    assert_eq!(
+        paths,
+        [("POST", "/prod/generate_key"), ("POST", "/prod/set_key")]
+    );
+    assert_eq!(
+        GenerateKey::parse(seen[0].3.as_bytes())
+            .unwrap()
+            .secret
+            .expose(),
+        SECRET
+    );
     // Leading zeros stay.
-    assert_eq!(const_hex::encode(SetKey::parse(seen[1].3.as_bytes()).unwrap().eth_key.expose()), ETH_KEY);
+    assert_eq!(
+        const_hex::encode(
+            SetKey::parse(seen[1].3.as_bytes())
+                .unwrap()
+                .eth_key
+                .expose()
+        ),
+        ETH_KEY
+    );
 }
 
 #[tokio::test]
@@ -63,20 +98,48 @@ async fn requests_are_signed_for_execute_api_with_the_session_token() {
     client.post("/generate_key", "{}").await.unwrap();
     client.get("/version").await.unwrap();
     client.invoke("front-door", "{}").await.unwrap();
-    client.send(client.request(Method::GET, "/version", "").unwrap()).await.unwrap();
+    client
+        .send(client.request(Method::GET, "/version", "").unwrap())
+        .await
+        .unwrap();
 
     let seen = seen.lock().unwrap();
-    let header = |index: usize, name: &str| seen[index].2.get(name).map(|value| value.to_str().unwrap().to_owned());
-    for (index, service) in ["execute-api", "execute-api", "lambda"].into_iter().enumerate() {
+    let header = |index: usize, name: &str| {
+        seen[index]
+            .2
+            .get(name)
+            .map(|value| value.to_str().unwrap().to_owned())
+    };
+    for (index, service) in ["execute-api", "execute-api", "lambda"]
+        .into_iter()
+        .enumerate()
+    {
         let authorization = header(index, "authorization").unwrap();
-        assert!(authorization.starts_with("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/"), "{authorization}");
-        assert!(authorization.contains(&format!("/eu-central-1/{service}/aws4_request, ")), "{authorization}");
-        for signed in ["host", "x-amz-date", "x-amz-security-token", "x-amz-content-sha256"] {
+        assert!(
+            authorization.starts_with("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/"),
+            "{authorization}"
+        );
+        assert!(
+            authorization.contains(&format!("/eu-central-1/{service}/aws4_request, ")),
+            "{authorization}"
+        );
+        for signed in [
+            "host",
+            "x-amz-date",
+            "x-amz-security-token",
+            "x-amz-content-sha256",
+        ] {
             assert!(authorization.contains(signed), "{authorization}");
         }
-        assert_eq!(header(index, "x-amz-security-token").as_deref(), Some(TOKEN));
+        assert_eq!(
+            header(index, "x-amz-security-token").as_deref(),
+            Some(TOKEN)
+        );
     }
-    assert_eq!(seen[2].1.path(), "/prod/2015-03-31/functions/front-door/invocations");
+    assert_eq!(
+        seen[2].1.path(),
+        "/prod/2015-03-31/functions/front-door/invocations"
+    );
     assert_eq!(header(3, "authorization"), None);
 }
 
@@ -90,21 +153,43 @@ async fn payloads_travel_as_their_exact_text() {
             .await;
     let key_id: KeyId = KEY_ID.parse().unwrap();
     let now = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
-    let signed = client.sign_transaction(key_id, &secret(), payload).await.unwrap();
-    assert_eq!((signed.transaction_signed.as_str(), signed.transaction_hash.to_string().as_str()), ("0x02", hash));
-    client.sign_transaction_authenticated(key_id, &secret(), payload, now).await.unwrap();
-    assert!(matches!(client.sign_transaction(key_id, &secret(), "{").await, Err(ClientError::Payload(_))));
+    let signed = client
+        .sign_transaction(key_id, &secret(), payload)
+        .await
+        .unwrap();
+    assert_eq!(
+        (
+            signed.transaction_signed.as_str(),
+            signed.transaction_hash.to_string().as_str()
+        ),
+        ("0x02", hash)
+    );
+    client
+        .sign_transaction_authenticated(key_id, &secret(), payload, now)
+        .await
+        .unwrap();
+    assert!(matches!(
+        client.sign_transaction(key_id, &secret(), "{").await,
+        Err(ClientError::Payload(_))
+    ));
 
     let seen = seen.lock().unwrap();
     assert_eq!(seen.len(), 2);
     match SignTransaction::parse(seen[0].3.as_bytes()).unwrap() {
-        SignTransaction::Plain { key_id: Some(sent), payload: text, .. } => assert_eq!((sent, text), (key_id, payload)),
+        SignTransaction::Plain {
+            key_id: Some(sent),
+            payload: text,
+            ..
+        } => assert_eq!((sent, text), (key_id, payload)),
         other => panic!("{other:?}"),
     }
     assert!(!seen[1].3.contains(SECRET));
     match SignTransaction::parse(seen[1].3.as_bytes()).unwrap() {
         SignTransaction::Authenticated(sent) => {
-            assert_eq!(sent, AuthenticatedRequest::new(key_id, &secret(), 1_700_000_000, payload));
+            assert_eq!(
+                sent,
+                AuthenticatedRequest::new(key_id, &secret(), 1_700_000_000, payload)
+            );
         }
         other => panic!("{other:?}"),
     }
@@ -113,7 +198,10 @@ async fn payloads_travel_as_their_exact_text() {
 #[tokio::test]
 async fn user_op_hashes_come_back_as_one_signature() {
     let (client, _seen) = server(r#"{"signature":"0x01"}"#).await;
-    let signature = client.sign_user_op(KEY_ID.parse().unwrap(), &secret(), [7; 32].into()).await.unwrap();
+    let signature = client
+        .sign_user_op(KEY_ID.parse().unwrap(), &secret(), [7; 32].into())
+        .await
+        .unwrap();
     assert_eq!(signature, "0x01");
 }
 
@@ -122,16 +210,34 @@ fn nothing_secret_is_shown() {
     let credentials = Credentials::new("AKIDEXAMPLE", "the-secret-access-key", Some(TOKEN));
     let client = Client::new("https://api.example", "eu-central-1", credentials, None).unwrap();
     let shown = format!("{client:?}");
-    assert!(!shown.contains("the-secret-access-key") && !shown.contains(TOKEN), "{shown}");
+    assert!(
+        !shown.contains("the-secret-access-key") && !shown.contains(TOKEN),
+        "{shown}"
+    );
 }
 
 #[test]
 fn endpoints_and_roots_are_checked() {
     let client = |endpoint, ca: Option<&[u8]>| {
-        Client::new(endpoint, "eu-central-1", Credentials::new("a", "b", None), ca).map(|_| ())
+        Client::new(
+            endpoint,
+            "eu-central-1",
+            Credentials::new("a", "b", None),
+            ca,
+        )
+        .map(|_| ())
     };
-    assert!(matches!(client("not a url", None), Err(ClientError::Endpoint(_))));
-    assert!(matches!(client("/path", None), Err(ClientError::EndpointWithoutHost)));
+    assert!(matches!(
+        client("not a url", None),
+        Err(ClientError::Endpoint(_))
+    ));
+    assert!(matches!(
+        client("/path", None),
+        Err(ClientError::EndpointWithoutHost)
+    ));
     let broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    assert!(matches!(client("https://api.example", Some(broken)), Err(ClientError::Setup(_))));
+    assert!(matches!(
+        client("https://api.example", Some(broken)),
+        Err(ClientError::Setup(_))
+    ));
 }

@@ -20,10 +20,15 @@ impl ExpectedMeasurements {
     /// # Errors
     /// [`ExpectedMeasurementsError`], which names file and service.
     pub fn read(path: &Path, service: &str) -> Result<Self, ExpectedMeasurementsError> {
-        let unreadable = |source| ExpectedMeasurementsError::File { path: path.to_owned(), source };
+        let unreadable = |source| ExpectedMeasurementsError::File {
+            path: path.to_owned(),
+            source,
+        };
         let mut bytes = Vec::new();
         let file = File::open(path).map_err(unreadable)?;
-        file.take(MAX_LEN + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        file.take(MAX_LEN + 1)
+            .read_to_end(&mut bytes)
+            .map_err(unreadable)?;
         Self::parse(&bytes, service)
     }
 
@@ -39,9 +44,12 @@ impl ExpectedMeasurements {
         if file.format != FORMAT {
             return Err(ExpectedMeasurementsError::Format(file.format));
         }
-        let image =
-            file.images.remove(service).ok_or_else(|| ExpectedMeasurementsError::Service(service.to_owned()))?;
-        let register = |name, text: &str| digest(text).ok_or(ExpectedMeasurementsError::Register(name));
+        let image = file
+            .images
+            .remove(service)
+            .ok_or_else(|| ExpectedMeasurementsError::Service(service.to_owned()))?;
+        let register =
+            |name, text: &str| digest(text).ok_or(ExpectedMeasurementsError::Register(name));
         Ok(Self(Measurements {
             pcr0: register("pcr0", &image.pcr0)?,
             pcr1: register("pcr1", &image.pcr1)?,
@@ -53,7 +61,8 @@ impl ExpectedMeasurements {
     /// Compares an image with these.
     ///
     /// # Errors
-    /// [`Difference`], the first register that differs. An image that is signed or not, against expectation, differs in PCR8.
+    /// [`Difference`], the first register that differs. An image that is signed or not, against
+    /// expectation, differs in PCR8.
     pub fn compare(&self, image: &Measurements) -> Result<(), Difference> {
         image.difference(&self.0).map_or(Ok(()), Err)
     }
@@ -123,9 +132,12 @@ struct Image {
 }
 
 fn digest(text: &str) -> Option<[u8; 48]> {
-    let lower = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let lower = text
+        .bytes()
+        .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let mut digest = [0; 48];
-    (lower && const_hex::decode_to_slice(text, &mut digest).is_ok() && digest != [0; 48]).then_some(digest)
+    (lower && const_hex::decode_to_slice(text, &mut digest).is_ok() && digest != [0; 48])
+        .then_some(digest)
 }
 
 const FORMAT: u32 = 1;
@@ -143,20 +155,64 @@ mod tests {
         let equal = *expected.measurements();
         assert_eq!(expected.compare(&equal), Ok(()));
         for (register, changed) in [
-            (0, Measurements { pcr0: [9; 48], pcr2: [9; 48], ..equal }),
-            (1, Measurements { pcr1: [9; 48], ..equal }),
-            (2, Measurements { pcr2: [9; 48], ..equal }),
-            (8, Measurements { pcr8: Some([9; 48]), ..equal }),
-            (8, Measurements { pcr8: None, ..equal }),
+            (
+                0,
+                Measurements {
+                    pcr0: [9; 48],
+                    pcr2: [9; 48],
+                    ..equal
+                },
+            ),
+            (
+                1,
+                Measurements {
+                    pcr1: [9; 48],
+                    ..equal
+                },
+            ),
+            (
+                2,
+                Measurements {
+                    pcr2: [9; 48],
+                    ..equal
+                },
+            ),
+            (
+                8,
+                Measurements {
+                    pcr8: Some([9; 48]),
+                    ..equal
+                },
+            ),
+            (
+                8,
+                Measurements {
+                    pcr8: None,
+                    ..equal
+                },
+            ),
         ] {
             let difference = expected.compare(&changed).unwrap_err();
             assert_eq!(difference.register, register);
-            assert!(difference.to_string().starts_with(&format!("PCR{register} is ")), "{difference}");
+            assert!(
+                difference
+                    .to_string()
+                    .starts_with(&format!("PCR{register} is ")),
+                "{difference}"
+            );
         }
         let mut unsigned = file();
-        unsigned["images"]["signer"].as_object_mut().unwrap().remove("pcr8");
+        unsigned["images"]["signer"]
+            .as_object_mut()
+            .unwrap()
+            .remove("pcr8");
         let difference = parse(&unsigned).unwrap().compare(&equal).unwrap_err();
-        assert!(difference.to_string().ends_with("expected was unset (not signed)"), "{difference}");
+        assert!(
+            difference
+                .to_string()
+                .ends_with("expected was unset (not signed)"),
+            "{difference}"
+        );
     }
 
     #[test]
@@ -176,10 +232,16 @@ mod tests {
             let refused = parse(&changed).unwrap_err().to_string();
             assert!(refused.contains(error), "{pointer}: {refused}");
         }
-        let twice = file().to_string().replace(r#""pcr0":"#, &format!(r#""pcr0":"{}","pcr0":"#, "99".repeat(48)));
+        let twice = file().to_string().replace(
+            r#""pcr0":"#,
+            &format!(r#""pcr0":"{}","pcr0":"#, "99".repeat(48)),
+        );
         assert!(ExpectedMeasurements::parse(twice.as_bytes(), "signer").is_err());
         let endless = vec![b' '; usize::try_from(MAX_LEN).unwrap() + 1];
-        assert!(matches!(ExpectedMeasurements::parse(&endless, "signer"), Err(ExpectedMeasurementsError::TooLong)));
+        assert!(matches!(
+            ExpectedMeasurements::parse(&endless, "signer"),
+            Err(ExpectedMeasurementsError::TooLong)
+        ));
     }
 
     fn parse(file: &Value) -> Result<ExpectedMeasurements, ExpectedMeasurementsError> {

@@ -20,7 +20,8 @@ pub struct Eif {
 }
 
 impl Eif {
-    /// No image that is read is longer, in bytes. Ours have 16 MiB at most; others may carry a larger kernel.
+    /// No image that is read is longer, in bytes. Ours have 16 MiB at most; others may carry a
+    /// larger kernel.
     pub const MAX_LEN: usize = 128 << 20;
 
     /// Reads an image file.
@@ -28,11 +29,16 @@ impl Eif {
     /// # Errors
     /// [`EifError::File`] when it cannot be read, otherwise as [`Eif::parse`].
     pub fn read(path: &Path) -> Result<Self, EifError> {
-        let unreadable = |source| EifError::File { path: path.to_owned(), source };
+        let unreadable = |source| EifError::File {
+            path: path.to_owned(),
+            source,
+        };
         let file = File::open(path).map_err(unreadable)?;
         let mut bytes = Vec::new();
         // One byte more than allowed, so that a longer file is seen to be longer.
-        file.take(Self::MAX_LEN as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        file.take(Self::MAX_LEN as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(unreadable)?;
         Self::parse(bytes)
     }
 
@@ -47,10 +53,18 @@ impl Eif {
         let (header, _) = bytes.split_first_chunk().ok_or(EifError::Truncated)?;
         let header = Header::parse(header)?;
 
-        let mut sections = Sections { bytes: &bytes, header: &header, next: 0, position: HEADER_LEN };
+        let mut sections = Sections {
+            bytes: &bytes,
+            header: &header,
+            next: 0,
+            position: HEADER_LEN,
+        };
         let kernel = sections.take(Kind::Kernel)?;
         let command_line = sections.take(Kind::CommandLine)?;
-        if !bytes[command_line.clone()].iter().all(|byte| matches!(byte, b' '..=b'~')) {
+        if !bytes[command_line.clone()]
+            .iter()
+            .all(|byte| matches!(byte, b' '..=b'~'))
+        {
             return Err(EifError::CommandLine);
         }
         sections.take(Kind::Metadata)?;
@@ -58,7 +72,10 @@ impl Eif {
         while sections.peek() == Some(Kind::Ramdisk as u16) {
             ramdisks.push(sections.take(Kind::Ramdisk)?);
         }
-        let signature = sections.more().then(|| sections.take(Kind::Signature)).transpose()?;
+        let signature = sections
+            .more()
+            .then(|| sections.take(Kind::Signature))
+            .transpose()?;
         sections.finish()?;
 
         let mut crc = crc32fast::Hasher::new();
@@ -69,15 +86,29 @@ impl Eif {
         }
         let signing_certificate = match signature {
             None => None,
-            Some(range) => Some(signature::signing_certificate(&bytes[range]).ok_or(EifError::Signature)?),
+            Some(range) => {
+                Some(signature::signing_certificate(&bytes[range]).ok_or(EifError::Signature)?)
+            }
         };
-        Ok(Self { architecture: header.architecture, bytes, kernel, command_line, ramdisks, signing_certificate })
+        Ok(Self {
+            architecture: header.architecture,
+            bytes,
+            kernel,
+            command_line,
+            ramdisks,
+            signing_certificate,
+        })
     }
 
     /// What the hypervisor measures when it starts this image, computed from its bytes.
     pub fn measurements(&self) -> Measurements {
         let ramdisks: Vec<_> = self.ramdisks().collect();
-        Measurements::of(&self.bytes[self.kernel.clone()], self.command_line(), &ramdisks, self.signing_certificate())
+        Measurements::of(
+            &self.bytes[self.kernel.clone()],
+            self.command_line(),
+            &ramdisks,
+            self.signing_certificate(),
+        )
     }
 
     /// The processors it is for.
@@ -103,7 +134,9 @@ impl Eif {
 
 impl std::fmt::Debug for Eif {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Eif").field("architecture", &self.architecture).finish_non_exhaustive()
+        f.debug_struct("Eif")
+            .field("architecture", &self.architecture)
+            .finish_non_exhaustive()
     }
 }
 
@@ -149,11 +182,14 @@ pub enum EifError {
     /// Too few or too many sections.
     #[error("an image cannot have {0} sections")]
     SectionCount(u16),
-    /// Header and section disagree about where a section is or how long it is, or the section has flags.
+    /// Header and section disagree about where a section is or how long it is, or the section has
+    /// flags.
     #[error("section {0} is not what the image's header says")]
     Section(usize),
     /// A section of this kind cannot stand here.
-    #[error("section {index} is of kind {found}; an image has kernel, command line, metadata, ramdisks, signature")]
+    #[error(
+        "section {index} is of kind {found}; an image has kernel, command line, metadata, ramdisks, signature"
+    )]
     Order {
         /// Which section, counted from 0.
         index: usize,
@@ -189,7 +225,9 @@ struct Header {
 impl Header {
     fn parse(bytes: &[u8; HEADER_LEN]) -> Result<Self, EifError> {
         let u16_at = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
-        let u32_at = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let u32_at = |at: usize| {
+            u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
         let u64_at = |at: usize| u64::from(u32_at(at)) << 32 | u64::from(u32_at(at + 4));
 
         if !bytes.starts_with(b".eif") {
@@ -211,11 +249,20 @@ impl Header {
         }
         let offsets = std::array::from_fn(|index| u64_at(OFFSETS_AT + 8 * index));
         let lens = std::array::from_fn(|index| u64_at(LENS_AT + 8 * index));
-        let unused = offsets[sections..].iter().chain(&lens[sections..]).any(|value| *value != 0);
+        let unused = offsets[sections..]
+            .iter()
+            .chain(&lens[sections..])
+            .any(|value| *value != 0);
         if u16_at(24) != 0 || u32_at(CRC_AT - 4) != 0 || unused {
             return Err(EifError::Reserved);
         }
-        Ok(Self { architecture, sections, offsets, lens, crc: u32_at(CRC_AT) })
+        Ok(Self {
+            architecture,
+            sections,
+            offsets,
+            lens,
+            crc: u32_at(CRC_AT),
+        })
     }
 }
 
@@ -230,7 +277,8 @@ enum Kind {
 }
 
 impl Kind {
-    /// In bytes. Linux takes command lines of 2048 bytes; the others are many times what AWS's tools write.
+    /// In bytes. Linux takes command lines of 2048 bytes; the others are many times what AWS's
+    /// tools write.
     fn max_len(self) -> usize {
         match self {
             Self::Kernel | Self::Ramdisk => Eif::MAX_LEN,
@@ -265,7 +313,9 @@ impl Sections<'_> {
     fn take(&mut self, kind: Kind) -> Result<Range<usize>, EifError> {
         let index = self.next;
         let rest = self.bytes.get(self.position..).ok_or(EifError::Truncated)?;
-        let (section, rest) = rest.split_first_chunk::<SECTION_HEADER_LEN>().ok_or(EifError::Truncated)?;
+        let (section, rest) = rest
+            .split_first_chunk::<SECTION_HEADER_LEN>()
+            .ok_or(EifError::Truncated)?;
         let [kind_0, kind_1, flags_0, flags_1, len @ ..] = *section;
 
         let found = u16::from_be_bytes([kind_0, kind_1]);
@@ -273,7 +323,8 @@ impl Sections<'_> {
             return Err(EifError::Order { index, found });
         }
         let len = u64::from_be_bytes(len);
-        let here = u64::try_from(self.position).is_ok_and(|position| position == self.header.offsets[index]);
+        let here = u64::try_from(self.position)
+            .is_ok_and(|position| position == self.header.offsets[index]);
         if !here || len != self.header.lens[index] || [flags_0, flags_1] != [0, 0] {
             return Err(EifError::Section(index));
         }
@@ -293,9 +344,18 @@ impl Sections<'_> {
     fn finish(self) -> Result<(), EifError> {
         if self.more() {
             let index = self.next;
-            return Err(self.peek().map_or(EifError::Truncated, |found| EifError::Order { index, found }));
+            return Err(self
+                .peek()
+                .map_or(EifError::Truncated, |found| EifError::Order {
+                    index,
+                    found,
+                }));
         }
-        if self.position == self.bytes.len() { Ok(()) } else { Err(EifError::TrailingBytes) }
+        if self.position == self.bytes.len() {
+            Ok(())
+        } else {
+            Err(EifError::TrailingBytes)
+        }
     }
 }
 

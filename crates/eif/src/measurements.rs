@@ -19,7 +19,12 @@ pub struct Measurements {
 
 impl Measurements {
     /// <https://docs.aws.amazon.com/enclaves/latest/user/set-up-attestation.html#where>
-    pub(crate) fn of(kernel: &[u8], command_line: &[u8], ramdisks: &[&[u8]], certificate: Option<&[u8]>) -> Self {
+    pub(crate) fn of(
+        kernel: &[u8],
+        command_line: &[u8],
+        ramdisks: &[&[u8]],
+        certificate: Option<&[u8]>,
+    ) -> Self {
         let boot = [kernel, command_line];
         let (first, others) = ramdisks.split_at(ramdisks.len().min(1));
         Self {
@@ -30,13 +35,28 @@ impl Measurements {
         }
     }
 
-    /// Nothing if `self` is equal to what was `expected`, otherwise the first register that differs.
+    /// Nothing if `self` is equal to what was `expected`, otherwise the first register that
+    /// differs.
     pub(crate) fn difference(&self, expected: &Self) -> Option<Difference> {
-        let mine = [(0, Some(self.pcr0)), (1, Some(self.pcr1)), (2, Some(self.pcr2)), (8, self.pcr8)];
-        let theirs = [Some(expected.pcr0), Some(expected.pcr1), Some(expected.pcr2), expected.pcr8];
+        let mine = [
+            (0, Some(self.pcr0)),
+            (1, Some(self.pcr1)),
+            (2, Some(self.pcr2)),
+            (8, self.pcr8),
+        ];
+        let theirs = [
+            Some(expected.pcr0),
+            Some(expected.pcr1),
+            Some(expected.pcr2),
+            expected.pcr8,
+        ];
         let mut pairs = mine.into_iter().zip(theirs);
         pairs.find_map(|((register, found), expected)| {
-            (found != expected).then_some(Difference { register, found, expected })
+            (found != expected).then_some(Difference {
+                register,
+                found,
+                expected,
+            })
         })
     }
 }
@@ -72,5 +92,9 @@ fn value(register: &Option<[u8; 48]>) -> String {
 fn register(content: &[&[u8]]) -> [u8; 48] {
     let mut hash = Sha384::new();
     content.iter().for_each(|part| hash.update(part));
-    Sha384::new().chain_update([0; 48]).chain_update(hash.finalize()).finalize().into()
+    Sha384::new()
+        .chain_update([0; 48])
+        .chain_update(hash.finalize())
+        .finalize()
+        .into()
 }

@@ -1,4 +1,5 @@
-//! The signature section: CBOR, an array with one map for PCR0, in which byte strings are arrays of numbers.
+//! The signature section: CBOR, an array with one map for PCR0, in which byte strings are arrays of
+//! numbers.
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;

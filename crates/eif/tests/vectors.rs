@@ -1,4 +1,5 @@
-//! The vectors in `tests/vectors/eif`, one file per case. Other implementations read the same files.
+//! The vectors in `tests/vectors/eif`, one file per case. Other implementations read the same
+//! files.
 
 #![allow(clippy::unwrap_used, reason = "what cannot go on in a test fails it")]
 
@@ -21,7 +22,9 @@ fn every_vector_comes_out_as_it_says() {
         let vector: Vector = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         assert_eq!(path.file_stem().unwrap().to_str().unwrap(), vector.name);
         let found = Eif::parse(STANDARD.decode(&vector.image).unwrap());
-        let found = found.map(|eif| registers(&eif.measurements())).map_err(|error| error.to_string());
+        let found = found
+            .map(|eif| registers(&eif.measurements()))
+            .map_err(|error| error.to_string());
         match (vector.measurements, vector.refused) {
             (Some(expected), None) => assert_eq!(found, Ok(expected), "{}", vector.name),
             (None, Some(expected)) => assert_eq!(found, Err(expected), "{}", vector.name),
@@ -37,7 +40,10 @@ fn an_image_tells_its_parts() {
     let eif = Eif::parse(image("accepted-arm64")).unwrap();
     assert_eq!(eif.architecture(), Architecture::Arm64);
     assert_eq!(eif.command_line(), b"reboot=k panic=30 rdinit=/init");
-    assert_eq!(eif.ramdisks().collect::<Vec<_>>(), [b"ramdisk 0", b"ramdisk 1"]);
+    assert_eq!(
+        eif.ramdisks().collect::<Vec<_>>(),
+        [b"ramdisk 0", b"ramdisk 1"]
+    );
     assert_eq!(eif.signing_certificate(), None);
     // DER, a sequence: not the PEM that stands in the file.
     let signed = Eif::parse(image("accepted-signed")).unwrap();
@@ -47,8 +53,13 @@ fn an_image_tells_its_parts() {
 #[test]
 fn a_file_is_read_and_named_when_it_cannot_be() {
     let path = Path::new(VECTORS).join("accepted-signed.json");
-    assert_eq!(Eif::read(&path).unwrap_err().to_string(), "not an enclave image: it does not begin with `.eif`");
-    let missing = Eif::read(Path::new("/nowhere/signer.eif")).unwrap_err().to_string();
+    assert_eq!(
+        Eif::read(&path).unwrap_err().to_string(),
+        "not an enclave image: it does not begin with `.eif`"
+    );
+    let missing = Eif::read(Path::new("/nowhere/signer.eif"))
+        .unwrap_err()
+        .to_string();
     assert_eq!(missing, "the image /nowhere/signer.eif cannot be read");
 }
 
@@ -59,7 +70,8 @@ fn a_file_longer_than_any_image_is_not_read() {
 }
 
 proptest! {
-    /// Where an image can be changed without notice, checksum and all, is exactly what no register covers.
+    /// Where an image can be changed without notice, checksum and all, is exactly what no register
+    /// covers.
     #[test]
     fn every_change_is_refused_or_measured(at in any::<Index>(), xor in 1..=u8::MAX, signed in any::<bool>()) {
         let original = image(if signed { "accepted-signed" } else { "accepted-three-ramdisks" });
@@ -73,7 +85,8 @@ proptest! {
         if let Ok(after) = Eif::parse(changed) {
             let metadata = find(&original, br#"{"ImageName""#);
             let unmeasured = match at {
-                // The architecture; default memory and processors; the checksum, which was repaired.
+                // The architecture; default memory and processors; the checksum, which was
+                // repaired.
                 7..24 | 544..548 => true,
                 _ => (metadata..find(&original, b"ramdisk 0") - 12).contains(&at),
             };
@@ -132,9 +145,21 @@ fn image(name: &str) -> Vec<u8> {
 }
 
 fn registers(measurements: &Measurements) -> BTreeMap<String, String> {
-    let Measurements { pcr0, pcr1, pcr2, pcr8 } = measurements;
-    let registers = [("pcr0", Some(pcr0)), ("pcr1", Some(pcr1)), ("pcr2", Some(pcr2)), ("pcr8", pcr8.as_ref())];
-    let set = registers.into_iter().filter_map(|(name, value)| Some((name.to_owned(), const_hex::encode(value?))));
+    let Measurements {
+        pcr0,
+        pcr1,
+        pcr2,
+        pcr8,
+    } = measurements;
+    let registers = [
+        ("pcr0", Some(pcr0)),
+        ("pcr1", Some(pcr1)),
+        ("pcr2", Some(pcr2)),
+        ("pcr8", pcr8.as_ref()),
+    ];
+    let set = registers
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), const_hex::encode(value?))));
     set.collect()
 }
 
@@ -150,7 +175,10 @@ fn repair_checksum(bytes: &mut [u8]) {
 }
 
 fn find(bytes: &[u8], what: &[u8]) -> usize {
-    bytes.windows(what.len()).position(|window| window == what).unwrap()
+    bytes
+        .windows(what.len())
+        .position(|window| window == what)
+        .unwrap()
 }
 
 const VECTORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/vectors/eif");

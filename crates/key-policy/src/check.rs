@@ -1,9 +1,11 @@
-//! What an enclave asks before it adopts a key: is this policy exactly a rendering of the measured template?
+//! What an enclave asks before it adopts a key: is this policy exactly a rendering of the measured
+//! template?
 
 use serde_json::Value;
 
 use crate::{
-    Deployment, Form, InvalidPcr0, Measurements, NextRelease, Pcr0, RenderError, render::render_value, strict_json,
+    Deployment, Form, InvalidPcr0, Measurements, NextRelease, Pcr0, RenderError,
+    render::render_value, strict_json,
 };
 
 /// What the asking enclave knows about the policy.
@@ -13,7 +15,8 @@ pub struct Expected<'a> {
     pub deployment: &'a Deployment,
     /// PCR0 of the signer.
     pub signer: Pcr0,
-    /// PCR0 of the key generator; `None` in the signer, which is built first and cannot know it: any well-formed one is then read out of the policy.
+    /// PCR0 of the key generator; `None` in the signer, which is built first and cannot know it:
+    /// any well-formed one is then read out of the policy.
     pub generator: Option<Pcr0>,
     /// Whether the open form is acceptable.
     pub accept_open: bool,
@@ -25,21 +28,26 @@ pub struct Expected<'a> {
 pub struct CheckedPolicy {
     /// Whether the policy can still be replaced.
     pub form: Form,
-    /// The images that the policy admits. What the asking enclave does not know of (another release's, and in the signer the
-    /// generator's) comes from the policy itself.
+    /// The images that the policy admits. What the asking enclave does not know of (another
+    /// release's, and in the signer the generator's) comes from the policy itself.
     pub measurements: Measurements,
 }
 
 /// Compares a key policy, as KMS returned it, with the rendering of the template.
 ///
-/// The comparison is of parsed JSON: member order and white space do not count, everything else does, duplicate members included.
+/// The comparison is of parsed JSON: member order and white space do not count, everything else
+/// does, duplicate members included.
 ///
 /// # Errors
 /// [`PolicyMismatch`], which says where the policy departs.
 pub fn check(policy: &str, expected: &Expected<'_>) -> Result<CheckedPolicy, PolicyMismatch> {
     let policy = strict_json::parse(policy).map_err(PolicyMismatch::Json)?;
 
-    let form = if statement(&policy, "Frozen").is_some() { Form::Locked } else { Form::Open };
+    let form = if statement(&policy, "Frozen").is_some() {
+        Form::Locked
+    } else {
+        Form::Open
+    };
     let measurements = measurements(&policy, expected)?;
     let rendered = render_value(expected.deployment, &measurements, form)?;
     if let Some(at) = first_difference(&rendered, &policy, "") {
@@ -86,7 +94,10 @@ pub enum PolicyMismatch {
 
 /// What the policy admits, with the asking enclave's own release in the slots where it must be.
 fn measurements(policy: &Value, expected: &Expected<'_>) -> Result<Measurements, PolicyMismatch> {
-    let next = match (admitted(policy, "NextSigner")?, admitted(policy, "NextGenerator")?) {
+    let next = match (
+        admitted(policy, "NextSigner")?,
+        admitted(policy, "NextGenerator")?,
+    ) {
         (Some(signer), Some(generator)) => Some(NextRelease { signer, generator }),
         (None, None) => None,
         (Some(_), None) => return Err(PolicyMismatch::Missing("NextGenerator")),
@@ -95,14 +106,22 @@ fn measurements(policy: &Value, expected: &Expected<'_>) -> Result<Measurements,
     let previous_generator = admitted(policy, "Previous")?;
     // A signer that both releases have may take either slot for its own.
     let ours = |next: &NextRelease| {
-        next.signer == expected.signer && expected.generator.is_none_or(|generator| next.generator == generator)
+        next.signer == expected.signer
+            && expected
+                .generator
+                .is_none_or(|generator| next.generator == generator)
     };
     let (signer, generator) = match (next.as_ref().is_some_and(ours), expected.generator) {
         (false, Some(generator)) => (expected.signer, generator),
         (false, None) => (expected.signer, required(policy, "Generator")?),
         (true, _) => (required(policy, "Signer")?, required(policy, "Generator")?),
     };
-    Ok(Measurements { signer, generator, previous_generator, next })
+    Ok(Measurements {
+        signer,
+        generator,
+        previous_generator,
+        next,
+    })
 }
 
 fn required(policy: &Value, sid: &'static str) -> Result<Pcr0, PolicyMismatch> {
@@ -111,14 +130,25 @@ fn required(policy: &Value, sid: &'static str) -> Result<Pcr0, PolicyMismatch> {
 
 /// The measurement that the statement `sid` admits; `None` without such a statement.
 fn admitted(policy: &Value, sid: &'static str) -> Result<Option<Pcr0>, PolicyMismatch> {
-    let Some(statement) = statement(policy, sid) else { return Ok(None) };
-    let condition = &statement["Condition"]["StringEqualsIgnoreCase"]["kms:RecipientAttestation:ImageSha384"];
+    let Some(statement) = statement(policy, sid) else {
+        return Ok(None);
+    };
+    let condition =
+        &statement["Condition"]["StringEqualsIgnoreCase"]["kms:RecipientAttestation:ImageSha384"];
     let pcr0 = condition.as_str().ok_or(PolicyMismatch::Missing(sid))?;
-    pcr0.parse().map(Some).map_err(|source| PolicyMismatch::Measurement { statement: sid, source })
+    pcr0.parse()
+        .map(Some)
+        .map_err(|source| PolicyMismatch::Measurement {
+            statement: sid,
+            source,
+        })
 }
 
 fn statement<'a>(policy: &'a Value, sid: &str) -> Option<&'a Value> {
-    policy["Statement"].as_array()?.iter().find(|statement| statement["Sid"] == sid)
+    policy["Statement"]
+        .as_array()?
+        .iter()
+        .find(|statement| statement["Sid"] == sid)
 }
 
 /// JSON pointer of the first place where the two differ.
@@ -131,17 +161,31 @@ fn first_difference(expected: &Value, found: &Value, at: &str) -> Option<String>
                 Some(other) => first_difference(value, other, &below(name)),
                 None => Some(below(name)),
             })
-            .or_else(|| found.keys().find(|name| !expected.contains_key(*name)).map(|name| below(name))),
+            .or_else(|| {
+                found
+                    .keys()
+                    .find(|name| !expected.contains_key(*name))
+                    .map(|name| below(name))
+            }),
         (Value::Array(expected), Value::Array(found)) => {
             let common = expected.iter().zip(found).enumerate();
             common
-                .filter_map(|(index, (value, other))| first_difference(value, other, &format!("{at}/{index}")))
+                .filter_map(|(index, (value, other))| {
+                    first_difference(value, other, &format!("{at}/{index}"))
+                })
                 .next()
                 .or_else(|| {
-                    (expected.len() != found.len()).then(|| format!("{at}/{}", expected.len().min(found.len())))
+                    (expected.len() != found.len())
+                        .then(|| format!("{at}/{}", expected.len().min(found.len())))
                 })
         }
-        _ => (expected != found).then(|| if at.is_empty() { "/".to_owned() } else { at.to_owned() }),
+        _ => (expected != found).then(|| {
+            if at.is_empty() {
+                "/".to_owned()
+            } else {
+                at.to_owned()
+            }
+        }),
     }
 }
 
@@ -163,7 +207,11 @@ mod tests {
             (json!({"a": [1, {"b/c": 2}], "d": 3, "e": 4}), Some("/e")),
             (json!([]), Some("/")),
         ] {
-            assert_eq!(first_difference(&expected, &found, "").as_deref(), at, "{found}");
+            assert_eq!(
+                first_difference(&expected, &found, "").as_deref(),
+                at,
+                "{found}"
+            );
         }
     }
 }

@@ -18,31 +18,43 @@ impl Condition {
     /// Reads a statement's Condition member.
     pub(crate) fn parse_all(condition: &Value, at: &str) -> Result<Vec<Self>, PolicyError> {
         let unsupported = |at: String, problem| PolicyError::Unsupported { at, problem };
-        let operators = condition.as_object().ok_or_else(|| unsupported(at.to_owned(), "a Condition is an object"))?;
+        let operators = condition
+            .as_object()
+            .ok_or_else(|| unsupported(at.to_owned(), "a Condition is an object"))?;
         let mut conditions = Vec::<Self>::new();
         for (name, keys) in operators {
             let at = format!("{at}/{name}");
-            let operator =
-                Operator::parse(name).ok_or_else(|| unsupported(at.clone(), "an operator outside the subset"))?;
-            let keys = keys.as_object().ok_or_else(|| unsupported(at.clone(), "an operator holds an object"))?;
+            let operator = Operator::parse(name)
+                .ok_or_else(|| unsupported(at.clone(), "an operator outside the subset"))?;
+            let keys = keys
+                .as_object()
+                .ok_or_else(|| unsupported(at.clone(), "an operator holds an object"))?;
             for (key, values) in keys {
                 let at = format!("{at}/{key}");
-                let key =
-                    canonical_key(key).ok_or_else(|| unsupported(at.clone(), "a condition key outside the subset"))?;
-                if conditions.iter().any(|other| other.operator == operator && other.key == key) {
+                let key = canonical_key(key)
+                    .ok_or_else(|| unsupported(at.clone(), "a condition key outside the subset"))?;
+                if conditions
+                    .iter()
+                    .any(|other| other.operator == operator && other.key == key)
+                {
                     return Err(unsupported(at, "a condition key given twice"));
                 }
                 let values = strings(values, &at)?;
                 if !values.iter().all(|value| operator.accepts(value)) {
                     return Err(unsupported(at, "a value that the operator cannot compare"));
                 }
-                conditions.push(Self { operator, key, values });
+                conditions.push(Self {
+                    operator,
+                    key,
+                    values,
+                });
             }
         }
         Ok(conditions)
     }
 
-    /// Whether the condition is true for a request with this context (as [`canonical_context`] made it).
+    /// Whether the condition is true for a request with this context (as [`canonical_context`] made
+    /// it).
     pub(crate) fn holds(&self, context: &BTreeMap<String, String>) -> bool {
         let found = context.get(&self.key).map(String::as_str);
         let any = |equal: &dyn Fn(&str, &str) -> bool| {
@@ -55,11 +67,16 @@ impl Condition {
             Operator::StringNotEquals => !any(&|value, found| value == found),
             Operator::StringNotEqualsIgnoreCase => !any(&str::eq_ignore_ascii_case),
             Operator::Arn => any(&arn_matches),
-            Operator::NumericEquals => {
-                any(&|value, found| found.parse::<i64>().is_ok_and(|found| value.parse() == Ok(found)))
-            }
+            Operator::NumericEquals => any(&|value, found| {
+                found
+                    .parse::<i64>()
+                    .is_ok_and(|found| value.parse() == Ok(found))
+            }),
             Operator::Bool => any(&str::eq_ignore_ascii_case),
-            Operator::Null => self.values.iter().any(|value| value.eq_ignore_ascii_case("true") == found.is_none()),
+            Operator::Null => self
+                .values
+                .iter()
+                .any(|value| value.eq_ignore_ascii_case("true") == found.is_none()),
         }
     }
 }
@@ -115,7 +132,9 @@ impl Operator {
             _ if value.contains("${") => false,
             Self::Arn => value.splitn(6, ':').count() == 6,
             Self::NumericEquals => value.parse::<i64>().is_ok(),
-            Self::Bool | Self::Null => value.eq_ignore_ascii_case("true") || value.eq_ignore_ascii_case("false"),
+            Self::Bool | Self::Null => {
+                value.eq_ignore_ascii_case("true") || value.eq_ignore_ascii_case("false")
+            }
             _ => true,
         }
     }
@@ -140,17 +159,26 @@ fn canonical_key(key: &str) -> Option<String> {
     known.then_some(key)
 }
 
-/// Each of the six colon-separated parts is matched on its own, so a `*` does not reach across a colon of the first five.
+/// Each of the six colon-separated parts is matched on its own, so a `*` does not reach across a
+/// colon of the first five.
 fn arn_matches(pattern: &str, arn: &str) -> bool {
-    let (pattern, arn): (Vec<_>, Vec<_>) = (pattern.splitn(6, ':').collect(), arn.splitn(6, ':').collect());
-    pattern.len() == arn.len() && pattern.iter().zip(arn).all(|(pattern, part)| glob_matches(pattern, part))
+    let (pattern, arn): (Vec<_>, Vec<_>) = (
+        pattern.splitn(6, ':').collect(),
+        arn.splitn(6, ':').collect(),
+    );
+    pattern.len() == arn.len()
+        && pattern
+            .iter()
+            .zip(arn)
+            .all(|(pattern, part)| glob_matches(pattern, part))
 }
 
 /// `*` stands for any characters, `?` for one.
 pub(crate) fn glob_matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut at_pattern, mut at_text) = (0, 0);
-    // Where to resume when what follows the last `*` does not fit: that star then swallows one byte more.
+    // Where to resume when what follows the last `*` does not fit: that star then swallows one byte
+    // more.
     let mut resume = None;
     while at_text < text.len() {
         match pattern.get(at_pattern) {
@@ -180,26 +208,52 @@ mod tests {
 
     #[test]
     fn globs() {
-        for (pattern, text) in
-            [("", ""), ("*", ""), ("*", "abc"), ("a*c", "abbc"), ("a?c", "abc"), ("*b*", "abc"), ("a**", "a")]
-        {
+        for (pattern, text) in [
+            ("", ""),
+            ("*", ""),
+            ("*", "abc"),
+            ("a*c", "abbc"),
+            ("a?c", "abc"),
+            ("*b*", "abc"),
+            ("a**", "a"),
+        ] {
             assert!(glob_matches(pattern, text), "{pattern} {text}");
         }
-        for (pattern, text) in [("", "a"), ("a", ""), ("a*c", "abd"), ("a?c", "ac"), ("*b", "abc"), ("abc", "ab")] {
+        for (pattern, text) in [
+            ("", "a"),
+            ("a", ""),
+            ("a*c", "abd"),
+            ("a?c", "ac"),
+            ("*b", "abc"),
+            ("abc", "ab"),
+        ] {
             assert!(!glob_matches(pattern, text), "{pattern} {text}");
         }
     }
 
     #[test]
     fn a_star_stays_within_its_part_of_the_arn() {
-        assert!(arn_matches("arn:aws:iam::*:role/a", "arn:aws:iam::111122223333:role/a"));
-        assert!(!arn_matches("arn:aws:*:role/a", "arn:aws:iam::111122223333:role/a"));
-        assert!(!arn_matches("arn:aws:iam::1:role/a", "arn:aws:iam::1:role/ab"));
+        assert!(arn_matches(
+            "arn:aws:iam::*:role/a",
+            "arn:aws:iam::111122223333:role/a"
+        ));
+        assert!(!arn_matches(
+            "arn:aws:*:role/a",
+            "arn:aws:iam::111122223333:role/a"
+        ));
+        assert!(!arn_matches(
+            "arn:aws:iam::1:role/a",
+            "arn:aws:iam::1:role/ab"
+        ));
     }
 
     #[test]
     fn keys_of_the_subset() {
-        for key in ["AWS:principalarn", "kms:RecipientAttestation:PCR0", "kms:RecipientAttestation:PCR31"] {
+        for key in [
+            "AWS:principalarn",
+            "kms:RecipientAttestation:PCR0",
+            "kms:RecipientAttestation:PCR31",
+        ] {
             assert!(canonical_key(key).is_some(), "{key}");
         }
         for key in [

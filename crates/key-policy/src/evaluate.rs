@@ -10,7 +10,8 @@ use crate::{
 /// A request to KMS, as its policy sees it.
 #[derive(Debug, Clone)]
 pub struct KmsRequest {
-    /// The caller: the ARN of a role (not of its session), a user, or `…:root`. Becomes `aws:PrincipalArn`.
+    /// The caller: the ARN of a role (not of its session), a user, or `…:root`. Becomes
+    /// `aws:PrincipalArn`.
     pub principal_arn: String,
     /// The caller's account. Becomes `kms:CallerAccount`.
     pub account: String,
@@ -18,11 +19,13 @@ pub struct KmsRequest {
     pub action: String,
     /// The key's ARN.
     pub resource: String,
-    /// The other condition keys of the request, each with one value: `kms:RecipientAttestation:ImageSha384`, `kms:EncryptionContext:purpose`.
+    /// The other condition keys of the request, each with one value:
+    /// `kms:RecipientAttestation:ImageSha384`, `kms:EncryptionContext:purpose`.
     pub context: BTreeMap<String, Vec<String>>,
 }
 
-/// What the policy says. The account's own identity policies are not consulted: an allow for the account is taken as an allow.
+/// What the policy says. The account's own identity policies are not consulted: an allow for the
+/// account is taken as an allow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// Allowed, by the statement with this Sid.
@@ -51,7 +54,10 @@ impl Policy {
             return Err(PolicyError::Principal(request.principal_arn.clone()));
         }
         let mut context = canonical_context(&request.context)?;
-        let own = [("aws:principalarn", &request.principal_arn), ("kms:calleraccount", &request.account)];
+        let own = [
+            ("aws:principalarn", &request.principal_arn),
+            ("kms:calleraccount", &request.account),
+        ];
         for (key, value) in own {
             if context.insert(key.to_owned(), value.clone()).is_some() {
                 return Err(PolicyError::ContextKey(key.to_owned()));
@@ -61,7 +67,9 @@ impl Policy {
         let applying = |effect: Effect| {
             self.statements
                 .iter()
-                .find(|statement| statement.effect == effect && statement.applies(request, &context))
+                .find(|statement| {
+                    statement.effect == effect && statement.applies(request, &context)
+                })
                 .map(|statement| statement.sid.clone())
         };
         if let Some(sid) = applying(Effect::Deny) {
@@ -83,15 +91,21 @@ impl Statement {
             Resource::Key(arn) => *arn == request.resource,
         };
         self.principals.iter().any(principal)
-            && self.actions.iter().any(|pattern| glob_matches(pattern, &action))
+            && self
+                .actions
+                .iter()
+                .any(|pattern| glob_matches(pattern, &action))
             && self.resources.iter().any(resource)
-            && self.conditions.iter().all(|condition| condition.holds(context))
+            && self
+                .conditions
+                .iter()
+                .all(|condition| condition.holds(context))
     }
 }
 
 fn is_principal_of(arn: &str, account: &str) -> bool {
     // The account's part of the ARN ends with its fifth colon.
-    arn.match_indices(':')
-        .nth(4)
-        .is_some_and(|(end, _)| is_account_prefix(&arn[..=end]) && arn[..end].ends_with(account) && account.len() == 12)
+    arn.match_indices(':').nth(4).is_some_and(|(end, _)| {
+        is_account_prefix(&arn[..=end]) && arn[..end].ends_with(account) && account.len() == 12
+    })
 }

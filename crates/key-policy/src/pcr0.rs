@@ -6,7 +6,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// PCR0 of an enclave image: a SHA-384 digest, never all zeros.
 ///
-/// A debug-mode enclave measures as zeros, whatever it runs; a policy that admitted zeros would admit every debug enclave.
+/// A debug-mode enclave measures as zeros, whatever it runs; a policy that admitted zeros would
+/// admit every debug enclave.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Pcr0([u8; 48]);
 
@@ -21,7 +22,11 @@ impl TryFrom<[u8; 48]> for Pcr0 {
     type Error = InvalidPcr0;
 
     fn try_from(bytes: [u8; 48]) -> Result<Self, InvalidPcr0> {
-        if bytes == [0; 48] { Err(InvalidPcr0::Debug) } else { Ok(Self(bytes)) }
+        if bytes == [0; 48] {
+            Err(InvalidPcr0::Debug)
+        } else {
+            Ok(Self(bytes))
+        }
     }
 }
 
@@ -30,7 +35,9 @@ impl FromStr for Pcr0 {
 
     /// Reads 96 lower-case hexadecimal digits, the form in which KMS compares measurements.
     fn from_str(text: &str) -> Result<Self, InvalidPcr0> {
-        let lower = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let lower = text
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         if text.len() != 96 || !lower {
             return Err(InvalidPcr0::Form);
         }
@@ -60,7 +67,9 @@ impl Serialize for Pcr0 {
 
 impl<'de> Deserialize<'de> for Pcr0 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
     }
 }
 
@@ -89,7 +98,14 @@ mod tests {
     fn zeros_and_other_spellings_are_refused() {
         assert_eq!("00".repeat(48).parse::<Pcr0>(), Err(InvalidPcr0::Debug));
         assert_eq!(Pcr0::try_from([0; 48]), Err(InvalidPcr0::Debug));
-        for text in ["", "0x0f", &"0F".repeat(48), &"0f".repeat(47), &"0f".repeat(49), &"0g".repeat(48)] {
+        for text in [
+            "",
+            "0x0f",
+            &"0F".repeat(48),
+            &"0f".repeat(47),
+            &"0f".repeat(49),
+            &"0g".repeat(48),
+        ] {
             assert_eq!(text.parse::<Pcr0>(), Err(InvalidPcr0::Form), "{text}");
         }
     }

@@ -17,7 +17,8 @@ pub(crate) struct Statement {
     pub(crate) sid: String,
     pub(crate) effect: Effect,
     pub(crate) principals: Vec<Principal>,
-    /// Patterns such as `kms:generatedatakey*`, lower case: IAM compares actions without regard to case.
+    /// Patterns such as `kms:generatedatakey*`, lower case: IAM compares actions without regard to
+    /// case.
     pub(crate) actions: Vec<String>,
     pub(crate) resources: Vec<Resource>,
     /// All of them must hold.
@@ -88,8 +89,14 @@ impl FromStr for Policy {
             .map(|(index, value)| Statement::parse(value, index))
             .collect::<Result<_, _>>()?;
         for (index, statement) in statements.iter().enumerate() {
-            if statements[..index].iter().any(|earlier| earlier.sid == statement.sid) {
-                return Err(unsupported(&format!("/Statement/{index}/Sid"), "a Sid given twice"));
+            if statements[..index]
+                .iter()
+                .any(|earlier| earlier.sid == statement.sid)
+            {
+                return Err(unsupported(
+                    &format!("/Statement/{index}/Sid"),
+                    "a Sid given twice",
+                ));
             }
         }
         Ok(Self { statements })
@@ -99,18 +106,39 @@ impl FromStr for Policy {
 impl Statement {
     fn parse(value: &Value, index: usize) -> Result<Self, PolicyError> {
         let at = format!("/Statement/{index}");
-        let members = object(value, &at, &["Sid", "Effect", "Principal", "Action", "Resource", "Condition"])?;
+        let members = object(
+            value,
+            &at,
+            &[
+                "Sid",
+                "Effect",
+                "Principal",
+                "Action",
+                "Resource",
+                "Condition",
+            ],
+        )?;
         let member = |name: &str| members.get(name).unwrap_or(&Value::Null);
         Ok(Self {
             sid: match members.get("Sid") {
                 None => format!("statement {index}"),
                 Some(Value::String(sid)) if !sid.is_empty() => sid.clone(),
-                Some(_) => return Err(unsupported(&format!("{at}/Sid"), "something else than a name")),
+                Some(_) => {
+                    return Err(unsupported(
+                        &format!("{at}/Sid"),
+                        "something else than a name",
+                    ));
+                }
             },
             effect: match member("Effect").as_str() {
                 Some("Allow") => Effect::Allow,
                 Some("Deny") => Effect::Deny,
-                _ => return Err(unsupported(&format!("{at}/Effect"), "neither Allow nor Deny")),
+                _ => {
+                    return Err(unsupported(
+                        &format!("{at}/Effect"),
+                        "neither Allow nor Deny",
+                    ));
+                }
             },
             principals: principals(member("Principal"), &format!("{at}/Principal"))?,
             actions: actions(member("Action"), &format!("{at}/Action"))?,
@@ -129,22 +157,34 @@ fn principals(value: &Value, at: &str) -> Result<Vec<Principal>, PolicyError> {
     }
     let members = object(value, at, &["AWS"])?;
     let principal = |text: String| {
-        let account = text.strip_suffix("root").filter(|account| is_account_prefix(account));
+        let account = text
+            .strip_suffix("root")
+            .filter(|account| is_account_prefix(account));
         match account {
             _ if text == "*" => Ok(Principal::Anybody),
             Some(account) => Ok(Principal::Account(account.to_owned())),
-            None => Err(unsupported(at, "a principal that is neither `*` nor an account")),
+            None => Err(unsupported(
+                at,
+                "a principal that is neither `*` nor an account",
+            )),
         }
     };
-    strings(members.get("AWS").unwrap_or(&Value::Null), at)?.into_iter().map(principal).collect()
+    strings(members.get("AWS").unwrap_or(&Value::Null), at)?
+        .into_iter()
+        .map(principal)
+        .collect()
 }
 
 /// Whether `text` is the start of an account's IAM ARNs: `arn:aws:iam::111122223333:`.
 pub(crate) fn is_account_prefix(text: &str) -> bool {
     let parts: Vec<_> = text.split(':').collect();
-    let ["arn", partition, "iam", "", account, ""] = parts[..] else { return false };
+    let ["arn", partition, "iam", "", account, ""] = parts[..] else {
+        return false;
+    };
     !partition.is_empty()
-        && partition.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+        && partition
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte == b'-')
         && account.len() == 12
         && account.bytes().all(|byte| byte.is_ascii_digit())
 }
@@ -152,8 +192,12 @@ pub(crate) fn is_account_prefix(text: &str) -> bool {
 fn actions(value: &Value, at: &str) -> Result<Vec<String>, PolicyError> {
     let action = |text: String| {
         let name = text.strip_prefix("kms:");
-        let plain =
-            |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'*');
+        let plain = |name: &str| {
+            !name.is_empty()
+                && name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphabetic() || byte == b'*')
+        };
         if name.is_some_and(plain) {
             Ok(text.to_ascii_lowercase())
         } else {
@@ -167,7 +211,10 @@ fn resources(value: &Value, at: &str) -> Result<Vec<Resource>, PolicyError> {
     let resource = |text: String| match text.as_str() {
         "*" => Ok(Resource::Any),
         arn if arn.starts_with("arn:") && !arn.contains(['*', '?', '$']) => Ok(Resource::Key(text)),
-        _ => Err(unsupported(at, "a resource that is neither `*` nor one ARN")),
+        _ => Err(unsupported(
+            at,
+            "a resource that is neither `*` nor one ARN",
+        )),
     };
     strings(value, at)?.into_iter().map(resource).collect()
 }
@@ -177,21 +224,34 @@ pub(crate) fn strings(value: &Value, at: &str) -> Result<Vec<String>, PolicyErro
     let refused = || unsupported(at, "something else than a string or a list of strings");
     match value {
         Value::String(text) => Ok(vec![text.clone()]),
-        Value::Array(items) if !items.is_empty() => {
-            items.iter().map(|item| item.as_str().map(str::to_owned).ok_or_else(refused)).collect()
-        }
+        Value::Array(items) if !items.is_empty() => items
+            .iter()
+            .map(|item| item.as_str().map(str::to_owned).ok_or_else(refused))
+            .collect(),
         _ => Err(refused()),
     }
 }
 
-fn object<'a>(value: &'a Value, at: &str, known: &[&str]) -> Result<&'a Map<String, Value>, PolicyError> {
-    let members = value.as_object().ok_or_else(|| unsupported(at, "something else than an object"))?;
+fn object<'a>(
+    value: &'a Value,
+    at: &str,
+    known: &[&str],
+) -> Result<&'a Map<String, Value>, PolicyError> {
+    let members = value
+        .as_object()
+        .ok_or_else(|| unsupported(at, "something else than an object"))?;
     match members.keys().find(|name| !known.contains(&name.as_str())) {
-        Some(name) => Err(unsupported(&format!("{}/{name}", at.trim_end_matches('/')), "a member outside the subset")),
+        Some(name) => Err(unsupported(
+            &format!("{}/{name}", at.trim_end_matches('/')),
+            "a member outside the subset",
+        )),
         None => Ok(members),
     }
 }
 
 fn unsupported(at: &str, problem: &'static str) -> PolicyError {
-    PolicyError::Unsupported { at: at.to_owned(), problem }
+    PolicyError::Unsupported {
+        at: at.to_owned(),
+        problem,
+    }
 }

@@ -4,14 +4,16 @@ use serde_json::{Map, Value};
 
 use crate::{Pcr0, strict_json};
 
-/// Whose key it is: the account and the roles that the policy names. Role ARNs are `arn:PARTITION:iam::ACCOUNT:role/[path/]name`.
+/// Whose key it is: the account and the roles that the policy names. Role ARNs are
+/// `arn:PARTITION:iam::ACCOUNT:role/[path/]name`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deployment {
     /// `aws`, `aws-cn` or `aws-us-gov`.
     pub partition: String,
     /// Twelve digits.
     pub account: String,
-    /// The region of the key. The policy does not name it; whoever adopts a key compares it with the key's ARN.
+    /// The region of the key. The policy does not name it; whoever adopts a key compares it with
+    /// the key's ARN.
     pub region: String,
     /// The role of the signer's pods.
     pub signer_role: String,
@@ -30,9 +32,11 @@ pub struct Measurements {
     pub signer: Pcr0,
     /// PCR0 of the key generator.
     pub generator: Pcr0,
-    /// PCR0 of the release before's key generator, which seals for both keys while a hand-over lasts.
+    /// PCR0 of the release before's key generator, which seals for both keys while a hand-over
+    /// lasts.
     pub previous_generator: Option<Pcr0>,
-    /// The release that is about to replace this one: both are admitted while the enclaves are exchanged. The open form only.
+    /// The release that is about to replace this one: both are admitted while the enclaves are
+    /// exchanged. The open form only.
     pub next: Option<NextRelease>,
 }
 
@@ -48,7 +52,12 @@ pub struct NextRelease {
 impl Measurements {
     /// Of one release alone.
     pub fn new(signer: Pcr0, generator: Pcr0) -> Self {
-        Self { signer, generator, previous_generator: None, next: None }
+        Self {
+            signer,
+            generator,
+            previous_generator: None,
+            next: None,
+        }
     }
 }
 
@@ -64,9 +73,13 @@ pub enum Form {
 /// Renders the template to the JSON text of a key policy.
 ///
 /// # Errors
-/// [`RenderError`] for a deployment that would not mean what it says: a malformed account, a role of another account or with wildcards, or one
-/// image in two slots.
-pub fn render(deployment: &Deployment, measurements: &Measurements, form: Form) -> Result<String, RenderError> {
+/// [`RenderError`] for a deployment that would not mean what it says: a malformed account, a role
+/// of another account or with wildcards, or one image in two slots.
+pub fn render(
+    deployment: &Deployment,
+    measurements: &Measurements,
+    form: Form,
+) -> Result<String, RenderError> {
     render_value(deployment, measurements, form).map(|policy| policy.to_string())
 }
 
@@ -88,7 +101,9 @@ pub(crate) fn render_value(
     if let Some(statements) = template["Statement"].as_array_mut() {
         statements.retain(|statement| statement["Sid"] != absent);
     }
-    let rendered = fill(&template, &|name| placeholder(name, deployment, measurements))?;
+    let rendered = fill(&template, &|name| {
+        placeholder(name, deployment, measurements)
+    })?;
     Ok(rendered
         .expect("a placeholder without a value stands in statements only, and the list of statements drops those"))
 }
@@ -117,9 +132,18 @@ pub enum RenderError {
 }
 
 /// A wildcard or a policy variable in a value would be *interpreted* by IAM.
-fn refuse_ambiguity(deployment: &Deployment, measurements: &Measurements) -> Result<(), RenderError> {
-    let Deployment { partition, account, .. } = deployment;
-    if partition.is_empty() || !partition.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-') {
+fn refuse_ambiguity(
+    deployment: &Deployment,
+    measurements: &Measurements,
+) -> Result<(), RenderError> {
+    let Deployment {
+        partition, account, ..
+    } = deployment;
+    if partition.is_empty()
+        || !partition
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+    {
         return Err(RenderError::Partition(partition.clone()));
     }
     if account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -134,13 +158,20 @@ fn refuse_ambiguity(deployment: &Deployment, measurements: &Measurements) -> Res
         &deployment.retirement_role,
         &deployment.administrator_role,
     ] {
-        let name = role.strip_prefix(&roles).ok_or_else(|| RenderError::Role(role.clone()))?;
+        let name = role
+            .strip_prefix(&roles)
+            .ok_or_else(|| RenderError::Role(role.clone()))?;
         if name.is_empty() || name.ends_with('/') || !name.bytes().all(plain) {
             return Err(RenderError::Role(role.clone()));
         }
     }
 
-    let Measurements { signer, generator, previous_generator, next } = *measurements;
+    let Measurements {
+        signer,
+        generator,
+        previous_generator,
+        next,
+    } = *measurements;
     let slots = [
         ("signer", Some(signer)),
         ("key generator", Some(generator)),
@@ -150,7 +181,8 @@ fn refuse_ambiguity(deployment: &Deployment, measurements: &Measurements) -> Res
     ];
     for (index, (one, pcr0)) in slots.iter().enumerate() {
         for (other, same) in &slots[..index] {
-            // A signer may stay what it is from one release to the next: it has the same rights in both slots.
+            // A signer may stay what it is from one release to the next: it has the same rights in
+            // both slots.
             if pcr0.is_some() && pcr0 == same && (*other, *one) != ("signer", NEXT_SIGNER) {
                 return Err(RenderError::SameImage(other, one));
             }
@@ -175,9 +207,13 @@ fn placeholder(
         "ADMINISTRATOR_ROLE" => deployment.administrator_role.clone(),
         "SIGNER_PCR0" => measurements.signer.to_string(),
         "GENERATOR_PCR0" => measurements.generator.to_string(),
-        "PREVIOUS_GENERATOR_PCR0" => return Ok(measurements.previous_generator.map(|pcr0| pcr0.to_string())),
+        "PREVIOUS_GENERATOR_PCR0" => {
+            return Ok(measurements.previous_generator.map(|pcr0| pcr0.to_string()));
+        }
         "NEXT_SIGNER_PCR0" => return Ok(measurements.next.map(|next| next.signer.to_string())),
-        "NEXT_GENERATOR_PCR0" => return Ok(measurements.next.map(|next| next.generator.to_string())),
+        "NEXT_GENERATOR_PCR0" => {
+            return Ok(measurements.next.map(|next| next.generator.to_string()));
+        }
         unknown => return Err(RenderError::Placeholder(unknown.to_owned())),
     }))
 }
@@ -190,7 +226,10 @@ where
     match value {
         Value::String(text) => Ok(fill_text(text, lookup)?.map(Value::String)),
         Value::Array(items) => {
-            let filled: Result<Vec<_>, _> = items.iter().filter_map(|item| fill(item, lookup).transpose()).collect();
+            let filled: Result<Vec<_>, _> = items
+                .iter()
+                .filter_map(|item| fill(item, lookup).transpose())
+                .collect();
             Ok(Some(Value::Array(filled?)))
         }
         Value::Object(members) => {
@@ -214,8 +253,12 @@ where
     let mut filled = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
-        let (name, behind) = after.split_once('}').ok_or_else(|| RenderError::Placeholder(after.to_owned()))?;
-        let Some(value) = lookup(name)? else { return Ok(None) };
+        let (name, behind) = after
+            .split_once('}')
+            .ok_or_else(|| RenderError::Placeholder(after.to_owned()))?;
+        let Some(value) = lookup(name)? else {
+            return Ok(None);
+        };
         filled.push_str(before);
         filled.push_str(&value);
         rest = behind;
@@ -236,7 +279,10 @@ mod tests {
     #[test]
     fn text_is_filled_or_dropped() {
         let lookup = |name: &str| Ok((name != "NONE").then(|| name.to_lowercase()));
-        assert_eq!(fill_text("a${B}c${D}", &lookup), Ok(Some("abcd".to_owned())));
+        assert_eq!(
+            fill_text("a${B}c${D}", &lookup),
+            Ok(Some("abcd".to_owned()))
+        );
         assert_eq!(fill_text("a${NONE}", &lookup), Ok(None));
         assert!(fill_text("a${B", &lookup).is_err());
         let list = serde_json::json!(["${NONE}", {"x": "${NONE}"}, "${A}"]);

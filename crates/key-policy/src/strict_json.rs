@@ -1,4 +1,5 @@
-//! JSON read without forgiveness: a member given twice is an error, where a plain `serde_json::Value` keeps the last one.
+//! JSON read without forgiveness: a member given twice is an error, where a plain
+//! `serde_json::Value` keeps the last one.
 
 use std::fmt;
 
@@ -66,7 +67,9 @@ impl<'de> Visitor<'de> for StrictVisitor {
         let mut object = Map::new();
         while let Some(name) = members.next_key::<String>()? {
             if object.contains_key(&name) {
-                return Err(de::Error::custom(format_args!("member `{name}` is given twice")));
+                return Err(de::Error::custom(format_args!(
+                    "member `{name}` is given twice"
+                )));
             }
             let Strict(value) = members.next_value()?;
             object.insert(name, value);
@@ -82,12 +85,21 @@ mod tests {
     #[test]
     fn plain_json_is_read_as_serde_json_reads_it() {
         let text = r#"{"a":[1,-2,0.5,"é",null,true,{}],"b":{"a":[]}}"#;
-        assert_eq!(parse(text).unwrap(), serde_json::from_str::<Value>(text).unwrap());
+        assert_eq!(
+            parse(text).unwrap(),
+            serde_json::from_str::<Value>(text).unwrap()
+        );
     }
 
     #[test]
     fn duplicates_at_any_depth_and_trailing_data_are_refused() {
-        for text in [r#"{"a":1,"a":1}"#, r#"[{"b":{"a":1,"\u0061":2}}]"#, r#"{} {}"#, "", "{"] {
+        for text in [
+            r#"{"a":1,"a":1}"#,
+            r#"[{"b":{"a":1,"\u0061":2}}]"#,
+            r#"{} {}"#,
+            "",
+            "{",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cloister_key_policy::{
-    Deployment, Expected, Form, KmsRequest, Measurements, NextRelease, Pcr0, RenderError, check, evaluate, render,
+    Deployment, Expected, Form, KmsRequest, Measurements, NextRelease, Pcr0, RenderError, check,
+    evaluate, render,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -93,21 +94,24 @@ fn ambiguous_deployments_are_not_rendered() {
     let changes: [fn(&mut Deployment); 12] = [
         |d| d.signer_role = "arn:aws:iam::444455556666:role/s".into(), // another account's role
         |d| d.generator_role = "arn:aws-cn:iam::111122223333:role/s".into(), // another partition's role
-        |d| d.signer_role = "arn:aws:iam::111122223333:role/*".into(), // wildcard
+        |d| d.signer_role = "arn:aws:iam::111122223333:role/*".into(),       // wildcard
         |d| d.signer_role = "arn:aws:iam::111122223333:role/signe?".into(), // one-character wildcard
         |d| d.retirement_role = "arn:aws:iam::111122223333:role/${aws:username}".into(), // policy variable
-        |d| d.administrator_role = "arn:aws:iam::111122223333:user/a".into(), // user
-        |d| d.signer_role = "arn:aws:sts::111122223333:assumed-role/s/x".into(), // session
-        |d| d.signer_role = "arn:aws:iam::111122223333:role/".into(),  // no name
+        |d| d.administrator_role = "arn:aws:iam::111122223333:user/a".into(),            // user
+        |d| d.signer_role = "arn:aws:sts::111122223333:assumed-role/s/x".into(),         // session
+        |d| d.signer_role = "arn:aws:iam::111122223333:role/".into(),                    // no name
         |d| d.signer_role = "arn:aws:iam::111122223333:role/a/".into(), // path only
-        |d| d.account = "11112222333".into(),                          // short account
-        |d| d.account = "11112222333a".into(),                         // letters in the account
-        |d| d.partition = "*".into(),                                  // wildcard partition
+        |d| d.account = "11112222333".into(),                           // short account
+        |d| d.account = "11112222333a".into(),                          // letters in the account
+        |d| d.partition = "*".into(),                                   // wildcard partition
     ];
     for change in changes {
         let mut deployment = deployment();
         change(&mut deployment);
-        assert!(render(&deployment, &measurements, Form::Locked).is_err(), "{deployment:?}");
+        assert!(
+            render(&deployment, &measurements, Form::Locked).is_err(),
+            "{deployment:?}"
+        );
     }
 }
 
@@ -126,7 +130,8 @@ fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         Just(Change::Remove),
         arbitrary_json().prop_map(Change::Replace),
-        (statement_member(), arbitrary_json()).prop_map(|(name, value)| Change::AddMember(name, value)),
+        (statement_member(), arbitrary_json())
+            .prop_map(|(name, value)| Change::AddMember(name, value)),
         arbitrary_json().prop_map(Change::Append),
         Just(Change::Repeat),
         Just(Change::Swap),
@@ -174,7 +179,11 @@ fn list_places(value: &Value, at: String, places: &mut Vec<String>) {
     match value {
         Value::Object(members) => {
             for (name, member) in members {
-                list_places(member, format!("{at}/{}", name.replace('~', "~0").replace('/', "~1")), places);
+                list_places(
+                    member,
+                    format!("{at}/{}", name.replace('~', "~0").replace('/', "~1")),
+                    places,
+                );
             }
         }
         Value::Array(items) => {
@@ -242,7 +251,8 @@ fn arbitrary_json() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(4, 32, 6, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
-            prop::collection::btree_map(names.clone(), inner, 0..6).prop_map(|members| members.into_iter().collect()),
+            prop::collection::btree_map(names.clone(), inner, 0..6)
+                .prop_map(|members| members.into_iter().collect()),
         ]
     })
 }
@@ -261,7 +271,12 @@ fn deployment() -> Deployment {
 }
 
 fn expected(deployment: &Deployment, generator: Option<Pcr0>) -> Expected<'_> {
-    Expected { deployment, signer: pcr0(1), generator, accept_open: true }
+    Expected {
+        deployment,
+        signer: pcr0(1),
+        generator,
+        accept_open: true,
+    }
 }
 
 fn pcr0(byte: u8) -> Pcr0 {
@@ -273,7 +288,8 @@ fn request(action: &str) -> KmsRequest {
         principal_arn: "arn:aws:iam::111122223333:role/signer".into(),
         account: "111122223333".into(),
         action: action.into(),
-        resource: "arn:aws:kms:eu-central-1:111122223333:key/3c0e3a1e-6d5f-4b2b-9d6e-2f1d3f0a7f11".into(),
+        resource: "arn:aws:kms:eu-central-1:111122223333:key/3c0e3a1e-6d5f-4b2b-9d6e-2f1d3f0a7f11"
+            .into(),
         context: BTreeMap::new(),
     }
 }

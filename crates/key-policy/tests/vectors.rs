@@ -1,12 +1,13 @@
-//! The vectors in `tests/vectors/key-policy`, one file per case. Other languages read the same files.
+//! The vectors in `tests/vectors/key-policy`, one file per case. Other languages read the same
+//! files.
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
 
 use std::{collections::BTreeMap, fs, path::Path};
 
 use cloister_key_policy::{
-    Decision, Deployment, Expected, Form, KmsRequest, Measurements, NextRelease, Pcr0, PolicyMismatch, check, evaluate,
-    render,
+    Decision, Deployment, Expected, Form, KmsRequest, Measurements, NextRelease, Pcr0,
+    PolicyMismatch, check, evaluate, render,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -103,28 +104,60 @@ fn renders() {
     for (file, case) in cases::<RenderCase>("render") {
         assert_eq!(file, case.name);
         let (deployment, measurements) = (case.deployment.into(), case.measurements.into());
-        let form = if case.form == "open" { Form::Open } else { Form::Locked };
+        let form = if case.form == "open" {
+            Form::Open
+        } else {
+            Form::Locked
+        };
         let text = render(&deployment, &measurements, form).unwrap();
-        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), case.policy, "{file}");
+        assert_eq!(
+            serde_json::from_str::<Value>(&text).unwrap(),
+            case.policy,
+            "{file}"
+        );
 
         let mut asking = vec![(measurements.signer, measurements.generator)];
         asking.extend(measurements.next.map(|next| (next.signer, next.generator)));
-        for (signer, generator) in asking.into_iter().flat_map(|(signer, g)| [(signer, None), (signer, Some(g))]) {
-            let expected = Expected { deployment: &deployment, signer, generator, accept_open: true };
+        for (signer, generator) in asking
+            .into_iter()
+            .flat_map(|(signer, g)| [(signer, None), (signer, Some(g))])
+        {
+            let expected = Expected {
+                deployment: &deployment,
+                signer,
+                generator,
+                accept_open: true,
+            };
             let checked = check(&text, &expected).unwrap();
-            assert_eq!((checked.form, checked.measurements), (form, measurements), "{file}");
+            assert_eq!(
+                (checked.form, checked.measurements),
+                (form, measurements),
+                "{file}"
+            );
             // As KMS may lay it out.
-            assert_eq!(check(&serde_json::to_string_pretty(&case.policy).unwrap(), &expected).unwrap(), checked);
+            assert_eq!(
+                check(
+                    &serde_json::to_string_pretty(&case.policy).unwrap(),
+                    &expected
+                )
+                .unwrap(),
+                checked
+            );
         }
     }
 }
 
 #[test]
 fn truth_table() {
-    let rendered: BTreeMap<String, Value> =
-        cases::<RenderCase>("render").into_iter().map(|(file, case)| (file, case.policy)).collect();
+    let rendered: BTreeMap<String, Value> = cases::<RenderCase>("render")
+        .into_iter()
+        .map(|(file, case)| (file, case.policy))
+        .collect();
     for (file, case) in cases::<EvaluateCase>("evaluate") {
-        let policy = case.policy.as_str().map_or(&case.policy, |name| &rendered[name]);
+        let policy = case
+            .policy
+            .as_str()
+            .map_or(&case.policy, |name| &rendered[name]);
         let request = KmsRequest {
             principal_arn: case.request.principal_arn,
             resource: format!(
@@ -133,7 +166,12 @@ fn truth_table() {
             ),
             account: case.request.account,
             action: case.request.action,
-            context: case.request.context.into_iter().map(|(key, value)| (key, vec![value])).collect(),
+            context: case
+                .request
+                .context
+                .into_iter()
+                .map(|(key, value)| (key, vec![value]))
+                .collect(),
         };
         let verdict = match evaluate(&policy.to_string(), &request) {
             Ok(Decision::Allow(sid)) => Verdict::Allow(sid),
@@ -164,13 +202,22 @@ fn refusals() {
             PolicyMismatch::Differs { at } => ("differs", Some(at.as_str())),
             PolicyMismatch::Open => ("open", None),
         };
-        assert_eq!((error, at), (case.error.as_str(), case.at.as_deref()), "{file}: {mismatch}");
+        assert_eq!(
+            (error, at),
+            (case.error.as_str(), case.at.as_deref()),
+            "{file}: {mismatch}"
+        );
     }
 }
 
 fn cases<T: DeserializeOwned>(kind: &str) -> Vec<(String, T)> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors/key-policy").join(kind);
-    let mut files: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/vectors/key-policy")
+        .join(kind);
+    let mut files: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     files.sort();
     assert!(!files.is_empty());
     let read = |file: &Path| {
@@ -194,14 +241,32 @@ impl From<DeploymentFields> for Deployment {
             retirement_role,
             administrator_role,
         } = fields;
-        Self { partition, account, region, signer_role, generator_role, retirement_role, administrator_role }
+        Self {
+            partition,
+            account,
+            region,
+            signer_role,
+            generator_role,
+            retirement_role,
+            administrator_role,
+        }
     }
 }
 
 impl From<MeasurementFields> for Measurements {
     fn from(fields: MeasurementFields) -> Self {
-        let MeasurementFields { signer, generator, previous_generator, next } = fields;
+        let MeasurementFields {
+            signer,
+            generator,
+            previous_generator,
+            next,
+        } = fields;
         let next = next.map(|NextFields { signer, generator }| NextRelease { signer, generator });
-        Self { signer, generator, previous_generator, next }
+        Self {
+            signer,
+            generator,
+            previous_generator,
+            next,
+        }
     }
 }

@@ -19,7 +19,8 @@ use crate::error::StoreError;
 use crate::item::{self, KEY_ID, VERSION};
 use crate::store::{Consistency, KeyStore};
 
-/// A request has ten seconds altogether, of which the generator needs two calls of the table and two of KMS.
+/// A request has ten seconds altogether, of which the generator needs two calls of the table and
+/// two of KMS.
 const OPERATION_TIMEOUT: Duration = Duration::from_millis(1500);
 /// One attempt: a fresh TLS connection through the pod included.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1000);
@@ -36,7 +37,10 @@ pub struct DynamoDb {
 impl DynamoDb {
     /// The table with this ARN, called through `client`, which has to be in the table's region.
     pub fn new(client: Client, table_arn: impl Into<String>) -> Self {
-        Self { client, table_arn: table_arn.into() }
+        Self {
+            client,
+            table_arn: table_arn.into(),
+        }
     }
 
     async fn put(
@@ -50,12 +54,26 @@ impl DynamoDb {
             .table_name(&self.table_arn)
             .set_item(Some(item::from_row(row)))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let Err(error) = condition(call).customize().config_override(limits()).send().await else { return Ok(()) };
+        let Err(error) = condition(call)
+            .customize()
+            .config_override(limits())
+            .send()
+            .await
+        else {
+            return Ok(());
+        };
         match error.as_service_error() {
             Some(PutItemError::ConditionalCheckFailedException(failed)) => {
-                // The SDK repeats a call whose answer was lost. If it had been carried out, the repetition meets its own row.
-                let ours = failed.item().is_some_and(|found| item::to_row(found).as_ref() == Ok(row));
-                if ours { Ok(()) } else { Err(StoreError::VersionConflict) }
+                // The SDK repeats a call whose answer was lost. If it had been carried out, the
+                // repetition meets its own row.
+                let ours = failed
+                    .item()
+                    .is_some_and(|found| item::to_row(found).as_ref() == Ok(row));
+                if ours {
+                    Ok(())
+                } else {
+                    Err(StoreError::VersionConflict)
+                }
             }
             _ => Err(log("PutItem", &error)),
         }
@@ -65,7 +83,8 @@ impl DynamoDb {
 impl KeyStore for DynamoDb {
     async fn insert(&self, row: &SealedRow) -> Result<(), StoreError> {
         self.put(row, |call| {
-            call.condition_expression("attribute_not_exists(#key_id)").expression_attribute_names("#key_id", KEY_ID)
+            call.condition_expression("attribute_not_exists(#key_id)")
+                .expression_attribute_names("#key_id", KEY_ID)
         })
         .await
     }
@@ -74,12 +93,19 @@ impl KeyStore for DynamoDb {
         self.put(row, |call| {
             call.condition_expression("#version = :expected")
                 .expression_attribute_names("#version", VERSION)
-                .expression_attribute_values(":expected", AttributeValue::N(expected_version.to_string()))
+                .expression_attribute_values(
+                    ":expected",
+                    AttributeValue::N(expected_version.to_string()),
+                )
         })
         .await
     }
 
-    async fn fetch(&self, key_id: KeyId, consistency: Consistency) -> Result<Option<SealedRow>, StoreError> {
+    async fn fetch(
+        &self,
+        key_id: KeyId,
+        consistency: Consistency,
+    ) -> Result<Option<SealedRow>, StoreError> {
         let reply = self
             .client
             .get_item()
@@ -130,11 +156,19 @@ where
         source = error.source();
     }
     let message = error.message().unwrap_or_default();
-    tracing::warn!(operation, code = error.code(), message, text, "DynamoDB call failed");
+    tracing::warn!(
+        operation,
+        code = error.code(),
+        message,
+        text,
+        "DynamoDB call failed"
+    );
     match error.code() {
-        Some("ProvisionedThroughputExceededException" | "ThrottlingException" | "RequestLimitExceeded") => {
-            StoreError::Throttled
-        }
+        Some(
+            "ProvisionedThroughputExceededException"
+            | "ThrottlingException"
+            | "RequestLimitExceeded",
+        ) => StoreError::Throttled,
         _ => StoreError::Unavailable,
     }
 }

@@ -28,13 +28,24 @@ pub enum StoreError {
 impl From<StoreError> for Rejection {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::VersionConflict => Self::new(Code::VersionConflict, "the key was changed by somebody else"),
-            StoreError::NotMigrated => {
-                Self::new(Code::NotMigrated, "the key is in the format of the reference deployment; migrate it first")
+            StoreError::VersionConflict => Self::new(
+                Code::VersionConflict,
+                "the key was changed by somebody else",
+            ),
+            StoreError::NotMigrated => Self::new(
+                Code::NotMigrated,
+                "the key is in the format of the reference deployment; migrate it first",
+            ),
+            StoreError::Malformed(_) => {
+                Self::new(Code::SealedRowRefused, "the sealed row is damaged")
             }
-            StoreError::Malformed(_) => Self::new(Code::SealedRowRefused, "the sealed row is damaged"),
-            StoreError::Throttled => Self::new(Code::StorageThrottled, "the table throttles at the moment"),
-            StoreError::Unavailable => Self::new(Code::StorageUnavailable, "the table cannot be reached at the moment"),
+            StoreError::Throttled => {
+                Self::new(Code::StorageThrottled, "the table throttles at the moment")
+            }
+            StoreError::Unavailable => Self::new(
+                Code::StorageUnavailable,
+                "the table cannot be reached at the moment",
+            ),
         }
     }
 }

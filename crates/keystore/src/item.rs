@@ -22,10 +22,12 @@ const REFERENCE_CIPHERTEXT: &str = "ciphertext";
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
 pub(crate) fn from_row(row: &SealedRow) -> Item {
-    let sealed = row
-        .sealed
-        .iter()
-        .map(|(cmk_arn, envelope)| (cmk_arn.clone(), AttributeValue::B(Blob::new(envelope.0.clone()))));
+    let sealed = row.sealed.iter().map(|(cmk_arn, envelope)| {
+        (
+            cmk_arn.clone(),
+            AttributeValue::B(Blob::new(envelope.0.clone())),
+        )
+    });
     [
         (KEY_ID, AttributeValue::S(row.key_id.to_string())),
         (ADDRESS, AttributeValue::S(row.address.to_checksum(None))),
@@ -40,12 +42,20 @@ pub(crate) fn from_row(row: &SealedRow) -> Item {
 pub(crate) fn to_row(item: &Item) -> Result<SealedRow, StoreError> {
     let Some(sealed) = item.get(SEALED) else {
         let reference = item.contains_key(REFERENCE_CIPHERTEXT);
-        return Err(if reference { StoreError::NotMigrated } else { StoreError::Malformed(SEALED) });
+        return Err(if reference {
+            StoreError::NotMigrated
+        } else {
+            StoreError::Malformed(SEALED)
+        });
     };
-    let sealed = sealed.as_m().map_err(|_| StoreError::Malformed(SEALED))?.iter().map(|(cmk_arn, envelope)| {
-        let envelope = envelope.as_b().map_err(|_| StoreError::Malformed(SEALED))?;
-        Ok((cmk_arn.clone(), Envelope(envelope.as_ref().to_vec())))
-    });
+    let sealed = sealed
+        .as_m()
+        .map_err(|_| StoreError::Malformed(SEALED))?
+        .iter()
+        .map(|(cmk_arn, envelope)| {
+            let envelope = envelope.as_b().map_err(|_| StoreError::Malformed(SEALED))?;
+            Ok((cmk_arn.clone(), Envelope(envelope.as_ref().to_vec())))
+        });
     Ok(SealedRow {
         key_id: key_id(item)?,
         address: address(item)?,
@@ -56,11 +66,14 @@ pub(crate) fn to_row(item: &Item) -> Result<SealedRow, StoreError> {
 }
 
 fn key_id(item: &Item) -> Result<KeyId, StoreError> {
-    string(item, KEY_ID)?.parse().map_err(|_| StoreError::Malformed(KEY_ID))
+    string(item, KEY_ID)?
+        .parse()
+        .map_err(|_| StoreError::Malformed(KEY_ID))
 }
 
 fn address(item: &Item) -> Result<Address, StoreError> {
-    Address::parse_checksummed(string(item, ADDRESS)?, None).map_err(|_| StoreError::Malformed(ADDRESS))
+    Address::parse_checksummed(string(item, ADDRESS)?, None)
+        .map_err(|_| StoreError::Malformed(ADDRESS))
 }
 
 fn string<'a>(item: &'a Item, name: &'static str) -> Result<&'a str, StoreError> {
@@ -70,7 +83,9 @@ fn string<'a>(item: &'a Item, name: &'static str) -> Result<&'a str, StoreError>
 
 fn number(item: &Item, name: &'static str) -> Result<u64, StoreError> {
     let value = item.get(name).and_then(|value| value.as_n().ok());
-    value.and_then(|value| value.parse().ok()).ok_or(StoreError::Malformed(name))
+    value
+        .and_then(|value| value.parse().ok())
+        .ok_or(StoreError::Malformed(name))
 }
 
 #[cfg(test)]
@@ -80,16 +95,25 @@ mod tests {
     use super::*;
 
     fn row() -> impl Strategy<Value = SealedRow> {
-        let envelopes = proptest::collection::btree_map("[a-z:/0-9-]{1,80}", any::<Vec<u8>>(), 0..3);
-        (any::<[u8; 16]>(), any::<[u8; 20]>(), any::<u64>(), any::<u64>(), envelopes).prop_map(
-            |(id, address, version, created_at, sealed)| SealedRow {
+        let envelopes =
+            proptest::collection::btree_map("[a-z:/0-9-]{1,80}", any::<Vec<u8>>(), 0..3);
+        (
+            any::<[u8; 16]>(),
+            any::<[u8; 20]>(),
+            any::<u64>(),
+            any::<u64>(),
+            envelopes,
+        )
+            .prop_map(|(id, address, version, created_at, sealed)| SealedRow {
                 key_id: KeyId::from_random_bytes(id),
                 address: address.into(),
                 version,
                 created_at,
-                sealed: sealed.into_iter().map(|(arn, bytes)| (arn, Envelope(bytes))).collect(),
-            },
-        )
+                sealed: sealed
+                    .into_iter()
+                    .map(|(arn, bytes)| (arn, Envelope(bytes)))
+                    .collect(),
+            })
     }
 
     fn value() -> impl Strategy<Value = AttributeValue> {
@@ -99,7 +123,10 @@ mod tests {
             any::<Vec<u8>>().prop_map(|bytes| AttributeValue::B(Blob::new(bytes))),
             any::<bool>().prop_map(AttributeValue::Bool),
             Just(AttributeValue::Null(true)),
-            Just(AttributeValue::M(HashMap::from([("arn".to_owned(), AttributeValue::Bool(true))]))),
+            Just(AttributeValue::M(HashMap::from([(
+                "arn".to_owned(),
+                AttributeValue::Bool(true)
+            )]))),
             Just(AttributeValue::L(Vec::new())),
         ]
     }
@@ -149,22 +176,41 @@ mod tests {
             changed(move |item| drop(item.insert(name, value)))
         };
         for name in [KEY_ID, ADDRESS, VERSION, CREATED_AT, SEALED] {
-            assert_eq!(changed(|item| drop(item.remove(name))), Err(StoreError::Malformed(name)));
+            assert_eq!(
+                changed(|item| drop(item.remove(name))),
+                Err(StoreError::Malformed(name))
+            );
         }
         for text in ["-1", "1.5", "1e3", "", "18446744073709551616"] {
-            assert_eq!(set(VERSION, AttributeValue::N(text.into())), Err(StoreError::Malformed(VERSION)));
+            assert_eq!(
+                set(VERSION, AttributeValue::N(text.into())),
+                Err(StoreError::Malformed(VERSION))
+            );
         }
         // Lower case is not EIP-55, and one flipped letter is not the address that was meant.
         let lower = format!("0x{}", "ab".repeat(20));
-        for text in [lower.as_str(), "0xabababababababababababababababababababab1", ""] {
-            assert_eq!(set(ADDRESS, AttributeValue::S(text.into())), Err(StoreError::Malformed(ADDRESS)));
+        for text in [
+            lower.as_str(),
+            "0xabababababababababababababababababababab1",
+            "",
+        ] {
+            assert_eq!(
+                set(ADDRESS, AttributeValue::S(text.into())),
+                Err(StoreError::Malformed(ADDRESS))
+            );
         }
         let upper = "00000000-0000-0000-0000-00000000000A";
-        assert_eq!(set(KEY_ID, AttributeValue::S(upper.into())), Err(StoreError::Malformed(KEY_ID)));
+        assert_eq!(
+            set(KEY_ID, AttributeValue::S(upper.into())),
+            Err(StoreError::Malformed(KEY_ID))
+        );
     }
 
     #[test]
     fn attributes_of_later_versions_are_ignored() {
-        assert!(changed(|item| drop(item.insert("public_key".into(), AttributeValue::Bool(true)))).is_ok());
+        assert!(
+            changed(|item| drop(item.insert("public_key".into(), AttributeValue::Bool(true))))
+                .is_ok()
+        );
     }
 }

@@ -17,14 +17,19 @@ pub trait KeyStore: Send + Sync + 'static {
     /// Writes a row over the one that has `expected_version`.
     ///
     /// # Errors
-    /// [`StoreError::VersionConflict`] when there is none, or of another version, otherwise as every call.
-    fn replace(&self, row: &SealedRow, expected_version: u64) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// [`StoreError::VersionConflict`] when there is none, or of another version, otherwise as
+    /// every call.
+    fn replace(
+        &self,
+        row: &SealedRow,
+        expected_version: u64,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Reads a row; `None` when there is none of this id.
     ///
     /// # Errors
-    /// [`StoreError::NotMigrated`] for a row of the reference deployment, [`StoreError::Malformed`] for one that is not ours,
-    /// otherwise as every call.
+    /// [`StoreError::NotMigrated`] for a row of the reference deployment, [`StoreError::Malformed`]
+    /// for one that is not ours, otherwise as every call.
     fn fetch(
         &self,
         key_id: KeyId,

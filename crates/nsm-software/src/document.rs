@@ -22,7 +22,10 @@ pub(crate) fn sign(
     registers: &Registers,
     claims: &Claims,
 ) -> Option<Vec<u8>> {
-    let pcrs = registers.reported().map(|(index, value)| (index.into(), Value::Bytes(value.to_vec()))).collect();
+    let pcrs = registers
+        .reported()
+        .map(|(index, value)| (index.into(), Value::Bytes(value.to_vec())))
+        .collect();
     let optional = |claim: &Option<Vec<u8>>| claim.clone().map_or(Value::Null, Value::Bytes);
     let members = [
         ("module_id", module_id.into()),
@@ -30,7 +33,13 @@ pub(crate) fn sign(
         ("timestamp", timestamp_ms.into()),
         ("pcrs", Value::Map(pcrs)),
         ("certificate", Value::Bytes(leaf.der().to_vec())),
-        ("cabundle", pki.bundle().map(|der| Value::Bytes(der.to_vec())).to_vec().into()),
+        (
+            "cabundle",
+            pki.bundle()
+                .map(|der| Value::Bytes(der.to_vec()))
+                .to_vec()
+                .into(),
+        ),
         ("public_key", optional(&claims.public_key)),
         ("user_data", optional(&claims.user_data)),
         ("nonce", optional(&claims.nonce)),
@@ -39,7 +48,11 @@ pub(crate) fn sign(
     let mut payload = Vec::new();
     ciborium::into_writer(&Value::Map(members), &mut payload).ok()?;
     let document = CoseSign1Builder::new()
-        .protected(HeaderBuilder::new().algorithm(iana::Algorithm::ES384).build())
+        .protected(
+            HeaderBuilder::new()
+                .algorithm(iana::Algorithm::ES384)
+                .build(),
+        )
         .payload(payload)
         .try_create_signature(b"", |to_be_signed| leaf.sign(to_be_signed));
     document.ok()?.build().to_vec().ok()

@@ -16,7 +16,8 @@ pub enum SoftwareNsmError {
     /// The PEM text does not hold exactly one certificate and one private key.
     #[error("the PEM text does not hold {0}")]
     Pem(&'static str),
-    /// The certificate and the private key of the PEM text do not belong together, or it is not a root of this crate.
+    /// The certificate and the private key of the PEM text do not belong together, or it is not a
+    /// root of this crate.
     #[error("the certificate is not a software NSM's root with this key")]
     ForeignRoot,
     /// A signing key cannot be used.

@@ -18,27 +18,45 @@ pub(crate) struct Leaf {
 }
 
 impl Leaf {
-    pub(crate) fn issue(pki: &Pki, module_id: &str, now: SystemTime) -> Result<Self, SoftwareNsmError> {
+    pub(crate) fn issue(
+        pki: &Pki,
+        module_id: &str,
+        now: SystemTime,
+    ) -> Result<Self, SoftwareNsmError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384);
-        let key = key.map_err(|source| SoftwareNsmError::Pki { what: "a P-384 key", source })?;
+        let key = key.map_err(|source| SoftwareNsmError::Pki {
+            what: "a P-384 key",
+            source,
+        })?;
         let mut params = CertificateParams::default();
         params.distinguished_name = distinguished_name(module_id);
         params.is_ca = IsCa::ExplicitNoCa;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::ContentCommitment];
+        params.key_usages = vec![
+            KeyUsagePurpose::DigitalSignature,
+            KeyUsagePurpose::ContentCommitment,
+        ];
         params.use_authority_key_identifier_extension = true;
         params.not_before = (now - BACKDATED).into();
         params.not_after = (now + LIFETIME).into();
         let certificate = pki.issue(&params, &key);
-        let certificate =
-            certificate.map_err(|source| SoftwareNsmError::Pki { what: "the certificate of a module", source })?;
+        let certificate = certificate.map_err(|source| SoftwareNsmError::Pki {
+            what: "the certificate of a module",
+            source,
+        })?;
         let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, key.serialized_der());
         let key = key.map_err(SoftwareNsmError::Key)?;
-        Ok(Self { certificate: certificate.der().clone(), key, issued: now })
+        Ok(Self {
+            certificate: certificate.der().clone(),
+            key,
+            issued: now,
+        })
     }
 
-    /// Whether a document signed now could outlive this certificate, or the clock was set back to before it.
+    /// Whether a document signed now could outlive this certificate, or the clock was set back to
+    /// before it.
     pub(crate) fn is_due(&self, now: SystemTime) -> bool {
-        now.duration_since(self.issued).map_or(true, |age| age >= LIFETIME - RENEWED_BEFORE_END)
+        now.duration_since(self.issued)
+            .map_or(true, |age| age >= LIFETIME - RENEWED_BEFORE_END)
     }
 
     pub(crate) fn der(&self) -> &[u8] {
@@ -47,7 +65,11 @@ impl Leaf {
 
     /// ECDSA P-384 with SHA-384, r ‖ s as 48 bytes each (ES384, RFC 9053, section 2.1).
     pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, aws_lc_rs::error::Unspecified> {
-        Ok(self.key.sign(&SystemRandom::new(), message)?.as_ref().to_vec())
+        Ok(self
+            .key
+            .sign(&SystemRandom::new(), message)?
+            .as_ref()
+            .to_vec())
     }
 }
 

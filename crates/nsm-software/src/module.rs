@@ -16,7 +16,8 @@ use crate::leaf::Leaf;
 use crate::pki::Pki;
 use crate::registers::{MAX_PCRS, Registers};
 
-/// A Nitro Secure Module in software. Each one is another enclave: it has a module id and a signing key of its own.
+/// A Nitro Secure Module in software. Each one is another enclave: it has a module id and a signing
+/// key of its own.
 pub struct SoftwareNsm {
     pki: Pki,
     module_id: String,
@@ -30,11 +31,12 @@ struct State {
 }
 
 impl SoftwareNsm {
-    /// A module below `pki` that reports `pcrs`, SHA-384 values by index below 16, and zeros for the others.
+    /// A module below `pki` that reports `pcrs`, SHA-384 values by index below 16, and zeros for
+    /// the others.
     ///
     /// # Errors
-    /// [`SoftwareNsmError::Register`] for an index that is not measured before an enclave starts, or when the cryptographic
-    /// library fails.
+    /// [`SoftwareNsmError::Register`] for an index that is not measured before an enclave starts,
+    /// or when the cryptographic library fails.
     pub fn new(pki: &Pki, pcrs: BTreeMap<u16, [u8; 48]>) -> Result<Self, SoftwareNsmError> {
         Self::with_clock(pki, pcrs, SystemTime::now)
     }
@@ -52,22 +54,40 @@ impl SoftwareNsm {
         let module_id = module_id()?;
         let leaf = Leaf::issue(pki, &module_id, clock())?;
         let state = Mutex::new(State { registers, leaf });
-        Ok(Self { pki: pki.clone(), module_id, clock: Box::new(clock), state })
+        Ok(Self {
+            pki: pki.clone(),
+            module_id,
+            clock: Box::new(clock),
+            state,
+        })
     }
 
-    /// Does what init does in an image before the application starts: makes a P-256 key, extends PCR16 with its public half (SEC 1,
-    /// uncompressed) and locks the registers from there on. Returns the private half.
+    /// Does what init does in an image before the application starts: makes a P-256 key, extends
+    /// PCR16 with its public half (SEC 1, uncompressed) and locks the registers from there on.
+    /// Returns the private half.
     ///
     /// # Errors
     /// The second time, because the register is locked; or when the cryptographic library fails.
     pub fn make_boot_key(&self) -> Result<Zeroizing<[u8; 32]>, SoftwareNsmError> {
         let key = PrivateKey::generate(&ECDH_P256).map_err(|_| SoftwareNsmError::BootKey)?;
-        let public = key.compute_public_key().map_err(|_| SoftwareNsmError::BootKey)?;
+        let public = key
+            .compute_public_key()
+            .map_err(|_| SoftwareNsmError::BootKey)?;
         let registers = &mut self.state().registers;
-        registers.extend(16, public.as_ref()).map_err(|_| SoftwareNsmError::BootKey)?;
-        registers.lock_range(MAX_PCRS).map_err(|_| SoftwareNsmError::BootKey)?;
-        let scalar: EcPrivateKeyBin<'_> = key.as_be_bytes().map_err(|_| SoftwareNsmError::BootKey)?;
-        Ok(Zeroizing::new(scalar.as_ref().try_into().expect("a scalar of P-256 has 32 bytes")))
+        registers
+            .extend(16, public.as_ref())
+            .map_err(|_| SoftwareNsmError::BootKey)?;
+        registers
+            .lock_range(MAX_PCRS)
+            .map_err(|_| SoftwareNsmError::BootKey)?;
+        let scalar: EcPrivateKeyBin<'_> =
+            key.as_be_bytes().map_err(|_| SoftwareNsmError::BootKey)?;
+        Ok(Zeroizing::new(
+            scalar
+                .as_ref()
+                .try_into()
+                .expect("a scalar of P-256 has 32 bytes"),
+        ))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -98,14 +118,24 @@ impl Nsm for SoftwareNsm {
     fn attest(&self, claims: &Claims) -> Result<Vec<u8>, NsmError> {
         claims.check_lengths()?;
         let now = (self.clock)();
-        let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).map_err(|_| Refusal::Internal)?;
+        let since_epoch = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_err(|_| Refusal::Internal)?;
         let timestamp_ms = u64::try_from(since_epoch.as_millis()).map_err(|_| Refusal::Internal)?;
 
         let mut state = self.state();
         if state.leaf.is_due(now) {
-            state.leaf = Leaf::issue(&self.pki, &self.module_id, now).map_err(|_| Refusal::Internal)?;
+            state.leaf =
+                Leaf::issue(&self.pki, &self.module_id, now).map_err(|_| Refusal::Internal)?;
         }
-        let document = document::sign(&self.pki, &state.leaf, &self.module_id, timestamp_ms, &state.registers, claims);
+        let document = document::sign(
+            &self.pki,
+            &state.leaf,
+            &self.module_id,
+            timestamp_ms,
+            &state.registers,
+            claims,
+        );
         Ok(document.ok_or(Refusal::Internal)?)
     }
 
@@ -128,7 +158,9 @@ impl Nsm for SoftwareNsm {
 
 impl fmt::Debug for SoftwareNsm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SoftwareNsm").field("module_id", &self.module_id).finish_non_exhaustive()
+        f.debug_struct("SoftwareNsm")
+            .field("module_id", &self.module_id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -148,7 +180,9 @@ mod tests {
     use super::*;
 
     fn module() -> SoftwareNsm {
-        let pcrs = (0..3).map(|index| (index, [u8::try_from(index).unwrap() + 1; 48])).collect();
+        let pcrs = (0..3)
+            .map(|index| (index, [u8::try_from(index).unwrap() + 1; 48]))
+            .collect();
         SoftwareNsm::new(&Pki::generate().unwrap(), pcrs).unwrap()
     }
 
@@ -168,7 +202,10 @@ mod tests {
         assert_eq!(description.max_pcrs, 32);
         assert_eq!(description.digest, Digest::Sha384);
         assert_eq!(description.locked_pcrs, (0..16).collect());
-        assert_ne!(module().describe().unwrap().module_id, description.module_id);
+        assert_ne!(
+            module().describe().unwrap().module_id,
+            description.module_id
+        );
     }
 
     #[test]
@@ -176,7 +213,10 @@ mod tests {
         let nsm = module();
         for index in 0..16 {
             assert!(nsm.describe_pcr(index).unwrap().locked);
-            assert_eq!(refusal(nsm.extend_pcr(index, b"data")), Refusal::ReadOnlyIndex);
+            assert_eq!(
+                refusal(nsm.extend_pcr(index, b"data")),
+                Refusal::ReadOnlyIndex
+            );
             assert_eq!(refusal(nsm.lock_pcr(index)), Refusal::ReadOnlyIndex);
         }
         assert_eq!(nsm.describe_pcr(1).unwrap().value, [2; 48]);
@@ -186,16 +226,35 @@ mod tests {
     #[test]
     fn the_others_are_extended_until_they_are_locked() {
         let nsm = module();
-        let hash = |data: &[u8]| aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA384, data).as_ref().to_vec();
+        let hash = |data: &[u8]| {
+            aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA384, data)
+                .as_ref()
+                .to_vec()
+        };
         let once = nsm.extend_pcr(16, b"boot key").unwrap();
         assert_eq!(once.to_vec(), hash(&[&[0; 48][..], b"boot key"].concat()));
         let twice = nsm.extend_pcr(16, b"").unwrap();
         assert_eq!(twice.to_vec(), hash(&once));
-        assert_eq!(nsm.describe_pcr(16).unwrap(), Pcr { locked: false, value: twice });
+        assert_eq!(
+            nsm.describe_pcr(16).unwrap(),
+            Pcr {
+                locked: false,
+                value: twice
+            }
+        );
 
         nsm.lock_pcr(16).unwrap();
-        assert_eq!(nsm.describe_pcr(16).unwrap(), Pcr { locked: true, value: twice });
-        assert_eq!(refusal(nsm.extend_pcr(16, b"again")), Refusal::ReadOnlyIndex);
+        assert_eq!(
+            nsm.describe_pcr(16).unwrap(),
+            Pcr {
+                locked: true,
+                value: twice
+            }
+        );
+        assert_eq!(
+            refusal(nsm.extend_pcr(16, b"again")),
+            Refusal::ReadOnlyIndex
+        );
         assert_eq!(refusal(nsm.lock_pcr(16)), Refusal::ReadOnlyIndex);
         assert_eq!(nsm.describe().unwrap().locked_pcrs, (0..17).collect());
     }
@@ -228,14 +287,26 @@ mod tests {
         let mut outs = [[0; 600]; 2];
         for out in &mut outs {
             nsm.random(out).unwrap();
-            assert!(out.chunks(100).all(|part| part.iter().any(|byte| *byte != 0)));
+            assert!(
+                out.chunks(100)
+                    .all(|part| part.iter().any(|byte| *byte != 0))
+            );
         }
         assert_ne!(outs[0], outs[1]);
     }
 
     #[test]
     fn claims_that_are_too_long_are_refused_as_by_the_device() {
-        let claims = Claims { user_data: Some(vec![0; 513]), ..Claims::default() };
-        assert!(matches!(module().attest(&claims), Err(NsmError::ClaimLength { claim: "user_data", .. })));
+        let claims = Claims {
+            user_data: Some(vec![0; 513]),
+            ..Claims::default()
+        };
+        assert!(matches!(
+            module().attest(&claims),
+            Err(NsmError::ClaimLength {
+                claim: "user_data",
+                ..
+            })
+        ));
     }
 }

@@ -18,12 +18,20 @@ impl Registers {
         if let Some(index) = measured.keys().find(|index| **index >= MEASURED) {
             return Err(SoftwareNsmError::Register(*index));
         }
-        let pcr = |index| Pcr { locked: index < MEASURED, value: measured.get(&index).copied().unwrap_or([0; 48]) };
-        Ok(Self { pcrs: (0..MAX_PCRS).map(pcr).collect() })
+        let pcr = |index| Pcr {
+            locked: index < MEASURED,
+            value: measured.get(&index).copied().unwrap_or([0; 48]),
+        };
+        Ok(Self {
+            pcrs: (0..MAX_PCRS).map(pcr).collect(),
+        })
     }
 
     pub(crate) fn describe(&self, index: u16) -> Result<Pcr, Refusal> {
-        self.pcrs.get(usize::from(index)).copied().ok_or(Refusal::InvalidIndex)
+        self.pcrs
+            .get(usize::from(index))
+            .copied()
+            .ok_or(Refusal::InvalidIndex)
     }
 
     /// PCR = SHA-384(PCR ‖ data)
@@ -42,23 +50,40 @@ impl Registers {
     }
 
     pub(crate) fn lock_range(&mut self, range: u16) -> Result<(), Refusal> {
-        let pcrs = self.pcrs.get_mut(..usize::from(range)).ok_or(Refusal::InvalidIndex)?;
+        let pcrs = self
+            .pcrs
+            .get_mut(..usize::from(range))
+            .ok_or(Refusal::InvalidIndex)?;
         pcrs.iter_mut().for_each(|pcr| pcr.locked = true);
         Ok(())
     }
 
     pub(crate) fn locked(&self) -> BTreeSet<u16> {
-        (0..MAX_PCRS).zip(&self.pcrs).filter(|(_, pcr)| pcr.locked).map(|(index, _)| index).collect()
+        (0..MAX_PCRS)
+            .zip(&self.pcrs)
+            .filter(|(_, pcr)| pcr.locked)
+            .map(|(index, _)| index)
+            .collect()
     }
 
     /// What a document lists: the registers that cannot change any more.
     pub(crate) fn reported(&self) -> impl Iterator<Item = (u16, [u8; 48])> {
-        (0..MAX_PCRS).zip(&self.pcrs).filter(|(_, pcr)| pcr.locked).map(|(index, pcr)| (index, pcr.value))
+        (0..MAX_PCRS)
+            .zip(&self.pcrs)
+            .filter(|(_, pcr)| pcr.locked)
+            .map(|(index, pcr)| (index, pcr.value))
     }
 
     fn unlocked(&mut self, index: u16) -> Result<&mut Pcr, Refusal> {
-        let pcr = self.pcrs.get_mut(usize::from(index)).ok_or(Refusal::InvalidIndex)?;
-        if pcr.locked { Err(Refusal::ReadOnlyIndex) } else { Ok(pcr) }
+        let pcr = self
+            .pcrs
+            .get_mut(usize::from(index))
+            .ok_or(Refusal::InvalidIndex)?;
+        if pcr.locked {
+            Err(Refusal::ReadOnlyIndex)
+        } else {
+            Ok(pcr)
+        }
     }
 }
 

@@ -2,20 +2,22 @@
 
 use crate::error::NsmError;
 
-/// What the requester of an attestation document wants it to say beside the registers. None of it is checked by the module.
+/// What the requester of an attestation document wants it to say beside the registers. None of it
+/// is checked by the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
     /// Up to [`MAX_USER_DATA_LEN`] bytes of the requester's protocol.
     pub user_data: Option<Vec<u8>>,
     /// Up to [`MAX_NONCE_LEN`] bytes that a verifier chose.
     pub nonce: Option<Vec<u8>>,
-    /// 1 to [`MAX_PUBLIC_KEY_LEN`] bytes: a public key whose private half never leaves this enclave.
+    /// 1 to [`MAX_PUBLIC_KEY_LEN`] bytes: a public key whose private half never leaves this
+    /// enclave.
     pub public_key: Option<Vec<u8>>,
 }
 
 impl Claims {
-    /// Whether every claim has a length that every verifier accepts. Implementations of [`Nsm::attest`](crate::Nsm::attest) call
-    /// it first.
+    /// Whether every claim has a length that every verifier accepts. Implementations of
+    /// [`Nsm::attest`](crate::Nsm::attest) call it first.
     ///
     /// # Errors
     /// [`NsmError::ClaimLength`] names the claim.
@@ -28,7 +30,11 @@ impl Claims {
         for (claim, value, min, max) in claims {
             let Some(value) = value else { continue };
             if !(min..=max).contains(&value.len()) {
-                return Err(NsmError::ClaimLength { claim, len: value.len(), max });
+                return Err(NsmError::ClaimLength {
+                    claim,
+                    len: value.len(),
+                    max,
+                });
             }
         }
         Ok(())
@@ -50,7 +56,11 @@ mod tests {
 
     #[test]
     fn claims_at_their_limits_pass() {
-        let claims = Claims { user_data: Some(vec![1; 512]), nonce: Some(Vec::new()), public_key: Some(vec![1; 1024]) };
+        let claims = Claims {
+            user_data: Some(vec![1; 512]),
+            nonce: Some(Vec::new()),
+            public_key: Some(vec![1; 1024]),
+        };
         claims.check_lengths().unwrap();
         Claims::default().check_lengths().unwrap();
     }
@@ -61,9 +71,33 @@ mod tests {
             Err(NsmError::ClaimLength { claim, len, max }) => (claim, len, max),
             other => panic!("{other:?}"),
         };
-        assert_eq!(claim(Claims { user_data: Some(vec![1; 513]), ..Claims::default() }), ("user_data", 513, 512));
-        assert_eq!(claim(Claims { nonce: Some(vec![1; 513]), ..Claims::default() }), ("nonce", 513, 512));
-        assert_eq!(claim(Claims { public_key: Some(vec![1; 1025]), ..Claims::default() }), ("public_key", 1025, 1024));
-        assert_eq!(claim(Claims { public_key: Some(Vec::new()), ..Claims::default() }), ("public_key", 0, 1024));
+        assert_eq!(
+            claim(Claims {
+                user_data: Some(vec![1; 513]),
+                ..Claims::default()
+            }),
+            ("user_data", 513, 512)
+        );
+        assert_eq!(
+            claim(Claims {
+                nonce: Some(vec![1; 513]),
+                ..Claims::default()
+            }),
+            ("nonce", 513, 512)
+        );
+        assert_eq!(
+            claim(Claims {
+                public_key: Some(vec![1; 1025]),
+                ..Claims::default()
+            }),
+            ("public_key", 1025, 1024)
+        );
+        assert_eq!(
+            claim(Claims {
+                public_key: Some(Vec::new()),
+                ..Claims::default()
+            }),
+            ("public_key", 0, 1024)
+        );
     }
 }

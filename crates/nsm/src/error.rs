@@ -7,7 +7,9 @@ use std::io;
 #[non_exhaustive]
 pub enum NsmError {
     /// A claim is too long for some verifiers, or an empty public key.
-    #[error("{claim} of {len} bytes; at most {max} fit an attestation document, and a public key is not empty")]
+    #[error(
+        "{claim} of {len} bytes; at most {max} fit an attestation document, and a public key is not empty"
+    )]
     ClaimLength {
         /// The claim's name in the document.
         claim: &'static str,

@@ -6,11 +6,13 @@ use crate::error::NsmError;
 
 /// Fills all of `out` from chunks of `source`. After an error `out` holds zeros.
 ///
-/// Every chunk is looked at before it is cut to size, so that a request for one byte gets the same scrutiny as one for a key.
+/// Every chunk is looked at before it is cut to size, so that a request for one byte gets the same
+/// scrutiny as one for a key.
 ///
 /// # Errors
-/// [`NsmError::ShortRandom`] for a chunk of fewer than [`MIN_CHUNK_LEN`] bytes, [`NsmError::ConstantRandom`] for one whose bytes
-/// are all equal, and whatever the source fails with.
+/// [`NsmError::ShortRandom`] for a chunk of fewer than [`MIN_CHUNK_LEN`] bytes,
+/// [`NsmError::ConstantRandom`] for one whose bytes are all equal, and whatever the source fails
+/// with.
 pub fn fill_random(
     out: &mut [u8],
     mut source: impl FnMut() -> Result<Zeroizing<Vec<u8>>, NsmError>,
@@ -57,10 +59,14 @@ mod tests {
             let mut out = vec![0; len];
             fill_random(&mut out, || {
                 first += 1;
-                Ok(Zeroizing::new((0..=255).map(|byte: u8| byte ^ first).collect()))
+                Ok(Zeroizing::new(
+                    (0..=255).map(|byte: u8| byte ^ first).collect(),
+                ))
             })
             .unwrap();
-            let expected: Vec<u8> = (1..=4).flat_map(|first: u8| (0..=255).map(move |byte: u8| byte ^ first)).collect();
+            let expected: Vec<u8> = (1..=4)
+                .flat_map(|first: u8| (0..=255).map(move |byte: u8| byte ^ first))
+                .collect();
             assert_eq!(out, expected[..len]);
         }
     }
@@ -69,9 +75,14 @@ mod tests {
     fn p2_short_output_is_refused() {
         for len in [0, 1, MIN_CHUNK_LEN - 1] {
             let mut out = [7; 32];
-            let chunk = (0..len).map(|byte| u8::try_from(byte).unwrap()).collect::<Vec<_>>();
+            let chunk = (0..len)
+                .map(|byte| u8::try_from(byte).unwrap())
+                .collect::<Vec<_>>();
             let error = fill_random(&mut out, || Ok(Zeroizing::new(chunk.clone()))).unwrap_err();
-            assert!(matches!(error, NsmError::ShortRandom { len: found } if found == len), "{error}");
+            assert!(
+                matches!(error, NsmError::ShortRandom { len: found } if found == len),
+                "{error}"
+            );
             assert_eq!(out, [0; 32]);
         }
     }
@@ -92,10 +103,17 @@ mod tests {
         let mut calls = 0;
         let error = fill_random(&mut out, || {
             calls += 1;
-            if calls == 1 { Ok(Zeroizing::new((0..=255).collect())) } else { Err(Refusal::Internal.into()) }
+            if calls == 1 {
+                Ok(Zeroizing::new((0..=255).collect()))
+            } else {
+                Err(Refusal::Internal.into())
+            }
         })
         .unwrap_err();
-        assert!(matches!(error, NsmError::Refused(Refusal::Internal)), "{error}");
+        assert!(
+            matches!(error, NsmError::Refused(Refusal::Internal)),
+            "{error}"
+        );
         assert_eq!(out, [0; 300]);
     }
 }

@@ -1,4 +1,5 @@
-//! How a caller proves that it knows the secret of a key, without the enclave keeping the secret. `SPEC.md` §4.
+//! How a caller proves that it knows the secret of a key, without the enclave keeping the secret.
+//! `SPEC.md` §4.
 //!
 //! ```text
 //! verifier  = HKDF-SHA256(ikm = secret, salt = key id (16 bytes), info = "cloister/verifier/hmac/v1"), 32 bytes
@@ -6,7 +7,8 @@
 //! field(x)  = u32 length of x ‖ x
 //! mac       = HMAC-SHA256(verifier, canonical)
 //! ```
-//! RFC 5869 (HKDF), RFC 2104 (HMAC). Integers are big-endian; the timestamp is in seconds since the Unix epoch.
+//! RFC 5869 (HKDF), RFC 2104 (HMAC). Integers are big-endian; the timestamp is in seconds since the
+//! Unix epoch.
 
 use std::fmt;
 
@@ -39,13 +41,14 @@ impl Route {
     }
 }
 
-/// What a row keeps instead of the secret: enough to check a MAC, useless to learn the secret. Knowing it is enough to
-/// make a MAC, so it is treated like a secret.
+/// What a row keeps instead of the secret: enough to check a MAC, useless to learn the secret.
+/// Knowing it is enough to make a MAC, so it is treated like a secret.
 #[derive(Clone, ZeroizeOnDrop)]
 pub struct Verifier([u8; 32]);
 
 impl Verifier {
-    /// Derives the verifier of `secret` for the key `key_id`; the same secret has another verifier at another key.
+    /// Derives the verifier of `secret` for the key `key_id`; the same secret has another verifier
+    /// at another key.
     pub fn derive(secret: &CallerSecret, key_id: KeyId) -> Self {
         let mut verifier = Self([0; 32]);
         Hkdf::<Sha256>::new(Some(key_id.as_bytes()), secret.expose().as_bytes())
@@ -66,8 +69,15 @@ impl Verifier {
 
     /// The MAC of a request.
     pub fn mac(&self, route: Route, key_id: KeyId, timestamp: u64, payload: &[u8]) -> [u8; 32] {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of every length");
-        for field in [REQUEST_DOMAIN, route.as_bytes(), key_id.as_bytes(), &timestamp.to_be_bytes(), payload] {
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of every length");
+        for field in [
+            REQUEST_DOMAIN,
+            route.as_bytes(),
+            key_id.as_bytes(),
+            &timestamp.to_be_bytes(),
+            payload,
+        ] {
             // No field reaches 4 GiB: the longest is a payload within MAX_BODY_LEN.
             mac.update(&u32::try_from(field.len()).unwrap_or(u32::MAX).to_be_bytes());
             mac.update(field);
@@ -90,7 +100,10 @@ impl Verifier {
         if bool::from(self.mac(route, key_id, timestamp, payload).ct_eq(mac)) {
             Ok(())
         } else {
-            Err(Rejection::new(Code::AuthenticationFailed, "the secret does not belong to this key"))
+            Err(Rejection::new(
+                Code::AuthenticationFailed,
+                "the secret does not belong to this key",
+            ))
         }
     }
 }
@@ -101,7 +114,8 @@ impl fmt::Debug for Verifier {
     }
 }
 
-/// Checks that `timestamp` lies within [`REQUEST_WINDOW`] of `now`, before or after. Both in seconds since the Unix epoch.
+/// Checks that `timestamp` lies within [`REQUEST_WINDOW`] of `now`, before or after. Both in
+/// seconds since the Unix epoch.
 ///
 /// # Errors
 /// [`Code::TimestampOutOfWindow`].
@@ -112,7 +126,10 @@ pub fn check_window(timestamp: u64, now: u64) -> Result<(), Rejection> {
         Err(Rejection::field(
             Code::TimestampOutOfWindow,
             "timestamp",
-            format_args!("must lie within {} seconds of the current time", REQUEST_WINDOW.as_secs()),
+            format_args!(
+                "must lie within {} seconds of the current time",
+                REQUEST_WINDOW.as_secs()
+            ),
         ))
     }
 }
@@ -124,28 +141,59 @@ mod tests {
     use super::*;
 
     fn verifier(secret: &str, key_id: KeyId) -> Verifier {
-        Verifier::derive(&CallerSecret::new(Zeroizing::new(secret.into())).unwrap(), key_id)
+        Verifier::derive(
+            &CallerSecret::new(Zeroizing::new(secret.into())).unwrap(),
+            key_id,
+        )
     }
 
     #[test]
     fn every_field_is_bound() {
-        let (id, other) = (KeyId::from_random_bytes([1; 16]), KeyId::from_random_bytes([2; 16]));
+        let (id, other) = (
+            KeyId::from_random_bytes([1; 16]),
+            KeyId::from_random_bytes([2; 16]),
+        );
         let ours = verifier("correct horse battery staple", id);
         let mac = ours.mac(Route::SignTransaction, id, 1000, b"payload");
-        assert!(ours.check(Route::SignTransaction, id, 1000, b"payload", &mac).is_ok());
+        assert!(
+            ours.check(Route::SignTransaction, id, 1000, b"payload", &mac)
+                .is_ok()
+        );
 
         let refused = |verifier: &Verifier, id, timestamp, payload: &[u8]| {
-            verifier.check(Route::SignTransaction, id, timestamp, payload, &mac).unwrap_err().code
+            verifier
+                .check(Route::SignTransaction, id, timestamp, payload, &mac)
+                .unwrap_err()
+                .code
         };
-        assert_eq!(refused(&ours, other, 1000, b"payload"), Code::AuthenticationFailed);
-        assert_eq!(refused(&ours, id, 1001, b"payload"), Code::AuthenticationFailed);
-        assert_eq!(refused(&ours, id, 1000, b"payloae"), Code::AuthenticationFailed);
         assert_eq!(
-            refused(&verifier("correct horse battery staplf", id), id, 1000, b"payload"),
+            refused(&ours, other, 1000, b"payload"),
             Code::AuthenticationFailed
         );
         assert_eq!(
-            refused(&verifier("correct horse battery staple", other), id, 1000, b"payload"),
+            refused(&ours, id, 1001, b"payload"),
+            Code::AuthenticationFailed
+        );
+        assert_eq!(
+            refused(&ours, id, 1000, b"payloae"),
+            Code::AuthenticationFailed
+        );
+        assert_eq!(
+            refused(
+                &verifier("correct horse battery staplf", id),
+                id,
+                1000,
+                b"payload"
+            ),
+            Code::AuthenticationFailed
+        );
+        assert_eq!(
+            refused(
+                &verifier("correct horse battery staple", other),
+                id,
+                1000,
+                b"payload"
+            ),
             Code::AuthenticationFailed
         );
     }
@@ -155,8 +203,17 @@ mod tests {
     fn reference_defect_one_sided_window() {
         assert!(check_window(1000, 1060).is_ok());
         assert!(check_window(1060, 1000).is_ok());
-        assert_eq!(check_window(1000, 1061).unwrap_err().code, Code::TimestampOutOfWindow);
-        assert_eq!(check_window(1061, 1000).unwrap_err().code, Code::TimestampOutOfWindow);
-        assert_eq!(check_window(u64::MAX, 0).unwrap_err().code, Code::TimestampOutOfWindow);
+        assert_eq!(
+            check_window(1000, 1061).unwrap_err().code,
+            Code::TimestampOutOfWindow
+        );
+        assert_eq!(
+            check_window(1061, 1000).unwrap_err().code,
+            Code::TimestampOutOfWindow
+        );
+        assert_eq!(
+            check_window(u64::MAX, 0).unwrap_err().code,
+            Code::TimestampOutOfWindow
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What is said when a request is refused: a stable code, the HTTP status that goes with it, and a sentence for a human.
+//! What is said when a request is refused: a stable code, the HTTP status that goes with it, and a
+//! sentence for a human.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +10,8 @@ use crate::limits::RETRY_AFTER_SECONDS;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $status:literal;)*) => {
-        /// A stable machine-readable reason. Grouped by who has to act: the caller, storage, KMS, the enclave, us.
+        /// A stable machine-readable reason. Grouped by who has to act: the caller, storage, KMS,
+        /// the enclave, us.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[non_exhaustive]
         pub enum Code {
@@ -126,8 +128,8 @@ impl fmt::Display for Code {
     }
 }
 
-/// A refused request. Everything in it is shown to the caller: it never holds a payload, a secret or another system's
-/// error text.
+/// A refused request. Everything in it is shown to the caller: it never holds a payload, a secret
+/// or another system's error text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(deny_unknown_fields)]
 #[error("{code}: {error}")]
@@ -144,13 +146,25 @@ pub struct Rejection {
 impl Rejection {
     /// A refusal that no single member is the cause of.
     pub fn new(code: Code, error: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, error: error.into(), field: None }
+        Self {
+            code,
+            error: error.into(),
+            field: None,
+        }
     }
 
     /// A refusal because of the member `field`; the sentence starts with its name.
-    pub fn field(code: Code, field: impl Into<Cow<'static, str>>, problem: impl fmt::Display) -> Self {
+    pub fn field(
+        code: Code,
+        field: impl Into<Cow<'static, str>>,
+        problem: impl fmt::Display,
+    ) -> Self {
         let field = field.into();
-        Self { code, error: format!("{field}: {problem}").into(), field: Some(field) }
+        Self {
+            code,
+            error: format!("{field}: {problem}").into(),
+            field: Some(field),
+        }
     }
 
     /// The member `field` has a wrong type, form or range.

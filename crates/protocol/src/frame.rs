@@ -38,15 +38,22 @@ pub enum Kind {
     Response = 3,
     /// On an idle egress connection, from the enclave: the destination to dial, as `host:port`.
     Connect = 4,
-    /// The pod's answer to [`Kind::Connect`] ([`ConnectReply`]). After [`ConnectReply::Connected`] the connection carries raw bytes.
+    /// The pod's answer to [`Kind::Connect`] ([`ConnectReply`]). After [`ConnectReply::Connected`]
+    /// the connection carries raw bytes.
     Connected = 5,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Hello, Self::Request, Self::Response, Self::Connect, Self::Connected]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+        [
+            Self::Hello,
+            Self::Request,
+            Self::Response,
+            Self::Connect,
+            Self::Connected,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -118,7 +125,11 @@ pub struct Frame {
 impl Frame {
     /// A frame that belongs to no request.
     pub fn control(kind: Kind, body: impl Into<Bytes>) -> Self {
-        Self { kind, id: 0, body: body.into() }
+        Self {
+            kind,
+            id: 0,
+            body: body.into(),
+        }
     }
 
     /// The frame after its length prefix, as one piece.
@@ -139,7 +150,8 @@ impl Frame {
         Ok(out.freeze())
     }
 
-    /// Reads a frame from the bytes after its length prefix. Extensions nobody knows are skipped, critical ones refused.
+    /// Reads a frame from the bytes after its length prefix. Extensions nobody knows are skipped,
+    /// critical ones refused.
     ///
     /// # Errors
     /// [`FrameError`] for anything but exactly one well-formed frame.
@@ -160,7 +172,11 @@ impl Frame {
             return Err(FrameError::Malformed("extensions"));
         }
         skip_extensions(bytes.split_to(extensions_len))?;
-        Ok(Self { kind, id, body: bytes })
+        Ok(Self {
+            kind,
+            id,
+            body: bytes,
+        })
     }
 }
 
@@ -219,9 +235,20 @@ mod tests {
     fn unknown_extensions_are_skipped_unless_critical() {
         let frame = Frame::decode(with_extensions(&[0, 1, 0, 2, 7, 7, 0, 2, 0, 0])).unwrap();
         assert_eq!((frame.id, &frame.body[..]), (9, &b"body"[..]));
-        assert_eq!(Frame::decode(with_extensions(&[0x80, 1, 0, 0])), Err(FrameError::UnknownCriticalExtension(0x8001)));
-        for bad in [&[0, 1, 0, 0, 0, 1, 0, 0][..], &[0, 2, 0, 0, 0, 1, 0, 0], &[0, 1, 0], &[0, 1, 0, 9]] {
-            assert_eq!(Frame::decode(with_extensions(bad)), Err(FrameError::Malformed("extensions")));
+        assert_eq!(
+            Frame::decode(with_extensions(&[0x80, 1, 0, 0])),
+            Err(FrameError::UnknownCriticalExtension(0x8001))
+        );
+        for bad in [
+            &[0, 1, 0, 0, 0, 1, 0, 0][..],
+            &[0, 2, 0, 0, 0, 1, 0, 0],
+            &[0, 1, 0],
+            &[0, 1, 0, 9],
+        ] {
+            assert_eq!(
+                Frame::decode(with_extensions(bad)),
+                Err(FrameError::Malformed("extensions"))
+            );
         }
     }
 

@@ -1,5 +1,5 @@
-//! One strict reader of JSON objects. Members keep their exact text, so that no number is rounded on the way; duplicate,
-//! unknown, missing and null members are refused by name.
+//! One strict reader of JSON objects. Members keep their exact text, so that no number is rounded
+//! on the way; duplicate, unknown, missing and null members are refused by name.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -29,14 +29,15 @@ impl<'a> Object<'a> {
         Self::parse_within(text, "")
     }
 
-    /// The same for an object that stands at `path` of the caller's body, which comes before the names of its members in
-    /// errors: `transaction_payload` gives `transaction_payload.value`.
+    /// The same for an object that stands at `path` of the caller's body, which comes before the
+    /// names of its members in errors: `transaction_payload` gives `transaction_payload.value`.
     ///
     /// # Errors
     /// As [`Object::parse`].
     pub fn parse_within(text: &'a [u8], path: &str) -> Result<Self, Rejection> {
         let Members(members) = serde_json::from_slice(text).map_err(|error| {
-            let position = format_args!("line {}, column {}", error.line(), error.column()).to_string();
+            let position =
+                format_args!("line {}, column {}", error.line(), error.column()).to_string();
             let problem = match error.classify() {
                 serde_json::error::Category::Data => "the body must be one JSON object".to_owned(),
                 serde_json::error::Category::Eof => "the JSON ends too early".to_owned(),
@@ -65,7 +66,10 @@ impl<'a> Object<'a> {
     pub fn take_nullable(&mut self, name: &str) -> Option<Value<'a>> {
         let position = self.members.iter().position(|(member, _)| member == name)?;
         let (_, raw) = self.members.swap_remove(position);
-        Some(Value { path: self.path_of(name), raw })
+        Some(Value {
+            path: self.path_of(name),
+            raw,
+        })
     }
 
     /// Takes a member out if it is there.
@@ -113,25 +117,37 @@ impl<'a> Object<'a> {
     /// [`Code::UnknownField`].
     pub fn finish(self) -> Result<(), Rejection> {
         match self.members.first() {
-            Some((name, _)) => {
-                Err(Rejection::field(Code::UnknownField, self.path_of(&shown(name)), "is not a known field"))
-            }
+            Some((name, _)) => Err(Rejection::field(
+                Code::UnknownField,
+                self.path_of(&shown(name)),
+                "is not a known field",
+            )),
             None => Ok(()),
         }
     }
 
     fn duplicate(&self, name: &str) -> Rejection {
-        Rejection::field(Code::DuplicateField, self.path_of(&shown(name)), "stands more than once")
+        Rejection::field(
+            Code::DuplicateField,
+            self.path_of(&shown(name)),
+            "stands more than once",
+        )
     }
 
     fn path_of(&self, name: &str) -> String {
-        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+        if self.path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.path)
+        }
     }
 }
 
 impl fmt::Debug for Object<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Object").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Object")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 
@@ -154,7 +170,8 @@ impl<'a> Value<'a> {
 
     /// Whether it is a JSON number.
     pub fn is_number(&self) -> bool {
-        self.text().starts_with(|first: char| first == '-' || first.is_ascii_digit())
+        self.text()
+            .starts_with(|first: char| first == '-' || first.is_ascii_digit())
     }
 
     /// Its string. Wiped when dropped, because it may be a secret.
@@ -162,7 +179,9 @@ impl<'a> Value<'a> {
     /// # Errors
     /// [`Code::InvalidField`] when it is something else.
     pub fn string(&self) -> Result<Zeroizing<String>, Rejection> {
-        serde_json::from_str(self.text()).map(Zeroizing::new).map_err(|_| self.invalid("must be a string"))
+        serde_json::from_str(self.text())
+            .map(Zeroizing::new)
+            .map_err(|_| self.invalid("must be a string"))
     }
 
     /// Its object.
@@ -170,7 +189,8 @@ impl<'a> Value<'a> {
     /// # Errors
     /// [`Code::InvalidField`] when it is something else, [`Code::DuplicateField`].
     pub fn object(&self) -> Result<Object<'a>, Rejection> {
-        let Members(members) = serde_json::from_str(self.text()).map_err(|_| self.invalid("must be an object"))?;
+        let Members(members) =
+            serde_json::from_str(self.text()).map_err(|_| self.invalid("must be an object"))?;
         Object::new(self.path.clone(), members)
     }
 
@@ -181,7 +201,10 @@ impl<'a> Value<'a> {
     pub fn array(&self) -> Result<Vec<Self>, Rejection> {
         let elements: Vec<&'a RawValue> =
             serde_json::from_str(self.text()).map_err(|_| self.invalid("must be an array"))?;
-        let element = |(index, raw)| Self { path: format!("{}[{index}]", self.path), raw };
+        let element = |(index, raw)| Self {
+            path: format!("{}[{index}]", self.path),
+            raw,
+        };
         Ok(elements.into_iter().enumerate().map(element).collect())
     }
 
@@ -198,13 +221,18 @@ impl<'a> Value<'a> {
 
 impl fmt::Debug for Value<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Value").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Value")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 
 /// A name as it may be repeated to the caller.
 fn shown(name: &str) -> String {
-    name.chars().take(MAX_SHOWN_NAME_LEN).flat_map(char::escape_default).collect()
+    name.chars()
+        .take(MAX_SHOWN_NAME_LEN)
+        .flat_map(char::escape_default)
+        .collect()
 }
 
 struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
@@ -241,28 +269,55 @@ mod tests {
 
     #[test]
     fn refusals_name_the_member() {
-        let code_and_field = |rejection: Rejection| (rejection.code, rejection.field.unwrap_or_default());
+        let code_and_field =
+            |rejection: Rejection| (rejection.code, rejection.field.unwrap_or_default());
         let parsed = |text: &'static str| Object::parse(text.as_bytes());
-        assert_eq!(code_and_field(parsed(r#"{"a":1,"a":2}"#).unwrap_err()), (Code::DuplicateField, "a".into()));
-        assert_eq!(code_and_field(parsed(r#"{"a":1,"\u0061":2}"#).unwrap_err()), (Code::DuplicateField, "a".into()));
+        assert_eq!(
+            code_and_field(parsed(r#"{"a":1,"a":2}"#).unwrap_err()),
+            (Code::DuplicateField, "a".into())
+        );
+        assert_eq!(
+            code_and_field(parsed(r#"{"a":1,"\u0061":2}"#).unwrap_err()),
+            (Code::DuplicateField, "a".into())
+        );
         assert_eq!(
             code_and_field(parsed(r#"{"b\n":1}"#).unwrap().finish().unwrap_err()),
             (Code::UnknownField, "b\\n".into())
         );
-        assert_eq!(code_and_field(parsed("{}").unwrap().require("c").unwrap_err()), (Code::MissingField, "c".into()));
+        assert_eq!(
+            code_and_field(parsed("{}").unwrap().require("c").unwrap_err()),
+            (Code::MissingField, "c".into())
+        );
         assert_eq!(
             code_and_field(parsed(r#"{"c":null}"#).unwrap().take("c").unwrap_err()),
             (Code::InvalidField, "c".into())
         );
-        for malformed in ["", "[]", "{} {}", "{", "nul", r#"{"a":1,}"#, r#"{"a":01}"#, "\u{feff}{}"] {
-            assert_eq!(parsed(malformed).unwrap_err().code, Code::MalformedJson, "{malformed}");
+        for malformed in [
+            "",
+            "[]",
+            "{} {}",
+            "{",
+            "nul",
+            r#"{"a":1,}"#,
+            r#"{"a":01}"#,
+            "\u{feff}{}",
+        ] {
+            assert_eq!(
+                parsed(malformed).unwrap_err().code,
+                Code::MalformedJson,
+                "{malformed}"
+            );
         }
     }
 
     #[test]
     fn text_is_exact() {
-        let mut object = Object::parse(br#"{"n": 12345678901234567890.10e-7 , "o":{"x":[1,"2"]}}"#).unwrap();
-        assert_eq!(object.require("n").unwrap().text(), "12345678901234567890.10e-7");
+        let mut object =
+            Object::parse(br#"{"n": 12345678901234567890.10e-7 , "o":{"x":[1,"2"]}}"#).unwrap();
+        assert_eq!(
+            object.require("n").unwrap().text(),
+            "12345678901234567890.10e-7"
+        );
         let mut inner = object.require("o").unwrap().object().unwrap();
         let elements = inner.require("x").unwrap().array().unwrap();
         assert_eq!(elements[1].invalid("is wrong").field.unwrap(), "o.x[1]");

@@ -6,16 +6,18 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
-/// The name of one wallet key. Exactly one textual form exists: a lower-case hyphenated UUID of 36 characters.
+/// The name of one wallet key. Exactly one textual form exists: a lower-case hyphenated UUID of 36
+/// characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(Uuid);
 
 impl KeyId {
-    /// The name of the canary row, which the current key generator writes and a signer opens before it serves. The nil
-    /// UUID: no random key id can be equal to it.
+    /// The name of the canary row, which the current key generator writes and a signer opens before
+    /// it serves. The nil UUID: no random key id can be equal to it.
     pub const CANARY: Self = Self(Uuid::nil());
 
-    /// A key id from 16 random bytes, as a version 4 UUID (RFC 9562 §5.4). The randomness is the caller's to provide.
+    /// A key id from 16 random bytes, as a version 4 UUID (RFC 9562 §5.4). The randomness is the
+    /// caller's to provide.
     pub fn from_random_bytes(bytes: [u8; 16]) -> Self {
         Self(uuid::Builder::from_random_bytes(bytes).into_uuid())
     }
@@ -31,7 +33,8 @@ impl FromStr for KeyId {
 
     fn from_str(text: &str) -> Result<Self, InvalidKeyId> {
         let uuid = Uuid::try_parse(text).map_err(|_| InvalidKeyId)?;
-        // `try_parse` also takes braces, URNs, upper case and the form without hyphens; a name must have one spelling.
+        // `try_parse` also takes braces, URNs, upper case and the form without hyphens; a name must
+        // have one spelling.
         if uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()) != text {
             return Err(InvalidKeyId);
         }
@@ -53,7 +56,9 @@ impl Serialize for KeyId {
 
 impl<'de> Deserialize<'de> for KeyId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <std::borrow::Cow<'de, str>>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        <std::borrow::Cow<'de, str>>::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 

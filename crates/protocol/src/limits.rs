@@ -1,11 +1,13 @@
-//! Every size, window and deadline of the wire. They are compiled-in ceilings: a host may lower, never raise them.
+//! Every size, window and deadline of the wire. They are compiled-in ceilings: a host may lower,
+//! never raise them.
 
 use std::time::Duration;
 
 /// Largest request body a caller may send, in bytes. Larger: 413 before parsing.
 pub const MAX_BODY_LEN: usize = 256 * 1024;
-/// Largest authenticated request between the front door and an enclave, in bytes: a payload of a body within
-/// [`MAX_BODY_LEN`] with every quote of it escaped, because there it travels as a JSON string.
+/// Largest authenticated request between the front door and an enclave, in bytes: a payload of a
+/// body within [`MAX_BODY_LEN`] with every quote of it escaped, because there it travels as a JSON
+/// string.
 pub const MAX_AUTHENTICATED_LEN: usize = 384 * 1024;
 /// Largest calldata of a transaction, in bytes.
 pub const MAX_CALLDATA_LEN: usize = 128 * 1024;

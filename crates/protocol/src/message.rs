@@ -21,14 +21,16 @@ pub enum Operation {
     Configure = 2,
     /// Which image is this? One part: a nonce of 16 to 64 bytes; answered with [`BootProof`].
     ProveBoot = 3,
-    /// One part: the caller's body for `generate_key`; answered with [`KeyCreated`]. Key generator only.
+    /// One part: the caller's body for `generate_key`; answered with [`KeyCreated`]. Key generator
+    /// only.
     GenerateKey = 16,
     /// One part: the caller's body for `set_key`; answered with [`KeyCreated`]. Key generator only.
     SetKey = 17,
-    /// Two parts: the authenticated request ([`crate::request::AuthenticatedRequest`]) and the key's row
-    /// ([`crate::SealedRow`] as JSON); answered with [`Signed`]. Signer only.
+    /// Two parts: the authenticated request ([`crate::request::AuthenticatedRequest`]) and the
+    /// key's row ([`crate::SealedRow`] as JSON); answered with [`Signed`]. Signer only.
     SignTransaction = 32,
-    /// One part: the canary row of the current generator as JSON; answered with [`HealthReport`]. Signer only.
+    /// One part: the canary row of the current generator as JSON; answered with [`HealthReport`].
+    /// Signer only.
     OpenCanary = 33,
 }
 
@@ -48,7 +50,11 @@ impl Operation {
     pub fn parts(self) -> usize {
         match self {
             Self::Health => 0,
-            Self::Configure | Self::ProveBoot | Self::GenerateKey | Self::SetKey | Self::OpenCanary => 1,
+            Self::Configure
+            | Self::ProveBoot
+            | Self::GenerateKey
+            | Self::SetKey
+            | Self::OpenCanary => 1,
             Self::SignTransaction => 2,
         }
     }
@@ -67,10 +73,13 @@ impl Request {
     /// The body of a request frame.
     pub fn encode(&self) -> Bytes {
         debug_assert_eq!(self.parts.len(), self.operation.parts());
-        let mut out = BytesMut::with_capacity(1 + self.parts.iter().map(|part| 4 + part.len()).sum::<usize>());
+        let mut out = BytesMut::with_capacity(
+            1 + self.parts.iter().map(|part| 4 + part.len()).sum::<usize>(),
+        );
         out.put_u8(self.operation as u8);
         for part in &self.parts {
-            // A part longer than a frame makes the frame too long, which encoding the frame refuses.
+            // A part longer than a frame makes the frame too long, which encoding the frame
+            // refuses.
             out.put_u32(u32::try_from(part.len()).unwrap_or(u32::MAX));
             out.put_slice(part);
         }
@@ -80,7 +89,8 @@ impl Request {
     /// Reads the body of a request frame.
     ///
     /// # Errors
-    /// [`Code::ProtocolViolation`] for an unknown operation, a wrong number of parts, or bytes after the last.
+    /// [`Code::ProtocolViolation`] for an unknown operation, a wrong number of parts, or bytes
+    /// after the last.
     pub fn decode(mut body: Bytes) -> Result<Self, Rejection> {
         let violation = |what| Rejection::new(Code::ProtocolViolation, what);
         if body.is_empty() {
@@ -103,7 +113,11 @@ impl Request {
             }
             parts.push(body.split_to(length));
         }
-        if body.is_empty() { Ok(Self { operation, parts }) } else { Err(violation("bytes after the last part")) }
+        if body.is_empty() {
+            Ok(Self { operation, parts })
+        } else {
+            Err(violation("bytes after the last part"))
+        }
     }
 }
 
@@ -126,7 +140,8 @@ pub fn encode_response(response: &Result<Vec<u8>, Rejection>) -> Bytes {
 /// Reads the body of a response frame.
 ///
 /// # Errors
-/// The rejection it carries, or [`Code::ProtocolViolation`] when it is neither result nor rejection.
+/// The rejection it carries, or [`Code::ProtocolViolation`] when it is neither result nor
+/// rejection.
 pub fn decode_response(mut body: Bytes) -> Result<Bytes, Rejection> {
     let violation = || Rejection::new(Code::ProtocolViolation, "malformed response");
     match body.first() {
@@ -153,8 +168,9 @@ pub struct Credentials {
     pub expires_at: Option<u64>,
 }
 
-/// What an enclave needs from its pod before it can work. Nothing in it is trusted: the CMK has to be adopted, and the
-/// credentials replace earlier ones only once they have been seen to work on the adopted CMK.
+/// What an enclave needs from its pod before it can work. Nothing in it is trusted: the CMK has to
+/// be adopted, and the credentials replace earlier ones only once they have been seen to work on
+/// the adopted CMK.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Configure {
@@ -176,7 +192,8 @@ pub enum State {
     Ready,
 }
 
-/// The answer to [`Operation::Health`], [`Operation::Configure`] and [`Operation::OpenCanary`]: nothing secret.
+/// The answer to [`Operation::Health`], [`Operation::Configure`] and [`Operation::OpenCanary`]:
+/// nothing secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HealthReport {
@@ -198,8 +215,8 @@ pub struct HealthReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BootProof {
-    /// An attestation document, base64: user data `boot`, the nonce, and as public key the boot key (SEC 1, uncompressed), which
-    /// PCR16 holds as well.
+    /// An attestation document, base64: user data `boot`, the nonce, and as public key the boot key
+    /// (SEC 1, uncompressed), which PCR16 holds as well.
     pub document: String,
     /// The boot key's ECDSA-SHA256 signature over `cloister/boot/v1` ‖ nonce: r ‖ s, 0x-hex.
     pub signature: String,
@@ -266,9 +283,20 @@ mod tests {
     #[test]
     fn responses_round_trip() {
         let rejection = Rejection::invalid("transaction_payload.value", "must not be negative");
-        assert_eq!(decode_response(encode_response(&Err(rejection.clone()))), Err(rejection));
-        assert_eq!(decode_response(encode_response(&Ok(b"{}".to_vec()))), Ok(Bytes::from_static(b"{}")));
-        assert_eq!(decode_response(Bytes::from_static(b"\x02")).unwrap_err().code, Code::ProtocolViolation);
+        assert_eq!(
+            decode_response(encode_response(&Err(rejection.clone()))),
+            Err(rejection)
+        );
+        assert_eq!(
+            decode_response(encode_response(&Ok(b"{}".to_vec()))),
+            Ok(Bytes::from_static(b"{}"))
+        );
+        assert_eq!(
+            decode_response(Bytes::from_static(b"\x02"))
+                .unwrap_err()
+                .code,
+            Code::ProtocolViolation
+        );
     }
 
     #[test]

@@ -18,7 +18,8 @@ const PATH: &str = "transaction_payload";
 pub enum SigningPayload {
     /// An EIP-1559 transaction.
     Transaction(Box<Eip1559>),
-    /// The hash of an ERC-4337 user operation, signed as it stands: no EIP-191 prefix, no further hash.
+    /// The hash of an ERC-4337 user operation, signed as it stands: no EIP-191 prefix, no further
+    /// hash.
     UserOpHash(B256),
 }
 
@@ -34,7 +35,9 @@ impl SigningPayload {
                 object.finish()?;
                 Ok(Self::UserOpHash(bytes_32(&hash)?))
             }
-            None => Eip1559::parse(object).map(|transaction| Self::Transaction(Box::new(transaction))),
+            None => {
+                Eip1559::parse(object).map(|transaction| Self::Transaction(Box::new(transaction)))
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The bodies a caller sends, read by the same code in the front door (to refuse early) and in the enclave (to decide).
+//! The bodies a caller sends, read by the same code in the front door (to refuse early) and in the
+//! enclave (to decide).
 
 use serde::Serialize;
 
@@ -47,8 +48,9 @@ impl SetKey {
         let eth_key = object.require("eth_key")?;
         object.finish()?;
         let text = eth_key.string()?;
-        let eth_key = PrivateKey::from_hex(&text)
-            .map_err(|_| eth_key.invalid("must be 32 bytes of hex, a number from 1 to n-1 of secp256k1"))?;
+        let eth_key = PrivateKey::from_hex(&text).map_err(|_| {
+            eth_key.invalid("must be 32 bytes of hex, a number from 1 to n-1 of secp256k1")
+        })?;
         Ok(Self { secret, eth_key })
     }
 }
@@ -76,7 +78,8 @@ impl CreateKey {
     }
 }
 
-/// `sign_transaction` as callers send it: `{"key_id", "secret", "transaction_payload"}` or `{"authenticated": {…}}`.
+/// `sign_transaction` as callers send it: `{"key_id", "secret", "transaction_payload"}` or
+/// `{"authenticated": {…}}`.
 #[derive(Debug)]
 pub enum SignTransaction<'a> {
     /// With the secret itself.
@@ -103,13 +106,20 @@ impl<'a> SignTransaction<'a> {
             object.finish()?;
             return AuthenticatedRequest::read(authenticated.object()?).map(Self::Authenticated);
         }
-        let key_id = object.take("key_id")?.map(|value| key_id(&value)).transpose()?;
+        let key_id = object
+            .take("key_id")?
+            .map(|value| key_id(&value))
+            .transpose()?;
         let secret = secret(&mut object)?;
         let payload = object.require("transaction_payload")?;
         object.finish()?;
         payload.object()?;
         SigningPayload::parse(payload.text().as_bytes())?;
-        Ok(Self::Plain { key_id, secret, payload: payload.text() })
+        Ok(Self::Plain {
+            key_id,
+            secret,
+            payload: payload.text(),
+        })
     }
 
     /// The key the body names, if it does.
@@ -121,8 +131,8 @@ impl<'a> SignTransaction<'a> {
     }
 }
 
-/// A request whose exact payload bytes are authenticated: what the front door makes of a plain one, and what an enclave
-/// takes. As JSON: `{"payload": "…", "key_id", "timestamp", "mac"}`.
+/// A request whose exact payload bytes are authenticated: what the front door makes of a plain one,
+/// and what an enclave takes. As JSON: `{"payload": "…", "key_id", "timestamp", "mac"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AuthenticatedRequest {
     /// The text of the payload; its bytes are what is authenticated.
@@ -139,8 +149,18 @@ pub struct AuthenticatedRequest {
 impl AuthenticatedRequest {
     /// Authenticates `payload` with the secret of the key.
     pub fn new(key_id: KeyId, secret: &CallerSecret, timestamp: u64, payload: &str) -> Self {
-        let mac = Verifier::derive(secret, key_id).mac(Route::SignTransaction, key_id, timestamp, payload.as_bytes());
-        Self { payload: payload.to_owned(), key_id, timestamp, mac }
+        let mac = Verifier::derive(secret, key_id).mac(
+            Route::SignTransaction,
+            key_id,
+            timestamp,
+            payload.as_bytes(),
+        );
+        Self {
+            payload: payload.to_owned(),
+            key_id,
+            timestamp,
+            mac,
+        }
     }
 
     /// Reads the JSON form, the payload included.
@@ -163,10 +183,9 @@ impl AuthenticatedRequest {
         let request = Self {
             payload: std::mem::take(&mut *payload.string()?),
             key_id,
-            timestamp: timestamp
-                .text()
-                .parse()
-                .map_err(|_| timestamp.invalid("must be seconds since the Unix epoch, as a JSON integer"))?,
+            timestamp: timestamp.text().parse().map_err(|_| {
+                timestamp.invalid("must be seconds since the Unix epoch, as a JSON integer")
+            })?,
             mac: mac_bytes,
         };
         request.signing_payload()?;
@@ -193,7 +212,10 @@ fn secret(object: &mut Object<'_>) -> Result<CallerSecret, Rejection> {
 }
 
 fn key_id(value: &crate::json::Value<'_>) -> Result<KeyId, Rejection> {
-    value.string()?.parse().map_err(|error: crate::key_id::InvalidKeyId| value.invalid(format_args!("is {error}")))
+    value
+        .string()?
+        .parse()
+        .map_err(|error: crate::key_id::InvalidKeyId| value.invalid(format_args!("is {error}")))
 }
 
 #[cfg(test)]
@@ -205,13 +227,18 @@ mod tests {
 
     const SECRET: &str = "9779d2b8f0bc495b1691ce1a2baf8004";
     const KEY_ID: &str = "7e99e372-0eba-4001-8002-35e6a1478070";
-    const PAYLOAD: &str = r#"{ "userOpHash": "f3df4bcb3b24437160ba86a88f41d522662ed994dddd11ac477cfc16e9a71869" }"#;
+    const PAYLOAD: &str =
+        r#"{ "userOpHash": "f3df4bcb3b24437160ba86a88f41d522662ed994dddd11ac477cfc16e9a71869" }"#;
 
     #[test]
     fn create_key_imports_when_a_key_is_given() {
         let key = "01".repeat(32);
-        let import = CreateKey::parse(format!(r#"{{"eth_key":"{key}","secret":"{SECRET}"}}"#).as_bytes()).unwrap();
-        assert!(matches!(import, CreateKey::Import(SetKey { eth_key, .. }) if eth_key.expose() == &[1; 32]));
+        let import =
+            CreateKey::parse(format!(r#"{{"eth_key":"{key}","secret":"{SECRET}"}}"#).as_bytes())
+                .unwrap();
+        assert!(
+            matches!(import, CreateKey::Import(SetKey { eth_key, .. }) if eth_key.expose() == &[1; 32])
+        );
         let generate = CreateKey::parse(format!(r#"{{"secret":"{SECRET}"}}"#).as_bytes()).unwrap();
         assert!(matches!(generate, CreateKey::Generate(_)));
     }
@@ -219,26 +246,49 @@ mod tests {
     #[test]
     fn wrong_keys_are_refused_by_name() {
         let order = "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141";
-        for key in ["", "00", &"00".repeat(32), order, &"ff".repeat(32), &"01".repeat(31), &"01".repeat(33)] {
+        for key in [
+            "",
+            "00",
+            &"00".repeat(32),
+            order,
+            &"ff".repeat(32),
+            &"01".repeat(31),
+            &"01".repeat(33),
+        ] {
             let body = format!(r#"{{"eth_key":"{key}","secret":"{SECRET}"}}"#);
             let rejection = SetKey::parse(body.as_bytes()).unwrap_err();
-            assert_eq!((rejection.code, rejection.field.as_deref()), (Code::InvalidField, Some("eth_key")));
+            assert_eq!(
+                (rejection.code, rejection.field.as_deref()),
+                (Code::InvalidField, Some("eth_key"))
+            );
             assert!(key.is_empty() || !rejection.error.contains(key));
         }
     }
 
     #[test]
     fn plain_and_authenticated_requests_carry_the_exact_payload() {
-        let body = format!(r#"{{"transaction_payload": {PAYLOAD}, "key_id": "{KEY_ID}", "secret": "{SECRET}"}}"#);
-        let SignTransaction::Plain { key_id, secret, payload } = SignTransaction::parse(body.as_bytes()).unwrap()
+        let body = format!(
+            r#"{{"transaction_payload": {PAYLOAD}, "key_id": "{KEY_ID}", "secret": "{SECRET}"}}"#
+        );
+        let SignTransaction::Plain {
+            key_id,
+            secret,
+            payload,
+        } = SignTransaction::parse(body.as_bytes()).unwrap()
         else {
             panic!("a plain request was sent");
         };
         assert_eq!(payload, PAYLOAD);
         let request = AuthenticatedRequest::new(key_id.unwrap(), &secret, 1_700_000_000, payload);
-        assert_eq!(AuthenticatedRequest::parse(&request.to_json()).unwrap(), request);
+        assert_eq!(
+            AuthenticatedRequest::parse(&request.to_json()).unwrap(),
+            request
+        );
 
-        let wrapped = format!(r#"{{"authenticated":{}}}"#, String::from_utf8(request.to_json()).unwrap());
+        let wrapped = format!(
+            r#"{{"authenticated":{}}}"#,
+            String::from_utf8(request.to_json()).unwrap()
+        );
         match SignTransaction::parse(wrapped.as_bytes()).unwrap() {
             SignTransaction::Authenticated(read) => assert_eq!(read, request),
             SignTransaction::Plain { .. } => panic!("an authenticated request was sent"),
@@ -249,19 +299,39 @@ mod tests {
     fn members_are_checked() {
         let refused = |body: String| {
             let rejection = SignTransaction::parse(body.as_bytes()).unwrap_err();
-            (rejection.code, rejection.field.unwrap_or_default().into_owned())
+            (
+                rejection.code,
+                rejection.field.unwrap_or_default().into_owned(),
+            )
         };
         let body = |secret: &str, key_id: &str, payload: &str| {
             format!(r#"{{"secret":{secret},"key_id":{key_id},"transaction_payload":{payload}}}"#)
         };
         let (secret, id) = (format!("\"{SECRET}\""), format!("\"{KEY_ID}\""));
-        assert_eq!(refused(body("\"short\"", &id, PAYLOAD)), (Code::InvalidField, "secret".into()));
-        assert_eq!(refused(body("null", &id, PAYLOAD)), (Code::InvalidField, "secret".into()));
-        assert_eq!(refused(body(&secret, "\"x\"", PAYLOAD)), (Code::InvalidField, "key_id".into()));
-        assert_eq!(refused(body(&secret, &id, "\"{}\"")), (Code::InvalidField, "transaction_payload".into()));
-        assert_eq!(refused(format!(r#"{{"secret":{secret}}}"#)), (Code::MissingField, "transaction_payload".into()));
         assert_eq!(
-            refused(format!(r#"{{"secret":{secret},"Secret":1,"transaction_payload":{PAYLOAD}}}"#)),
+            refused(body("\"short\"", &id, PAYLOAD)),
+            (Code::InvalidField, "secret".into())
+        );
+        assert_eq!(
+            refused(body("null", &id, PAYLOAD)),
+            (Code::InvalidField, "secret".into())
+        );
+        assert_eq!(
+            refused(body(&secret, "\"x\"", PAYLOAD)),
+            (Code::InvalidField, "key_id".into())
+        );
+        assert_eq!(
+            refused(body(&secret, &id, "\"{}\"")),
+            (Code::InvalidField, "transaction_payload".into())
+        );
+        assert_eq!(
+            refused(format!(r#"{{"secret":{secret}}}"#)),
+            (Code::MissingField, "transaction_payload".into())
+        );
+        assert_eq!(
+            refused(format!(
+                r#"{{"secret":{secret},"Secret":1,"transaction_payload":{PAYLOAD}}}"#
+            )),
             (Code::UnknownField, "Secret".into())
         );
     }

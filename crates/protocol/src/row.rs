@@ -1,5 +1,5 @@
-//! The sealed row as it travels: public attributes and opaque envelopes. What an envelope holds is the business of
-//! `cloister-sealing`; nothing here can open one.
+//! The sealed row as it travels: public attributes and opaque envelopes. What an envelope holds is
+//! the business of `cloister-sealing`; nothing here can open one.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,8 @@ use crate::KeyId;
 pub struct SealedRow {
     /// The name of the key.
     pub key_id: KeyId,
-    /// The address that belongs to the key. Believed only once an envelope that binds it has been opened.
+    /// The address that belongs to the key. Believed only once an envelope that binds it has been
+    /// opened.
     pub address: Address,
     /// 1 for a new row, one more with every change.
     pub version: u64,
@@ -39,6 +40,9 @@ impl Serialize for Envelope {
 impl<'de> Deserialize<'de> for Envelope {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        STANDARD.decode(text.as_bytes()).map(Self).map_err(|_| serde::de::Error::custom("not base64"))
+        STANDARD
+            .decode(text.as_bytes())
+            .map(Self)
+            .map_err(|_| serde::de::Error::custom("not base64"))
     }
 }

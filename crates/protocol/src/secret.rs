@@ -9,14 +9,14 @@ use crate::limits::{MAX_SECRET_LEN, MIN_SECRET_LEN};
 
 /// The order n of the secp256k1 group, big-endian (SEC 2 §2.4.1).
 const SECP256K1_ORDER: [u8; 32] = [
-    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe, 0xba, 0xae, 0xdc,
-    0xe6, 0xaf, 0x48, 0xa0, 0x3b, 0xbf, 0xd2, 0x5e, 0x8c, 0xd0, 0x36, 0x41, 0x41,
+    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe,
+    0xba, 0xae, 0xdc, 0xe6, 0xaf, 0x48, 0xa0, 0x3b, 0xbf, 0xd2, 0x5e, 0x8c, 0xd0, 0x36, 0x41, 0x41,
 ];
 
 /// A secp256k1 private key: 32 bytes, big-endian, in [1, n−1].
 ///
-/// The only type that holds one. Boxed so that moves leave no copies behind, wiped when dropped; it has no `Clone`, no
-/// `PartialEq`, no `Serialize`, and its `Debug` shows nothing.
+/// The only type that holds one. Boxed so that moves leave no copies behind, wiped when dropped; it
+/// has no `Clone`, no `PartialEq`, no `Serialize`, and its `Debug` shows nothing.
 #[derive(ZeroizeOnDrop)]
 pub struct PrivateKey(Box<[u8; 32]>);
 
@@ -29,7 +29,11 @@ impl PrivateKey {
         let mut key = Self(Box::new([0; 32]));
         key.0.copy_from_slice(bytes);
         bytes.zeroize();
-        if key.in_range() { Ok(key) } else { Err(InvalidPrivateKey) }
+        if key.in_range() {
+            Ok(key)
+        } else {
+            Err(InvalidPrivateKey)
+        }
     }
 
     /// Reads exactly 64 hex digits, with or without `0x`.
@@ -72,19 +76,25 @@ impl fmt::Debug for PrivateKey {
 #[error("not a secp256k1 private key: 32 bytes of hex in [1, n-1]")]
 pub struct InvalidPrivateKey;
 
-/// The caller's secret for one wallet key: 20 to 256 printable ASCII characters. Wiped when dropped.
+/// The caller's secret for one wallet key: 20 to 256 printable ASCII characters. Wiped when
+/// dropped.
 #[derive(ZeroizeOnDrop)]
 pub struct CallerSecret(Box<str>);
 
 impl CallerSecret {
-    /// Takes over `text` when it has an allowed length and only printable ASCII (0x20 to 0x7e); wipes it otherwise.
+    /// Takes over `text` when it has an allowed length and only printable ASCII (0x20 to 0x7e);
+    /// wipes it otherwise.
     ///
     /// # Errors
     /// [`InvalidSecret`] without the text.
     pub fn new(text: Zeroizing<String>) -> Result<Self, InvalidSecret> {
         let allowed = (MIN_SECRET_LEN..=MAX_SECRET_LEN).contains(&text.len())
             && text.bytes().all(|byte| (0x20..=0x7e).contains(&byte));
-        if allowed { Ok(Self(text.as_str().into())) } else { Err(InvalidSecret) }
+        if allowed {
+            Ok(Self(text.as_str().into()))
+        } else {
+            Err(InvalidSecret)
+        }
     }
 
     /// The characters, for key derivation; never for output.
@@ -104,8 +114,8 @@ impl fmt::Debug for CallerSecret {
 #[error("must be {MIN_SECRET_LEN} to {MAX_SECRET_LEN} printable ASCII characters")]
 pub struct InvalidSecret;
 
-/// A string that must not be printed, such as a credential. It has no `Serialize`: writing it to the wire is asked for
-/// field by field with `#[serde(serialize_with = "Redacted::expose_to")]`.
+/// A string that must not be printed, such as a credential. It has no `Serialize`: writing it to
+/// the wire is asked for field by field with `#[serde(serialize_with = "Redacted::expose_to")]`.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct Redacted(String);
 
@@ -169,8 +179,20 @@ mod tests {
     fn hex_has_exactly_64_digits() {
         let digits = "6835311872e1c63b50a8edd16605e2253c2a9c58ef9bf41f1d1c0c724981931a";
         let key = PrivateKey::from_hex(digits).unwrap();
-        assert_eq!(key.expose(), PrivateKey::from_hex(&format!("0x{digits}")).unwrap().expose());
-        for wrong in ["", "0x", &digits[1..], &digits[2..], &format!("{digits}00"), &digits.replace('6', "g")] {
+        assert_eq!(
+            key.expose(),
+            PrivateKey::from_hex(&format!("0x{digits}"))
+                .unwrap()
+                .expose()
+        );
+        for wrong in [
+            "",
+            "0x",
+            &digits[1..],
+            &digits[2..],
+            &format!("{digits}00"),
+            &digits.replace('6', "g"),
+        ] {
             assert_eq!(PrivateKey::from_hex(wrong).err(), Some(InvalidPrivateKey));
         }
     }
@@ -188,7 +210,12 @@ mod tests {
         let secret = |text: &str| CallerSecret::new(Zeroizing::new(text.to_owned()));
         assert!(secret(&"a".repeat(20)).is_ok());
         assert!(secret(&"~ ".repeat(128)).is_ok());
-        for wrong in ["a".repeat(19), "a".repeat(257), format!("{}\n", "a".repeat(20)), "ä".repeat(20)] {
+        for wrong in [
+            "a".repeat(19),
+            "a".repeat(257),
+            format!("{}\n", "a".repeat(20)),
+            "ä".repeat(20),
+        ] {
             assert!(secret(&wrong).is_err());
         }
     }

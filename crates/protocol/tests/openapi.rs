@@ -10,7 +10,9 @@ use cloister_protocol::Code;
 fn the_description_has_every_code_with_its_status() {
     let description = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.yaml");
     let description = std::fs::read_to_string(description).unwrap();
-    let codes = Code::ALL.iter().map(|code| (code.http_status(), code.as_str()));
+    let codes = Code::ALL
+        .iter()
+        .map(|code| (code.http_status(), code.as_str()));
     assert_eq!(described(&description), codes.collect::<BTreeSet<_>>());
 }
 
@@ -19,9 +21,15 @@ fn described(description: &str) -> BTreeSet<(u16, &str)> {
     let mut codes = BTreeSet::new();
     let mut status = None;
     for line in description.lines().map(str::trim) {
-        if let Some(name) = line.strip_prefix("Error").and_then(|line| line.strip_suffix(':')) {
+        if let Some(name) = line
+            .strip_prefix("Error")
+            .and_then(|line| line.strip_suffix(':'))
+        {
             status = name.parse().ok();
-        } else if let Some(stated) = line.strip_prefix("enclave_status: { const: ").filter(|_| status.is_some()) {
+        } else if let Some(stated) = line
+            .strip_prefix("enclave_status: { const: ")
+            .filter(|_| status.is_some())
+        {
             assert_eq!(stated.strip_suffix(" }").unwrap().parse().ok(), status);
         } else if let Some(list) = line.strip_prefix("code: { enum: [") {
             let list = list.strip_suffix("] }").unwrap().split(", ");

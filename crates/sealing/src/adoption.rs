@@ -1,9 +1,12 @@
-//! Adopting a CMK: it is not configured, it is looked at. Anybody may have made it; what counts is what it is now.
+//! Adopting a CMK: it is not configured, it is looked at. Anybody may have made it; what counts is
+//! what it is now.
 
 use std::sync::Arc;
 
 use aws_sdk_kms::Client;
-use aws_sdk_kms::types::{KeyManagerType, KeyMetadata, KeySpec, KeyState, KeyUsageType, OriginType};
+use aws_sdk_kms::types::{
+    KeyManagerType, KeyMetadata, KeySpec, KeyState, KeyUsageType, OriginType,
+};
 use cloister_key_policy::{CheckedPolicy, Deployment, Expected, Form, PolicyMismatch};
 use cloister_protocol::{Code, Rejection};
 
@@ -13,8 +16,8 @@ use crate::kms::{KmsError, limits, log};
 /// Pages of grants that are followed. The first one with a grant in it ends the matter.
 const MAX_GRANT_PAGES: usize = 16;
 
-/// A CMK that this enclave has looked at in this boot and found to be what its measured settings demand. Only [`adopt`]
-/// makes one.
+/// A CMK that this enclave has looked at in this boot and found to be what its measured settings
+/// demand. Only [`adopt`] makes one.
 #[derive(Debug)]
 pub struct AdoptedKey {
     arn: Arc<str>,
@@ -42,33 +45,53 @@ impl AdoptedKey {
     }
 }
 
-/// Looks at the CMK `arn` with DescribeKey, GetKeyPolicy and ListGrants, and adopts it if all of this holds:
+/// Looks at the CMK `arn` with DescribeKey, GetKeyPolicy and ListGrants, and adopts it if all of
+/// this holds:
 ///
 /// - the ARN is a key's own, of the expected partition, region and account;
-/// - KMS made its material (`AWS_KMS`); it is customer-managed, symmetric, for encryption, single-region, in no custom key
-///   store, and enabled;
+/// - KMS made its material (`AWS_KMS`); it is customer-managed, symmetric, for encryption,
+///   single-region, in no custom key store, and enabled;
 /// - it has no grants, which would bypass the policy;
-/// - its policy is exactly a rendering of the measured template, without a previous generator. The open form, where it is
-///   accepted, may admit the next release, too: whoever may replace the policy could admit any image.
+/// - its policy is exactly a rendering of the measured template, without a previous generator. The
+///   open form, where it is accepted, may admit the next release, too: whoever may replace the
+///   policy could admit any image.
 ///
 /// # Errors
 /// [`AdoptionError`], which says what does not hold.
-pub async fn adopt(client: &Client, arn: &str, expected: &Expected<'_>) -> Result<AdoptedKey, AdoptionError> {
+pub async fn adopt(
+    client: &Client,
+    arn: &str,
+    expected: &Expected<'_>,
+) -> Result<AdoptedKey, AdoptionError> {
     check_arn(arn, expected.deployment)?;
     describe(client, arn, expected.deployment).await?;
     let policy = check_policy(client, arn, expected).await?;
     refuse_grants(client, arn).await?;
-    Ok(AdoptedKey { arn: arn.into(), policy })
+    Ok(AdoptedKey {
+        arn: arn.into(),
+        policy,
+    })
 }
 
 fn check_arn(arn: &str, deployment: &Deployment) -> Result<(), AdoptionError> {
     let parsed = KeyArn::parse(arn).ok_or(AdoptionError::NotAKeyArn)?;
-    let expected =
-        KeyArn { partition: &deployment.partition, region: &deployment.region, account: &deployment.account };
-    if parsed == expected { Ok(()) } else { Err(AdoptionError::ForeignKey) }
+    let expected = KeyArn {
+        partition: &deployment.partition,
+        region: &deployment.region,
+        account: &deployment.account,
+    };
+    if parsed == expected {
+        Ok(())
+    } else {
+        Err(AdoptionError::ForeignKey)
+    }
 }
 
-async fn describe(client: &Client, arn: &str, deployment: &Deployment) -> Result<(), AdoptionError> {
+async fn describe(
+    client: &Client,
+    arn: &str,
+    deployment: &Deployment,
+) -> Result<(), AdoptionError> {
     let reply = client
         .describe_key()
         .key_id(arn)
@@ -80,18 +103,45 @@ async fn describe(client: &Client, arn: &str, deployment: &Deployment) -> Result
     check_metadata(reply.key_metadata(), arn, deployment)
 }
 
-fn check_metadata(key: Option<&KeyMetadata>, arn: &str, deployment: &Deployment) -> Result<(), AdoptionError> {
-    let key = key.filter(|key| key.arn() == Some(arn)).ok_or(KmsError::ReplyRefused("about another key"))?;
+fn check_metadata(
+    key: Option<&KeyMetadata>,
+    arn: &str,
+    deployment: &Deployment,
+) -> Result<(), AdoptionError> {
+    let key = key
+        .filter(|key| key.arn() == Some(arn))
+        .ok_or(KmsError::ReplyRefused("about another key"))?;
     let requirements = [
-        ("AWSAccountId", key.aws_account_id() == Some(&deployment.account)),
+        (
+            "AWSAccountId",
+            key.aws_account_id() == Some(&deployment.account),
+        ),
         ("Origin", key.origin() == Some(&OriginType::AwsKms)),
-        ("KeyManager", key.key_manager() == Some(&KeyManagerType::Customer)),
-        ("KeySpec", key.key_spec() == Some(&KeySpec::SymmetricDefault)),
-        ("KeyUsage", key.key_usage() == Some(&KeyUsageType::EncryptDecrypt)),
-        ("MultiRegion", key.multi_region() == Some(false) && key.multi_region_configuration().is_none()),
-        ("CustomKeyStoreId", key.custom_key_store_id().is_none() && key.cloud_hsm_cluster_id().is_none()),
+        (
+            "KeyManager",
+            key.key_manager() == Some(&KeyManagerType::Customer),
+        ),
+        (
+            "KeySpec",
+            key.key_spec() == Some(&KeySpec::SymmetricDefault),
+        ),
+        (
+            "KeyUsage",
+            key.key_usage() == Some(&KeyUsageType::EncryptDecrypt),
+        ),
+        (
+            "MultiRegion",
+            key.multi_region() == Some(false) && key.multi_region_configuration().is_none(),
+        ),
+        (
+            "CustomKeyStoreId",
+            key.custom_key_store_id().is_none() && key.cloud_hsm_cluster_id().is_none(),
+        ),
         ("XksKeyConfiguration", key.xks_key_configuration().is_none()),
-        ("KeyState", key.enabled() && key.key_state() == Some(&KeyState::Enabled)),
+        (
+            "KeyState",
+            key.enabled() && key.key_state() == Some(&KeyState::Enabled),
+        ),
     ];
     match requirements.into_iter().find(|(_, holds)| !holds) {
         None => Ok(()),
@@ -99,7 +149,11 @@ fn check_metadata(key: Option<&KeyMetadata>, arn: &str, deployment: &Deployment)
     }
 }
 
-async fn check_policy(client: &Client, arn: &str, expected: &Expected<'_>) -> Result<CheckedPolicy, AdoptionError> {
+async fn check_policy(
+    client: &Client,
+    arn: &str,
+    expected: &Expected<'_>,
+) -> Result<CheckedPolicy, AdoptionError> {
     let reply = client
         .get_key_policy()
         .key_id(arn)
@@ -109,9 +163,12 @@ async fn check_policy(client: &Client, arn: &str, expected: &Expected<'_>) -> Re
         .send()
         .await
         .map_err(|error| log("GetKeyPolicy", &error))?;
-    let policy = reply.policy().ok_or(KmsError::ReplyRefused("without a policy"))?;
+    let policy = reply
+        .policy()
+        .ok_or(KmsError::ReplyRefused("without a policy"))?;
     let checked = cloister_key_policy::check(policy, expected).map_err(AdoptionError::Policy)?;
-    // It may make data keys, hence rows that this enclave would open; and no image can be a predecessor yet.
+    // It may make data keys, hence rows that this enclave would open; and no image can be a
+    // predecessor yet.
     if checked.measurements.previous_generator.is_some() {
         return Err(AdoptionError::PreviousGenerator);
     }
@@ -175,14 +232,27 @@ impl From<AdoptionError> for Rejection {
         let problem = match error {
             AdoptionError::Kms(error) => return error.into(),
             AdoptionError::NotAKeyArn => "not the ARN of a single-region KMS key".into(),
-            AdoptionError::ForeignKey => "the CMK belongs to another partition, region or account".into(),
-            AdoptionError::Attribute(attribute) => format!("the CMK's {attribute} is not acceptable").into(),
-            // Where it differs is told: the policy is no secret, and whoever deploys has to find the difference.
-            AdoptionError::Policy(mismatch) => format!("the CMK's policy is not acceptable: {mismatch}").into(),
-            AdoptionError::PreviousGenerator => "the CMK's policy admits a previous generator".into(),
+            AdoptionError::ForeignKey => {
+                "the CMK belongs to another partition, region or account".into()
+            }
+            AdoptionError::Attribute(attribute) => {
+                format!("the CMK's {attribute} is not acceptable").into()
+            }
+            // Where it differs is told: the policy is no secret, and whoever deploys has to find
+            // the difference.
+            AdoptionError::Policy(mismatch) => {
+                format!("the CMK's policy is not acceptable: {mismatch}").into()
+            }
+            AdoptionError::PreviousGenerator => {
+                "the CMK's policy admits a previous generator".into()
+            }
             AdoptionError::Grants => "the CMK has grants".into(),
         };
-        Self { code: Code::KeyPolicyRefused, error: problem, field: None }
+        Self {
+            code: Code::KeyPolicyRefused,
+            error: problem,
+            field: None,
+        }
     }
 }
 

@@ -18,7 +18,11 @@ impl<'a> KeyArn<'a> {
         else {
             return None;
         };
-        is_uuid(resource.strip_prefix("key/")?).then_some(Self { partition, region, account })
+        is_uuid(resource.strip_prefix("key/")?).then_some(Self {
+            partition,
+            region,
+            account,
+        })
     }
 }
 
@@ -37,7 +41,11 @@ mod tests {
     #[test]
     fn only_key_arns() {
         let arn = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
-        let parsed = KeyArn { partition: "aws", region: "eu-central-1", account: "111122223333" };
+        let parsed = KeyArn {
+            partition: "aws",
+            region: "eu-central-1",
+            account: "111122223333",
+        };
         assert_eq!(KeyArn::parse(arn), Some(parsed));
         for other in [
             "",

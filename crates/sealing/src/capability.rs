@@ -37,7 +37,8 @@ impl Capabilities {
         self.0
     }
 
-    /// `None` when a bit is set that this version does not know: it may mean a permission, but also a restriction.
+    /// `None` when a bit is set that this version does not know: it may mean a permission, but also
+    /// a restriction.
     pub(crate) fn from_bits(bits: u32) -> Option<Self> {
         let known = Capability::ALL.into_iter().collect::<Self>();
         (bits & !known.0 == 0).then_some(Self(bits))
@@ -46,12 +47,22 @@ impl Capabilities {
 
 impl FromIterator<Capability> for Capabilities {
     fn from_iter<I: IntoIterator<Item = Capability>>(capabilities: I) -> Self {
-        Self(capabilities.into_iter().fold(0, |bits, capability| bits | capability.bit()))
+        Self(
+            capabilities
+                .into_iter()
+                .fold(0, |bits, capability| bits | capability.bit()),
+        )
     }
 }
 
 impl fmt::Debug for Capabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(Capability::ALL.into_iter().filter(|capability| self.contains(*capability))).finish()
+        f.debug_set()
+            .entries(
+                Capability::ALL
+                    .into_iter()
+                    .filter(|capability| self.contains(*capability)),
+            )
+            .finish()
     }
 }

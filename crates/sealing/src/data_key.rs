@@ -7,7 +7,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// Longest wrapped data key, in bytes: the limit of a `CiphertextBlob` in the KMS API. Real ones have fewer than 200.
+/// Longest wrapped data key, in bytes: the limit of a `CiphertextBlob` in the KMS API. Real ones
+/// have fewer than 200.
 pub(crate) const MAX_WRAPPED_LEN: usize = 6144;
 
 /// The name of a data key: 16 random bytes, 32 lower-case hex digits in a KMS encryption context.
@@ -41,8 +42,8 @@ impl fmt::Display for DekId {
 
 /// A data key that KMS released to this enclave. Opens rows, seals none.
 ///
-/// Boxed so that moves leave no copies behind, wiped when dropped; no `Clone`, no `PartialEq`, no `Serialize`, and its
-/// `Debug` does not show the key.
+/// Boxed so that moves leave no copies behind, wiped when dropped; no `Clone`, no `PartialEq`, no
+/// `Serialize`, and its `Debug` does not show the key.
 pub struct DataKey {
     id: DekId,
     wrapped: Box<[u8]>,
@@ -53,7 +54,13 @@ pub struct DataKey {
 
 impl DataKey {
     pub(crate) fn new(id: DekId, wrapped: &[u8], cmk_arn: Arc<str>, key: KeyBytes) -> Self {
-        Self { id, wrapped: wrapped.into(), wrapped_digest: wrapped_digest(wrapped), cmk_arn, key }
+        Self {
+            id,
+            wrapped: wrapped.into(),
+            wrapped_digest: wrapped_digest(wrapped),
+            cmk_arn,
+            key,
+        }
     }
 
     /// The name under which it was made.
@@ -83,12 +90,15 @@ impl DataKey {
 
 impl fmt::Debug for DataKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DataKey").field("id", &self.id).field("cmk_arn", &self.cmk_arn).finish_non_exhaustive()
+        f.debug_struct("DataKey")
+            .field("id", &self.id)
+            .field("cmk_arn", &self.cmk_arn)
+            .finish_non_exhaustive()
     }
 }
 
-/// A data key that KMS *made* for this enclave in this boot: the only kind that seals. A key that was unwrapped from a
-/// row may have been chosen by whoever wrote the row.
+/// A data key that KMS *made* for this enclave in this boot: the only kind that seals. A key that
+/// was unwrapped from a row may have been chosen by whoever wrote the row.
 #[derive(Debug)]
 pub struct FreshDataKey(DataKey);
 
@@ -129,5 +139,8 @@ impl KeyBytes {
 
 /// SHA-256 of a wrapped data key.
 pub(crate) fn wrapped_digest(wrapped: &[u8]) -> [u8; 32] {
-    digest(&SHA256, wrapped).as_ref().try_into().expect("SHA-256 has 32 bytes")
+    digest(&SHA256, wrapped)
+        .as_ref()
+        .try_into()
+        .expect("SHA-256 has 32 bytes")
 }

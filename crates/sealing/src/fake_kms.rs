@@ -1,5 +1,5 @@
-//! KMS as the tests see it: an HTTP client for the SDK that answers like KMS, with real keys, contexts and CMS, and can be
-//! told to answer otherwise.
+//! KMS as the tests see it: an HTTP client for the SDK that answers like KMS, with real keys,
+//! contexts and CMS, and can be told to answer otherwise.
 
 pub(crate) mod cms;
 
@@ -29,7 +29,8 @@ use crate::kms::{AttestedKms, Service};
 use crate::recipient::Recipient;
 use cms::{ContentForm, envelop};
 
-pub(crate) const ARN: &str = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+pub(crate) const ARN: &str =
+    "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
 
 /// Changes an answer on its way: operation, HTTP status, body.
 type Tamper = Box<dyn Fn(&str, &mut u16, &mut Value) + Send + Sync>;
@@ -65,7 +66,10 @@ impl FakeKms {
     }
 
     /// From now on `tamper` changes what is answered.
-    pub(crate) fn tamper(&self, tamper: impl Fn(&str, &mut u16, &mut Value) + Send + Sync + 'static) {
+    pub(crate) fn tamper(
+        &self,
+        tamper: impl Fn(&str, &mut u16, &mut Value) + Send + Sync + 'static,
+    ) {
         *self.0.tamper.lock().unwrap() = Some(Box::new(tamper));
     }
 
@@ -85,7 +89,11 @@ impl FakeKms {
     /// The bodies of all requests for `operation` so far.
     pub(crate) fn calls(&self, operation: &str) -> Vec<Value> {
         let calls = self.0.calls.lock().unwrap();
-        calls.iter().filter(|(name, _)| name == operation).map(|(_, body)| body.clone()).collect()
+        calls
+            .iter()
+            .filter(|(name, _)| name == operation)
+            .map(|(_, body)| body.clone())
+            .collect()
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -93,7 +101,13 @@ impl FakeKms {
             aws_sdk_kms::Config::builder()
                 .behavior_version(BehaviorVersion::v2026_01_12())
                 .region(Region::new("eu-central-1"))
-                .credentials_provider(Credentials::new("AKIDEXAMPLE", "example", None, None, "test"))
+                .credentials_provider(Credentials::new(
+                    "AKIDEXAMPLE",
+                    "example",
+                    None,
+                    None,
+                    "test",
+                ))
                 .http_client(self.clone())
                 .build(),
         )
@@ -102,19 +116,30 @@ impl FakeKms {
     /// Adopts the key as a signer or generator would.
     pub(crate) async fn adopted(&self) -> AdoptedKey {
         let deployment = deployment();
-        adopt(&self.client(), ARN, &expected(&deployment)).await.unwrap()
+        adopt(&self.client(), ARN, &expected(&deployment))
+            .await
+            .unwrap()
     }
 
     pub(crate) async fn attested(&self, service: Service) -> Arc<AttestedKms> {
         let recipient = Recipient::start(software_nsm());
-        Arc::new(AttestedKms::new(self.client(), self.adopted().await, recipient, service))
+        Arc::new(AttestedKms::new(
+            self.client(),
+            self.adopted().await,
+            recipient,
+            service,
+        ))
     }
 
     async fn answer(&self, request: HttpRequest) -> HttpResponse {
         let target = request.headers().get("x-amz-target").unwrap();
         let operation = target.strip_prefix("TrentService.").unwrap().to_owned();
         let body: Value = serde_json::from_slice(request.body().bytes().unwrap()).unwrap();
-        self.0.calls.lock().unwrap().push((operation.clone(), body.clone()));
+        self.0
+            .calls
+            .lock()
+            .unwrap()
+            .push((operation.clone(), body.clone()));
         self.0.gate.acquire().await.unwrap().forget();
 
         let (mut status, mut answer) = self.honest_answer(&operation, &body);
@@ -132,14 +157,24 @@ impl FakeKms {
         assert_eq!(request["KeyId"], ARN);
         match operation {
             "DescribeKey" => (200, json!({ "KeyMetadata": key_metadata() })),
-            "GetKeyPolicy" => (200, json!({ "Policy": policy(Form::Locked), "PolicyName": "default" })),
+            "GetKeyPolicy" => (
+                200,
+                json!({ "Policy": policy(Form::Locked), "PolicyName": "default" }),
+            ),
             "ListGrants" => (200, json!({ "Grants": [], "Truncated": false })),
             "GenerateDataKey" => {
                 let (mut key, mut wrapped) = (vec![0; 32], vec![0; 184]);
                 aws_lc_rs::rand::fill(&mut key).unwrap();
                 aws_lc_rs::rand::fill(&mut wrapped).unwrap();
-                let entry = Made { key: key.clone(), context: request["EncryptionContext"].clone() };
-                self.0.data_keys.lock().unwrap().insert(wrapped.clone(), entry);
+                let entry = Made {
+                    key: key.clone(),
+                    context: request["EncryptionContext"].clone(),
+                };
+                self.0
+                    .data_keys
+                    .lock()
+                    .unwrap()
+                    .insert(wrapped.clone(), entry);
                 (
                     200,
                     json!({
@@ -151,7 +186,9 @@ impl FakeKms {
                 )
             }
             "Decrypt" => {
-                let wrapped = STANDARD.decode(request["CiphertextBlob"].as_str().unwrap()).unwrap();
+                let wrapped = STANDARD
+                    .decode(request["CiphertextBlob"].as_str().unwrap())
+                    .unwrap();
                 match self.0.data_keys.lock().unwrap().get(&wrapped) {
                     Some(Made { key, context }) if *context == request["EncryptionContext"] => (
                         200,
@@ -169,21 +206,32 @@ impl FakeKms {
     }
 }
 
-/// Encrypts to the key in the request's attestation document, whose signature this double does not check.
+/// Encrypts to the key in the request's attestation document, whose signature this double does not
+/// check.
 fn for_recipient(request: &Value, content: &[u8]) -> String {
     let recipient = &request["Recipient"];
     assert_eq!(recipient["KeyEncryptionAlgorithm"], "RSAES_OAEP_SHA_256");
-    let document = STANDARD.decode(recipient["AttestationDocument"].as_str().unwrap()).unwrap();
+    let document = STANDARD
+        .decode(recipient["AttestationDocument"].as_str().unwrap())
+        .unwrap();
     let public_key = claim(&document, "public_key");
-    STANDARD.encode(envelop(&public_key, content, ContentForm::Chunks(content.len() + 16)))
+    STANDARD.encode(envelop(
+        &public_key,
+        content,
+        ContentForm::Chunks(content.len() + 16),
+    ))
 }
 
 /// A claim of an attestation document.
 pub(crate) fn claim(document: &[u8], name: &str) -> Vec<u8> {
     let cose: Cbor = ciborium::from_reader(document).unwrap();
-    let payload: Cbor = ciborium::from_reader(&cose.as_array().unwrap()[2].as_bytes().unwrap()[..]).unwrap();
+    let payload: Cbor =
+        ciborium::from_reader(&cose.as_array().unwrap()[2].as_bytes().unwrap()[..]).unwrap();
     let claims = payload.into_map().unwrap();
-    let claim = claims.into_iter().find(|(key, _)| key.as_text() == Some(name)).unwrap();
+    let claim = claims
+        .into_iter()
+        .find(|(key, _)| key.as_text() == Some(name))
+        .unwrap();
     claim.1.into_bytes().unwrap()
 }
 
@@ -206,12 +254,22 @@ pub(crate) fn deployment() -> Deployment {
 }
 
 pub(crate) fn measurements() -> Measurements {
-    Measurements::new(Pcr0::try_from([1; 48]).unwrap(), Pcr0::try_from([2; 48]).unwrap())
+    Measurements::new(
+        Pcr0::try_from([1; 48]).unwrap(),
+        Pcr0::try_from([2; 48]).unwrap(),
+    )
 }
 
 pub(crate) fn expected(deployment: &Deployment) -> Expected<'_> {
-    let Measurements { signer, generator, .. } = measurements();
-    Expected { deployment, signer, generator: Some(generator), accept_open: false }
+    let Measurements {
+        signer, generator, ..
+    } = measurements();
+    Expected {
+        deployment,
+        signer,
+        generator: Some(generator),
+        accept_open: false,
+    }
 }
 
 pub(crate) fn policy(form: Form) -> String {
@@ -238,7 +296,11 @@ fn key_metadata() -> Value {
 }
 
 impl HttpClient for FakeKms {
-    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+    fn http_connector(
+        &self,
+        _: &HttpConnectorSettings,
+        _: &RuntimeComponents,
+    ) -> SharedHttpConnector {
         SharedHttpConnector::new(self.clone())
     }
 }

@@ -27,8 +27,8 @@ pub enum Service {
     KeyGenerator,
 }
 
-/// KMS as an attested enclave sees it: one adopted key, every call with the enclave's attestation document, every reply
-/// checked to be about that key and to hold nothing in the clear.
+/// KMS as an attested enclave sees it: one adopted key, every call with the enclave's attestation
+/// document, every reply checked to be about that key and to hold nothing in the clear.
 pub struct AttestedKms {
     client: RwLock<Client>,
     adopted: AdoptedKey,
@@ -38,8 +38,18 @@ pub struct AttestedKms {
 
 impl AttestedKms {
     /// The adopted key, called through `client`.
-    pub fn new(client: Client, adopted: AdoptedKey, recipient: Arc<Recipient>, service: Service) -> Self {
-        Self { client: RwLock::new(client), adopted, recipient, service }
+    pub fn new(
+        client: Client,
+        adopted: AdoptedKey,
+        recipient: Arc<Recipient>,
+        service: Service,
+    ) -> Self {
+        Self {
+            client: RwLock::new(client),
+            adopted,
+            recipient,
+            service,
+        }
     }
 
     /// The key that was adopted for this boot.
@@ -47,8 +57,8 @@ impl AttestedKms {
         &self.adopted
     }
 
-    /// Goes over to `client`, which has newer credentials, once a DescribeKey with it has named the adopted key: a foreign
-    /// account's credentials cannot.
+    /// Goes over to `client`, which has newer credentials, once a DescribeKey with it has named the
+    /// adopted key: a foreign account's credentials cannot.
     ///
     /// # Errors
     /// [`KmsError`] when it has not; the old client stays.
@@ -101,7 +111,12 @@ impl AttestedKms {
         if !(1..=MAX_WRAPPED_LEN).contains(&wrapped.len()) {
             return Err(KmsError::ReplyRefused("without a wrapped data key"));
         }
-        Ok(FreshDataKey::new(DataKey::new(id, wrapped, self.adopted.shared_arn(), key)))
+        Ok(FreshDataKey::new(DataKey::new(
+            id,
+            wrapped,
+            self.adopted.shared_arn(),
+            key,
+        )))
     }
 
     /// Has KMS open a data key: Decrypt with this enclave as the recipient.
@@ -135,23 +150,32 @@ impl AttestedKms {
 
     async fn attested(&self) -> Result<Arc<Attested>, KmsError> {
         self.recipient.attested().await.map_err(|error| {
-            tracing::error!(error = &error as &dyn std::error::Error, "no attestation document for KMS");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "no attestation document for KMS"
+            );
             KmsError::Attestation
         })
     }
 
     fn client(&self) -> Client {
-        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.client
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
 impl fmt::Debug for AttestedKms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AttestedKms").field("adopted", &self.adopted).finish_non_exhaustive()
+        f.debug_struct("AttestedKms")
+            .field("adopted", &self.adopted)
+            .finish_non_exhaustive()
     }
 }
 
-/// What a data key is bound to inside KMS. CloudTrail shows it in the clear: nothing of a wallet key may stand here.
+/// What a data key is bound to inside KMS. CloudTrail shows it in the clear: nothing of a wallet
+/// key may stand here.
 fn encryption_context(id: DekId) -> HashMap<String, String> {
     [
         ("app", "cloister"),
@@ -190,12 +214,19 @@ impl From<KmsError> for Rejection {
     fn from(error: KmsError) -> Self {
         match error {
             KmsError::Denied => Self::new(Code::KmsDenied, "KMS refuses this enclave"),
-            KmsError::Unavailable => Self::new(Code::KmsUnavailable, "KMS cannot be reached at the moment"),
-            KmsError::UnknownDataKey => {
-                Self::new(Code::SealedRowRefused, "the sealed row is damaged or belongs to another key")
+            KmsError::Unavailable => {
+                Self::new(Code::KmsUnavailable, "KMS cannot be reached at the moment")
             }
-            KmsError::ReplyRefused(_) => Self::new(Code::KmsReplyRefused, "the reply of KMS was refused"),
-            KmsError::Attestation => Self::new(Code::Internal, "the enclave could not attest itself"),
+            KmsError::UnknownDataKey => Self::new(
+                Code::SealedRowRefused,
+                "the sealed row is damaged or belongs to another key",
+            ),
+            KmsError::ReplyRefused(_) => {
+                Self::new(Code::KmsReplyRefused, "the reply of KMS was refused")
+            }
+            KmsError::Attestation => {
+                Self::new(Code::Internal, "the enclave could not attest itself")
+            }
         }
     }
 }

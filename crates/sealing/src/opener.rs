@@ -1,4 +1,5 @@
-//! Opening rows with as few calls to KMS as possible: recent data keys are kept, and a burst on one row costs one call.
+//! Opening rows with as few calls to KMS as possible: recent data keys are kept, and a burst on one
+//! row costs one call.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -30,15 +31,18 @@ pub struct Opener {
 }
 
 impl Opener {
-    /// An opener without any data key yet. Wipes the ones it gets in the background, until it is dropped; has to be
-    /// called inside a Tokio runtime.
+    /// An opener without any data key yet. Wipes the ones it gets in the background, until it is
+    /// dropped; has to be called inside a Tokio runtime.
     pub fn new(kms: Arc<AttestedKms>) -> Self {
         Self::with_max_age(kms, MAX_AGE)
     }
 
     fn with_max_age(kms: Arc<AttestedKms>, max_age: Duration) -> Self {
         let sweep = max_age / SWEEPS_PER_AGE;
-        let cache = Arc::new(Cache { entries: Mutex::new(LruCache::new(MAX_ENTRIES)), serve_for: max_age - sweep });
+        let cache = Arc::new(Cache {
+            entries: Mutex::new(LruCache::new(MAX_ENTRIES)),
+            serve_for: max_age - sweep,
+        });
         tokio::spawn(sweep_out(Arc::downgrade(&cache), sweep));
         Self { kms, cache }
     }
@@ -53,13 +57,18 @@ impl Opener {
         row::open_parts(row, &parts, &data_key)
     }
 
-    /// Opens a row with a data key that KMS releases now, and forgets it: proves that the row can be opened later.
+    /// Opens a row with a data key that KMS releases now, and forgets it: proves that the row can
+    /// be opened later.
     ///
     /// # Errors
     /// [`OpenError`].
     pub async fn open_through_kms(&self, row: &SealedRow) -> Result<OpenedRow, OpenError> {
         let parts = row::parts(row, self.kms.adopted().arn())?;
-        let data_key = self.kms.decrypt_data_key(parts.wrapped, parts.dek_id).await.map_err(OpenError::Kms)?;
+        let data_key = self
+            .kms
+            .decrypt_data_key(parts.wrapped, parts.dek_id)
+            .await
+            .map_err(OpenError::Kms)?;
         row::open_parts(row, &parts, &data_key)
     }
 
@@ -73,7 +82,8 @@ impl Opener {
         result
     }
 
-    /// Starts a Decrypt that goes on although the request it was started for may be given up: others may wait for it.
+    /// Starts a Decrypt that goes on although the request it was started for may be given up:
+    /// others may wait for it.
     fn start(&self, parts: &Parts<'_>) -> Flight {
         let kms = self.kms.clone();
         let (wrapped, id) = (parts.wrapped.to_vec(), parts.dek_id);
@@ -86,7 +96,9 @@ impl Opener {
 
 impl fmt::Debug for Opener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Opener").field("kms", &self.kms).finish_non_exhaustive()
+        f.debug_struct("Opener")
+            .field("kms", &self.kms)
+            .finish_non_exhaustive()
     }
 }
 
@@ -112,7 +124,13 @@ impl EntryName {
         let mut context = Context::new(&SHA256);
         context.update(id.as_bytes());
         context.update(wrapped);
-        Self(context.finish().as_ref().try_into().expect("SHA-256 has 32 bytes"))
+        Self(
+            context
+                .finish()
+                .as_ref()
+                .try_into()
+                .expect("SHA-256 has 32 bytes"),
+        )
     }
 }
 
@@ -126,21 +144,32 @@ impl Cache {
             return entry.flight.clone();
         }
         let flight = start();
-        entries.put(name, Entry { flight: flight.clone(), started: Moment::now() });
+        entries.put(
+            name,
+            Entry {
+                flight: flight.clone(),
+                started: Moment::now(),
+            },
+        );
         flight
     }
 
     /// Forgets a flight that failed, unless another one has taken its place.
     fn forget(&self, name: EntryName, flight: &Flight) {
         let mut entries = self.lock();
-        if entries.peek(&name).is_some_and(|entry| entry.flight.ptr_eq(flight)) {
+        if entries
+            .peek(&name)
+            .is_some_and(|entry| entry.flight.ptr_eq(flight))
+        {
             entries.pop(&name);
         }
     }
 
     fn sweep(&self) {
         let mut entries = self.lock();
-        let old = entries.iter().filter(|(_, entry)| entry.started.age() >= self.serve_for);
+        let old = entries
+            .iter()
+            .filter(|(_, entry)| entry.started.age() >= self.serve_for);
         let old = old.map(|(name, _)| *name).collect::<Vec<_>>();
         for name in old {
             entries.pop(&name);

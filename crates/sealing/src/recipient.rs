@@ -13,7 +13,8 @@ use tokio::task::{JoinError, spawn_blocking};
 use crate::cms::{CmsError, RecipientKey};
 use crate::moment::Moment;
 
-/// What every attestation document for KMS carries as user data, so that it cannot stand for a document of another kind.
+/// What every attestation document for KMS carries as user data, so that it cannot stand for a
+/// document of another kind.
 pub const KMS_DOCUMENT_TAG: &[u8] = b"kms";
 
 /// KMS refuses documents older than five minutes; ours are never older than this.
@@ -23,8 +24,8 @@ const MAX_KEY_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often the background looks whether something has to be renewed.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// An RSA-2048 key of this boot with a current attestation document. Both are renewed in the background, ahead of time;
-/// a request waits for the NSM only if the background could not keep up.
+/// An RSA-2048 key of this boot with a current attestation document. Both are renewed in the
+/// background, ahead of time; a request waits for the NSM only if the background could not keep up.
 pub struct Recipient {
     nsm: Arc<dyn Nsm>,
     ages: Ages,
@@ -34,7 +35,8 @@ pub struct Recipient {
     renewing: Mutex<()>,
 }
 
-/// A key and the document that vouches for it. Whoever sent the document decrypts with this key, whatever came after it.
+/// A key and the document that vouches for it. Whoever sent the document decrypts with this key,
+/// whatever came after it.
 pub(crate) struct Attested {
     pub(crate) key: Arc<RecipientKey>,
     key_made: Moment,
@@ -51,15 +53,25 @@ struct Ages {
 }
 
 impl Recipient {
-    /// Begins to make the first key and document, and keeps them current until the last reference is dropped. An enclave starts
-    /// meanwhile: on a slow machine the key takes most of a second. Has to be called inside a Tokio runtime.
+    /// Begins to make the first key and document, and keeps them current until the last reference
+    /// is dropped. An enclave starts meanwhile: on a slow machine the key takes most of a second.
+    /// Has to be called inside a Tokio runtime.
     pub fn start(nsm: Arc<dyn Nsm>) -> Arc<Self> {
-        let ages = Ages { max_document: MAX_DOCUMENT_AGE, max_key: MAX_KEY_AGE, interval: MAINTENANCE_INTERVAL };
+        let ages = Ages {
+            max_document: MAX_DOCUMENT_AGE,
+            max_key: MAX_KEY_AGE,
+            interval: MAINTENANCE_INTERVAL,
+        };
         Self::start_with(nsm, ages)
     }
 
     fn start_with(nsm: Arc<dyn Nsm>, ages: Ages) -> Arc<Self> {
-        let recipient = Arc::new(Self { nsm, ages, current: RwLock::new(None), renewing: Mutex::new(()) });
+        let recipient = Arc::new(Self {
+            nsm,
+            ages,
+            current: RwLock::new(None),
+            renewing: Mutex::new(()),
+        });
         tokio::spawn(maintain(Arc::downgrade(&recipient), ages.interval));
         recipient
     }
@@ -75,7 +87,11 @@ impl Recipient {
     }
 
     /// Replaces what is older than the given ages.
-    async fn renew(&self, document: Duration, key: Duration) -> Result<Arc<Attested>, RecipientError> {
+    async fn renew(
+        &self,
+        document: Duration,
+        key: Duration,
+    ) -> Result<Arc<Attested>, RecipientError> {
         let _renewing = self.renewing.lock().await;
         let renewed = match self.current() {
             Some(current) if current.is_within(document, key) => return Ok(current),
@@ -90,7 +106,10 @@ impl Recipient {
     }
 
     fn current(&self) -> Option<Arc<Attested>> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -100,11 +119,18 @@ impl fmt::Debug for Recipient {
     }
 }
 
-/// Makes the first key, then renews at three quarters of the permitted age, until the recipient is gone.
+/// Makes the first key, then renews at three quarters of the permitted age, until the recipient is
+/// gone.
 async fn maintain(recipient: Weak<Recipient>, interval: Duration) {
     loop {
-        let Some(recipient) = recipient.upgrade() else { return };
-        let Ages { max_document, max_key, .. } = recipient.ages;
+        let Some(recipient) = recipient.upgrade() else {
+            return;
+        };
+        let Ages {
+            max_document,
+            max_key,
+            ..
+        } = recipient.ages;
         if let Err(error) = recipient.renew(max_document * 3 / 4, max_key * 3 / 4).await {
             // Not fatal yet: the next round or the next request tries again.
             tracing::warn!(
@@ -120,12 +146,19 @@ async fn maintain(recipient: Weak<Recipient>, interval: Duration) {
 impl Attested {
     async fn with_new_key(nsm: &Arc<dyn Nsm>) -> Result<Self, RecipientError> {
         let made = Moment::now();
-        // aws-lc gathers entropy for tens of milliseconds before its first random byte: here, not on the path of a request.
-        let key = spawn_blocking(RecipientKey::generate).await?.map_err(RecipientError::Key)?;
+        // aws-lc gathers entropy for tens of milliseconds before its first random byte: here, not
+        // on the path of a request.
+        let key = spawn_blocking(RecipientKey::generate)
+            .await?
+            .map_err(RecipientError::Key)?;
         Self::attest(nsm, Arc::new(key), made).await
     }
 
-    async fn attest(nsm: &Arc<dyn Nsm>, key: Arc<RecipientKey>, key_made: Moment) -> Result<Self, RecipientError> {
+    async fn attest(
+        nsm: &Arc<dyn Nsm>,
+        key: Arc<RecipientKey>,
+        key_made: Moment,
+    ) -> Result<Self, RecipientError> {
         let claims = Claims {
             user_data: Some(KMS_DOCUMENT_TAG.to_vec()),
             nonce: None,
@@ -134,8 +167,15 @@ impl Attested {
         // Before the call: the document's own timestamp lies between here and its return.
         let attested = Moment::now();
         let nsm = nsm.clone();
-        let document = spawn_blocking(move || nsm.attest(&claims)).await?.map_err(RecipientError::Nsm)?;
-        Ok(Self { key, key_made, document, attested })
+        let document = spawn_blocking(move || nsm.attest(&claims))
+            .await?
+            .map_err(RecipientError::Nsm)?;
+        Ok(Self {
+            key,
+            key_made,
+            document,
+            attested,
+        })
     }
 
     fn is_within(&self, document: Duration, key: Duration) -> bool {

@@ -1,4 +1,5 @@
-//! Row format 1: one private key, sealed under a data key and bound to everything the row claims about it. `SPEC.md`.
+//! Row format 1: one private key, sealed under a data key and bound to everything the row claims
+//! about it. `SPEC.md`.
 
 mod contents;
 mod envelope;
@@ -39,7 +40,9 @@ pub enum Origin {
 
 impl Origin {
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Generated, Self::Imported, Self::Migrated].into_iter().find(|origin| *origin as u8 == byte)
+        [Self::Generated, Self::Imported, Self::Migrated]
+            .into_iter()
+            .find(|origin| *origin as u8 == byte)
     }
 }
 
@@ -56,7 +59,8 @@ pub struct RowHeader {
     pub version: u64,
 }
 
-/// `row key = HKDF-SHA256(ikm = data key, salt = key id, info = "cloister/row/v1" ‖ u64 version)`, 32 bytes, RFC 5869.
+/// `row key = HKDF-SHA256(ikm = data key, salt = key id, info = "cloister/row/v1" ‖ u64 version)`,
+/// 32 bytes, RFC 5869.
 fn row_key(data_key: &[u8; 32], header: &RowHeader) -> LessSafeKey {
     struct RowKeyLen;
     impl KeyType for RowKeyLen {
@@ -70,11 +74,19 @@ fn row_key(data_key: &[u8; 32], header: &RowHeader) -> LessSafeKey {
         .expand(&[ROW_KEY_INFO, &header.version.to_be_bytes()], RowKeyLen)
         .and_then(|key| key.fill(bytes.as_mut_slice()))
         .expect("HKDF-SHA256 gives up to 8160 bytes, 32 are asked for");
-    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, bytes.as_slice()).expect("AES-256-GCM takes 32 bytes"))
+    LessSafeKey::new(
+        UnboundKey::new(&AES_256_GCM, bytes.as_slice()).expect("AES-256-GCM takes 32 bytes"),
+    )
 }
 
-/// The additional data of the AEAD: every public statement about the row, each as `u32 length ‖ bytes`.
-fn additional_data(header: &RowHeader, dek_id: DekId, wrapped_digest: &[u8; 32], cmk_arn: &str) -> Vec<u8> {
+/// The additional data of the AEAD: every public statement about the row, each as
+/// `u32 length ‖ bytes`.
+fn additional_data(
+    header: &RowHeader,
+    dek_id: DekId,
+    wrapped_digest: &[u8; 32],
+    cmk_arn: &str,
+) -> Vec<u8> {
     let fields: [&[u8]; 8] = [
         &[ROW_FORMAT],
         header.key_id.as_bytes(),
@@ -87,7 +99,8 @@ fn additional_data(header: &RowHeader, dek_id: DekId, wrapped_digest: &[u8; 32],
     ];
     let mut out = Vec::with_capacity(fields.iter().map(|field| 4 + field.len()).sum());
     for field in fields {
-        let length = u32::try_from(field.len()).expect("the longest field is an ARN, which DynamoDB bounds to 400 KiB");
+        let length = u32::try_from(field.len())
+            .expect("the longest field is an ARN, which DynamoDB bounds to 400 KiB");
         out.extend_from_slice(&length.to_be_bytes());
         out.extend_from_slice(field);
     }

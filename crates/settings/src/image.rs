@@ -7,12 +7,12 @@ use serde_json::Value;
 
 use crate::{Settings, SettingsError};
 
-/// What the signer's image measures: the members of a deployment's file, sorted and without white space, so that layout changes
-/// no measurement.
+/// What the signer's image measures: the members of a deployment's file, sorted and without white
+/// space, so that layout changes no measurement.
 ///
 /// # Errors
-/// [`SettingsError`] when an enclave would refuse them; [`SettingsError::Form`] for `signer_pcr0`, which follows from the signer's
-/// image and stands in no file.
+/// [`SettingsError`] when an enclave would refuse them; [`SettingsError::Form`] for `signer_pcr0`,
+/// which follows from the signer's image and stands in no file.
 pub fn for_signer(file: &[u8]) -> Result<Vec<u8>, SettingsError> {
     Ok(serde_json::to_vec(&members(file)?)?)
 }
@@ -34,7 +34,10 @@ fn members(file: &[u8]) -> Result<BTreeMap<String, Value>, SettingsError> {
     let members: BTreeMap<String, Value> = serde_json::from_slice(file)?;
     match members.get(SIGNER_PCR0) {
         None => Ok(members),
-        Some(value) => Err(SettingsError::Form { member: SIGNER_PCR0, value: value.to_string() }),
+        Some(value) => Err(SettingsError::Form {
+            member: SIGNER_PCR0,
+            value: value.to_string(),
+        }),
     }
 }
 
@@ -51,10 +54,16 @@ mod tests {
     fn layout_changes_nothing_and_content_does() {
         let file = settings();
         let loose = serde_json::to_vec_pretty(&file).unwrap();
-        assert_eq!(for_signer(&loose).unwrap(), for_signer(file.to_string().as_bytes()).unwrap());
+        assert_eq!(
+            for_signer(&loose).unwrap(),
+            for_signer(file.to_string().as_bytes()).unwrap()
+        );
         let mut changed = file.clone();
         changed["accept_open_policy"] = false.into();
-        assert_ne!(for_signer(&loose).unwrap(), for_signer(changed.to_string().as_bytes()).unwrap());
+        assert_ne!(
+            for_signer(&loose).unwrap(),
+            for_signer(changed.to_string().as_bytes()).unwrap()
+        );
     }
 
     #[test]
@@ -62,8 +71,16 @@ mod tests {
         let file = settings().to_string();
         let signer = Pcr0::try_from([7; 48]).unwrap();
         let generator = for_key_generator(file.as_bytes(), signer).unwrap();
-        assert_eq!(Settings::parse(&generator).unwrap().signer_pcr0, Some(signer));
-        assert_eq!(Settings::parse(&for_signer(file.as_bytes()).unwrap()).unwrap().signer_pcr0, None);
+        assert_eq!(
+            Settings::parse(&generator).unwrap().signer_pcr0,
+            Some(signer)
+        );
+        assert_eq!(
+            Settings::parse(&for_signer(file.as_bytes()).unwrap())
+                .unwrap()
+                .signer_pcr0,
+            None
+        );
     }
 
     #[test]

@@ -5,8 +5,8 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde::Deserialize;
 
-/// The settings file, which is the image's last ramdisk and therefore part of its PCR0. Two images that differ only here
-/// are two different images to KMS.
+/// The settings file, which is the image's last ramdisk and therefore part of its PCR0. Two images
+/// that differ only here are two different images to KMS.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Account, region and roles.
@@ -15,7 +15,8 @@ pub struct Settings {
     pub dns_suffix: &'static str,
     /// Full ARN of the table that keeps the sealed rows.
     pub table_arn: String,
-    /// The only roots that the enclave trusts for TLS, at least one. That their DER is a certificate shows when they are used.
+    /// The only roots that the enclave trusts for TLS, at least one. That their DER is a
+    /// certificate shows when they are used.
     pub tls_roots: Vec<CertificateDer<'static>>,
     /// Whether a CMK is adopted although its policy can still be replaced.
     pub accept_open_policy: bool,
@@ -37,12 +38,20 @@ impl Settings {
         // The region becomes part of host names.
         require("region", &file.region, |region| {
             !region.is_empty()
-                && region.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+                && region
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
         })?;
-        let table = format!("arn:{}:dynamodb:{}:{}:table/", file.partition, file.region, file.account);
+        let table = format!(
+            "arn:{}:dynamodb:{}:{}:table/",
+            file.partition, file.region, file.account
+        );
         require("table_arn", &file.table_arn, |arn| {
             arn.strip_prefix(&table).is_some_and(|name| {
-                !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+                !name.is_empty()
+                    && name
+                        .bytes()
+                        .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
             })
         })?;
         Ok(Self {
@@ -123,15 +132,29 @@ fn dns_suffix(partition: &str) -> Result<&'static str, SettingsError> {
     }
 }
 
-fn require(member: &'static str, value: &str, allowed: impl FnOnce(&str) -> bool) -> Result<(), SettingsError> {
-    if allowed(value) { Ok(()) } else { Err(SettingsError::Form { member, value: value.to_owned() }) }
+fn require(
+    member: &'static str,
+    value: &str,
+    allowed: impl FnOnce(&str) -> bool,
+) -> Result<(), SettingsError> {
+    if allowed(value) {
+        Ok(())
+    } else {
+        Err(SettingsError::Form {
+            member,
+            value: value.to_owned(),
+        })
+    }
 }
 
 fn roots(pems: &[String]) -> Result<Vec<CertificateDer<'static>>, SettingsError> {
     if pems.is_empty() {
         return Err(SettingsError::NoRoots);
     }
-    pems.iter().enumerate().map(|(index, pem)| root(pem).ok_or(SettingsError::Root(index))).collect()
+    pems.iter()
+        .enumerate()
+        .map(|(index, pem)| root(pem).ok_or(SettingsError::Root(index)))
+        .collect()
 }
 
 fn root(pem: &str) -> Option<CertificateDer<'static>> {
@@ -150,7 +173,11 @@ pub(crate) mod tests {
 
     pub(crate) fn settings() -> Value {
         let key = rcgen::KeyPair::generate().unwrap();
-        let root = rcgen::CertificateParams::new(vec![]).unwrap().self_signed(&key).unwrap().pem();
+        let root = rcgen::CertificateParams::new(vec![])
+            .unwrap()
+            .self_signed(&key)
+            .unwrap()
+            .pem();
         json!({
             "partition": "aws",
             "account": "123456789012",
@@ -171,12 +198,18 @@ pub(crate) mod tests {
 
     #[test]
     fn host_names_follow_from_partition_and_region() {
-        assert_eq!(parse(&settings()).unwrap().host("kms"), "kms.eu-central-1.amazonaws.com");
+        assert_eq!(
+            parse(&settings()).unwrap().host("kms"),
+            "kms.eu-central-1.amazonaws.com"
+        );
         let mut china = settings();
         china["partition"] = "aws-cn".into();
         china["region"] = "cn-north-1".into();
         china["table_arn"] = "arn:aws-cn:dynamodb:cn-north-1:123456789012:table/keys".into();
-        assert_eq!(parse(&china).unwrap().host("dynamodb"), "dynamodb.cn-north-1.amazonaws.com.cn");
+        assert_eq!(
+            parse(&china).unwrap().host("dynamodb"),
+            "dynamodb.cn-north-1.amazonaws.com.cn"
+        );
     }
 
     #[test]
@@ -189,9 +222,18 @@ pub(crate) mod tests {
             ("region", json!("evil.example/")),
             ("region", json!("")),
             ("table_arn", json!("keys")),
-            ("table_arn", json!("arn:aws:dynamodb:eu-central-1:210987654321:table/keys")),
-            ("table_arn", json!("arn:aws:dynamodb:eu-central-1:123456789012:table/")),
-            ("table_arn", json!("arn:aws:dynamodb:eu-central-1:123456789012:table/keys/index/x")),
+            (
+                "table_arn",
+                json!("arn:aws:dynamodb:eu-central-1:210987654321:table/keys"),
+            ),
+            (
+                "table_arn",
+                json!("arn:aws:dynamodb:eu-central-1:123456789012:table/"),
+            ),
+            (
+                "table_arn",
+                json!("arn:aws:dynamodb:eu-central-1:123456789012:table/keys/index/x"),
+            ),
             ("tls_roots", json!([])),
             ("tls_roots", json!([""])),
             ("tls_roots", json!([format!("{root}{root}")])),
@@ -204,6 +246,9 @@ pub(crate) mod tests {
         }
         let text = settings().to_string();
         let twice = text.replacen('{', r#"{"account":"210987654321","#, 1);
-        assert!(Settings::parse(twice.as_bytes()).is_err(), "a member stands twice");
+        assert!(
+            Settings::parse(twice.as_bytes()).is_err(),
+            "a member stands twice"
+        );
     }
 }

@@ -6,7 +6,8 @@ use k256::elliptic_curve::sec1::ToSec1Point as _;
 use k256::{AffinePoint, NonZeroScalar, ProjectivePoint};
 use zeroize::Zeroizing;
 
-/// The address of a key: the last 20 bytes of Keccak-256(x ‖ y) of its public key (Yellow Paper, appendix F).
+/// The address of a key: the last 20 bytes of Keccak-256(x ‖ y) of its public key (Yellow Paper,
+/// appendix F).
 pub fn address(key: &PrivateKey) -> Address {
     of_point(&ProjectivePoint::mul_by_generator(&scalar(key)).to_affine())
 }

@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// The address of an enclave. As text `vsock:CID:PORT` (`any` instead of the CID to listen on every one), `unix:PATH` or
-/// `hybrid:PATH:PORT`.
+/// The address of an enclave. As text `vsock:CID:PORT` (`any` instead of the CID to listen on every
+/// one), `unix:PATH` or `hybrid:PATH:PORT`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
     /// A socket in the file system: an enclave on a laptop.
@@ -17,8 +17,9 @@ pub enum Address {
         /// The port.
         port: u32,
     },
-    /// A vsock port of a virtual machine whose monitor shows its vsock device as a unix socket: an enclave in an emulator.
-    /// Whoever connects to the socket names the port first, as Firecracker and vhost-device-vsock have it. Connects only.
+    /// A vsock port of a virtual machine whose monitor shows its vsock device as a unix socket: an
+    /// enclave in an emulator. Whoever connects to the socket names the port first, as Firecracker
+    /// and vhost-device-vsock have it. Connects only.
     Hybrid {
         /// The socket.
         path: PathBuf,
@@ -37,15 +38,35 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, InvalidAddress> {
         if let Some(path) = text.strip_prefix("unix:") {
-            return if path.is_empty() { Err(InvalidAddress) } else { Ok(Self::Unix(path.into())) };
+            return if path.is_empty() {
+                Err(InvalidAddress)
+            } else {
+                Ok(Self::Unix(path.into()))
+            };
         }
         if let Some(rest) = text.strip_prefix("hybrid:") {
-            let (path, port) = rest.rsplit_once(':').filter(|(path, _)| !path.is_empty()).ok_or(InvalidAddress)?;
-            return Ok(Self::Hybrid { path: path.into(), port: number(port).ok_or(InvalidAddress)? });
+            let (path, port) = rest
+                .rsplit_once(':')
+                .filter(|(path, _)| !path.is_empty())
+                .ok_or(InvalidAddress)?;
+            return Ok(Self::Hybrid {
+                path: path.into(),
+                port: number(port).ok_or(InvalidAddress)?,
+            });
         }
-        let (cid, port) = text.strip_prefix("vsock:").and_then(|rest| rest.split_once(':')).ok_or(InvalidAddress)?;
-        let cid = if cid == "any" { Self::ANY_CID } else { number(cid).ok_or(InvalidAddress)? };
-        Ok(Self::Vsock { cid, port: number(port).ok_or(InvalidAddress)? })
+        let (cid, port) = text
+            .strip_prefix("vsock:")
+            .and_then(|rest| rest.split_once(':'))
+            .ok_or(InvalidAddress)?;
+        let cid = if cid == "any" {
+            Self::ANY_CID
+        } else {
+            number(cid).ok_or(InvalidAddress)?
+        };
+        Ok(Self::Vsock {
+            cid,
+            port: number(port).ok_or(InvalidAddress)?,
+        })
     }
 }
 
@@ -53,7 +74,10 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Vsock { cid: Self::ANY_CID, port } => write!(f, "vsock:any:{port}"),
+            Self::Vsock {
+                cid: Self::ANY_CID,
+                port,
+            } => write!(f, "vsock:any:{port}"),
             Self::Vsock { cid, port } => write!(f, "vsock:{cid}:{port}"),
             Self::Hybrid { path, port } => write!(f, "hybrid:{}:{port}", path.display()),
         }
@@ -62,7 +86,9 @@ impl fmt::Display for Address {
 
 /// Decimal digits only: `u32::from_str` would also take a plus sign.
 fn number(text: &str) -> Option<u32> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())?
 }
 
 /// The text is not an address.
@@ -79,11 +105,38 @@ mod tests {
     #[test]
     fn every_form_round_trips() {
         for (text, address) in [
-            ("unix:/run/signer.sock", Address::Unix("/run/signer.sock".into())),
-            ("vsock:16:5000", Address::Vsock { cid: 16, port: 5000 }),
-            ("vsock:any:5000", Address::Vsock { cid: Address::ANY_CID, port: 5000 }),
-            ("hybrid:/run/vm.sock:5000", Address::Hybrid { path: "/run/vm.sock".into(), port: 5000 }),
-            ("hybrid:a:b:1", Address::Hybrid { path: "a:b".into(), port: 1 }),
+            (
+                "unix:/run/signer.sock",
+                Address::Unix("/run/signer.sock".into()),
+            ),
+            (
+                "vsock:16:5000",
+                Address::Vsock {
+                    cid: 16,
+                    port: 5000,
+                },
+            ),
+            (
+                "vsock:any:5000",
+                Address::Vsock {
+                    cid: Address::ANY_CID,
+                    port: 5000,
+                },
+            ),
+            (
+                "hybrid:/run/vm.sock:5000",
+                Address::Hybrid {
+                    path: "/run/vm.sock".into(),
+                    port: 5000,
+                },
+            ),
+            (
+                "hybrid:a:b:1",
+                Address::Hybrid {
+                    path: "a:b".into(),
+                    port: 1,
+                },
+            ),
         ] {
             assert_eq!(text.parse(), Ok(address.clone()));
             assert_eq!(address.to_string(), text);

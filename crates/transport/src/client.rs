@@ -18,8 +18,9 @@ use crate::codec::FrameReader;
 use crate::outgoing::write_frames;
 use crate::{Address, Deadlines, Stage, Stream, TransportError, write_frame};
 
-/// Calls an enclave. Clones share one connection, which is opened by the first call and again by the first call after it
-/// died. A call is sent at most once: whether to repeat one is the caller's decision.
+/// Calls an enclave. Clones share one connection, which is opened by the first call and again by
+/// the first call after it died. A call is sent at most once: whether to repeat one is the caller's
+/// decision.
 #[derive(Clone, Debug)]
 pub struct Client(Arc<Shared>);
 
@@ -46,11 +47,13 @@ impl Client {
         }))
     }
 
-    /// The JSON result of `request`. Dropping the future abandons the call; the enclave may still carry it out.
+    /// The JSON result of `request`. Dropping the future abandons the call; the enclave may still
+    /// carry it out.
     ///
     /// # Errors
-    /// The enclave's rejection; [`Code::EnclaveUnavailable`] when there is no connection or it died before the answer;
-    /// [`Code::DeadlineExceeded`] after [`REQUEST_DEADLINE`]; [`Code::BodyTooLarge`] when the request fits no frame.
+    /// The enclave's rejection; [`Code::EnclaveUnavailable`] when there is no connection or it died
+    /// before the answer; [`Code::DeadlineExceeded`] after [`REQUEST_DEADLINE`];
+    /// [`Code::BodyTooLarge`] when the request fits no frame.
     pub async fn call(&self, request: Request) -> Result<Bytes, Rejection> {
         self.call_within(request, REQUEST_DEADLINE).await
     }
@@ -59,28 +62,55 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::call`].
-    pub async fn call_within(&self, request: Request, deadline: Duration) -> Result<Bytes, Rejection> {
+    pub async fn call_within(
+        &self,
+        request: Request,
+        deadline: Duration,
+    ) -> Result<Bytes, Rejection> {
         timeout(deadline, self.exchange(request))
             .await
-            .unwrap_or_else(|_| Err(Rejection::new(Code::DeadlineExceeded, "the enclave did not answer in time")))
+            .unwrap_or_else(|_| {
+                Err(Rejection::new(
+                    Code::DeadlineExceeded,
+                    "the enclave did not answer in time",
+                ))
+            })
     }
 
     async fn exchange(&self, request: Request) -> Result<Bytes, Rejection> {
         let body = request.encode();
         if HEADER_LEN + body.len() > MAX_FRAME_LEN {
-            return Err(Rejection::new(Code::BodyTooLarge, "the request is too large"));
+            return Err(Rejection::new(
+                Code::BodyTooLarge,
+                "the request is too large",
+            ));
         }
         // A question about the enclave's health must not wait behind the work that it is about.
         let permit = match request.operation {
             Operation::Health | Operation::Configure | Operation::OpenCanary => None,
-            _ => Some(self.0.permits.clone().acquire_owned().await.expect("the semaphore is never closed")),
+            _ => Some(
+                self.0
+                    .permits
+                    .clone()
+                    .acquire_owned()
+                    .await
+                    .expect("the semaphore is never closed"),
+            ),
         };
         let connection = self.connection().await?;
-        // The place in the queue comes first, and from there on nothing is awaited before the frame is in it: a call
-        // that is dropped on the way leaves nothing behind.
-        let place = connection.outgoing.reserve().await.map_err(|_| unavailable())?;
+        // The place in the queue comes first, and from there on nothing is awaited before the frame
+        // is in it: a call that is dropped on the way leaves nothing behind.
+        let place = connection
+            .outgoing
+            .reserve()
+            .await
+            .map_err(|_| unavailable())?;
         let (id, answer) = connection.pending.add(permit).ok_or_else(unavailable)?;
-        place.send(Frame { kind: Kind::Request, id, body });
+        place.send(Frame {
+            kind: Kind::Request,
+            id,
+            body,
+        });
         decode_response(answer.await.map_err(|_| unavailable())?)
     }
 
@@ -94,7 +124,8 @@ impl Client {
             return Ok(connection.clone());
         }
         link.connection = None;
-        // Whoever waited while another call failed to connect shares that failure instead of trying in turn.
+        // Whoever waited while another call failed to connect shares that failure instead of trying
+        // in turn.
         if link.failed_at.is_some_and(|failed| failed >= arrived) {
             return Err(unavailable());
         }
@@ -118,7 +149,8 @@ fn unavailable() -> Rejection {
     Rejection::new(Code::EnclaveUnavailable, "the enclave cannot be reached")
 }
 
-/// Lives as long as the client or a call holds it; the task behind it ends then, or when the peer goes.
+/// Lives as long as the client or a call holds it; the task behind it ends then, or when the peer
+/// goes.
 #[derive(Debug)]
 struct Connection {
     outgoing: mpsc::Sender<Frame>,
@@ -163,14 +195,17 @@ async fn read_answers<R: AsyncRead + Unpin>(
         if frame.kind != Kind::Response {
             return Err(TransportError::Violation("not a response"));
         }
-        let call = pending.remove(frame.id).ok_or(TransportError::Violation("a response nobody asked for"))?;
+        let call = pending
+            .remove(frame.id)
+            .ok_or(TransportError::Violation("a response nobody asked for"))?;
         // An error means that the call was abandoned.
         let _ = call.answer.send(frame.body);
     }
     Ok(())
 }
 
-/// The calls that have been sent and not answered. An abandoned one stays until its answer comes: the enclave works on it.
+/// The calls that have been sent and not answered. An abandoned one stays until its answer comes:
+/// the enclave works on it.
 #[derive(Debug)]
 struct Pending {
     /// `None` once the connection is gone. Ids ascend, so the first is the oldest.
@@ -187,13 +222,23 @@ struct Call {
 
 impl Pending {
     fn new() -> Self {
-        Self { calls: Mutex::new(Some(BTreeMap::new())), last_id: AtomicU64::new(0) }
+        Self {
+            calls: Mutex::new(Some(BTreeMap::new())),
+            last_id: AtomicU64::new(0),
+        }
     }
 
     fn add(&self, permit: Option<OwnedSemaphorePermit>) -> Option<(u64, oneshot::Receiver<Bytes>)> {
         let (answer, answered) = oneshot::channel();
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        self.calls().as_mut()?.insert(id, Call { answer, sent_at: Instant::now(), _permit: permit });
+        self.calls().as_mut()?.insert(
+            id,
+            Call {
+                answer,
+                sent_at: Instant::now(),
+                _permit: permit,
+            },
+        );
         Some((id, answered))
     }
 
@@ -206,12 +251,15 @@ impl Pending {
         self.calls().take();
     }
 
-    /// Returns when the oldest call is overdue. An enclave answers everything, if only with `deadline_exceeded`; one
-    /// that does not has lost its connection's other end.
+    /// Returns when the oldest call is overdue. An enclave answers everything, if only with
+    /// `deadline_exceeded`; one that does not has lost its connection's other end.
     async fn stalled(&self, deadline: Duration) -> TransportError {
         loop {
             sleep(deadline / 8).await;
-            let oldest = self.calls().as_ref().and_then(|calls| calls.values().next().map(|call| call.sent_at));
+            let oldest = self
+                .calls()
+                .as_ref()
+                .and_then(|calls| calls.values().next().map(|call| call.sent_at));
             if oldest.is_some_and(|sent_at| sent_at.elapsed() > deadline) {
                 return TransportError::TimedOut(Stage::Answer);
             }
@@ -239,10 +287,16 @@ mod tests {
     async fn a_connection_whose_oldest_call_is_overdue_has_stalled() {
         let pending = Pending::new();
         let short = Duration::from_millis(40);
-        assert!(timeout(2 * short, pending.stalled(short)).await.is_err(), "nothing is overdue");
+        assert!(
+            timeout(2 * short, pending.stalled(short)).await.is_err(),
+            "nothing is overdue"
+        );
         let (oldest, _answered) = pending.add(None).unwrap();
         let (_newer, _answered) = pending.add(None).unwrap();
-        assert!(matches!(pending.stalled(short).await, TransportError::TimedOut(Stage::Answer)));
+        assert!(matches!(
+            pending.stalled(short).await,
+            TransportError::TimedOut(Stage::Answer)
+        ));
         pending.remove(oldest).unwrap();
         pending.close();
         assert!(pending.add(None).is_none());

@@ -15,27 +15,36 @@ use tokio_util::codec::{Decoder, FramedRead, LengthDelimitedCodec};
 
 use crate::{Stage, TransportError};
 
-/// How long a connection waits for what. The default is [`cloister_protocol::limits`], the ceiling of every deployment.
+/// How long a connection waits for what. The default is [`cloister_protocol::limits`], the ceiling
+/// of every deployment.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
     /// For the first byte of a frame.
     pub idle: Duration,
     /// For the length prefix and header, from the first byte on.
     pub header: Duration,
-    /// For the rest of the frame, from the header on; also for the peer to take one batch of what is written.
+    /// For the rest of the frame, from the header on; also for the peer to take one batch of what
+    /// is written.
     pub body: Duration,
 }
 
 impl Default for Deadlines {
     fn default() -> Self {
-        Self { idle: IDLE_DEADLINE, header: HEADER_DEADLINE, body: BODY_DEADLINE }
+        Self {
+            idle: IDLE_DEADLINE,
+            header: HEADER_DEADLINE,
+            body: BODY_DEADLINE,
+        }
     }
 }
 
 impl Deadlines {
     /// The default with another patience for the first byte.
     pub fn with_idle(idle: Duration) -> Self {
-        Self { idle, ..Self::default() }
+        Self {
+            idle,
+            ..Self::default()
+        }
     }
 
     fn of(&self, stage: Stage) -> Duration {
@@ -55,7 +64,10 @@ pub(crate) struct FrameReader<R> {
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub(crate) fn new(reader: R, deadlines: Deadlines) -> Self {
-        Self { frames: FramedRead::new(reader, FrameDecoder::new()), deadlines }
+        Self {
+            frames: FramedRead::new(reader, FrameDecoder::new()),
+            deadlines,
+        }
     }
 
     /// The next frame; `None` when the peer closed the connection after a whole one.
@@ -71,7 +83,10 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 stage = reached;
                 deadline.set(sleep(self.deadlines.of(stage)));
             }
-            deadline.as_mut().poll(cx).map(|()| Err(TransportError::TimedOut(stage)))
+            deadline
+                .as_mut()
+                .poll(cx)
+                .map(|()| Err(TransportError::TimedOut(stage)))
         })
         .await
     }
@@ -87,8 +102,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
 const FRAME_HEAD_LEN: usize = LENGTH_PREFIX_LEN + HEADER_LEN;
 
-/// The length prefix stays in the buffer until its frame is whole, so that the buffer's length tells how far a frame has
-/// come. The length is checked before anything is allocated for it.
+/// The length prefix stays in the buffer until its frame is whole, so that the buffer's length
+/// tells how far a frame has come. The length is checked before anything is allocated for it.
 struct FrameDecoder(LengthDelimitedCodec);
 
 impl FrameDecoder {
@@ -109,7 +124,9 @@ impl Decoder for FrameDecoder {
     type Error = TransportError;
 
     fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Frame>, TransportError> {
-        let Some(mut whole) = self.0.decode(buffer).map_err(|_| FrameError::TooLong)? else { return Ok(None) };
+        let Some(mut whole) = self.0.decode(buffer).map_err(|_| FrameError::TooLong)? else {
+            return Ok(None);
+        };
         whole.advance(LENGTH_PREFIX_LEN);
         Ok(Some(Frame::decode(whole.freeze())?))
     }
@@ -164,15 +181,22 @@ mod tests {
 
     #[test]
     fn an_oversize_length_is_refused_before_anything_is_allocated() {
-        let mut buffer = BytesMut::from(&u32::try_from(MAX_FRAME_LEN + 1).unwrap().to_be_bytes()[..]);
+        let mut buffer =
+            BytesMut::from(&u32::try_from(MAX_FRAME_LEN + 1).unwrap().to_be_bytes()[..]);
         let refused = FrameDecoder::new().decode(&mut buffer).unwrap_err();
-        assert!(matches!(refused, TransportError::Frame(FrameError::TooLong)));
+        assert!(matches!(
+            refused,
+            TransportError::Frame(FrameError::TooLong)
+        ));
         assert!(buffer.capacity() < 1024);
     }
 
     #[test]
     fn the_defaults_are_the_limits_of_the_protocol() {
         let deadlines = Deadlines::default();
-        assert_eq!((deadlines.header, deadlines.body, deadlines.idle), (HEADER_DEADLINE, BODY_DEADLINE, IDLE_DEADLINE));
+        assert_eq!(
+            (deadlines.header, deadlines.body, deadlines.idle),
+            (HEADER_DEADLINE, BODY_DEADLINE, IDLE_DEADLINE)
+        );
     }
 }

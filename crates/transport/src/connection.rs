@@ -19,7 +19,8 @@ use crate::codec::FrameReader;
 use crate::outgoing::write_frames;
 use crate::{Handler, Limits, TransportError};
 
-/// Answers requests until the peer closes its half or `shutdown`; what is in flight then is still answered.
+/// Answers requests until the peer closes its half or `shutdown`; what is in flight then is still
+/// answered.
 pub(crate) async fn serve_requests<S, H>(
     stream: S,
     handler: &Arc<H>,
@@ -47,7 +48,8 @@ where
         ended = requests.read(shutdown) => ended?,
         failed = &mut writing => return failed,
     }
-    // The reader is gone, and with it its end of the queue: writing ends with the last request in flight.
+    // The reader is gone, and with it its end of the queue: writing ends with the last request in
+    // flight.
     writing.await
 }
 
@@ -65,22 +67,34 @@ struct Requests<'a, R, H> {
 impl<R: AsyncRead + Unpin, H: Handler> Requests<'_, R, H> {
     async fn read(mut self, shutdown: &CancellationToken) -> Result<(), TransportError> {
         loop {
-            let permit = self.permits.clone().acquire_owned().await.expect("the semaphore is never closed");
+            let permit = self
+                .permits
+                .clone()
+                .acquire_owned()
+                .await
+                .expect("the semaphore is never closed");
             let frame = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
                 frame = self.frames.next() => frame?,
             };
-            let Some(Frame { kind, id, body }) = frame else { return Ok(()) };
+            let Some(Frame { kind, id, body }) = frame else {
+                return Ok(());
+            };
             if kind != Kind::Request || id == 0 {
                 return Err(TransportError::Violation("not a request"));
             }
             if !lock(&self.ids).insert(id) {
                 return Err(TransportError::Violation("the request id is in use"));
             }
-            let admitted = Request::decode(body).and_then(|request| match self.queue.clone().try_acquire_owned() {
-                Ok(slot) => Ok((request, slot)),
-                Err(_) => Err(Rejection::new(Code::Busy, "too many requests are waiting; try again")),
+            let admitted = Request::decode(body).and_then(|request| {
+                match self.queue.clone().try_acquire_owned() {
+                    Ok(slot) => Ok((request, slot)),
+                    Err(_) => Err(Rejection::new(
+                        Code::Busy,
+                        "too many requests are waiting; try again",
+                    )),
+                }
             });
             let answers = self.answers.clone();
             let ids = self.ids.clone();
@@ -117,11 +131,15 @@ async fn carry_out<H: Handler>(
     match timeout(deadline, work).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_)) => {
-            // What was panicked with may hold anything; the panic hook decides what of it is printed.
+            // What was panicked with may hold anything; the panic hook decides what of it is
+            // printed.
             tracing::error!(?operation, "the handler panicked");
             Err(Rejection::new(Code::Internal, "internal error"))
         }
-        Err(_) => Err(Rejection::new(Code::DeadlineExceeded, "the enclave took too long")),
+        Err(_) => Err(Rejection::new(
+            Code::DeadlineExceeded,
+            "the enclave took too long",
+        )),
     }
 }
 
@@ -131,7 +149,11 @@ fn answer(id: u64, outcome: &Result<Vec<u8>, Rejection>) -> Frame {
         tracing::error!(length = body.len(), "the answer does not fit into a frame");
         body = encode_response(&Err(Rejection::new(Code::Internal, "internal error")));
     }
-    Frame { kind: Kind::Response, id, body }
+    Frame {
+        kind: Kind::Response,
+        id,
+        body,
+    }
 }
 
 /// A set of numbers is whole whatever panicked meanwhile.

@@ -29,8 +29,8 @@ impl EgressPool {
         Self::default()
     }
 
-    /// Takes in a connection that a pod opened for egress. When there are too many, the oldest gives way: those of a pod
-    /// that is gone are older than those of its successor.
+    /// Takes in a connection that a pod opened for egress. When there are too many, the oldest
+    /// gives way: those of a pod that is gone are older than those of its successor.
     pub fn offer(&self, stream: Stream) {
         let mut idle = self.idle();
         idle.push_back(stream);
@@ -41,18 +41,24 @@ impl EgressPool {
         self.0.offered.notify_one();
     }
 
-    /// A raw byte stream to `host:port`, dialled by the pod. TLS is for the caller to add: the pod can read and change
-    /// what travels.
+    /// A raw byte stream to `host:port`, dialled by the pod. TLS is for the caller to add: the pod
+    /// can read and change what travels.
     ///
     /// # Errors
     /// [`io::ErrorKind::PermissionDenied`] when the pod does not allow the destination,
-    /// [`io::ErrorKind::HostUnreachable`] when it could not be reached, [`io::ErrorKind::ResourceBusy`] when the pod has
-    /// too many streams, [`io::ErrorKind::TimedOut`] when there was no connection or no reply in time.
+    /// [`io::ErrorKind::HostUnreachable`] when it could not be reached,
+    /// [`io::ErrorKind::ResourceBusy`] when the pod has too many streams,
+    /// [`io::ErrorKind::TimedOut`] when there was no connection or no reply in time.
     pub async fn connect(&self, host: &str, port: u16) -> io::Result<Stream> {
         let destination = Frame::control(Kind::Connect, format!("{host}:{port}"));
-        timeout(CONNECT_DEADLINE, self.connect_to(&destination)).await.unwrap_or_else(|_| {
-            Err(io::Error::new(io::ErrorKind::TimedOut, "no egress connection from the pod in time"))
-        })
+        timeout(CONNECT_DEADLINE, self.connect_to(&destination))
+            .await
+            .unwrap_or_else(|_| {
+                Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "no egress connection from the pod in time",
+                ))
+            })
     }
 
     async fn connect_to(&self, destination: &Frame) -> io::Result<Stream> {
@@ -73,9 +79,13 @@ impl EgressPool {
                     ));
                 }
                 Ok(ConnectReply::TooManyStreams) => {
-                    return Err(io::Error::new(io::ErrorKind::ResourceBusy, "the pod has too many streams open"));
+                    return Err(io::Error::new(
+                        io::ErrorKind::ResourceBusy,
+                        "the pod has too many streams open",
+                    ));
                 }
-                // The connection had died, which shows only now. Nothing reached the destination: take another one.
+                // The connection had died, which shows only now. Nothing reached the destination:
+                // take another one.
                 Err(error) => tracing::debug!(%error, "egress connection discarded"),
             }
         }
@@ -108,7 +118,9 @@ fn is_silent(stream: &mut Stream) -> bool {
 
 async fn ask(stream: &mut Stream, destination: &Frame) -> Result<ConnectReply, TransportError> {
     write_frame(stream, destination, Deadlines::default()).await?;
-    let reply = read_frame(stream, Deadlines::with_idle(CONNECT_DEADLINE)).await?.ok_or(TransportError::Truncated)?;
+    let reply = read_frame(stream, Deadlines::with_idle(CONNECT_DEADLINE))
+        .await?
+        .ok_or(TransportError::Truncated)?;
     if reply.kind != Kind::Connected || reply.id != 0 {
         return Err(TransportError::Violation("not a reply to connect"));
     }

@@ -1,4 +1,5 @@
-//! Single frames on a connection that may turn into something else afterwards: nothing is read past their end.
+//! Single frames on a connection that may turn into something else afterwards: nothing is read past
+//! their end.
 
 use std::io;
 use std::time::Duration;
@@ -12,11 +13,15 @@ use tokio::time::timeout;
 use crate::outgoing::append;
 use crate::{Deadlines, Stage, TransportError};
 
-/// Reads exactly one frame and not a byte more; `None` when the peer closed the connection before it began.
+/// Reads exactly one frame and not a byte more; `None` when the peer closed the connection before
+/// it began.
 ///
 /// # Errors
 /// [`TransportError`]; the connection is of no use afterwards.
-pub async fn read_frame<R>(reader: &mut R, deadlines: Deadlines) -> Result<Option<Frame>, TransportError>
+pub async fn read_frame<R>(
+    reader: &mut R,
+    deadlines: Deadlines,
+) -> Result<Option<Frame>, TransportError>
 where
     R: AsyncRead + Unpin,
 {
@@ -38,7 +43,12 @@ where
         return Err(FrameError::Malformed("header").into());
     }
     frame.resize(length, 0);
-    within(deadlines.body, Stage::Body, reader.read_exact(&mut frame[HEADER_LEN..])).await?;
+    within(
+        deadlines.body,
+        Stage::Body,
+        reader.read_exact(&mut frame[HEADER_LEN..]),
+    )
+    .await?;
     Ok(Some(Frame::decode(frame.freeze())?))
 }
 
@@ -46,7 +56,11 @@ where
 ///
 /// # Errors
 /// [`TransportError`]; the connection is of no use afterwards.
-pub async fn write_frame<W>(writer: &mut W, frame: &Frame, deadlines: Deadlines) -> Result<(), TransportError>
+pub async fn write_frame<W>(
+    writer: &mut W,
+    frame: &Frame,
+    deadlines: Deadlines,
+) -> Result<(), TransportError>
 where
     W: AsyncWrite + Unpin,
 {
@@ -62,7 +76,9 @@ async fn within<T>(
 ) -> Result<T, TransportError> {
     match timeout(deadline, operation).await {
         Err(_) => Err(TransportError::TimedOut(stage)),
-        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Err(TransportError::Truncated),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(TransportError::Truncated)
+        }
         Ok(outcome) => Ok(outcome?),
     }
 }
@@ -77,20 +93,33 @@ mod tests {
     async fn what_follows_a_frame_stays_in_the_connection() {
         let frame = Frame::control(Kind::Connect, "kms.eu-central-1.amazonaws.com:443");
         let (mut near, mut far) = tokio::io::duplex(4096);
-        write_frame(&mut near, &frame, Deadlines::default()).await.unwrap();
+        write_frame(&mut near, &frame, Deadlines::default())
+            .await
+            .unwrap();
         near.write_all(b"raw").await.unwrap();
         drop(near);
-        assert_eq!(read_frame(&mut far, Deadlines::default()).await.unwrap(), Some(frame));
+        assert_eq!(
+            read_frame(&mut far, Deadlines::default()).await.unwrap(),
+            Some(frame)
+        );
         let mut rest = Vec::new();
         far.read_to_end(&mut rest).await.unwrap();
         assert_eq!(rest, b"raw");
-        assert!(read_frame(&mut far, Deadlines::default()).await.unwrap().is_none());
+        assert!(
+            read_frame(&mut far, Deadlines::default())
+                .await
+                .unwrap()
+                .is_none()
+        );
     }
 
     #[tokio::test]
     async fn half_a_frame_and_impossible_lengths_are_refused() {
         let mut half: &[u8] = &[0, 0, 0, 13, 1, 1, 0, 0];
-        assert!(matches!(read_frame(&mut half, Deadlines::default()).await, Err(TransportError::Truncated)));
+        assert!(matches!(
+            read_frame(&mut half, Deadlines::default()).await,
+            Err(TransportError::Truncated)
+        ));
         for length in [0, 11, u32::try_from(MAX_FRAME_LEN + 1).unwrap(), u32::MAX] {
             let mut bytes = length.to_be_bytes().to_vec();
             bytes.extend([0; HEADER_LEN]);
@@ -103,17 +132,27 @@ mod tests {
     async fn each_part_has_its_own_deadline() {
         let short = Duration::from_millis(20);
         let patient = Duration::from_secs(600);
-        for (sent, stage) in [(0, Stage::Idle), (1, Stage::Header), (15, Stage::Header), (16, Stage::Body)] {
+        for (sent, stage) in [
+            (0, Stage::Idle),
+            (1, Stage::Header),
+            (15, Stage::Header),
+            (16, Stage::Body),
+        ] {
             let deadlines = Deadlines {
                 idle: if stage == Stage::Idle { short } else { patient },
-                header: if stage == Stage::Header { short } else { patient },
+                header: if stage == Stage::Header {
+                    short
+                } else {
+                    patient
+                },
                 body: if stage == Stage::Body { short } else { patient },
             };
             let (mut near, mut far) = tokio::io::duplex(4096);
             let mut bytes = vec![0, 0, 0, 20];
             bytes.extend([0; 20]);
             near.write_all(&bytes[..sent]).await.unwrap();
-            let TransportError::TimedOut(at) = read_frame(&mut far, deadlines).await.unwrap_err() else {
+            let TransportError::TimedOut(at) = read_frame(&mut far, deadlines).await.unwrap_err()
+            else {
                 panic!("not the deadline")
             };
             assert_eq!(at, stage);

@@ -9,8 +9,9 @@ use tokio::time::timeout;
 
 use crate::{Deadlines, Stage, TransportError};
 
-/// Writes frames until nobody can queue any more, then closes this direction. Frames that queue up while others are being
-/// written leave together: a wake-up of the peer costs more than the frame it is woken for.
+/// Writes frames until nobody can queue any more, then closes this direction. Frames that queue up
+/// while others are being written leave together: a wake-up of the peer costs more than the frame
+/// it is woken for.
 pub(crate) async fn write_frames<W: AsyncWrite + Unpin>(
     mut writer: W,
     mut queue: mpsc::Receiver<Frame>,

@@ -17,12 +17,14 @@ use crate::{Deadlines, EgressPool, Listener, Stream, TransportError, read_frame}
 
 /// Carries out one request.
 pub trait Handler: Send + Sync + 'static {
-    /// The JSON result, or why there is none. A panic is answered `internal`; a request that takes longer than
-    /// [`Limits::request`] is dropped at its next await point and answered `deadline_exceeded`.
+    /// The JSON result, or why there is none. A panic is answered `internal`; a request that takes
+    /// longer than [`Limits::request`] is dropped at its next await point and answered
+    /// `deadline_exceeded`.
     fn handle(&self, request: Request) -> impl Future<Output = Result<Vec<u8>, Rejection>> + Send;
 }
 
-/// How much a server takes on. The default is [`cloister_protocol::limits`], the ceiling of every deployment.
+/// How much a server takes on. The default is [`cloister_protocol::limits`], the ceiling of every
+/// deployment.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// For reading and writing.
@@ -88,8 +90,8 @@ impl<H: Handler> Server<H> {
         }
     }
 
-    /// Accepts connections until `shutdown`, then waits until every request in flight is answered. Accepting never waits
-    /// for a connection that is already open.
+    /// Accepts connections until `shutdown`, then waits until every request in flight is answered.
+    /// Accepting never waits for a connection that is already open.
     pub async fn run(self, listener: Listener, shutdown: CancellationToken) {
         let open = TaskTracker::new();
         loop {
@@ -124,7 +126,8 @@ impl<H: Handler> Server<H> {
         open.wait().await;
     }
 
-    /// Serves one connection until the peer closes it or `shutdown`; an egress connection is handed to the pool.
+    /// Serves one connection until the peer closes it or `shutdown`; an egress connection is handed
+    /// to the pool.
     ///
     /// # Errors
     /// [`TransportError`] when the peer broke the protocol or the connection failed.
@@ -134,13 +137,20 @@ impl<H: Handler> Server<H> {
         shutdown: &CancellationToken,
     ) -> Result<(), TransportError> {
         // A connection that says nothing has no claim to the patience for an idle one.
-        let deadlines = Deadlines { idle: self.limits.deadlines.header, ..self.limits.deadlines };
-        let Some(hello) = read_frame(&mut stream, deadlines).await? else { return Ok(()) };
+        let deadlines = Deadlines {
+            idle: self.limits.deadlines.header,
+            ..self.limits.deadlines
+        };
+        let Some(hello) = read_frame(&mut stream, deadlines).await? else {
+            return Ok(());
+        };
         if hello.kind != Kind::Hello || hello.id != 0 {
             return Err(TransportError::Violation("the first frame is not a hello"));
         }
         match Purpose::decode(&hello.body)? {
-            Purpose::Requests => serve_requests(stream, &self.handler, &self.limits, &self.queue, shutdown).await,
+            Purpose::Requests => {
+                serve_requests(stream, &self.handler, &self.limits, &self.queue, shutdown).await
+            }
             Purpose::Egress => {
                 self.egress.offer(stream);
                 Ok(())

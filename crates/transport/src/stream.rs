@@ -26,16 +26,18 @@ enum ListenerKind {
 }
 
 impl Listener {
-    /// Listens on `address`. A socket file that a dead process left behind is replaced; the new one belongs to this user
-    /// alone.
+    /// Listens on `address`. A socket file that a dead process left behind is replaced; the new one
+    /// belongs to this user alone.
     ///
     /// # Errors
-    /// Those of the operating system; [`io::ErrorKind::AddrInUse`] when somebody listens there already,
-    /// [`io::ErrorKind::Unsupported`] for [`Address::Hybrid`].
+    /// Those of the operating system; [`io::ErrorKind::AddrInUse`] when somebody listens there
+    /// already, [`io::ErrorKind::Unsupported`] for [`Address::Hybrid`].
     pub async fn bind(address: &Address) -> io::Result<Self> {
         Ok(Self(match address {
             Address::Unix(path) => ListenerKind::Unix(bind_unix(path).await?),
-            Address::Vsock { cid, port } => ListenerKind::Vsock(VsockListener::bind(VsockAddr::new(*cid, *port))?),
+            Address::Vsock { cid, port } => {
+                ListenerKind::Vsock(VsockListener::bind(VsockAddr::new(*cid, *port))?)
+            }
             Address::Hybrid { .. } => return Err(io::ErrorKind::Unsupported.into()),
         }))
     }
@@ -48,7 +50,8 @@ impl Listener {
         Ok(self.accept_from().await?.0)
     }
 
-    /// As [`Listener::accept`], with the context id of the machine that connected; `None` on a path.
+    /// As [`Listener::accept`], with the context id of the machine that connected; `None` on a
+    /// path.
     ///
     /// # Errors
     /// Those of the operating system; accepting again may succeed.
@@ -76,7 +79,9 @@ async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     let listener = match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             match UnixStream::connect(path).await {
-                Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+                Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
+                    std::fs::remove_file(path)?
+                }
                 _ => return Err(error),
             }
             UnixListener::bind(path)?
@@ -87,7 +92,8 @@ async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// A connection between a pod and an enclave. Shutting down the writing half leaves the reading half open.
+/// A connection between a pod and an enclave. Shutting down the writing half leaves the reading
+/// half open.
 #[derive(Debug)]
 pub struct Stream(StreamKind);
 
@@ -101,15 +107,17 @@ impl Stream {
     /// Connects to an enclave.
     ///
     /// # Errors
-    /// Those of the operating system; for [`Address::Hybrid`], [`io::ErrorKind::ConnectionRefused`] when nobody listens on the
-    /// port.
+    /// Those of the operating system; for [`Address::Hybrid`], [`io::ErrorKind::ConnectionRefused`]
+    /// when nobody listens on the port.
     pub async fn connect(address: &Address) -> io::Result<Self> {
         match address {
             Address::Unix(path) => Ok(UnixStream::connect(path).await?.into()),
-            Address::Vsock { cid, port } => {
-                Ok(Self(StreamKind::Vsock(VsockStream::connect(VsockAddr::new(*cid, *port)).await?)))
+            Address::Vsock { cid, port } => Ok(Self(StreamKind::Vsock(
+                VsockStream::connect(VsockAddr::new(*cid, *port)).await?,
+            ))),
+            Address::Hybrid { path, port } => {
+                Ok(connect_through(path, *port, CONNECT_DEADLINE).await?.into())
             }
-            Address::Hybrid { path, port } => Ok(connect_through(path, *port, CONNECT_DEADLINE).await?.into()),
         }
     }
 }
@@ -123,7 +131,9 @@ async fn connect_through(path: &Path, port: u32, deadline: Duration) -> io::Resu
 /// Says `CONNECT port`, and hears `OK` and a number, which is the monitor's own business.
 /// <https://github.com/firecracker-microvm/firecracker/blob/main/docs/vsock.md>
 async fn ask_for(port: u32, stream: &mut UnixStream) -> io::Result<()> {
-    stream.write_all(format!("CONNECT {port}\n").as_bytes()).await?;
+    stream
+        .write_all(format!("CONNECT {port}\n").as_bytes())
+        .await?;
     let mut answer = Vec::with_capacity(LONGEST_OK);
     // One byte at a time: what follows belongs to the stream.
     while answer.last() != Some(&b'\n') {
@@ -132,7 +142,10 @@ async fn ask_for(port: u32, stream: &mut UnixStream) -> io::Result<()> {
         }
         answer.push(stream.read_u8().await.map_err(closed_is_refused)?);
     }
-    match answer.strip_prefix(b"OK ").and_then(|rest| rest.strip_suffix(b"\n")) {
+    match answer
+        .strip_prefix(b"OK ")
+        .and_then(|rest| rest.strip_suffix(b"\n"))
+    {
         Some(number) if !number.is_empty() && number.iter().all(u8::is_ascii_digit) => Ok(()),
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
@@ -141,7 +154,9 @@ async fn ask_for(port: u32, stream: &mut UnixStream) -> io::Result<()> {
 /// Where nobody listens, the monitor closes the connection.
 fn closed_is_refused(error: io::Error) -> io::Error {
     match error.kind() {
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => io::ErrorKind::ConnectionRefused.into(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
+            io::ErrorKind::ConnectionRefused.into()
+        }
         _ => error,
     }
 }
@@ -158,7 +173,11 @@ impl From<UnixStream> for Stream {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match &mut self.0 {
             StreamKind::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             StreamKind::Vsock(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -167,7 +186,11 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match &mut self.0 {
             StreamKind::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
             StreamKind::Vsock(stream) => Pin::new(stream).poll_write(cx, buf),
@@ -198,7 +221,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let address = Address::Unix(directory.path().join("enclave.sock"));
         let first = Listener::bind(&address).await.unwrap();
-        assert_eq!(Listener::bind(&address).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(
+            Listener::bind(&address).await.unwrap_err().kind(),
+            io::ErrorKind::AddrInUse
+        );
         // The file stays when the listener goes, as it does when a process is killed.
         drop(first);
         let second = Listener::bind(&address).await.unwrap();
@@ -212,7 +238,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("enclave.sock");
         let _listener = Listener::bind(&Address::Unix(path.clone())).await.unwrap();
-        assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            std::fs::metadata(path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 
     /// A monitor that answers one connection with `answer`, then echoes what it gets.
@@ -241,8 +270,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_port_is_reached_through_the_monitor_and_the_first_bytes_of_the_stream_are_the_enclaves() {
-        let (asked, mut stream) = behind_a_monitor(b"OK 1073741824\nOK not for us\n").await.unwrap();
+    async fn a_port_is_reached_through_the_monitor_and_the_first_bytes_of_the_stream_are_the_enclaves()
+     {
+        let (asked, mut stream) = behind_a_monitor(b"OK 1073741824\nOK not for us\n")
+            .await
+            .unwrap();
         assert_eq!(asked, "CONNECT 5000\n");
         let mut first = [0; 14];
         stream.read_exact(&mut first).await.unwrap();
@@ -251,7 +283,14 @@ mod tests {
 
     #[tokio::test]
     async fn any_other_answer_is_an_error() {
-        for answer in [&b"OK\n"[..], b"OK \n", b"OK x\n", b"NO 5000\n", b"OK 00000000000000000000000000", b"\n"] {
+        for answer in [
+            &b"OK\n"[..],
+            b"OK \n",
+            b"OK x\n",
+            b"NO 5000\n",
+            b"OK 00000000000000000000000000",
+            b"\n",
+        ] {
             let error = behind_a_monitor(answer).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{answer:?}");
         }
@@ -270,8 +309,14 @@ mod tests {
             },
             Stream::connect(&address)
         );
-        assert_eq!(connected.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
-        assert_eq!(Listener::bind(&address).await.unwrap_err().kind(), io::ErrorKind::Unsupported);
+        assert_eq!(
+            connected.unwrap_err().kind(),
+            io::ErrorKind::ConnectionRefused
+        );
+        assert_eq!(
+            Listener::bind(&address).await.unwrap_err().kind(),
+            io::ErrorKind::Unsupported
+        );
     }
 
     #[tokio::test]
@@ -279,7 +324,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("machine.sock");
         let _listener = UnixListener::bind(&path).unwrap();
-        let error = connect_through(&path, 5000, Duration::from_millis(20)).await.unwrap_err();
+        let error = connect_through(&path, 5000, Duration::from_millis(20))
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

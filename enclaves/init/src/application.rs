@@ -28,12 +28,20 @@ impl Application {
     ///
     /// # Errors
     /// [`BootError::Application`].
-    pub(crate) fn start(log: &Log, scalar: Zeroizing<[u8; 32]>, role: &Role) -> Result<Self, BootError> {
+    pub(crate) fn start(
+        log: &Log,
+        scalar: Zeroizing<[u8; 32]>,
+        role: &Role,
+    ) -> Result<Self, BootError> {
         Self::spawn(role.command(), log, scalar).map_err(BootError::Application)
     }
 
     fn spawn(mut command: Command, log: &Log, scalar: Zeroizing<[u8; 32]>) -> io::Result<Self> {
-        command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn()?;
         let pid = pid(&child)?;
         let (copying, output) = mpsc::channel();
@@ -42,7 +50,11 @@ impl Application {
             copy_lines(stderr, log.clone(), copying);
         }
         // A pipe takes that much without anybody reading; dropping it ends the input.
-        match child.stdin.take().map(|mut stdin| stdin.write_all(scalar.as_slice())) {
+        match child
+            .stdin
+            .take()
+            .map(|mut stdin| stdin.write_all(scalar.as_slice()))
+        {
             // It has ended already: why, waiting for it will tell.
             Some(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
             written => written.transpose().map(drop)?,
@@ -50,8 +62,8 @@ impl Application {
         Ok(Self { pid, output })
     }
 
-    /// Reaps whatever ends until it is the application, and says how that ended; or its volume's bridge, without which it must not
-    /// go on.
+    /// Reaps whatever ends until it is the application, and says how that ended; or its volume's
+    /// bridge, without which it must not go on.
     pub(crate) fn wait(self, volume: Option<&Volume>) -> End {
         let status = loop {
             match wait(WaitOptions::empty()) {
@@ -60,7 +72,11 @@ impl Application {
                     return volume::bridge_ended(status);
                 }
                 Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return End::InitFailed { error: format!("cannot wait for the application: {error}") },
+                Err(error) => {
+                    return End::InitFailed {
+                        error: format!("cannot wait for the application: {error}"),
+                    };
+                }
             }
         };
         // Whoever else holds the pipes must not hold up the end.
@@ -73,12 +89,17 @@ fn end(status: WaitStatus) -> End {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(status), _) => End::ApplicationExited { status },
         (None, Some(libc::SIGSYS)) => End::ApplicationSandbox,
-        (None, signal) => End::ApplicationKilled { signal: signal.unwrap_or_default() },
+        (None, signal) => End::ApplicationKilled {
+            signal: signal.unwrap_or_default(),
+        },
     }
 }
 
 pub(crate) fn pid(child: &Child) -> io::Result<Pid> {
-    Ok(i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(Errno::RANGE)?)
+    Ok(i32::try_from(child.id())
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or(Errno::RANGE)?)
 }
 
 /// Copies lines as they are; one that is too long arrives in pieces.
@@ -115,14 +136,20 @@ mod tests {
     #[test]
     fn lines_are_copied_as_they_are() {
         assert_eq!(lines(b""), Vec::<Vec<u8>>::new());
-        assert_eq!(lines(b"a\n\n{\"b\":\xff}\nthe end"), [&b"a"[..], b"", b"{\"b\":\xff}", b"the end"]);
+        assert_eq!(
+            lines(b"a\n\n{\"b\":\xff}\nthe end"),
+            [&b"a"[..], b"", b"{\"b\":\xff}", b"the end"]
+        );
     }
 
     #[test]
     fn a_line_that_is_too_long_arrives_in_pieces() {
         let long = vec![b'x'; 8192 * 2 + 1];
         let pieces = lines(&[&long[..], b"\nnext\n"].concat());
-        assert_eq!(pieces.iter().map(Vec::len).collect::<Vec<_>>(), [8192, 8192, 1, 4]);
+        assert_eq!(
+            pieces.iter().map(Vec::len).collect::<Vec<_>>(),
+            [8192, 8192, 1, 4]
+        );
         assert_eq!(pieces[3], b"next");
     }
 
@@ -134,7 +161,10 @@ mod tests {
             ("exit 3", End::ApplicationExited { status: 3 }),
             ("kill -ABRT $$", End::ApplicationKilled { signal: 6 }),
             ("kill -SYS $$", End::ApplicationSandbox),
-            ("sleep 5 & kill -KILL $$", End::ApplicationKilled { signal: 9 }),
+            (
+                "sleep 5 & kill -KILL $$",
+                End::ApplicationKilled { signal: 9 },
+            ),
             (
                 "test $(head -c 100 | wc -c) = 32 && test -z \"$HOME\" && echo held",
                 End::ApplicationExited { status: 0 },
@@ -149,7 +179,11 @@ mod tests {
             log.end(&end);
             let mut written = Vec::new();
             log.copy_to(&mut written).unwrap();
-            assert_eq!(written.starts_with(b"held\n"), script.ends_with("echo held"), "{script}");
+            assert_eq!(
+                written.starts_with(b"held\n"),
+                script.ends_with("echo held"),
+                "{script}"
+            );
         }
     }
 }

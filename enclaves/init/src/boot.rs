@@ -20,7 +20,8 @@ use crate::sandbox::{Role, SandboxError};
 use crate::volume::{Volume, VolumeError};
 use crate::{boot_key, clock, entropy, loopback, mounts, parent, usage};
 
-/// Boots the enclave, runs its application and ends the enclave with it. Only for PID 1; does not return.
+/// Boots the enclave, runs its application and ends the enclave with it. Only for PID 1; does not
+/// return.
 ///
 /// # Errors
 /// None: whatever happens is logged and ends the enclave.
@@ -29,7 +30,9 @@ pub fn boot() -> Result<Infallible, SandboxError> {
     end_with_panics(&log);
     let end = match start(&log) {
         Ok((application, volume)) => application.wait(volume.as_ref()),
-        Err(error) => End::BootFailed { error: chain(&error) },
+        Err(error) => End::BootFailed {
+            error: chain(&error),
+        },
     };
     finish(&log, &end)
 }
@@ -51,14 +54,18 @@ fn stop() -> ! {
     });
     let _ = is_synced.recv_timeout(SYNC_DEADLINE);
     let refused = reboot(RebootCommand::Restart);
-    // PID 1 must not end either: the kernel panics then, and its command line says that a panic reboots.
+    // PID 1 must not end either: the kernel panics then, and its command line says that a panic
+    // reboots.
     eprintln!("reboot: {refused:?}");
     std::process::abort()
 }
 
 fn start(log: &Log) -> Result<(Application, Option<Volume>), BootError> {
     mounts::mount_all()?;
-    let line = fs::read_to_string(COMMAND_LINE).map_err(|source| BootError::Read { path: COMMAND_LINE, source })?;
+    let line = fs::read_to_string(COMMAND_LINE).map_err(|source| BootError::Read {
+        path: COMMAND_LINE,
+        source,
+    })?;
     let line = CommandLine::parse(&line)?;
     if line.console {
         log.follow_on_console();
@@ -75,17 +82,33 @@ fn start(log: &Log) -> Result<(Application, Option<Volume>), BootError> {
     }
     let cid = parent::cid(&line, &description)?;
     parent::greet(cid)?;
-    log.info("the parent answers", json!({ "cid": cid, "module_id": description.module_id }));
+    log.info(
+        "the parent answers",
+        json!({ "cid": cid, "module_id": description.module_id }),
+    );
 
     entropy::require()?;
     clock::set(nsm.as_ref(), log)?;
     clock::keep(nsm.clone(), log.clone());
     let scalar = boot_key::make(nsm.as_ref(), description.max_pcrs)?;
-    mounts::share_nsm().map_err(|source| BootError::Read { path: Device::PATH, source })?;
-    let volume = line.volume.map(|export| Volume::mount(&export, cid, log)).transpose()?;
-    let role = if volume.is_some() { Role::ApplicationWithVolume } else { Role::Application };
+    mounts::share_nsm().map_err(|source| BootError::Read {
+        path: Device::PATH,
+        source,
+    })?;
+    let volume = line
+        .volume
+        .map(|export| Volume::mount(&export, cid, log))
+        .transpose()?;
+    let role = if volume.is_some() {
+        Role::ApplicationWithVolume
+    } else {
+        Role::Application
+    };
     let application = Application::start(log, scalar, &role)?;
-    log.info("the application runs", json!({ "memory_available_kib": usage::available_memory() }));
+    log.info(
+        "the application runs",
+        json!({ "memory_available_kib": usage::available_memory() }),
+    );
     usage::report(log.clone());
     Ok((application, volume))
 }
@@ -93,7 +116,9 @@ fn start(log: &Log) -> Result<(Application, Option<Volume>), BootError> {
 /// Kernels that have the driver built in need no file.
 fn load_nsm_driver() -> Result<(), BootError> {
     match fs::File::open(NSM_MODULE) {
-        Ok(module) => finit_module(module, c"", 0).map_err(|source| BootError::Module(source.into())),
+        Ok(module) => {
+            finit_module(module, c"", 0).map_err(|source| BootError::Module(source.into()))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(source) => Err(BootError::Module(source)),
     }
@@ -103,9 +128,14 @@ fn load_nsm_driver() -> Result<(), BootError> {
 fn end_with_panics(log: &Log) {
     let log = log.clone();
     panic::set_hook(Box::new(move |panic| {
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let place = panic
+            .location()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         let log = log.clone();
-        let end = End::InitFailed { error: format!("init panicked at {place}") };
+        let end = End::InitFailed {
+            error: format!("init panicked at {place}"),
+        };
         // In a thread of its own, as the log may be what panicked and is locked.
         let _ = thread::Builder::new().spawn(move || finish(&log, &end));
         thread::sleep(2 * READ_DEADLINE);

@@ -21,8 +21,13 @@ use crate::boot::BootError;
 pub(crate) fn make(nsm: &dyn Nsm, registers: u16) -> Result<Zeroizing<[u8; 32]>, BootError> {
     let key = generate(nsm)?;
     let public = key.public_key().to_sec1_point(false);
-    let value = nsm.extend_pcr(REGISTER, public.as_bytes()).map_err(BootError::Registers)?;
-    let expected = Sha384::new().chain_update([0; 48]).chain_update(public.as_bytes()).finalize();
+    let value = nsm
+        .extend_pcr(REGISTER, public.as_bytes())
+        .map_err(BootError::Registers)?;
+    let expected = Sha384::new()
+        .chain_update([0; 48])
+        .chain_update(public.as_bytes())
+        .finalize();
     if value != expected.as_slice() {
         return Err(BootError::RegisterInUse);
     }
@@ -44,7 +49,9 @@ fn generate(nsm: &dyn Nsm) -> Result<SecretKey, BootError> {
     let stretched = Hkdf::<Sha256>::new(None, sources.as_slice());
     let mut candidates = (0..=u8::MAX).filter_map(|counter| {
         let mut candidate = Zeroizing::new([0; 32]);
-        stretched.expand_multi_info(&[LABEL, &[counter]], candidate.as_mut_slice()).ok()?;
+        stretched
+            .expand_multi_info(&[LABEL, &[counter]], candidate.as_mut_slice())
+            .ok()?;
         SecretKey::from_slice(candidate.as_slice()).ok()
     });
     // One candidate in 2^32 is no scalar: 256 in a row are no randomness.
@@ -66,13 +73,22 @@ mod tests {
     fn p7_the_register_vouches_for_the_key_and_no_register_can_change_any_more() {
         let nsm = SoftwareNsm::new(&Pki::generate().unwrap(), [(0, [7; 48])].into()).unwrap();
         let scalar = make(&nsm, 32).unwrap();
-        let public = SecretKey::from_slice(scalar.as_slice()).unwrap().public_key().to_sec1_point(false);
-        let expected = Sha384::new().chain_update([0; 48]).chain_update(public.as_bytes()).finalize();
+        let public = SecretKey::from_slice(scalar.as_slice())
+            .unwrap()
+            .public_key()
+            .to_sec1_point(false);
+        let expected = Sha384::new()
+            .chain_update([0; 48])
+            .chain_update(public.as_bytes())
+            .finalize();
         assert_eq!(nsm.describe_pcr(16).unwrap().value, expected.as_slice());
         assert_eq!(nsm.describe_pcr(0).unwrap().value, [7; 48]);
         for index in 0..32 {
             let refused = nsm.extend_pcr(index, b"more");
-            assert!(matches!(refused, Err(NsmError::Refused(Refusal::ReadOnlyIndex))), "{index}");
+            assert!(
+                matches!(refused, Err(NsmError::Refused(Refusal::ReadOnlyIndex))),
+                "{index}"
+            );
         }
         assert!(matches!(make(&nsm, 32), Err(BootError::Registers(_))));
     }

@@ -1,7 +1,8 @@
 //! The system clock, which follows the NSM: the parent's time is nobody's business in here.
 //!
-//! Once a minute the clock is compared with a new attestation document. Less than a second is made up for by letting the clock run
-//! a little faster or slower until the next minute, so that time neither stops nor repeats; a second or more is a step.
+//! Once a minute the clock is compared with a new attestation document. Less than a second is made
+//! up for by letting the clock run a little faster or slower until the next minute, so that time
+//! neither stops nor repeats; a second or more is a step.
 
 use std::io;
 use std::sync::Arc;
@@ -23,7 +24,10 @@ use crate::log::{End, Log, chain};
 pub(crate) fn set(nsm: &dyn Nsm, log: &Log) -> Result<(), BootError> {
     let offset = measure(nsm).map_err(BootError::Time)?;
     step(offset).map_err(BootError::Clock)?;
-    log.info("the clock is set", json!({ "offset_ms": offset / 1_000_000 }));
+    log.info(
+        "the clock is set",
+        json!({ "offset_ms": offset / 1_000_000 }),
+    );
     Ok(())
 }
 
@@ -36,18 +40,27 @@ pub(crate) fn keep(nsm: Arc<dyn Nsm>, log: Log) {
             match correct(nsm.as_ref(), &log) {
                 Ok(correction) => {
                     failures = 0;
-                    pause = if correction == Correction::Step { INTERVAL_AFTER_STEP } else { INTERVAL };
+                    pause = if correction == Correction::Step {
+                        INTERVAL_AFTER_STEP
+                    } else {
+                        INTERVAL
+                    };
                 }
                 Err(error) => {
                     failures += 1;
                     pause = INTERVAL;
-                    log.warn("the clock was not checked", json!({ "error": chain(&error), "failures": failures }));
+                    log.warn(
+                        "the clock was not checked",
+                        json!({ "error": chain(&error), "failures": failures }),
+                    );
                 }
             }
         }
         finish(
             &log,
-            &End::InitFailed { error: format!("the clock could not be checked {MAX_FAILURES} times in a row") },
+            &End::InitFailed {
+                error: format!("the clock could not be checked {MAX_FAILURES} times in a row"),
+            },
         )
     });
 }
@@ -56,9 +69,15 @@ fn correct(nsm: &dyn Nsm, log: &Log) -> Result<Correction, BootError> {
     let offset = measure(nsm).map_err(BootError::Time)?;
     let correction = correction(offset);
     match correction {
-        Correction::Slew { ppm } => UnixClock::CLOCK_REALTIME.set_frequency(ppm).map(drop).map_err(io::Error::from),
+        Correction::Slew { ppm } => UnixClock::CLOCK_REALTIME
+            .set_frequency(ppm)
+            .map(drop)
+            .map_err(io::Error::from),
         Correction::Step => {
-            log.warn("the clock is stepped", json!({ "offset_ms": offset / 1_000_000 }));
+            log.warn(
+                "the clock is stepped",
+                json!({ "offset_ms": offset / 1_000_000 }),
+            );
             step(offset)
         }
     }
@@ -99,7 +118,9 @@ fn correction(offset: i64) -> Correction {
     }
     // An offset of a microsecond is made up for by one millionth within a second.
     let micros = i32::try_from(offset / 1000).expect("less than a second");
-    Correction::Slew { ppm: (f64::from(micros) / INTERVAL.as_secs_f64()).clamp(-MAX_PPM, MAX_PPM) }
+    Correction::Slew {
+        ppm: (f64::from(micros) / INTERVAL.as_secs_f64()).clamp(-MAX_PPM, MAX_PPM),
+    }
 }
 
 fn step(offset: i64) -> io::Result<()> {
@@ -107,12 +128,16 @@ fn step(offset: i64) -> io::Result<()> {
     // What an earlier slew made up for is made up for.
     clock.set_frequency(0.0)?;
     let nanos = u32::try_from(offset.rem_euclid(NANOS_PER_SECOND)).expect("less than a second");
-    clock.step_clock(TimeOffset { seconds: offset.div_euclid(NANOS_PER_SECOND), nanos })?;
+    clock.step_clock(TimeOffset {
+        seconds: offset.div_euclid(NANOS_PER_SECOND),
+        nanos,
+    })?;
     Ok(())
 }
 
 const INTERVAL: Duration = Duration::from_secs(60);
-/// A clock that was a second off within a minute is no good clock: it may have been measured wrong when the kernel started.
+/// A clock that was a second off within a minute is no good clock: it may have been measured wrong
+/// when the kernel started.
 const INTERVAL_AFTER_STEP: Duration = Duration::from_secs(5);
 const MAX_FAILURES: u32 = 10;
 /// What the kernel takes at most. See adjtimex(2).
@@ -151,7 +176,12 @@ mod tests {
             (3600, SystemTime::now() + Duration::from_secs(3600)),
             (-3600, SystemTime::now() - Duration::from_secs(3600)),
         ] {
-            let nsm = SoftwareNsm::with_clock(&Pki::generate().unwrap(), [(0, [7; 48])].into(), move || clock).unwrap();
+            let nsm = SoftwareNsm::with_clock(
+                &Pki::generate().unwrap(),
+                [(0, [7; 48])].into(),
+                move || clock,
+            )
+            .unwrap();
             let seconds = measure(&nsm).unwrap().div_euclid(NANOS_PER_SECOND);
             assert!((signed - 60..=signed).contains(&seconds), "{seconds}");
         }

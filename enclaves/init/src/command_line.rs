@@ -7,9 +7,11 @@ use std::str::FromStr;
 pub struct CommandLine {
     /// There is a console that somebody may read: the debug profile, or an emulator.
     pub console: bool,
-    /// `cloister.parent_cid=`: where an emulator put the parent. Measured on hardware, appended after measuring in an emulator.
+    /// `cloister.parent_cid=`: where an emulator put the parent. Measured on hardware, appended
+    /// after measuring in an emulator.
     pub parent_cid: Option<u32>,
-    /// `cloister.volume=PORT:EXPORT`: what to mount on `/volume`. Measured, and only on the line of the volume profile.
+    /// `cloister.volume=PORT:EXPORT`: what to mount on `/volume`. Measured, and only on the line of
+    /// the volume profile.
     pub volume: Option<Export>,
 }
 
@@ -24,7 +26,10 @@ impl CommandLine {
             match word.split_once('=') {
                 Some(("console", device)) => line.console = device != "null" && !device.is_empty(),
                 Some(("cloister.parent_cid", cid)) => {
-                    line.parent_cid = Some(cid.parse().map_err(|_| InvalidCommandLine::ParentCid(cid.to_owned()))?);
+                    line.parent_cid = Some(
+                        cid.parse()
+                            .map_err(|_| InvalidCommandLine::ParentCid(cid.to_owned()))?,
+                    );
                 }
                 Some(("cloister.volume", export)) => line.volume = Some(export.parse()?),
                 _ => {}
@@ -47,13 +52,17 @@ impl FromStr for Export {
     type Err = InvalidCommandLine;
 
     fn from_str(text: &str) -> Result<Self, InvalidCommandLine> {
-        // The path becomes part of a mount's source; what the kernel or a server could take for something else stays out of it.
+        // The path becomes part of a mount's source; what the kernel or a server could take for
+        // something else stays out of it.
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.".contains(&byte);
-        let export = text.split_once(':').and_then(|(port, path)| Some((port.parse().ok()?, path)));
+        let export = text
+            .split_once(':')
+            .and_then(|(port, path)| Some((port.parse().ok()?, path)));
         match export {
-            Some((port, path)) if path.starts_with('/') && path.bytes().all(plain) => {
-                Ok(Self { port, path: path.to_owned() })
-            }
+            Some((port, path)) if path.starts_with('/') && path.bytes().all(plain) => Ok(Self {
+                port,
+                path: path.to_owned(),
+            }),
             _ => Err(InvalidCommandLine::Volume(text.to_owned())),
         }
     }
@@ -77,16 +86,31 @@ mod tests {
 
     #[test]
     fn the_three_profiles() {
-        let common =
-            "reboot=k panic=30 pci=off nomodules random.trust_cpu=off random.trust_bootloader=off rdinit=/init";
+        let common = "reboot=k panic=30 pci=off nomodules random.trust_cpu=off random.trust_bootloader=off rdinit=/init";
         for (text, console, parent_cid) in [
             (format!("{common} console=null quiet"), false, None),
             (format!("{common} console=ttyS0"), true, None),
-            (format!("{common} console=null quiet console=ttyS0 cloister.parent_cid=2\n"), true, Some(2)),
+            (
+                format!("{common} console=null quiet console=ttyS0 cloister.parent_cid=2\n"),
+                true,
+                Some(2),
+            ),
             (String::new(), false, None),
-            ("console= cloister.parent_cidx=7 console".to_owned(), false, None),
+            (
+                "console= cloister.parent_cidx=7 console".to_owned(),
+                false,
+                None,
+            ),
         ] {
-            assert_eq!(CommandLine::parse(&text), Ok(CommandLine { console, parent_cid, volume: None }), "{text}");
+            assert_eq!(
+                CommandLine::parse(&text),
+                Ok(CommandLine {
+                    console,
+                    parent_cid,
+                    volume: None
+                }),
+                "{text}"
+            );
         }
     }
 
@@ -102,11 +126,30 @@ mod tests {
 
     #[test]
     fn a_volume_is_a_port_and_a_path() {
-        let volume = |text: &str| CommandLine::parse(&format!("quiet cloister.volume={text}")).map(|line| line.volume);
-        let export = Export { port: 2049, path: "/a/b-c_d.e".to_owned() };
+        let volume = |text: &str| {
+            CommandLine::parse(&format!("quiet cloister.volume={text}")).map(|line| line.volume)
+        };
+        let export = Export {
+            port: 2049,
+            path: "/a/b-c_d.e".to_owned(),
+        };
         assert_eq!(volume("2049:/a/b-c_d.e"), Ok(Some(export)));
-        for text in ["", "2049", "2049:", "2049:a", ":/a", "x:/a", "4294967296:/a", "1:/a,ro", "1:/a:/b", "1:/\u{e4}"] {
-            assert_eq!(volume(text), Err(InvalidCommandLine::Volume(text.to_owned())));
+        for text in [
+            "",
+            "2049",
+            "2049:",
+            "2049:a",
+            ":/a",
+            "x:/a",
+            "4294967296:/a",
+            "1:/a,ro",
+            "1:/a:/b",
+            "1:/\u{e4}",
+        ] {
+            assert_eq!(
+                volume(text),
+                Err(InvalidCommandLine::Volume(text.to_owned()))
+            );
         }
     }
 }

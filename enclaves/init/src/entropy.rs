@@ -12,17 +12,27 @@ use crate::boot::BootError;
 /// # Errors
 /// [`BootError`].
 pub(crate) fn require() -> Result<(), BootError> {
-    let current = fs::read_to_string(RNG_CURRENT).map_err(|source| BootError::Read { path: RNG_CURRENT, source })?;
+    let current = fs::read_to_string(RNG_CURRENT).map_err(|source| BootError::Read {
+        path: RNG_CURRENT,
+        source,
+    })?;
     fed_by_nsm(&current)?;
     let (ready, is_ready) = mpsc::channel();
     // It blocks until the generator is seeded, which a thread can be left to do.
     thread::spawn(move || ready.send(getrandom::fill(&mut [0; 1])));
-    is_ready.recv_timeout(DEADLINE).map_err(|_| BootError::RandomnessNotReady)?.map_err(BootError::KernelRandomness)
+    is_ready
+        .recv_timeout(DEADLINE)
+        .map_err(|_| BootError::RandomnessNotReady)?
+        .map_err(BootError::KernelRandomness)
 }
 
 fn fed_by_nsm(current: &str) -> Result<(), BootError> {
     let current = current.trim_end();
-    if current == NSM_RNG { Ok(()) } else { Err(BootError::RandomnessSource(current.to_owned())) }
+    if current == NSM_RNG {
+        Ok(())
+    } else {
+        Err(BootError::RandomnessSource(current.to_owned()))
+    }
 }
 
 /// See Documentation/admin-guide/hw_random.rst of the kernel.
@@ -39,7 +49,10 @@ mod tests {
     fn p1_only_the_nsm_feeds_the_kernel() {
         fed_by_nsm("nsm-hwrng\n").unwrap();
         for other in ["virtio_rng.0\n", "none\n", "", "tpm-rng-0", "nsm-hwrng2"] {
-            assert!(matches!(fed_by_nsm(other), Err(BootError::RandomnessSource(_))), "{other}");
+            assert!(
+                matches!(fed_by_nsm(other), Err(BootError::RandomnessSource(_))),
+                "{other}"
+            );
         }
     }
 }

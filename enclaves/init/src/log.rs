@@ -96,7 +96,11 @@ impl Log {
         loop {
             let mut state = self.state();
             while wanted(&state) && !state.ended && next == state.written() {
-                state = self.0.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = self
+                    .0
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
             }
             if !wanted(&state) {
                 return Ok(false);
@@ -139,11 +143,16 @@ impl Log {
     fn write_to_peer(&self, mut stream: VsockStream) {
         let reader = Reader::new(self, true);
         let wanted = |state: &State| state.connected.contains(&reader.connection);
-        let written = stream.set_write_timeout(Some(PEER_DEADLINE)).and_then(|()| self.copy(&mut stream, wanted));
+        let written = stream
+            .set_write_timeout(Some(PEER_DEADLINE))
+            .and_then(|()| self.copy(&mut stream, wanted));
         if written.is_ok_and(|last| last) {
-            // The machine must not stop before the peer has the last line: that shows when the peer ends the connection as well. Not
-            // every hypervisor tells it of an end, so that after a while the line counts as read.
-            let _ = stream.set_read_timeout(Some(ACKNOWLEDGEMENT)).and_then(|()| stream.shutdown(Shutdown::Write));
+            // The machine must not stop before the peer has the last line: that shows when the peer
+            // ends the connection as well. Not every hypervisor tells it of an end, so that after a
+            // while the line counts as read.
+            let _ = stream
+                .set_read_timeout(Some(ACKNOWLEDGEMENT))
+                .and_then(|()| stream.shutdown(Shutdown::Write));
             let _ = io::copy(&mut stream, &mut io::sink());
             self.state().delivered = true;
         }
@@ -155,14 +164,21 @@ impl Log {
         let reader = Reader::new(self, false);
         thread::spawn(move || {
             let _reader = reader;
-            OpenOptions::new().write(true).open(CONSOLE).and_then(|mut console| log.copy_to(&mut console))
+            OpenOptions::new()
+                .write(true)
+                .open(CONSOLE)
+                .and_then(|mut console| log.copy_to(&mut console))
         });
     }
 
     /// Waits until somebody who connected has the last line and nobody is still being written to.
     pub(crate) fn wait_until_read(&self, deadline: Duration) {
         let pending = |state: &mut State| state.readers > 0 || !state.delivered;
-        drop(self.0.changed.wait_timeout_while(self.state(), deadline, pending));
+        drop(
+            self.0
+                .changed
+                .wait_timeout_while(self.state(), deadline, pending),
+        );
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -196,7 +212,10 @@ impl Reader {
             state.connected.pop_first();
         }
         log.0.changed.notify_all();
-        Self { log: log.clone(), connection }
+        Self {
+            log: log.clone(),
+            connection,
+        }
     }
 }
 
@@ -246,13 +265,21 @@ pub enum End {
 /// Writes one line about an error to a stream.
 pub fn say(out: &mut impl Write, message: &str, error: &dyn Error) {
     // There is nobody to tell that nobody can be told.
-    let _ = out.write_all(&[&line("ERROR", message, json!({ "error": chain(error) })), &b"\n"[..]].concat());
+    let _ = out.write_all(
+        &[
+            &line("ERROR", message, json!({ "error": chain(error) })),
+            &b"\n"[..],
+        ]
+        .concat(),
+    );
 }
 
 /// An error and everything that led to it.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let sources = std::iter::successors(error.source(), |&error| error.source());
-    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
+    sources.fold(error.to_string(), |text, source| {
+        format!("{text}: {source}")
+    })
 }
 
 /// A line in the form of the application's own.
@@ -267,7 +294,13 @@ fn line(level: &str, message: &str, fields: Value) -> Vec<u8> {
         fields: Value,
     }
     let timestamp = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
-    let line = Line { timestamp, level, target: "cloister_init", message, fields };
+    let line = Line {
+        timestamp,
+        level,
+        target: "cloister_init",
+        message,
+        fields,
+    };
     serde_json::to_vec(&line).expect("strings and numbers can be written as JSON")
 }
 
@@ -309,14 +342,32 @@ mod tests {
     #[test]
     fn the_last_line_says_why() {
         for (end, fields) in [
-            (End::ApplicationExited { status: 3 }, json!({ "reason": "application_exited", "status": 3 })),
-            (End::ApplicationKilled { signal: 6 }, json!({ "reason": "application_killed", "signal": 6 })),
-            (End::ApplicationSandbox, json!({ "reason": "application_sandbox" })),
-            (End::BootFailed { error: "e".into() }, json!({ "reason": "boot_failed", "error": "e" })),
-            (End::InitFailed { error: "e".into() }, json!({ "reason": "init_failed", "error": "e" })),
+            (
+                End::ApplicationExited { status: 3 },
+                json!({ "reason": "application_exited", "status": 3 }),
+            ),
+            (
+                End::ApplicationKilled { signal: 6 },
+                json!({ "reason": "application_killed", "signal": 6 }),
+            ),
+            (
+                End::ApplicationSandbox,
+                json!({ "reason": "application_sandbox" }),
+            ),
+            (
+                End::BootFailed { error: "e".into() },
+                json!({ "reason": "boot_failed", "error": "e" }),
+            ),
+            (
+                End::InitFailed { error: "e".into() },
+                json!({ "reason": "init_failed", "error": "e" }),
+            ),
         ] {
             let mut expected = json!({ "level": "ERROR", "target": "cloister_init", "message": "the enclave ends" });
-            expected.as_object_mut().unwrap().append(&mut fields.as_object().unwrap().clone());
+            expected
+                .as_object_mut()
+                .unwrap()
+                .append(&mut fields.as_object().unwrap().clone());
             assert_eq!(last(&end), expected);
         }
     }
@@ -330,7 +381,10 @@ mod tests {
         log.end(&End::ApplicationExited { status: 0 });
         let text = text(&log);
         assert!(text.starts_with("first\n"), "{text}");
-        assert!(text.ends_with("\"reason\":\"application_sandbox\"}\n"), "{text}");
+        assert!(
+            text.ends_with("\"reason\":\"application_sandbox\"}\n"),
+            "{text}"
+        );
         assert_eq!(text.lines().count(), 2);
     }
 
@@ -348,7 +402,11 @@ mod tests {
         assert_eq!(gap["message"], "lines are missing");
         assert_eq!(lines.next().unwrap().parse::<u64>().unwrap(), missing);
         assert_eq!(lines.count() as u64, 10_000 - missing);
-        assert!((MAX_LEN - 100 * 3..MAX_LEN).contains(&(text.len() - gap.to_string().len())), "{}", text.len());
+        assert!(
+            (MAX_LEN - 100 * 3..MAX_LEN).contains(&(text.len() - gap.to_string().len())),
+            "{}",
+            text.len()
+        );
     }
 
     #[test]
@@ -372,10 +430,14 @@ mod tests {
     #[test]
     fn the_oldest_connection_makes_room_for_one_too_many() {
         let log = Log::new();
-        let readers: Vec<_> = (0..=MAX_CONNECTIONS).map(|_| Reader::new(&log, true)).collect();
+        let readers: Vec<_> = (0..=MAX_CONNECTIONS)
+            .map(|_| Reader::new(&log, true))
+            .collect();
         let console = Reader::new(&log, false);
         let connected = log.state().connected.clone();
-        assert!(!connected.contains(&readers[0].connection) && !connected.contains(&console.connection));
+        assert!(
+            !connected.contains(&readers[0].connection) && !connected.contains(&console.connection)
+        );
         assert_eq!(connected.len(), MAX_CONNECTIONS);
         let wanted = |state: &State| state.connected.contains(&readers[0].connection);
         assert!(!log.copy(&mut io::sink(), wanted).unwrap());

@@ -3,7 +3,9 @@
 use std::io;
 
 use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with,
+};
 
 /// Takes the loopback interface up; the kernel then gives it 127.0.0.1.
 ///
@@ -11,8 +13,18 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 /// What the kernel says.
 pub(crate) fn up() -> io::Result<()> {
     // Protocol 0 is NETLINK_ROUTE.
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-    sendto(&socket, &request(), SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+    let socket = socket_with(
+        AddressFamily::NETLINK,
+        SocketType::RAW,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    sendto(
+        &socket,
+        &request(),
+        SendFlags::empty(),
+        &SocketAddrNetlink::new(0, 0),
+    )?;
     let mut answer = [0; 128];
     let (len, _) = recv(&socket, &mut answer, RecvFlags::empty())?;
     acknowledged(&answer[..len])
@@ -35,12 +47,23 @@ fn request() -> Vec<u8> {
 
 /// `struct nlmsgerr`: an error of 0 is an acknowledgement.
 fn acknowledged(answer: &[u8]) -> io::Result<()> {
-    let kind = answer.get(4..6).and_then(|kind| kind.try_into().ok()).map(u16::from_ne_bytes);
-    let error = answer.get(16..20).and_then(|error| error.try_into().ok()).map(i32::from_ne_bytes);
+    let kind = answer
+        .get(4..6)
+        .and_then(|kind| kind.try_into().ok())
+        .map(u16::from_ne_bytes);
+    let error = answer
+        .get(16..20)
+        .and_then(|error| error.try_into().ok())
+        .map(i32::from_ne_bytes);
     match (kind, error) {
         (Some(NLMSG_ERROR), Some(0)) => Ok(()),
-        (Some(NLMSG_ERROR), Some(error)) => Err(io::Error::from_raw_os_error(error.saturating_neg())),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "an answer that is no acknowledgement")),
+        (Some(NLMSG_ERROR), Some(error)) => {
+            Err(io::Error::from_raw_os_error(error.saturating_neg()))
+        }
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "an answer that is no acknowledgement",
+        )),
     }
 }
 
@@ -67,11 +90,29 @@ mod tests {
     #[test]
     fn the_kernel_acknowledges_or_says_why_not() {
         let answer = |kind: u16, error: i32| {
-            [&[0; 4][..], &kind.to_ne_bytes(), &[0; 10], &error.to_ne_bytes(), &request()[..16]].concat()
+            [
+                &[0; 4][..],
+                &kind.to_ne_bytes(),
+                &[0; 10],
+                &error.to_ne_bytes(),
+                &request()[..16],
+            ]
+            .concat()
         };
         acknowledged(&answer(NLMSG_ERROR, 0)).unwrap();
-        assert_eq!(acknowledged(&answer(NLMSG_ERROR, -1)).unwrap_err().raw_os_error(), Some(1));
-        assert_eq!(acknowledged(&answer(RTM_NEWLINK, 0)).unwrap_err().kind(), io::ErrorKind::InvalidData);
-        assert_eq!(acknowledged(&[]).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(
+            acknowledged(&answer(NLMSG_ERROR, -1))
+                .unwrap_err()
+                .raw_os_error(),
+            Some(1)
+        );
+        assert_eq!(
+            acknowledged(&answer(RTM_NEWLINK, 0)).unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
+        assert_eq!(
+            acknowledged(&[]).unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
     }
 }

@@ -17,15 +17,28 @@ pub(crate) fn mount_all() -> Result<(), BootError> {
     let nothing_runs = MountFlags::NOSUID | MountFlags::NOEXEC;
     for (kind, target, flags, data) in [
         // The application sees no process but its own.
-        ("proc", "/proc", nothing_runs | MountFlags::NODEV, Some(c"hidepid=2")),
-        ("sysfs", "/sys", nothing_runs | MountFlags::NODEV | MountFlags::RDONLY, None),
+        (
+            "proc",
+            "/proc",
+            nothing_runs | MountFlags::NODEV,
+            Some(c"hidepid=2"),
+        ),
+        (
+            "sysfs",
+            "/sys",
+            nothing_runs | MountFlags::NODEV | MountFlags::RDONLY,
+            None,
+        ),
         ("devtmpfs", "/dev", nothing_runs, None),
     ] {
         let mounted = create_dir(target).and_then(|()| Ok(mount(kind, target, kind, flags, data)?));
         mounted.map_err(|source| BootError::Mount { target, source })?;
     }
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
-    mount_remount("/", flags, c"").map_err(|source| BootError::Mount { target: "/", source: source.into() })
+    mount_remount("/", flags, c"").map_err(|source| BootError::Mount {
+        target: "/",
+        source: source.into(),
+    })
 }
 
 fn create_dir(path: &str) -> io::Result<()> {

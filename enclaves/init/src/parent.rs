@@ -10,15 +10,19 @@ use vsock::VsockStream;
 use crate::boot::BootError;
 use crate::command_line::CommandLine;
 
-/// The context id of the parent. A command line moves it only if the module says of itself that it is an emulator: on hardware nobody
-/// can append to the measured line, and an image that does is not one of ours.
+/// The context id of the parent. A command line moves it only if the module says of itself that it
+/// is an emulator: on hardware nobody can append to the measured line, and an image that does is
+/// not one of ours.
 ///
 /// # Errors
 /// [`BootError::ForeignParent`].
 pub(crate) fn cid(line: &CommandLine, nsm: &Description) -> Result<u32, BootError> {
     match line.parent_cid {
         Some(cid) if nsm.module_id.starts_with(EMULATOR) => Ok(cid),
-        Some(cid) => Err(BootError::ForeignParent { cid, module_id: nsm.module_id.clone() }),
+        Some(cid) => Err(BootError::ForeignParent {
+            cid,
+            module_id: nsm.module_id.clone(),
+        }),
         None => Ok(PARENT_CID),
     }
 }
@@ -30,16 +34,22 @@ pub(crate) fn cid(line: &CommandLine, nsm: &Description) -> Result<u32, BootErro
 pub(crate) fn greet(cid: u32) -> Result<(), BootError> {
     let deadline = Instant::now() + DEADLINE;
     loop {
-        match VsockStream::connect_with_cid_port(cid, HEARTBEAT_PORT).and_then(|stream| exchange(stream, deadline)) {
+        match VsockStream::connect_with_cid_port(cid, HEARTBEAT_PORT)
+            .and_then(|stream| exchange(stream, deadline))
+        {
             Ok(()) => return Ok(()),
-            Err(source) if Instant::now() >= deadline => return Err(BootError::Handshake { cid, source }),
+            Err(source) if Instant::now() >= deadline => {
+                return Err(BootError::Handshake { cid, source });
+            }
             Err(_) => thread::sleep(RETRY),
         }
     }
 }
 
 fn exchange(mut stream: VsockStream, deadline: Instant) -> io::Result<()> {
-    let left = deadline.saturating_duration_since(Instant::now()).max(RETRY);
+    let left = deadline
+        .saturating_duration_since(Instant::now())
+        .max(RETRY);
     stream.set_read_timeout(Some(left))?;
     stream.set_write_timeout(Some(left))?;
     stream.write_all(&[HEARTBEAT])?;
@@ -48,7 +58,10 @@ fn exchange(mut stream: VsockStream, deadline: Instant) -> io::Result<()> {
     if answer == [HEARTBEAT] {
         Ok(())
     } else {
-        Err(io::Error::new(io::ErrorKind::InvalidData, "another byte came back"))
+        Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "another byte came back",
+        ))
     }
 }
 
@@ -78,7 +91,13 @@ mod tests {
             locked_pcrs: BTreeSet::new(),
             digest: Digest::Sha384,
         };
-        cid(&CommandLine { parent_cid, ..CommandLine::default() }, &nsm)
+        cid(
+            &CommandLine {
+                parent_cid,
+                ..CommandLine::default()
+            },
+            &nsm,
+        )
     }
 
     #[test]
@@ -90,7 +109,9 @@ mod tests {
         for module_id in [real, "", "i-emulator-1", "Emulator-1"] {
             for cid in [2, 3] {
                 let refused = cid_of(module_id, Some(cid)).unwrap_err();
-                assert!(matches!(refused, BootError::ForeignParent { cid: named, .. } if named == cid));
+                assert!(
+                    matches!(refused, BootError::ForeignParent { cid: named, .. } if named == cid)
+                );
             }
         }
     }

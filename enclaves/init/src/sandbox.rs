@@ -1,7 +1,8 @@
-//! The second life of this program: it gives up everything the application has no use for, and becomes the application.
+//! The second life of this program: it gives up everything the application has no use for, and
+//! becomes the application.
 //!
-//! What is given up cannot be regained, so the order is: limits and capabilities while there is the right to, then the user, then the
-//! system calls.
+//! What is given up cannot be regained, so the order is: limits and capabilities while there is the
+//! right to, then the user, then the system calls.
 
 mod filter;
 
@@ -15,8 +16,8 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::process::{Gid, Resource, Rlimit, Uid, setrlimit, umask};
 use rustix::thread::{
-    CapabilitySet, remove_capability_from_bounding_set, set_no_new_privs, set_thread_groups, set_thread_res_gid,
-    set_thread_res_uid,
+    CapabilitySet, remove_capability_from_bounding_set, set_no_new_privs, set_thread_groups,
+    set_thread_res_gid, set_thread_res_uid,
 };
 
 pub use filter::{FilterError, install};
@@ -59,7 +60,9 @@ impl Role {
         match self {
             Self::Application => &mut command,
             Self::ApplicationWithVolume => command.arg(VOLUME),
-            Self::Bridge { cid, port } => command.args([BRIDGE, &cid.to_string(), &port.to_string()]),
+            Self::Bridge { cid, port } => {
+                command.args([BRIDGE, &cid.to_string(), &port.to_string()])
+            }
         };
         command
     }
@@ -78,17 +81,34 @@ impl Role {
         become_user(user).map_err(SandboxError::User)?;
         set_no_new_privs(true).map_err(|source| SandboxError::User(source.into()))?;
         install(self)?;
-        // The filter has to let this one system call pass, hence the application may make it as well. It gains nothing: it can write
-        // none of the image's programs, and what it executes inherits user, limits and filter.
+        // The filter has to let this one system call pass, hence the application may make it as
+        // well. It gains nothing: it can write none of the image's programs, and what it executes
+        // inherits user, limits and filter.
         let source = program.env_clear().exec();
-        Err(SandboxError::Execute { program: program.get_program().to_owned(), source })
+        Err(SandboxError::Execute {
+            program: program.get_program().to_owned(),
+            source,
+        })
     }
 }
 
 fn bridge(cid: u32, port: u32) -> Command {
     let mut bridge = Command::new("/vsock-bridge");
-    bridge.arg("--listen").arg(format!("tcp:{}", volume::BRIDGE)).arg("--connect").arg(format!("vsock:{cid}:{port}"));
-    bridge.args(["--name", "volume", "--threads", "1", "--connections", "16", "--log-level", "warn"]);
+    bridge
+        .arg("--listen")
+        .arg(format!("tcp:{}", volume::BRIDGE))
+        .arg("--connect")
+        .arg(format!("vsock:{cid}:{port}"));
+    bridge.args([
+        "--name",
+        "volume",
+        "--threads",
+        "1",
+        "--connections",
+        "16",
+        "--log-level",
+        "warn",
+    ]);
     bridge
 }
 
@@ -101,7 +121,13 @@ fn limit_resources() -> io::Result<()> {
         // Threads: one per processor and the 512 that may block.
         (Resource::Nproc, 1024),
     ] {
-        setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })?;
+        setrlimit(
+            resource,
+            Rlimit {
+                current: Some(limit),
+                maximum: Some(limit),
+            },
+        )?;
     }
     Ok(())
 }
@@ -119,7 +145,8 @@ fn drop_bounding_set() -> io::Result<()> {
     Ok(())
 }
 
-/// Giving up user 0 gives up every capability. This process has one thread, so that the thread's user is the process's.
+/// Giving up user 0 gives up every capability. This process has one thread, so that the thread's
+/// user is the process's.
 fn become_user(number: u32) -> io::Result<()> {
     umask(Mode::from_bits_retain(0o077));
     set_thread_groups(&[])?;
@@ -170,9 +197,15 @@ mod tests {
 
     #[test]
     fn a_role_arrives() {
-        for role in [Role::Application, Role::ApplicationWithVolume, Role::Bridge { cid: 3, port: 2049 }] {
+        for role in [
+            Role::Application,
+            Role::ApplicationWithVolume,
+            Role::Bridge { cid: 3, port: 2049 },
+        ] {
             let command = role.command();
-            let arguments = command.get_args().map(|argument| argument.to_str().unwrap().to_owned());
+            let arguments = command
+                .get_args()
+                .map(|argument| argument.to_str().unwrap().to_owned());
             assert_eq!(Role::from_arguments(arguments), role);
         }
     }

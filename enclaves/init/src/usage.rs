@@ -52,11 +52,20 @@ impl Processors {
 
     fn parse(stat: &str) -> Option<Self> {
         let times = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
-        let times: Vec<u64> = times.split_whitespace().map(|time| time.parse().ok()).collect::<Option<_>>()?;
+        let times: Vec<u64> = times
+            .split_whitespace()
+            .map(|time| time.parse().ok())
+            .collect::<Option<_>>()?;
         // Guests' time, which comes last, is in that of the user already.
-        let [user, nice, system, idle, iowait, irq, softirq, steal, ..] = *times else { return None };
+        let [user, nice, system, idle, iowait, irq, softirq, steal, ..] = *times else {
+            return None;
+        };
         let (user, system) = (user + nice, system + irq + softirq);
-        Some(Self { user, system, total: user + system + idle + iowait + steal })
+        Some(Self {
+            user,
+            system,
+            total: user + system + idle + iowait + steal,
+        })
     }
 }
 
@@ -77,14 +86,23 @@ impl Memory {
     fn parse(meminfo: &str) -> Option<Self> {
         let total = kib(meminfo, "MemTotal")?;
         let used = total.checked_sub(kib(meminfo, "MemAvailable")?)?;
-        Some(Self { total, used, cached: kib(meminfo, "Cached")? })
+        Some(Self {
+            total,
+            used,
+            cached: kib(meminfo, "Cached")?,
+        })
     }
 }
 
 fn kib(meminfo: &str, name: &str) -> Option<u64> {
-    meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().strip_suffix(" kB")?.parse().ok())
+    meminfo.lines().find_map(|line| {
+        line.strip_prefix(name)?
+            .strip_prefix(':')?
+            .trim()
+            .strip_suffix(" kB")?
+            .parse()
+            .ok()
+    })
 }
 
 /// With one decimal.
@@ -103,7 +121,14 @@ mod tests {
     #[test]
     fn processors_are_read() {
         let stat = "cpu  10 2 30 400 5 6 7 8 0 0\ncpu0 10 2 30 400 5 6 7 8 0 0\nintr 1\n";
-        assert_eq!(Processors::parse(stat), Some(Processors { user: 12, system: 43, total: 468 }));
+        assert_eq!(
+            Processors::parse(stat),
+            Some(Processors {
+                user: 12,
+                system: 43,
+                total: 468
+            })
+        );
         assert_eq!(Processors::parse("cpu  10 2 30 400\n"), None);
         assert_eq!(Processors::parse("cpu  a b c d e f g h\n"), None);
         assert!(Processors::now().is_some_and(|now| now.total >= now.user + now.system));
@@ -112,15 +137,28 @@ mod tests {
     #[test]
     fn memory_is_read() {
         let meminfo = "MemTotal:         120000 kB\nMemFree:     80000 kB\nMemAvailable:    90000 kB\nCached:      6000 kB\nSwapCached:  1 kB\n";
-        assert_eq!(Memory::parse(meminfo), Some(Memory { total: 120_000, used: 30_000, cached: 6_000 }));
-        assert_eq!(Memory::parse("MemTotal: 1 kB\nMemAvailable: 2 kB\nCached: 0 kB\n"), None);
+        assert_eq!(
+            Memory::parse(meminfo),
+            Some(Memory {
+                total: 120_000,
+                used: 30_000,
+                cached: 6_000
+            })
+        );
+        assert_eq!(
+            Memory::parse("MemTotal: 1 kB\nMemAvailable: 2 kB\nCached: 0 kB\n"),
+            None
+        );
         assert!(Memory::now().is_some() && available_memory().is_some());
     }
 
     #[test]
     fn a_percentage_has_one_decimal() {
         for (part, whole, expected) in [(1, 3, 33.3), (0, 7, 0.0), (7, 7, 100.0), (0, 0, 0.0)] {
-            assert!((percent(part, whole) - expected).abs() < 1e-9, "{part} of {whole}");
+            assert!(
+                (percent(part, whole) - expected).abs() < 1e-9,
+                "{part} of {whole}"
+            );
         }
     }
 }

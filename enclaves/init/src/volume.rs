@@ -1,4 +1,5 @@
-//! The volume profile's directory: NFS 4.2 from a server at the parent, over a bridge from TCP to vsock.
+//! The volume profile's directory: NFS 4.2 from a server at the parent, over a bridge from TCP to
+//! vsock.
 //!
 //! Everything on it is the parent's to read, change, roll back and take away; see `docs/images.md`.
 
@@ -38,8 +39,15 @@ impl Volume {
             mount_within(MOUNT_DEADLINE, path)?;
             Ok(Self { bridge })
         });
-        let volume = mounted.map_err(|source| BootError::Volume { export: path.clone(), port: *port, source })?;
-        log.info("the volume is mounted", json!({ "cid": cid, "port": port, "export": path }));
+        let volume = mounted.map_err(|source| BootError::Volume {
+            export: path.clone(),
+            port: *port,
+            source,
+        })?;
+        log.info(
+            "the volume is mounted",
+            json!({ "cid": cid, "port": port, "export": path }),
+        );
         Ok(volume)
     }
 }
@@ -47,7 +55,11 @@ impl Volume {
 /// Returns when it listens.
 fn start_bridge(cid: u32, port: u32, log: &Log) -> Result<Pid, VolumeError> {
     let mut command = Role::Bridge { cid, port }.command();
-    command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     let mut bridge = command.spawn().map_err(VolumeError::Start)?;
     if let Some(stderr) = bridge.stderr.take() {
         copy_lines(stderr, log.clone(), mpsc::channel().0);
@@ -85,17 +97,23 @@ fn mount_within(deadline: Duration, path: &str) -> Result<(), VolumeError> {
     }
 }
 
-/// Of mount(2), as nfs(5) describes them. `hard`: while the server is away the application waits rather than loses what it wrote.
+/// Of mount(2), as nfs(5) describes them. `hard`: while the server is away the application waits
+/// rather than loses what it wrote.
 fn options() -> String {
     let (ip, port) = (BRIDGE.ip(), BRIDGE.port());
-    format!("vers=4.2,proto=tcp,addr={ip},port={port},clientaddr={ip},sec=sys,hard,timeo=100,retrans=2")
+    format!(
+        "vers=4.2,proto=tcp,addr={ip},port={port},clientaddr={ip},sec=sys,hard,timeo=100,retrans=2"
+    )
 }
 
 /// The end of an enclave whose bridge has ended.
 pub(crate) fn bridge_ended(status: WaitStatus) -> End {
     let error = match (status.exit_status(), status.terminating_signal()) {
         (Some(status), _) => format!("the volume's bridge exited with status {status}"),
-        (None, signal) => format!("signal {} ended the volume's bridge", signal.unwrap_or_default()),
+        (None, signal) => format!(
+            "signal {} ended the volume's bridge",
+            signal.unwrap_or_default()
+        ),
     };
     End::VolumeFailed { error }
 }
@@ -121,7 +139,8 @@ pub enum VolumeError {
 /// The directory of the image on which the volume appears.
 const TARGET: &str = "/volume";
 /// Where the bridge listens: the port of NFS.
-pub(crate) const BRIDGE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 2049);
+pub(crate) const BRIDGE: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 2049);
 const LISTEN_DEADLINE: Duration = Duration::from_secs(10);
 const MOUNT_DEADLINE: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(20);

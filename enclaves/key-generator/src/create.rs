@@ -11,9 +11,11 @@ use crate::birth;
 use crate::error::GeneratorError;
 use crate::vault::Vault;
 
-/// Makes a row for a new key and acknowledges it: from then on it can be opened by whoever KMS lets.
+/// Makes a row for a new key and acknowledges it: from then on it can be opened by whoever KMS
+/// lets.
 ///
-/// An error does not say that there is no row: one that could not be proved to work stays, under a name nobody was told.
+/// An error does not say that there is no row: one that could not be proved to work stays, under a
+/// name nobody was told.
 pub(crate) async fn create<Store: KeyStore>(
     vault: &Vault<Store>,
     secret: &CallerSecret,
@@ -25,23 +27,36 @@ pub(crate) async fn create<Store: KeyStore>(
         Some(key) => (key, Origin::Imported),
         None => (birth::private_key(&vault.entropy).await?, Origin::Generated),
     };
-    let header = RowHeader { key_id, address: address(&key), origin, version: 1 };
+    let header = RowHeader {
+        key_id,
+        address: address(&key),
+        origin,
+        version: 1,
+    };
     let contents = RowContents {
         key,
         verifier: Verifier::derive(secret, key_id),
-        capabilities: [Capability::Transaction, Capability::UserOpHash].into_iter().collect(),
+        capabilities: [Capability::Transaction, Capability::UserOpHash]
+            .into_iter()
+            .collect(),
     };
     let row = vault.seal(&header, &contents).await?;
     // What comes back from the table is what counts from here on.
     drop(contents);
     let opened = vault.write(&row, None).await?;
-    Ok(KeyCreated { key_id: opened.key_id(), address: opened.address() })
+    Ok(KeyCreated {
+        key_id: opened.key_id(),
+        address: opened.address(),
+    })
 }
 
 /// Refuses a body that is too large before it is parsed.
 pub(crate) fn within_size(body: &[u8]) -> Result<&[u8], Rejection> {
     if body.len() > MAX_BODY_LEN {
-        Err(Rejection::new(Code::BodyTooLarge, format!("the body has more than {MAX_BODY_LEN} bytes")))
+        Err(Rejection::new(
+            Code::BodyTooLarge,
+            format!("the body has more than {MAX_BODY_LEN} bytes"),
+        ))
     } else {
         Ok(body)
     }

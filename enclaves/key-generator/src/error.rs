@@ -48,11 +48,16 @@ impl From<GeneratorError> for Rejection {
             GeneratorError::Store(error) => error.into(),
             GeneratorError::ReadBack(OpenError::Kms(error)) => error.into(),
             GeneratorError::SelfCheck(error) => error.into(),
-            GeneratorError::AnotherRow | GeneratorError::Contended => {
-                Self::new(Code::VersionConflict, "the row was changed by somebody else")
+            GeneratorError::AnotherRow | GeneratorError::Contended => Self::new(
+                Code::VersionConflict,
+                "the row was changed by somebody else",
+            ),
+            GeneratorError::ReadBack(_) => {
+                Self::new(Code::Internal, "the new key failed its self-check")
             }
-            GeneratorError::ReadBack(_) => Self::new(Code::Internal, "the new key failed its self-check"),
-            GeneratorError::Entropy(_) => Self::new(Code::Internal, "the enclave has no randomness"),
+            GeneratorError::Entropy(_) => {
+                Self::new(Code::Internal, "the enclave has no randomness")
+            }
         }
     }
 }

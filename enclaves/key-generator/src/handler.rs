@@ -24,8 +24,8 @@ pub struct KeyGenerator<Store = DynamoDb> {
 }
 
 impl KeyGenerator {
-    /// A key generator that writes into the measured table. It waits to be configured and then writes its canary by itself.
-    /// Has to be called inside a Tokio runtime.
+    /// A key generator that writes into the measured table. It waits to be configured and then
+    /// writes its canary by itself. Has to be called inside a Tokio runtime.
     pub fn new(platform: Arc<Platform>) -> Self {
         let aws = platform.aws.clone();
         let table_arn = platform.settings.table_arn.clone();
@@ -44,12 +44,24 @@ impl<Store: KeyStore> KeyGenerator<Store> {
     ) -> Self {
         let entropy = platform.entropy.clone();
         let begin = move |kms, credentials| Vault::new(kms, store(credentials), entropy.clone());
-        let custody = Arc::new(Custody::new(platform, Service::KeyGenerator, env!("CARGO_PKG_VERSION"), begin));
+        let custody = Arc::new(Custody::new(
+            platform,
+            Service::KeyGenerator,
+            env!("CARGO_PKG_VERSION"),
+            begin,
+        ));
         let preparation = AbortOnDropHandle::new(tokio::spawn(prepare(custody.clone())));
-        Self { custody, _preparation: preparation }
+        Self {
+            custody,
+            _preparation: preparation,
+        }
     }
 
-    async fn create(&self, secret: &CallerSecret, import: Option<PrivateKey>) -> Result<Vec<u8>, Rejection> {
+    async fn create(
+        &self,
+        secret: &CallerSecret,
+        import: Option<PrivateKey>,
+    ) -> Result<Vec<u8>, Rejection> {
         let created: KeyCreated = create(self.custody.ready()?.as_ref(), secret, import).await?;
         Ok(serde_json::to_vec(&created).expect("strings only"))
     }
@@ -69,12 +81,16 @@ impl<Store: KeyStore> Handler for KeyGenerator<Store> {
                 let SetKey { secret, eth_key } = SetKey::parse(within_size(body)?)?;
                 self.create(&secret, Some(eth_key)).await
             }
-            _ => Err(Rejection::new(Code::ProtocolViolation, "a key generator does not do this")),
+            _ => Err(Rejection::new(
+                Code::ProtocolViolation,
+                "a key generator does not do this",
+            )),
         }
     }
 }
 
-/// Makes the generator ready, however often it takes: credentials may lack a permission that is granted later.
+/// Makes the generator ready, however often it takes: credentials may lack a permission that is
+/// granted later.
 async fn prepare<Store: KeyStore>(custody: Arc<Custody<Vault<Store>>>) {
     let vault = custody.adopted().await;
     let mut pause = FIRST_PAUSE;

@@ -1,4 +1,5 @@
-//! Rows on their way into the table: sealed under a data key of their own, and believed only once they came back.
+//! Rows on their way into the table: sealed under a data key of their own, and believed only once
+//! they came back.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -23,25 +24,45 @@ pub(crate) struct Vault<Store> {
 
 impl<Store: KeyStore> Vault<Store> {
     pub(crate) fn new(kms: Arc<AttestedKms>, store: Store, entropy: Entropy) -> Self {
-        Self { entropy, store, opener: Opener::new(kms.clone()), kms }
+        Self {
+            entropy,
+            store,
+            opener: Opener::new(kms.clone()),
+            kms,
+        }
     }
 
     /// Seals a row under a data key that KMS makes for it.
-    pub(crate) async fn seal(&self, header: &RowHeader, contents: &RowContents) -> Result<SealedRow, GeneratorError> {
-        let data_key = self.kms.generate_data_key().await.map_err(GeneratorError::DataKey)?;
+    pub(crate) async fn seal(
+        &self,
+        header: &RowHeader,
+        contents: &RowContents,
+    ) -> Result<SealedRow, GeneratorError> {
+        let data_key = self
+            .kms
+            .generate_data_key()
+            .await
+            .map_err(GeneratorError::DataKey)?;
         let envelope = seal(header, contents, &data_key)?;
         Ok(SealedRow {
             key_id: header.key_id,
             address: header.address,
             version: header.version,
-            created_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            created_at: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs()),
             sealed: [(self.kms.adopted().arn().to_owned(), envelope)].into(),
         })
     }
 
-    /// Writes `row`: as a new one, or in the place of version `replaces`. Returns once the row was read back from the table,
-    /// was opened with a data key that KMS released for it, and its key has made a signature that recovers to its address.
-    pub(crate) async fn write(&self, row: &SealedRow, replaces: Option<u64>) -> Result<OpenedRow, GeneratorError> {
+    /// Writes `row`: as a new one, or in the place of version `replaces`. Returns once the row was
+    /// read back from the table, was opened with a data key that KMS released for it, and its key
+    /// has made a signature that recovers to its address.
+    pub(crate) async fn write(
+        &self,
+        row: &SealedRow,
+        replaces: Option<u64>,
+    ) -> Result<OpenedRow, GeneratorError> {
         let written = match replaces {
             None => self.store.insert(row).await,
             Some(version) => self.store.replace(row, version).await,
@@ -50,10 +71,20 @@ impl<Store: KeyStore> Vault<Store> {
             StoreError::VersionConflict => GeneratorError::AnotherRow,
             error => error.into(),
         })?;
-        if self.store.fetch(row.key_id, Consistency::Strong).await?.as_ref() != Some(row) {
+        if self
+            .store
+            .fetch(row.key_id, Consistency::Strong)
+            .await?
+            .as_ref()
+            != Some(row)
+        {
             return Err(GeneratorError::AnotherRow);
         }
-        let opened = self.opener.open_through_kms(row).await.map_err(GeneratorError::ReadBack)?;
+        let opened = self
+            .opener
+            .open_through_kms(row)
+            .await
+            .map_err(GeneratorError::ReadBack)?;
         // Of a hash that is nobody's transaction; the signature is dropped.
         let hash = keccak256([b"cloister/self-check/v1", &row.key_id.as_bytes()[..]].concat());
         sign_prehash(opened.key(), &hash, row.address)?;

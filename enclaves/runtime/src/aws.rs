@@ -1,5 +1,5 @@
-//! AWS clients built by hand: region, host names and roots are the measured ones; no environment, profile, instance
-//! metadata or endpoint override has an effect.
+//! AWS clients built by hand: region, host names and roots are the measured ones; no environment,
+//! profile, instance metadata or endpoint override has an effect.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -34,17 +34,26 @@ impl Aws {
     }
 
     /// The configuration of a client of `service`, such as `kms`, under `credentials`.
-    pub fn config(&self, service: &str, credentials: impl ProvideCredentials + 'static) -> SdkConfig {
+    pub fn config(
+        &self,
+        service: &str,
+        credentials: impl ProvideCredentials + 'static,
+    ) -> SdkConfig {
         SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(self.settings.deployment.region.clone()))
-            // Given, so that neither the environment nor an account's own DynamoDB endpoint decides.
+            // Given, so that neither the environment nor an account's own DynamoDB endpoint
+            // decides.
             .endpoint_url(format!("https://{}", self.settings.host(service)))
             .http_client(self.http.clone())
             .credentials_provider(SharedCredentialsProvider::new(credentials))
             // The provider is asked for every request: replaced credentials are in use at once.
             .identity_cache(IdentityCache::no_cache())
-            .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS).with_initial_backoff(FIRST_BACKOFF))
+            .retry_config(
+                RetryConfig::standard()
+                    .with_max_attempts(MAX_ATTEMPTS)
+                    .with_initial_backoff(FIRST_BACKOFF),
+            )
             .timeout_config(
                 TimeoutConfig::builder()
                     .connect_timeout(CONNECT_TIMEOUT)
@@ -61,7 +70,8 @@ impl Aws {
     }
 }
 
-/// The credentials in use. Clones share them; clients that use them see a replacement with their next request.
+/// The credentials in use. Clones share them; clients that use them see a replacement with their
+/// next request.
 #[derive(Clone, Default)]
 pub struct CurrentCredentials(Arc<RwLock<Option<Credentials>>>);
 
@@ -77,8 +87,14 @@ impl ProvideCredentials for CurrentCredentials {
     where
         Self: 'a,
     {
-        let current = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
-        ProvideCredentialsFuture::ready(current.ok_or_else(|| CredentialsError::not_loaded("none were pushed yet")))
+        let current = self
+            .0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        ProvideCredentialsFuture::ready(
+            current.ok_or_else(|| CredentialsError::not_loaded("none were pushed yet")),
+        )
     }
 }
 
@@ -96,7 +112,9 @@ pub(crate) fn credentials(pushed: &message::Credentials) -> Credentials {
         pushed.secret_access_key.expose(),
         (!token.is_empty()).then(|| token.to_owned()),
         // A time beyond the system's range never comes.
-        pushed.expires_at.and_then(|at| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(at))),
+        pushed
+            .expires_at
+            .and_then(|at| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(at))),
         "pod",
     )
 }
@@ -107,7 +125,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// One attempt with everything.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
-/// All attempts. A request has ten seconds, in which a new key takes two calls of KMS and two of the table.
+/// All attempts. A request has ten seconds, in which a new key takes two calls of KMS and two of
+/// the table.
 const OPERATION_TIMEOUT: Duration = Duration::from_millis(3500);
 /// First try included.
 const MAX_ATTEMPTS: u32 = 3;

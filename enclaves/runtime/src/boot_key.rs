@@ -1,5 +1,6 @@
-//! The boot key: a P-256 key that lives as long as this boot. Init makes it, extends PCR16 with its public half, locks the register,
-//! and hands the private half to the application; every attestation document of this boot thereby vouches for it.
+//! The boot key: a P-256 key that lives as long as this boot. Init makes it, extends PCR16 with its
+//! public half, locks the register, and hands the private half to the application; every
+//! attestation document of this boot thereby vouches for it.
 
 use std::fmt;
 
@@ -13,11 +14,13 @@ use cloister_nsm::{Claims, Nsm, NsmError};
 use cloister_protocol::message::BootProof;
 use cloister_protocol::{Code, Rejection};
 
-/// What the attestation document of a boot proof carries as user data, so that it cannot stand for a document of another kind.
+/// What the attestation document of a boot proof carries as user data, so that it cannot stand for
+/// a document of another kind.
 const BOOT_DOCUMENT_TAG: &[u8] = b"boot";
 /// The register that the public key is extended into.
 const BOOT_KEY_PCR: u16 = 16;
-/// What a boot proof signs in front of the nonce, so that its signature cannot stand for one of another kind.
+/// What a boot proof signs in front of the nonce, so that its signature cannot stand for one of
+/// another kind.
 const PROOF_DOMAIN: &[u8] = b"cloister/boot/v1";
 
 /// The private half and what vouches for it.
@@ -35,8 +38,12 @@ impl BootKey {
             .and_then(|key| key.compute_public_key().ok())
             .ok_or(BootKeyError::Key)?;
         let public = public.as_ref().to_vec();
-        let key = EcdsaKeyPair::from_private_key_and_public_key(&ECDSA_P256_SHA256_FIXED_SIGNING, scalar, &public)
-            .map_err(|_| BootKeyError::Key)?;
+        let key = EcdsaKeyPair::from_private_key_and_public_key(
+            &ECDSA_P256_SHA256_FIXED_SIGNING,
+            scalar,
+            &public,
+        )
+        .map_err(|_| BootKeyError::Key)?;
         let register = nsm.describe_pcr(BOOT_KEY_PCR).map_err(BootKeyError::Nsm)?;
         let mut expected = Context::new(&SHA384);
         expected.update(&[0; 48]);
@@ -58,7 +65,10 @@ impl BootKey {
             public_key: Some(self.public.clone()),
         };
         let document = nsm.attest(&claims).map_err(|error| {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the NSM did not attest the boot key");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the NSM did not attest the boot key"
+            );
             Rejection::new(Code::Internal, "the NSM does not attest")
         })?;
         let signed = [PROOF_DOMAIN, nonce].concat();
@@ -66,7 +76,10 @@ impl BootKey {
             .key
             .sign(&SystemRandom::new(), &signed)
             .map_err(|_| Rejection::new(Code::Internal, "the boot key does not sign"))?;
-        Ok(BootProof { document: STANDARD.encode(document), signature: const_hex::encode_prefixed(signature) })
+        Ok(BootProof {
+            document: STANDARD.encode(document),
+            signature: const_hex::encode_prefixed(signature),
+        })
     }
 }
 
@@ -123,10 +136,18 @@ mod tests {
             ..Expectations::default()
         };
         let document = STANDARD.decode(&proof.document).unwrap();
-        verify(&document, &TrustRoot::explicit(pki.root_der().to_vec()), UnixTime::now(), &expected).unwrap();
+        verify(
+            &document,
+            &TrustRoot::explicit(pki.root_der().to_vec()),
+            UnixTime::now(),
+            &expected,
+        )
+        .unwrap();
         let signature = const_hex::decode(&proof.signature).unwrap();
         let signed = [b"cloister/boot/v1".as_slice(), &nonce].concat();
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &key.public).verify(&signed, &signature).unwrap();
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &key.public)
+            .verify(&signed, &signature)
+            .unwrap();
     }
 
     #[test]
@@ -143,16 +164,28 @@ mod tests {
         let (_, other) = nsm();
         let scalar = other.make_boot_key().unwrap();
         let (_, fresh) = nsm();
-        assert!(matches!(BootKey::receive(scalar.as_ref(), &fresh), Err(BootKeyError::Register)));
+        assert!(matches!(
+            BootKey::receive(scalar.as_ref(), &fresh),
+            Err(BootKeyError::Register)
+        ));
         fresh.make_boot_key().unwrap();
-        assert!(matches!(BootKey::receive(scalar.as_ref(), &fresh), Err(BootKeyError::Register)));
+        assert!(matches!(
+            BootKey::receive(scalar.as_ref(), &fresh),
+            Err(BootKeyError::Register)
+        ));
         for wrong in [&[][..], &[0; 32], &[0xff; 32], &[1; 31]] {
-            assert!(matches!(BootKey::receive(wrong, &other), Err(BootKeyError::Key)), "{wrong:?}");
+            assert!(
+                matches!(BootKey::receive(wrong, &other), Err(BootKeyError::Key)),
+                "{wrong:?}"
+            );
         }
         // Extended but not locked: the application could still change it.
         let (_, unlocked) = nsm();
         let public = BootKey::receive(scalar.as_ref(), &other).unwrap().public;
         unlocked.extend_pcr(BOOT_KEY_PCR, &public).unwrap();
-        assert!(matches!(BootKey::receive(scalar.as_ref(), &unlocked), Err(BootKeyError::Register)));
+        assert!(matches!(
+            BootKey::receive(scalar.as_ref(), &unlocked),
+            Err(BootKeyError::Register)
+        ));
     }
 }

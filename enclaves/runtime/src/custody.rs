@@ -1,5 +1,5 @@
-//! How an enclave comes to hold keys: credentials and a CMK's ARN come from the pod, the CMK is adopted, and only a row that
-//! was opened under it makes the enclave ready.
+//! How an enclave comes to hold keys: credentials and a CMK's ARN come from the pod, the CMK is
+//! adopted, and only a row that was opened under it makes the enclave ready.
 
 use std::sync::Arc;
 
@@ -38,8 +38,8 @@ struct Held<Working> {
 }
 
 impl<Working: Send + Sync + 'static> Custody<Working> {
-    /// An enclave that waits to be configured. `begin` is called once, with KMS under the adopted CMK and credentials that
-    /// stay current.
+    /// An enclave that waits to be configured. `begin` is called once, with KMS under the adopted
+    /// CMK and credentials that stay current.
     pub fn new(
         platform: Arc<Platform>,
         service: Service,
@@ -59,15 +59,23 @@ impl<Working: Send + Sync + 'static> Custody<Working> {
 
     /// Takes credentials and the ARN of a CMK from the pod, [`Configure`] as JSON.
     ///
-    /// The first CMK that can be adopted is the one of this boot. Credentials replace working ones only after a DescribeKey
-    /// of the adopted CMK succeeded with them: whoever is on the node can push, but not redirect.
+    /// The first CMK that can be adopted is the one of this boot. Credentials replace working ones
+    /// only after a DescribeKey of the adopted CMK succeeded with them: whoever is on the node can
+    /// push, but not redirect.
     ///
     /// # Errors
-    /// [`Code::KeyPolicyRefused`] for a CMK that may not be adopted or is not the adopted one; [`Code::KmsDenied`],
-    /// [`Code::KmsUnavailable`]. What worked before still works then.
+    /// [`Code::KeyPolicyRefused`] for a CMK that may not be adopted or is not the adopted one;
+    /// [`Code::KmsDenied`], [`Code::KmsUnavailable`]. What worked before still works then.
     pub async fn configure(&self, body: &[u8]) -> Result<Vec<u8>, Rejection> {
-        let Configure { cmk_arn, credentials: pushed } = serde_json::from_slice(body)
-            .map_err(|_| Rejection::new(Code::ProtocolViolation, "the pod sent a malformed configuration"))?;
+        let Configure {
+            cmk_arn,
+            credentials: pushed,
+        } = serde_json::from_slice(body).map_err(|_| {
+            Rejection::new(
+                Code::ProtocolViolation,
+                "the pod sent a malformed configuration",
+            )
+        })?;
         let pushed = credentials(&pushed);
         let client = Client::new(&self.platform.aws.config("kms", pushed.clone()));
 
@@ -78,38 +86,62 @@ impl<Working: Send + Sync + 'static> Custody<Working> {
                 self.credentials.replace(pushed);
             }
             Some(_) => {
-                return Err(Rejection::new(Code::KeyPolicyRefused, "another CMK was adopted for this boot"));
+                return Err(Rejection::new(
+                    Code::KeyPolicyRefused,
+                    "another CMK was adopted for this boot",
+                ));
             }
             None => {
                 let held = self.adopt(client, &cmk_arn).await?;
                 self.credentials.replace(pushed);
                 let working = Arc::new((self.begin)(held.clone(), self.credentials.clone()));
-                self.phase.send_replace(Phase::Adopted(Arc::new(Held { kms: held, working })));
+                self.phase
+                    .send_replace(Phase::Adopted(Arc::new(Held { kms: held, working })));
             }
         }
         Ok(self.health())
     }
 
     async fn adopt(&self, client: Client, arn: &str) -> Result<Arc<AttestedKms>, Rejection> {
-        let own = Pcr0::try_from(self.platform.pcr0)
-            .map_err(|_| Rejection::new(Code::KeyPolicyRefused, "an enclave in debug mode adopts no CMK"))?;
+        let own = Pcr0::try_from(self.platform.pcr0).map_err(|_| {
+            Rejection::new(
+                Code::KeyPolicyRefused,
+                "an enclave in debug mode adopts no CMK",
+            )
+        })?;
         let settings = &self.platform.settings;
         let (signer, generator) = match self.service {
             Service::Signer => (own, None),
             Service::KeyGenerator => {
                 let signer = settings.signer_pcr0.ok_or_else(|| {
-                    Rejection::new(Code::KeyPolicyRefused, "the settings do not name the signer's image")
+                    Rejection::new(
+                        Code::KeyPolicyRefused,
+                        "the settings do not name the signer's image",
+                    )
                 })?;
                 (signer, Some(own))
             }
         };
-        let expected =
-            Expected { deployment: &settings.deployment, signer, generator, accept_open: settings.accept_open_policy };
+        let expected = Expected {
+            deployment: &settings.deployment,
+            signer,
+            generator,
+            accept_open: settings.accept_open_policy,
+        };
         let adopted = adopt(&client, arn, &expected).await.inspect_err(|error| {
-            tracing::warn!(arn, error = error as &dyn std::error::Error, "the CMK was not adopted");
+            tracing::warn!(
+                arn,
+                error = error as &dyn std::error::Error,
+                "the CMK was not adopted"
+            );
         })?;
         tracing::info!(arn, locked = adopted.is_locked(), "adopted a CMK");
-        Ok(Arc::new(AttestedKms::new(client, adopted, self.platform.recipient.clone(), self.service)))
+        Ok(Arc::new(AttestedKms::new(
+            client,
+            adopted,
+            self.platform.recipient.clone(),
+            self.service,
+        )))
     }
 
     /// Waits until a CMK is adopted.
@@ -119,7 +151,10 @@ impl<Working: Send + Sync + 'static> Custody<Working> {
             if let Some(held) = self.held() {
                 return held.working.clone();
             }
-            phases.changed().await.expect("the sender is borrowed from self");
+            phases
+                .changed()
+                .await
+                .expect("the sender is borrowed from self");
         }
     }
 
@@ -128,7 +163,9 @@ impl<Working: Send + Sync + 'static> Custody<Working> {
     /// # Errors
     /// [`Code::NotReady`] without an adopted CMK.
     pub fn working(&self) -> Result<Arc<Working>, Rejection> {
-        self.held().map(|held| held.working.clone()).ok_or_else(not_ready)
+        self.held()
+            .map(|held| held.working.clone())
+            .ok_or_else(not_ready)
     }
 
     /// What to work with for callers.
@@ -148,7 +185,10 @@ impl<Working: Send + Sync + 'static> Custody<Working> {
     /// [`Code::SealedRowRefused`] for any other row; [`Code::NotReady`] without an adopted CMK.
     pub fn become_ready(&self, canary: &OpenedRow) -> Result<(), Rejection> {
         if canary.key_id() != KeyId::CANARY {
-            return Err(Rejection::new(Code::SealedRowRefused, "the row is not the canary"));
+            return Err(Rejection::new(
+                Code::SealedRowRefused,
+                "the row is not the canary",
+            ));
         }
         let held = self.held().ok_or_else(not_ready)?;
         self.phase.send_replace(Phase::Ready(held));
@@ -156,7 +196,8 @@ impl<Working: Send + Sync + 'static> Custody<Working> {
         Ok(())
     }
 
-    /// See [`Platform::prove_boot`]: in every state, so that an operator can ask an enclave that is not ready.
+    /// See [`Platform::prove_boot`]: in every state, so that an operator can ask an enclave that is
+    /// not ready.
     ///
     /// # Errors
     /// As there.
@@ -197,7 +238,9 @@ impl<Working: Send + Sync + 'static> Custody<Working> {
 
 impl<Working> std::fmt::Debug for Custody<Working> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Custody").field("service", &self.service).finish_non_exhaustive()
+        f.debug_struct("Custody")
+            .field("service", &self.service)
+            .finish_non_exhaustive()
     }
 }
 

@@ -26,12 +26,14 @@ use tokio_rustls::TlsConnector;
 
 use self::connect::Connect;
 
-/// The HTTP client of the AWS SDK inside an enclave. It has no other way out than the pod's egress connections and trusts
-/// no other roots than those it is given; connections are kept alive and used again.
+/// The HTTP client of the AWS SDK inside an enclave. It has no other way out than the pod's egress
+/// connections and trusts no other roots than those it is given; connections are kept alive and
+/// used again.
 pub struct EgressHttpClient {
     pool: EgressPool,
     tls: TlsConnector,
-    /// One client, hence one set of open connections, per connect timeout. All of ours use the same.
+    /// One client, hence one set of open connections, per connect timeout. All of ours use the
+    /// same.
     clients: Mutex<BTreeMap<Option<Duration>, Client<Connect, SdkBody>>>,
 }
 
@@ -45,19 +47,28 @@ impl EgressHttpClient {
         for root in roots {
             trusted.add(root.clone())?;
         }
-        let mut tls =
-            rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-                .with_safe_default_protocol_versions()
-                .expect("the provider supports TLS 1.2 and 1.3")
-                .with_root_certificates(trusted)
-                .with_no_client_auth();
+        let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(
+            rustls::crypto::aws_lc_rs::default_provider(),
+        ))
+        .with_safe_default_protocol_versions()
+        .expect("the provider supports TLS 1.2 and 1.3")
+        .with_root_certificates(trusted)
+        .with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { pool, tls: Arc::new(tls).into(), clients: Mutex::default() })
+        Ok(Self {
+            pool,
+            tls: Arc::new(tls).into(),
+            clients: Mutex::default(),
+        })
     }
 }
 
 impl HttpClient for EgressHttpClient {
-    fn http_connector(&self, settings: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        _: &RuntimeComponents,
+    ) -> SharedHttpConnector {
         let connect_timeout = settings.connect_timeout();
         // A map of clients is whole whatever panicked meanwhile.
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
@@ -66,9 +77,16 @@ impl HttpClient for EgressHttpClient {
                 .pool_timer(TokioTimer::new())
                 .pool_idle_timeout(IDLE_TIMEOUT)
                 .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
-                .build(Connect::new(self.pool.clone(), self.tls.clone(), connect_timeout))
+                .build(Connect::new(
+                    self.pool.clone(),
+                    self.tls.clone(),
+                    connect_timeout,
+                ))
         });
-        SharedHttpConnector::new(Connector { client: client.clone(), read_timeout: settings.read_timeout() })
+        SharedHttpConnector::new(Connector {
+            client: client.clone(),
+            read_timeout: settings.read_timeout(),
+        })
     }
 }
 
@@ -88,25 +106,30 @@ impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let (client, read_timeout) = (self.client.clone(), self.read_timeout);
         HttpConnectorFuture::new(async move {
-            let request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
+            let request = request
+                .try_into_http1x()
+                .map_err(|error| ConnectorError::user(error.into()))?;
             let response = client.request(request);
             let response = match read_timeout {
                 None => response.await,
-                Some(limit) => {
-                    timeout(limit, response).await.map_err(|elapsed| ConnectorError::timeout(elapsed.into()))?
-                }
+                Some(limit) => timeout(limit, response)
+                    .await
+                    .map_err(|elapsed| ConnectorError::timeout(elapsed.into()))?,
             };
             let response = response.map_err(classify)?;
             // A reply is a few kilobytes; this bounds what has to be held, not what is understood.
-            let response = response.map(|body| SdkBody::from_body_1_x(Limited::new(body, MAX_REPLY_LEN)));
-            HttpResponse::try_from(response).map_err(|error| ConnectorError::other(error.into(), None))
+            let response =
+                response.map(|body| SdkBody::from_body_1_x(Limited::new(body, MAX_REPLY_LEN)));
+            HttpResponse::try_from(response)
+                .map_err(|error| ConnectorError::other(error.into(), None))
         })
     }
 }
 
 /// Says to the SDK what may be tried again: what the connection did, not what we did.
 fn classify(error: hyper_util::client::legacy::Error) -> ConnectorError {
-    if source::<std::io::Error>(&error).is_some_and(|io| io.kind() == std::io::ErrorKind::TimedOut) {
+    if source::<std::io::Error>(&error).is_some_and(|io| io.kind() == std::io::ErrorKind::TimedOut)
+    {
         return ConnectorError::timeout(error.into());
     }
     match source::<hyper::Error>(&error) {
@@ -127,7 +150,8 @@ fn source<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'
     None
 }
 
-/// An unused connection is closed after this time: before the peer does it in the middle of a request.
+/// An unused connection is closed after this time: before the peer does it in the middle of a
+/// request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Unused connections kept per host.
 const MAX_IDLE_PER_HOST: usize = 32;

@@ -23,15 +23,22 @@ impl Entropy {
         Self { nsm }
     }
 
-    /// Fresh random bytes, separated from those for every other use by `label`; each call draws from both sources.
+    /// Fresh random bytes, separated from those for every other use by `label`; each call draws
+    /// from both sources.
     ///
     /// # Errors
-    /// [`EntropyError`] when a source fails or returns one byte over and over. There is no output then.
-    pub async fn random<const N: usize>(&self, label: &'static str) -> Result<Zeroizing<[u8; N]>, EntropyError> {
+    /// [`EntropyError`] when a source fails or returns one byte over and over. There is no output
+    /// then.
+    pub async fn random<const N: usize>(
+        &self,
+        label: &'static str,
+    ) -> Result<Zeroizing<[u8; N]>, EntropyError> {
         const { assert!(N <= MAX_OUTPUT_LEN) };
         let nsm = self.nsm.clone();
         // The NSM is a blocking device.
-        tokio::task::spawn_blocking(move || draw(nsm.as_ref(), label)).await.map_err(|_| EntropyError::Panicked)?
+        tokio::task::spawn_blocking(move || draw(nsm.as_ref(), label))
+            .await
+            .map_err(|_| EntropyError::Panicked)?
     }
 }
 
@@ -75,7 +82,11 @@ fn draw<const N: usize>(nsm: &dyn Nsm, label: &str) -> Result<Zeroizing<[u8; N]>
 }
 
 fn refuse_constant(source: &'static str, bytes: &[u8]) -> Result<(), EntropyError> {
-    if bytes.iter().all(|byte| *byte == bytes[0]) { Err(EntropyError::Constant(source)) } else { Ok(()) }
+    if bytes.iter().all(|byte| *byte == bytes[0]) {
+        Err(EntropyError::Constant(source))
+    } else {
+        Ok(())
+    }
 }
 
 /// Bytes drawn from each source: as many as the strength of HKDF-SHA256.
@@ -137,10 +148,17 @@ mod tests {
 
     #[tokio::test]
     async fn p2_a_source_that_fails_or_is_constant_gives_no_key() {
-        let outcome = |random| async move { Entropy::new(Arc::new(Told(random))).random::<32>("test").await };
+        let outcome = |random| async move {
+            Entropy::new(Arc::new(Told(random)))
+                .random::<32>("test")
+                .await
+        };
         assert!(matches!(outcome(None).await, Err(EntropyError::Nsm(_))));
         for byte in [0, 0xff, 7] {
-            assert!(matches!(outcome(Some([byte; SOURCE_LEN])).await, Err(EntropyError::Constant("the NSM"))));
+            assert!(matches!(
+                outcome(Some([byte; SOURCE_LEN])).await,
+                Err(EntropyError::Constant("the NSM"))
+            ));
         }
     }
 }

@@ -9,15 +9,23 @@ use tokio::time::Instant;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Level, Span};
 
-/// Starts logging at a fixed level: below it, the HTTP stack would print what it sends. Panics are logged by their place
-/// alone, because what was panicked with may hold anything.
+/// Starts logging at a fixed level: below it, the HTTP stack would print what it sends. Panics are
+/// logged by their place alone, because what was panicked with may hold anything.
 pub fn start() {
-    tracing_subscriber::fmt().json().flatten_event(true).with_span_list(false).with_max_level(Level::INFO).init();
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_span_list(false)
+        .with_max_level(Level::INFO)
+        .init();
     std::panic::set_hook(Box::new(log_panic));
 }
 
 fn log_panic(panic: &PanicHookInfo<'_>) {
-    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let place = panic
+        .location()
+        .map(ToString::to_string)
+        .unwrap_or_default();
     tracing::error!(place, "panicked");
 }
 
@@ -26,7 +34,8 @@ pub fn record_key(key_id: cloister_protocol::KeyId) {
     Span::current().record("key_id", tracing::field::display(key_id));
 }
 
-/// Logs every request that a handler carries out: operation, key, outcome, time; nothing of what it holds.
+/// Logs every request that a handler carries out: operation, key, outcome, time; nothing of what it
+/// holds.
 #[derive(Debug)]
 pub(crate) struct Logged<H>(pub(crate) H);
 
@@ -40,7 +49,8 @@ impl<H: Handler> Handler for Logged<H> {
             let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
             match &outcome {
                 Ok(_) => tracing::debug!(micros, "answered"),
-                // The code alone: field and sentence may repeat a member's name, which is the caller's.
+                // The code alone: field and sentence may repeat a member's name, which is the
+                // caller's.
                 Err(rejection) => tracing::info!(code = rejection.code.as_str(), micros, "refused"),
             }
             outcome

@@ -1,4 +1,5 @@
-//! What only a Nitro enclave has: the NSM device, the settings in its image, the kernel's source of randomness.
+//! What only a Nitro enclave has: the NSM device, the settings in its image, the kernel's source of
+//! randomness.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -19,9 +20,15 @@ use crate::platform::Boot;
 /// [`NitroError`] when this is not the inside of a Nitro enclave, or not one of ours.
 pub fn boot() -> Result<Boot, NitroError> {
     require_hardware_randomness()?;
-    let settings = fs::read(SETTINGS).map_err(|source| NitroError::Read { path: SETTINGS, source })?;
+    let settings = fs::read(SETTINGS).map_err(|source| NitroError::Read {
+        path: SETTINGS,
+        source,
+    })?;
     Ok(Boot {
-        listen: Address::Vsock { cid: Address::ANY_CID, port: PORT },
+        listen: Address::Vsock {
+            cid: Address::ANY_CID,
+            port: PORT,
+        },
         settings: Settings::parse(&settings).map_err(NitroError::Settings)?,
         nsm: Arc::new(Device::open().map_err(NitroError::Device)?),
         boot_key: boot_key().map_err(NitroError::BootKey)?,
@@ -34,13 +41,25 @@ fn boot_key() -> io::Result<Zeroizing<[u8; 32]>> {
     let mut key = Zeroizing::new([0; 32]);
     let mut input = io::stdin().lock();
     input.read_exact(key.as_mut())?;
-    if input.read(&mut [0])? == 0 { Ok(key) } else { Err(io::ErrorKind::InvalidData.into()) }
+    if input.read(&mut [0])? == 0 {
+        Ok(key)
+    } else {
+        Err(io::ErrorKind::InvalidData.into())
+    }
 }
 
-/// getrandom(2) is half of every key, so that the kernel has to draw from the NSM as well and from nothing a host could feign.
+/// getrandom(2) is half of every key, so that the kernel has to draw from the NSM as well and from
+/// nothing a host could feign.
 fn require_hardware_randomness() -> Result<(), NitroError> {
-    let current = fs::read_to_string(RNG_CURRENT).map_err(|source| NitroError::Read { path: RNG_CURRENT, source })?;
-    if current.trim_end() == NSM_RNG { Ok(()) } else { Err(NitroError::Randomness(current.trim_end().to_owned())) }
+    let current = fs::read_to_string(RNG_CURRENT).map_err(|source| NitroError::Read {
+        path: RNG_CURRENT,
+        source,
+    })?;
+    if current.trim_end() == NSM_RNG {
+        Ok(())
+    } else {
+        Err(NitroError::Randomness(current.trim_end().to_owned()))
+    }
 }
 
 /// Why the image does not boot.

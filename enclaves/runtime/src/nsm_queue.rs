@@ -1,5 +1,5 @@
-//! One queue in front of the NSM, because its driver serialises: what KMS and the clock need goes first, so that nobody who
-//! asks for public attestation documents can starve them.
+//! One queue in front of the NSM, because its driver serialises: what KMS and the clock need goes
+//! first, so that nobody who asks for public attestation documents can starve them.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -21,7 +21,8 @@ pub enum Priority {
     Public = 1,
 }
 
-/// The only way to the NSM of this enclave. Its thread ends when the queue and all handles are gone.
+/// The only way to the NSM of this enclave. Its thread ends when the queue and all handles are
+/// gone.
 #[derive(Debug)]
 pub struct NsmQueue {
     entrance: Arc<Entrance>,
@@ -35,13 +36,19 @@ impl NsmQueue {
     pub fn start(nsm: Arc<dyn Nsm>) -> io::Result<Self> {
         let queue = Arc::new(Queue::default());
         let entrance = Arc::new(Entrance(queue.clone()));
-        thread::Builder::new().name("nsm".into()).spawn(move || queue.work_off(nsm.as_ref()))?;
+        thread::Builder::new()
+            .name("nsm".into())
+            .spawn(move || queue.work_off(nsm.as_ref()))?;
         Ok(Self { entrance })
     }
 
-    /// An NSM whose calls wait in this queue, blocking their thread. Callers bound how many of them wait.
+    /// An NSM whose calls wait in this queue, blocking their thread. Callers bound how many of them
+    /// wait.
     pub fn handle(&self, priority: Priority) -> Arc<dyn Nsm> {
-        Arc::new(Handle { entrance: self.entrance.clone(), priority })
+        Arc::new(Handle {
+            entrance: self.entrance.clone(),
+            priority,
+        })
     }
 }
 
@@ -63,7 +70,8 @@ struct Waiting {
 impl Queue {
     fn work_off(&self, nsm: &dyn Nsm) {
         while let Some(job) = self.next() {
-            // A panic leaves the caller without an answer, which it takes for a failure; the others go on.
+            // A panic leaves the caller without an answer, which it takes for a failure; the others
+            // go on.
             let _ = catch_unwind(AssertUnwindSafe(|| job(nsm)));
         }
     }
@@ -77,7 +85,10 @@ impl Queue {
             if waiting.closed {
                 return None;
             }
-            waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            waiting = self
+                .arrived
+                .wait(waiting)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -121,7 +132,9 @@ impl Handle {
             let _ = answer.send(call(nsm));
         }));
         queue.arrived.notify_one();
-        answered.recv().unwrap_or(Err(NsmError::Refused(Refusal::Internal)))
+        answered
+            .recv()
+            .unwrap_or(Err(NsmError::Refused(Refusal::Internal)))
     }
 }
 
@@ -182,7 +195,10 @@ mod tests {
         fn describe_pcr(&self, index: u16) -> Result<Pcr, NsmError> {
             self.asked.lock().unwrap().send(index).unwrap();
             self.go_on.lock().unwrap().recv().unwrap();
-            Ok(Pcr { locked: true, value: [0; 48] })
+            Ok(Pcr {
+                locked: true,
+                value: [0; 48],
+            })
         }
 
         fn describe(&self) -> Result<Description, NsmError> {
@@ -212,7 +228,10 @@ mod tests {
 
     fn held() -> (NsmQueue, Receiver<u16>, Sender<()>) {
         let ((asked, questions), (go_on, told)) = (channel(), channel());
-        let nsm = Held { asked: Mutex::new(asked), go_on: Mutex::new(told) };
+        let nsm = Held {
+            asked: Mutex::new(asked),
+            go_on: Mutex::new(told),
+        };
         (NsmQueue::start(Arc::new(nsm)).unwrap(), questions, go_on)
     }
 
@@ -229,7 +248,16 @@ mod tests {
         let (queue, questions, go_on) = held();
         let ask = |priority, index| {
             let nsm = queue.handle(priority);
-            let waiting = || queue.entrance.0.lock().jobs.iter().map(VecDeque::len).sum::<usize>();
+            let waiting = || {
+                queue
+                    .entrance
+                    .0
+                    .lock()
+                    .jobs
+                    .iter()
+                    .map(VecDeque::len)
+                    .sum::<usize>()
+            };
             let before = waiting();
             let asking = thread::spawn(move || nsm.describe_pcr(index).unwrap());
             (asking, before, waiting)
@@ -238,9 +266,12 @@ mod tests {
         let (first, ..) = ask(Priority::Public, 0);
         assert_eq!(questions.recv().unwrap(), 0);
         let mut asking = vec![first];
-        for (priority, index) in
-            [(Priority::Public, 3), (Priority::Public, 4), (Priority::Work, 1), (Priority::Work, 2)]
-        {
+        for (priority, index) in [
+            (Priority::Public, 3),
+            (Priority::Public, 4),
+            (Priority::Work, 1),
+            (Priority::Work, 2),
+        ] {
             let (thread, before, waiting) = ask(priority, index);
             until(|| waiting() > before);
             asking.push(thread);
@@ -258,7 +289,10 @@ mod tests {
     fn a_panic_is_a_refusal_and_the_next_is_served() {
         let (queue, _questions, go_on) = held();
         let nsm = queue.handle(Priority::Work);
-        assert!(matches!(nsm.describe(), Err(NsmError::Refused(Refusal::Internal))));
+        assert!(matches!(
+            nsm.describe(),
+            Err(NsmError::Refused(Refusal::Internal))
+        ));
         go_on.send(()).unwrap();
         nsm.describe_pcr(0).unwrap();
     }
@@ -268,7 +302,10 @@ mod tests {
         let (queue, questions, _go_on) = held();
         let nsm = queue.handle(Priority::Public);
         drop(queue);
-        assert!(matches!(nsm.describe(), Err(NsmError::Refused(_))), "it lives while there is a handle");
+        assert!(
+            matches!(nsm.describe(), Err(NsmError::Refused(_))),
+            "it lives while there is a handle"
+        );
         drop(nsm);
         // The sender belongs to the NSM, which the thread owned.
         assert!(questions.recv_timeout(Duration::from_secs(10)).is_err());

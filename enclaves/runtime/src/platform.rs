@@ -37,7 +37,9 @@ pub struct Boot {
 
 impl fmt::Debug for Boot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Boot").field("listen", &self.listen).finish_non_exhaustive()
+        f.debug_struct("Boot")
+            .field("listen", &self.listen)
+            .finish_non_exhaustive()
     }
 }
 
@@ -45,14 +47,28 @@ impl fmt::Debug for Boot {
 ///
 /// # Errors
 /// [`BootError`] when it cannot start.
-pub async fn run<H: Handler>(boot: Boot, application: impl FnOnce(Arc<Platform>) -> H) -> Result<(), BootError> {
+pub async fn run<H: Handler>(
+    boot: Boot,
+    application: impl FnOnce(Arc<Platform>) -> H,
+) -> Result<(), BootError> {
     let egress = EgressPool::new();
-    let http = EgressHttpClient::new(egress.clone(), &boot.settings.tls_roots).map_err(BootError::TlsRoot)?;
-    let platform = Platform::start(boot.settings, boot.nsm, boot.boot_key, SharedHttpClient::new(http)).await?;
+    let http = EgressHttpClient::new(egress.clone(), &boot.settings.tls_roots)
+        .map_err(BootError::TlsRoot)?;
+    let platform = Platform::start(
+        boot.settings,
+        boot.nsm,
+        boot.boot_key,
+        SharedHttpClient::new(http),
+    )
+    .await?;
     let handler = Arc::new(Logged(application(platform)));
-    let listener = Listener::bind(&boot.listen).await.map_err(BootError::Listen)?;
+    let listener = Listener::bind(&boot.listen)
+        .await
+        .map_err(BootError::Listen)?;
     tracing::info!(listen = %boot.listen, "listening");
-    Server::new(handler, egress).run(listener, boot.shutdown).await;
+    Server::new(handler, egress)
+        .run(listener, boot.shutdown)
+        .await;
     Ok(())
 }
 
@@ -89,7 +105,11 @@ impl Platform {
         let measured = nsm.clone();
         let (pcr0, key) = tokio::task::spawn_blocking(move || {
             let pcr0 = measured.describe_pcr(0).map_err(BootError::Nsm)?;
-            Ok((pcr0, BootKey::receive(boot_key.as_ref(), measured.as_ref()).map_err(BootError::BootKey)?))
+            Ok((
+                pcr0,
+                BootKey::receive(boot_key.as_ref(), measured.as_ref())
+                    .map_err(BootError::BootKey)?,
+            ))
         })
         .await
         .map_err(|_| BootError::CutOff)??;
@@ -99,7 +119,10 @@ impl Platform {
             entropy: Entropy::new(nsm),
             recipient,
             pcr0: pcr0.value,
-            boot_prover: Arc::new(Mutex::new(BootProver { key, nsm: queue.handle(Priority::Public) })),
+            boot_prover: Arc::new(Mutex::new(BootProver {
+                key,
+                nsm: queue.handle(Priority::Public),
+            })),
             settings,
         }))
     }
@@ -107,22 +130,26 @@ impl Platform {
     /// Proves which image this is: [`BootProof`](cloister_protocol::message::BootProof) as JSON.
     ///
     /// # Errors
-    /// [`Code::InvalidField`] for a nonce that has not 16 to 64 bytes; [`Code::Busy`] while another proof is being made.
+    /// [`Code::InvalidField`] for a nonce that has not 16 to 64 bytes; [`Code::Busy`] while another
+    /// proof is being made.
     pub async fn prove_boot(&self, nonce: &[u8]) -> Result<Vec<u8>, Rejection> {
         let busy = |_| Rejection::new(Code::Busy, "another proof is being made");
         let prover = self.boot_prover.clone().try_lock_owned().map_err(busy)?;
         let nonce = nonce.to_vec();
         // The lock goes along: whoever asked may be gone before the NSM has answered.
-        let proof = tokio::task::spawn_blocking(move || prover.key.prove(&nonce, prover.nsm.as_ref()))
-            .await
-            .map_err(|_| Rejection::new(Code::Internal, "the enclave is shutting down"))??;
+        let proof =
+            tokio::task::spawn_blocking(move || prover.key.prove(&nonce, prover.nsm.as_ref()))
+                .await
+                .map_err(|_| Rejection::new(Code::Internal, "the enclave is shutting down"))??;
         Ok(serde_json::to_vec(&proof).expect("two strings"))
     }
 }
 
 impl fmt::Debug for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Platform").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Platform")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 

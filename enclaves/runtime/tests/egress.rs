@@ -54,19 +54,31 @@ impl Pod {
             let (enclave, pod) = UnixStream::pair().unwrap();
             self.pool.offer(enclave.into());
             let mut stream = Stream::from(pod);
-            let Ok(Some(connect)) = read_frame(&mut stream, Deadlines::default()).await else { return };
-            self.destinations.lock().unwrap().push(String::from_utf8(connect.body.to_vec()).unwrap());
+            let Ok(Some(connect)) = read_frame(&mut stream, Deadlines::default()).await else {
+                return;
+            };
+            self.destinations
+                .lock()
+                .unwrap()
+                .push(String::from_utf8(connect.body.to_vec()).unwrap());
             let reply = Frame::control(Kind::Connected, vec![ConnectReply::Connected as u8]);
-            write_frame(&mut stream, &reply, Deadlines::default()).await.unwrap();
+            write_frame(&mut stream, &reply, Deadlines::default())
+                .await
+                .unwrap();
             tokio::spawn(self.clone().serve(stream));
         }
     }
 
     async fn serve(self, stream: Stream) {
-        let Ok(stream) = self.tls.accept(stream).await else { return };
+        let Ok(stream) = self.tls.accept(stream).await else {
+            return;
+        };
         let service = service_fn(|request: Request<Incoming>| {
             let header = |name: &str| request.headers()[name].to_str().unwrap().to_owned();
-            self.requests.lock().unwrap().push((header("host"), header("authorization")));
+            self.requests
+                .lock()
+                .unwrap()
+                .push((header("host"), header("authorization")));
             async {
                 if self.silent {
                     std::future::pending::<()>().await;
@@ -75,7 +87,9 @@ impl Pod {
                 Ok::<_, Infallible>(Response::new(body))
             }
         });
-        let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        let _ = http1::Builder::new()
+            .serve_connection(TokioIo::new(stream), service)
+            .await;
     }
 }
 
@@ -90,19 +104,29 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         let certificate = params.self_signed(&key).unwrap().pem();
-        Self { issuer: Issuer::new(params, key), certificate }
+        Self {
+            issuer: Issuer::new(params, key),
+            certificate,
+        }
     }
 
     fn server(&self, name: &str) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
-        let config =
-            rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-                .with_safe_default_protocol_versions()
-                .unwrap()
-                .with_no_client_auth()
-                .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
-                .unwrap();
+        let certificate = CertificateParams::new(vec![name.to_owned()])
+            .unwrap()
+            .signed_by(&key, &self.issuer)
+            .unwrap();
+        let config = rustls::ServerConfig::builder_with_provider(Arc::new(
+            rustls::crypto::aws_lc_rs::default_provider(),
+        ))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+        )
+        .unwrap();
         Arc::new(config).into()
     }
 
@@ -153,7 +177,9 @@ async fn requests_go_to_the_measured_host_over_one_kept_connection() {
     let requests = pod.requests.lock().unwrap().clone();
     assert_eq!(requests.len(), 3);
     assert!(requests.iter().all(|(host, signature)| {
-        host == KMS && signature.contains("Credential=AKIDFIRST/") && signature.contains("/eu-central-1/kms/")
+        host == KMS
+            && signature.contains("Credential=AKIDFIRST/")
+            && signature.contains("/eu-central-1/kms/")
     }));
 }
 
@@ -167,7 +193,15 @@ async fn replaced_credentials_are_in_use_at_once() {
     for id in ["AKIDFIRST", "AKIDSECOND"] {
         current.replace(credentials(id));
         client.describe_key().key_id("k").send().await.unwrap();
-        assert!(pod.requests.lock().unwrap().last().unwrap().1.contains(&format!("Credential={id}/")));
+        assert!(
+            pod.requests
+                .lock()
+                .unwrap()
+                .last()
+                .unwrap()
+                .1
+                .contains(&format!("Credential={id}/"))
+        );
     }
 }
 
@@ -177,7 +211,11 @@ async fn a_server_of_another_name_gets_no_request() {
     let pod = Pod::start(&authority, "kms.us-east-1.amazonaws.com", false);
     let current = CurrentCredentials::default();
     current.replace(credentials("AKID"));
-    let refused = client(&authority, &pod, &current).describe_key().key_id("k").customize().config_override(once());
+    let refused = client(&authority, &pod, &current)
+        .describe_key()
+        .key_id("k")
+        .customize()
+        .config_override(once());
     refused.send().await.unwrap_err();
     assert_eq!(pod.requests.lock().unwrap().len(), 0);
     assert_eq!(pod.destinations.lock().unwrap().len(), 1);
@@ -188,8 +226,11 @@ async fn a_server_under_another_root_gets_no_request() {
     let pod = Pod::start(&Authority::new(), KMS, false);
     let current = CurrentCredentials::default();
     current.replace(credentials("AKID"));
-    let refused =
-        client(&Authority::new(), &pod, &current).describe_key().key_id("k").customize().config_override(once());
+    let refused = client(&Authority::new(), &pod, &current)
+        .describe_key()
+        .key_id("k")
+        .customize()
+        .config_override(once());
     refused.send().await.unwrap_err();
     assert_eq!(pod.requests.lock().unwrap().len(), 0);
     assert_eq!(pod.destinations.lock().unwrap().len(), 1);
@@ -201,7 +242,9 @@ async fn a_server_that_does_not_answer_is_given_up() {
     let pod = Pod::start(&authority, KMS, true);
     let current = CurrentCredentials::default();
     current.replace(credentials("AKID"));
-    let short = TimeoutConfig::builder().read_timeout(Duration::from_millis(100)).build();
+    let short = TimeoutConfig::builder()
+        .read_timeout(Duration::from_millis(100))
+        .build();
     let given_up = client(&authority, &pod, &current)
         .describe_key()
         .key_id("k")
@@ -210,6 +253,8 @@ async fn a_server_that_does_not_answer_is_given_up() {
         .send()
         .await
         .unwrap_err();
-    assert!(matches!(given_up, aws_sdk_kms::error::SdkError::DispatchFailure(failure) if failure.is_timeout()));
+    assert!(
+        matches!(given_up, aws_sdk_kms::error::SdkError::DispatchFailure(failure) if failure.is_timeout())
+    );
     assert_eq!(pod.requests.lock().unwrap().len(), 1);
 }

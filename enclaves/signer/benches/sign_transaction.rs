@@ -1,7 +1,9 @@
-//! The signer's work on one request, data key at hand, beside the bare signature of libsecp256k1 in the same run.
+//! The signer's work on one request, data key at hand, beside the bare signature of libsecp256k1 in
+//! the same run.
 //!
-//! The signer's side includes everything between request bytes and response bytes: strict parsing, opening the row, the MAC,
-//! building and hashing the transaction, signing, recovering the signer, encoding, reading the encoding back.
+//! The signer's side includes everything between request bytes and response bytes: strict parsing,
+//! opening the row, the MAC, building and hashing the transaction, signing, recovering the signer,
+//! encoding, reading the encoding back.
 
 #[allow(dead_code, reason = "the tests use more of it")]
 #[path = "../tests/signing/fixture.rs"]
@@ -18,18 +20,28 @@ use fixture::{NOW, Wallet};
 
 const KEY: [u8; 32] = [0x42; 32];
 const TRANSACTION: &str = r#"{"value":0.01,"to":"0xa5D3241A1591061F2a4bB69CA0215F66520E67cf","nonce":0,"type":2,"chainId":4,"gas":100000,"maxFeePerGas":100000000000,"maxPriorityFeePerGas":3000000000}"#;
-const USER_OP: &str = r#"{"userOpHash":"0xf3df4bcb3b24437160ba86a88f41d522662ed994dddd11ac477cfc16e9a71869"}"#;
+const USER_OP: &str =
+    r#"{"userOpHash":"0xf3df4bcb3b24437160ba86a88f41d522662ed994dddd11ac477cfc16e9a71869"}"#;
 
 fn sign_transaction(criterion: &mut Criterion) {
     let key = PrivateKey::take(&mut KEY.clone()).expect("in range");
-    let wallet = Wallet::new(key, [Capability::Transaction, Capability::UserOpHash].into_iter().collect());
+    let wallet = Wallet::new(
+        key,
+        [Capability::Transaction, Capability::UserOpHash]
+            .into_iter()
+            .collect(),
+    );
     let (row, failures) = (wallet.row_json(), Failures::new());
 
     let mut group = criterion.benchmark_group("sign_transaction");
     for (name, payload) in [("eip1559", TRANSACTION), ("user_op", USER_OP)] {
         let request = wallet.request(payload).to_json();
         group.bench_function(name, |bencher| {
-            bencher.iter(|| wallet.answer(black_box(&request), black_box(&row), &failures).expect("it is permitted"));
+            bencher.iter(|| {
+                wallet
+                    .answer(black_box(&request), black_box(&row), &failures)
+                    .expect("it is permitted")
+            });
         });
     }
     group.finish();
@@ -39,17 +51,27 @@ fn sign_transaction(criterion: &mut Criterion) {
 fn parts(criterion: &mut Criterion) {
     let key = PrivateKey::take(&mut KEY.clone()).expect("in range");
     let wallet = Wallet::new(key, [Capability::Transaction].into_iter().collect());
-    let (row, request, failures) = (wallet.row_json(), wallet.request(TRANSACTION).to_json(), Failures::new());
-    let parse = || SignTransaction::parse(black_box(&request), black_box(&row), NOW).expect("well-formed");
+    let (row, request, failures) = (
+        wallet.row_json(),
+        wallet.request(TRANSACTION).to_json(),
+        Failures::new(),
+    );
+    let parse =
+        || SignTransaction::parse(black_box(&request), black_box(&row), NOW).expect("well-formed");
     let parsed = parse();
-    let open = || open_with(black_box(parsed.row()), &wallet.data_key).expect("sealed with this data key");
+    let open =
+        || open_with(black_box(parsed.row()), &wallet.data_key).expect("sealed with this data key");
     let opened = open();
 
     let mut group = criterion.benchmark_group("parts");
     group.bench_function("parse", |bencher| bencher.iter(parse));
     group.bench_function("open", |bencher| bencher.iter(open));
     group.bench_function("authenticate, sign, check, write", |bencher| {
-        bencher.iter(|| parsed.answer(black_box(&opened), &failures).expect("it is permitted"));
+        bencher.iter(|| {
+            parsed
+                .answer(black_box(&opened), &failures)
+                .expect("it is permitted")
+        });
     });
     group.finish();
 }

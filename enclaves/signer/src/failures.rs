@@ -27,9 +27,15 @@ impl Failures {
     pub(crate) fn add(&self, key_id: KeyId, now: Instant) -> bool {
         // Counters are whole whatever panicked meanwhile.
         let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let recent = keys.get_or_insert_mut(key_id, || Recent { since: now, count: 0 });
+        let recent = keys.get_or_insert_mut(key_id, || Recent {
+            since: now,
+            count: 0,
+        });
         if now.saturating_duration_since(recent.since) >= WINDOW {
-            *recent = Recent { since: now, count: 0 };
+            *recent = Recent {
+                since: now,
+                count: 0,
+            };
         }
         recent.count = recent.count.saturating_add(1);
         recent.count > MAX_FAILURES

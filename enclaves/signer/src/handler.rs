@@ -24,7 +24,9 @@ impl Signer {
     pub fn new(platform: Arc<Platform>) -> Self {
         let version = env!("CARGO_PKG_VERSION");
         Self {
-            custody: Custody::new(platform, Service::Signer, version, |kms, _| Opener::new(kms)),
+            custody: Custody::new(platform, Service::Signer, version, |kms, _| {
+                Opener::new(kms)
+            }),
             failures: Failures::new(),
         }
     }
@@ -39,7 +41,12 @@ impl Signer {
     /// Opening the canary proves that this signer can open what the current generator seals.
     async fn open_canary(&self, row: &[u8]) -> Result<Vec<u8>, Rejection> {
         let row = read_row(row)?;
-        let opened: OpenedRow = self.custody.working()?.open_through_kms(&row).await.map_err(refused)?;
+        let opened: OpenedRow = self
+            .custody
+            .working()?
+            .open_through_kms(&row)
+            .await
+            .map_err(refused)?;
         self.custody.become_ready(&opened)?;
         Ok(self.custody.health())
     }
@@ -52,19 +59,30 @@ impl Handler for Signer {
             (Operation::ProveBoot, [nonce]) => self.custody.prove_boot(nonce).await,
             (Operation::Configure, [configure]) => self.custody.configure(configure).await,
             (Operation::OpenCanary, [row]) => self.open_canary(row).await,
-            (Operation::SignTransaction, [request, row]) => self.sign_transaction(request, row).await,
-            _ => Err(Rejection::new(Code::ProtocolViolation, "a signer does not do this")),
+            (Operation::SignTransaction, [request, row]) => {
+                self.sign_transaction(request, row).await
+            }
+            _ => Err(Rejection::new(
+                Code::ProtocolViolation,
+                "a signer does not do this",
+            )),
         }
     }
 }
 
 /// The caller is told less than the log.
 fn refused(error: OpenError) -> Rejection {
-    tracing::warn!(error = &error as &dyn std::error::Error, "the row was not opened");
+    tracing::warn!(
+        error = &error as &dyn std::error::Error,
+        "the row was not opened"
+    );
     error.into()
 }
 
-/// Seconds since the Unix epoch. Init sets the clock from the NSM; before 1970 no request is within its window.
+/// Seconds since the Unix epoch. Init sets the clock from the NSM; before 1970 no request is within
+/// its window.
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }

@@ -13,8 +13,9 @@ use crate::authentication::Authenticated;
 /// Signs what an authenticated caller asked for, if the key may sign that kind of payload.
 ///
 /// # Errors
-/// [`Code::NotPermitted`]; [`Code::InvalidField`] for a sender that is not this key; [`Code::Internal`] when the finished
-/// signature is not the one that was asked for, in which case it is dropped.
+/// [`Code::NotPermitted`]; [`Code::InvalidField`] for a sender that is not this key;
+/// [`Code::Internal`] when the finished signature is not the one that was asked for, in which case
+/// it is dropped.
 pub fn sign(request: &Authenticated<'_>) -> Result<Signed, Rejection> {
     let row = request.row();
     match request.payload() {
@@ -33,6 +34,9 @@ fn permit(row: &OpenedRow, capability: Capability) -> Result<(), Rejection> {
     if row.capabilities().contains(capability) {
         Ok(())
     } else {
-        Err(Rejection::new(Code::NotPermitted, "this key may not sign this kind of payload"))
+        Err(Rejection::new(
+            Code::NotPermitted,
+            "this key may not sign this kind of payload",
+        ))
     }
 }

@@ -1,5 +1,5 @@
-//! One request for a signature, from its bytes to its answer. Opening the row stands between the two halves and is the only
-//! step that may talk to AWS.
+//! One request for a signature, from its bytes to its answer. Opening the row stands between the
+//! two halves and is the only step that may talk to AWS.
 
 use cloister_protocol::authentication::check_window;
 use cloister_protocol::limits::MAX_BODY_LEN;
@@ -19,22 +19,29 @@ pub struct SignTransaction {
 }
 
 impl SignTransaction {
-    /// Reads both parts of the request at `now`, in seconds since the Unix epoch. Whatever can be refused without opening
-    /// the row is refused here.
+    /// Reads both parts of the request at `now`, in seconds since the Unix epoch. Whatever can be
+    /// refused without opening the row is refused here.
     ///
     /// # Errors
-    /// Those of [`AuthenticatedRequest::parse`]; [`Code::BodyTooLarge`]; [`Code::TimestampOutOfWindow`];
-    /// [`Code::ProtocolViolation`] and [`Code::SealedRowRefused`] for a row that is none or another key's.
+    /// Those of [`AuthenticatedRequest::parse`]; [`Code::BodyTooLarge`];
+    /// [`Code::TimestampOutOfWindow`]; [`Code::ProtocolViolation`] and [`Code::SealedRowRefused`]
+    /// for a row that is none or another key's.
     pub fn parse(request: &[u8], row: &[u8], now: u64) -> Result<Self, Rejection> {
         let request = AuthenticatedRequest::parse(request)?;
         cloister_runtime::record_key(request.key_id);
         if request.payload.len() > MAX_BODY_LEN {
-            return Err(Rejection::new(Code::BodyTooLarge, "the payload is too large"));
+            return Err(Rejection::new(
+                Code::BodyTooLarge,
+                "the payload is too large",
+            ));
         }
         check_window(request.timestamp, now)?;
         let row = read_row(row)?;
         if row.key_id != request.key_id {
-            return Err(Rejection::new(Code::SealedRowRefused, "the sealed row belongs to another key"));
+            return Err(Rejection::new(
+                Code::SealedRowRefused,
+                "the sealed row belongs to another key",
+            ));
         }
         Ok(Self { request, row })
     }
@@ -56,5 +63,6 @@ impl SignTransaction {
 
 /// A row as the pod hands it over.
 pub(crate) fn read_row(row: &[u8]) -> Result<SealedRow, Rejection> {
-    serde_json::from_slice(row).map_err(|_| Rejection::new(Code::ProtocolViolation, "the pod sent a malformed row"))
+    serde_json::from_slice(row)
+        .map_err(|_| Rejection::new(Code::ProtocolViolation, "the pod sent a malformed row"))
 }

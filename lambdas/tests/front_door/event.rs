@@ -9,7 +9,8 @@ pub(crate) const ETH_KEY: &str = "6835311872e1c63b50a8edd16605e2253c2a9c58ef9bf4
 /// Spaces and trailing zeros are part of what is authenticated.
 pub(crate) const TRANSACTION: &str = r#"{ "value": 0.0100, "to": "0xa5D3241A1591061F2a4bB69CA0215F66520E67cf", "nonce": 0,
     "type": 2, "chainId": 4, "gas": 100000, "maxFeePerGas": 100000000000, "maxPriorityFeePerGas": 3000000000 }"#;
-pub(crate) const USER_OP: &str = r#"{"userOpHash":"f3df4bcb3b24437160ba86a88f41d522662ed994dddd11ac477cfc16e9a71869"}"#;
+pub(crate) const USER_OP: &str =
+    r#"{"userOpHash":"f3df4bcb3b24437160ba86a88f41d522662ed994dddd11ac477cfc16e9a71869"}"#;
 pub(crate) const GATEWAY_ID: &str = "d5a8b0f6-gateway";
 pub(crate) const LAMBDA_ID: &str = "8476a536-lambda";
 
@@ -22,7 +23,8 @@ pub(crate) fn gateway(method: &str, resource: &str, body: Option<&str>) -> Box<R
     gateway_with(method, resource, &json!({ "body": body }))
 }
 
-/// The same with the members of `other` in place of its own. In `resource`, what stands for `{key_id}` is [`KEY_ID`].
+/// The same with the members of `other` in place of its own. In `resource`, what stands for
+/// `{key_id}` is [`KEY_ID`].
 pub(crate) fn gateway_with(method: &str, resource: &str, other: &Value) -> Box<RawValue> {
     let mut event = json!({
         "resource": resource,
@@ -71,7 +73,10 @@ impl Answer {
         let response: Value = serde_json::from_str(response.get()).unwrap();
         let mut members: Vec<_> = response.as_object().unwrap().keys().cloned().collect();
         members.sort();
-        assert_eq!(members, ["body", "headers", "isBase64Encoded", "statusCode"]);
+        assert_eq!(
+            members,
+            ["body", "headers", "isBase64Encoded", "statusCode"]
+        );
         assert_eq!(response["isBase64Encoded"], false);
         assert_eq!(response["headers"]["content-type"], "application/json");
         Self {

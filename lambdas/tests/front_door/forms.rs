@@ -6,8 +6,8 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::event::{
-    Answer, ETH_KEY, GATEWAY_ID, KEY_ID, LAMBDA_ID, SECRET, TRANSACTION, USER_OP, gateway, gateway_with,
-    operation_body, raw, sign_body, sign_body_without_key_id,
+    Answer, ETH_KEY, GATEWAY_ID, KEY_ID, LAMBDA_ID, SECRET, TRANSACTION, USER_OP, gateway,
+    gateway_with, operation_body, raw, sign_body, sign_body_without_key_id,
 };
 use crate::pod::{KEY, NOW, SIGNATURE, SIGNED, World};
 
@@ -47,7 +47,13 @@ fn operations() -> Vec<(&'static str, &'static str, String, Asked, &'static str)
     let generate = || Asked::Body("/v1/generate_key", generate_body());
     let set = || Asked::Body("/v1/set_key", set_body());
     vec![
-        ("generate_key", "ethereum-key-generator_generate_key", generate_body(), generate(), KEY),
+        (
+            "generate_key",
+            "ethereum-key-generator_generate_key",
+            generate_body(),
+            generate(),
+            KEY,
+        ),
         ("set_key", "ethereum-signer_set_key", set_body(), set(), KEY),
         (
             "sign_transaction",
@@ -77,7 +83,9 @@ fn route_form() -> Vec<Case> {
 }
 
 fn operation_form(make: impl Fn(&str) -> Box<RawValue>) -> Vec<Case> {
-    let bare = operations().into_iter().map(|(name, _, body, asked, answer)| (name, name, body, asked, answer));
+    let bare = operations()
+        .into_iter()
+        .map(|(name, _, body, asked, answer)| (name, name, body, asked, answer));
     bare.chain(operations())
         .map(|(name, operation, body, asked, answer)| Case {
             name,
@@ -98,7 +106,13 @@ fn rest_form() -> Vec<Case> {
         answer,
     };
     vec![
-        case("key", "/key", &generate_body(), Asked::Body("/v1/generate_key", generate_body()), wrapped(value(KEY))),
+        case(
+            "key",
+            "/key",
+            &generate_body(),
+            Asked::Body("/v1/generate_key", generate_body()),
+            wrapped(value(KEY)),
+        ),
         case(
             "tx, key in the path",
             "/key/{key_id}/tx_signature",
@@ -135,13 +149,33 @@ fn check_asked(world: &World, case: &Case, request_id: &str) {
     let seen = seen.last().unwrap();
     assert_eq!(seen.request_id, request_id, "{}", case.name);
     match &case.asked {
-        Asked::Body(path, body) => assert_eq!((seen.path.as_str(), &seen.body), (*path, body), "{}", case.name),
+        Asked::Body(path, body) => assert_eq!(
+            (seen.path.as_str(), &seen.body),
+            (*path, body),
+            "{}",
+            case.name
+        ),
         Asked::Signature(payload) => {
-            assert_eq!(seen.path, format!("/v1/sign_transaction/{KEY_ID}"), "{}", case.name);
-            assert!(!seen.body.contains(SECRET), "the secret travelled on: {}", case.name);
+            assert_eq!(
+                seen.path,
+                format!("/v1/sign_transaction/{KEY_ID}"),
+                "{}",
+                case.name
+            );
+            assert!(
+                !seen.body.contains(SECRET),
+                "the secret travelled on: {}",
+                case.name
+            );
             let secret = CallerSecret::new(SECRET.to_owned().into()).unwrap();
-            let expected = AuthenticatedRequest::new(KEY_ID.parse().unwrap(), &secret, NOW, payload);
-            assert_eq!(AuthenticatedRequest::parse(seen.body.as_bytes()).unwrap(), expected, "{}", case.name);
+            let expected =
+                AuthenticatedRequest::new(KEY_ID.parse().unwrap(), &secret, NOW, payload);
+            assert_eq!(
+                AuthenticatedRequest::parse(seen.body.as_bytes()).unwrap(),
+                expected,
+                "{}",
+                case.name
+            );
         }
     }
 }
@@ -152,10 +186,18 @@ async fn forms_of_the_gateway() {
     let operation = operation_form(|body| gateway("POST", "/", Some(body)));
     for case in route_form().into_iter().chain(operation).chain(rest_form()) {
         let answer = Answer::read(&world.front_door.answer(&case.event, LAMBDA_ID).await);
-        assert_eq!((answer.status, &answer.body), (200, &case.answer), "{}", case.name);
+        assert_eq!(
+            (answer.status, &answer.body),
+            (200, &case.answer),
+            "{}",
+            case.name
+        );
         assert_eq!(answer.headers["x-request-id"], GATEWAY_ID);
         let timing = answer.headers["server-timing"].as_str().unwrap();
-        assert!(timing.starts_with("pod;dur=1.0, enclave;dur=0.5, front-door;dur="), "{timing}");
+        assert!(
+            timing.starts_with("pod;dur=1.0, enclave;dur=0.5, front-door;dur="),
+            "{timing}"
+        );
         check_asked(&world, &case, GATEWAY_ID);
     }
     assert_eq!(world.seen().len(), 4 + 8 + 5);
@@ -176,17 +218,29 @@ async fn the_authenticated_form_is_passed_through() {
     let world = World::start().await;
     let secret = CallerSecret::new(SECRET.to_owned().into()).unwrap();
     // Made by the caller, at another time than the front door's.
-    let request = AuthenticatedRequest::new(KEY_ID.parse().unwrap(), &secret, NOW - 30, TRANSACTION);
-    let body = format!(r#"{{"authenticated":{}}}"#, String::from_utf8(request.to_json()).unwrap());
+    let request =
+        AuthenticatedRequest::new(KEY_ID.parse().unwrap(), &secret, NOW - 30, TRANSACTION);
+    let body = format!(
+        r#"{{"authenticated":{}}}"#,
+        String::from_utf8(request.to_json()).unwrap()
+    );
     for (resource, body) in [
         ("/sign_transaction", body.clone()),
         ("/", operation_body("sign_transaction", &body)),
         ("/key/{key_id}/tx_signature", body),
     ] {
-        let answer = Answer::read(&world.front_door.answer(&gateway("POST", resource, Some(&body)), LAMBDA_ID).await);
+        let answer = Answer::read(
+            &world
+                .front_door
+                .answer(&gateway("POST", resource, Some(&body)), LAMBDA_ID)
+                .await,
+        );
         assert_eq!(answer.status, 200, "{}", answer.body);
         let seen = world.seen();
-        assert_eq!(AuthenticatedRequest::parse(seen.last().unwrap().body.as_bytes()).unwrap(), request);
+        assert_eq!(
+            AuthenticatedRequest::parse(seen.last().unwrap().body.as_bytes()).unwrap(),
+            request
+        );
     }
 }
 
@@ -196,22 +250,40 @@ async fn base64_bodies_and_catch_all_resources_are_read() {
 
     let world = World::start().await;
     let encoded = base64::engine::general_purpose::STANDARD.encode(generate_body());
-    let event = gateway_with("POST", "/generate_key", &json!({ "body": encoded, "isBase64Encoded": true }));
-    assert_eq!(Answer::read(&world.front_door.answer(&event, LAMBDA_ID).await).body, value(KEY));
+    let event = gateway_with(
+        "POST",
+        "/generate_key",
+        &json!({ "body": encoded, "isBase64Encoded": true }),
+    );
+    assert_eq!(
+        Answer::read(&world.front_door.answer(&event, LAMBDA_ID).await).body,
+        value(KEY)
+    );
     assert_eq!(world.seen()[0].body, generate_body());
 
     let proxy = json!({ "pathParameters": { "proxy": format!("key/{KEY_ID}/userop_signature") },
         "body": sign_body_without_key_id(USER_OP) });
     let event = gateway_with("POST", "/{proxy+}", &proxy);
-    assert_eq!(Answer::read(&world.front_door.answer(&event, LAMBDA_ID).await).body, wrapped(value(SIGNATURE)));
+    assert_eq!(
+        Answer::read(&world.front_door.answer(&event, LAMBDA_ID).await).body,
+        wrapped(value(SIGNATURE))
+    );
 }
 
 #[tokio::test]
 async fn the_version_is_told_without_asking_anybody() {
     let world = World::start().await;
-    let answer = Answer::read(&world.front_door.answer(&gateway("GET", "/version", None), LAMBDA_ID).await);
+    let answer = Answer::read(
+        &world
+            .front_door
+            .answer(&gateway("GET", "/version", None), LAMBDA_ID)
+            .await,
+    );
     assert_eq!(answer.status, 200);
-    assert_eq!(answer.body, json!({ "service": "front-door", "version": env!("CARGO_PKG_VERSION") }));
+    assert_eq!(
+        answer.body,
+        json!({ "service": "front-door", "version": env!("CARGO_PKG_VERSION") })
+    );
     assert!(world.seen().is_empty());
 }
 
@@ -219,8 +291,16 @@ async fn the_version_is_told_without_asking_anybody() {
 #[tokio::test]
 async fn reference_defect_post_key_with_eth_key_imports_it() {
     let world = World::start().await;
-    let answer = Answer::read(&world.front_door.answer(&gateway("POST", "/key", Some(&set_body())), LAMBDA_ID).await);
+    let answer = Answer::read(
+        &world
+            .front_door
+            .answer(&gateway("POST", "/key", Some(&set_body())), LAMBDA_ID)
+            .await,
+    );
     assert_eq!((answer.status, answer.body), (200, wrapped(value(KEY))));
     let seen = world.seen();
-    assert_eq!((seen[0].path.as_str(), &seen[0].body), ("/v1/set_key", &set_body()));
+    assert_eq!(
+        (seen[0].path.as_str(), &seen[0].body),
+        ("/v1/set_key", &set_body())
+    );
 }

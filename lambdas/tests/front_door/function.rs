@@ -17,7 +17,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::{Mutex, mpsc};
 
 use crate::event::{
-    Answer, ETH_KEY, GATEWAY_ID, LAMBDA_ID, SECRET, TRANSACTION, gateway, operation_body, raw, sign_body,
+    Answer, ETH_KEY, GATEWAY_ID, LAMBDA_ID, SECRET, TRANSACTION, gateway, operation_body, raw,
+    sign_body,
 };
 use crate::pod::{KEY, World};
 
@@ -37,22 +38,39 @@ struct Api {
 impl Environment {
     /// The server gets a runtime of its own, so that it can go away with all its connections.
     fn start() -> Self {
-        let server = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let server = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
         let (events, receiver) = mpsc::channel(8);
         let (sender, answers) = mpsc::channel(8);
         let app = Router::new()
             .route("/2018-06-01/runtime/invocation/next", get(next))
             .route("/2018-06-01/runtime/invocation/{id}/{kind}", post(answer))
-            .with_state(Arc::new(Api { events: Mutex::new(receiver), answers: sender }));
-        let listener = server.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+            .with_state(Arc::new(Api {
+                events: Mutex::new(receiver),
+                answers: sender,
+            }));
+        let listener = server
+            .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
+            .unwrap();
         let address = listener.local_addr().unwrap().to_string();
         server.spawn(async move { axum::serve(listener, app).await });
-        Self { events, answers, address, server }
+        Self {
+            events,
+            answers,
+            address,
+            server,
+        }
     }
 
     async fn invoke(&mut self, event: String) -> (String, String) {
         self.events.send(event).await.unwrap();
-        tokio::time::timeout(Duration::from_secs(20), self.answers.recv()).await.unwrap().unwrap()
+        tokio::time::timeout(Duration::from_secs(20), self.answers.recv())
+            .await
+            .unwrap()
+            .unwrap()
     }
 }
 
@@ -72,7 +90,11 @@ async fn next(State(api): State<Arc<Api>>) -> Response<Body> {
     }
 }
 
-async fn answer(State(api): State<Arc<Api>>, Path((id, kind)): Path<(String, String)>, body: String) -> &'static str {
+async fn answer(
+    State(api): State<Arc<Api>>,
+    Path((id, kind)): Path<(String, String)>,
+    body: String,
+) -> &'static str {
     assert_eq!(id, LAMBDA_ID);
     api.answers.send((kind, body)).await.unwrap();
     "{}"
@@ -98,17 +120,25 @@ fn function(runtime_api: &str, variables: &[(&str, &str)]) -> Child {
 
 #[test]
 fn events_are_answered_until_the_runtime_api_goes_away() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let mut environment = Environment::start();
     let (output, answers) = runtime.block_on(async {
         let world = World::start().await;
-        let PodCa::File(ca) = &world.settings.pod_ca else { panic!("the CA is in a file") };
+        let PodCa::File(ca) = &world.settings.pod_ca else {
+            panic!("the CA is in a file")
+        };
         let ca = STANDARD.encode(std::fs::read(ca).unwrap());
         let child = function(
             &environment.address,
             &[
                 ("CLOISTER_SIGNER_URL", world.settings.signer.as_str()),
-                ("CLOISTER_KEY_GENERATOR_URL", world.settings.key_generator.as_str()),
+                (
+                    "CLOISTER_KEY_GENERATOR_URL",
+                    world.settings.key_generator.as_str(),
+                ),
                 ("CLOISTER_POD_CA", &ca),
             ],
         );
@@ -123,19 +153,28 @@ fn events_are_answered_until_the_runtime_api_goes_away() {
             answers.push(environment.invoke(event.get().to_owned()).await);
         }
         environment.server.shutdown_background();
-        let output = tokio::time::timeout(Duration::from_secs(20), child.wait_with_output()).await.unwrap().unwrap();
+        let output = tokio::time::timeout(Duration::from_secs(20), child.wait_with_output())
+            .await
+            .unwrap()
+            .unwrap();
         (output, answers)
     });
 
     // Errors are answers, never errors of the function.
     assert!(answers.iter().all(|(kind, _)| kind == "response"));
     let first = Answer::read(&raw(answers[0].1.clone()));
-    assert_eq!((first.status, &first.body["enclave_result"]), (200, &serde_json::from_str(KEY).unwrap()));
+    assert_eq!(
+        (first.status, &first.body["enclave_result"]),
+        (200, &serde_json::from_str(KEY).unwrap())
+    );
     let direct: Value = serde_json::from_str(&answers[1].1).unwrap();
     assert_eq!(direct["transaction_signed"], json!("0x02f8"));
     assert_eq!(Answer::read(&raw(answers[2].1.clone())).status, 400);
     let refused: Value = serde_json::from_str(&answers[3].1).unwrap();
-    assert_eq!((&refused["enclave_status"], &refused["request_id"]), (&json!(400), &json!(LAMBDA_ID)));
+    assert_eq!(
+        (&refused["enclave_status"], &refused["request_id"]),
+        (&json!(400), &json!(LAMBDA_ID))
+    );
 
     // Without its Runtime API the function has nothing to live for.
     assert_eq!(output.status.code(), Some(1));
@@ -145,11 +184,21 @@ fn events_are_answered_until_the_runtime_api_goes_away() {
 
 /// One line per request, and never a body.
 fn check_log(log: &str) {
-    for hidden in [SECRET, ETH_KEY, "0xa5D3241A1591061F2a4bB69CA0215F66520E67cf"] {
+    for hidden in [
+        SECRET,
+        ETH_KEY,
+        "0xa5D3241A1591061F2a4bB69CA0215F66520E67cf",
+    ] {
         assert!(!log.contains(hidden), "{hidden} in {log}");
     }
-    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let answered: Vec<_> = lines.iter().filter(|line| line["message"] == "answered").collect();
+    let lines: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let answered: Vec<_> = lines
+        .iter()
+        .filter(|line| line["message"] == "answered")
+        .collect();
     let expected = [
         (GATEWAY_ID, "rest", "create_key", 200, "ok"),
         (LAMBDA_ID, "direct", "sign_transaction", 200, "ok"),
@@ -158,8 +207,16 @@ fn check_log(log: &str) {
     ];
     assert_eq!(answered.len(), expected.len(), "{log}");
     for (line, (request_id, form, operation, status, code)) in answered.into_iter().zip(expected) {
-        assert_eq!((&line["request_id"], &line["form"]), (&json!(request_id), &json!(form)), "{line}");
-        assert_eq!((&line["operation"], &line["status"]), (&json!(operation), &json!(status)), "{line}");
+        assert_eq!(
+            (&line["request_id"], &line["form"]),
+            (&json!(request_id), &json!(form)),
+            "{line}"
+        );
+        assert_eq!(
+            (&line["operation"], &line["status"]),
+            (&json!(operation), &json!(status)),
+            "{line}"
+        );
         assert_eq!(line["code"], code, "{line}");
         assert!(line["ms"].is_number(), "{line}");
     }
@@ -168,10 +225,17 @@ fn check_log(log: &str) {
 #[tokio::test]
 async fn a_wrong_environment_ends_the_function_and_is_explained() {
     let child = function("127.0.0.1:1", &[("CLOISTER_SIGNER_URL", "http://signer")]);
-    let output = tokio::time::timeout(Duration::from_secs(20), child.wait_with_output()).await.unwrap().unwrap();
+    let output = tokio::time::timeout(Duration::from_secs(20), child.wait_with_output())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(output.status.code(), Some(1));
     let log = String::from_utf8(output.stdout).unwrap();
-    for mistake in ["CLOISTER_SIGNER_URL must be", "CLOISTER_KEY_GENERATOR_URL is not", "CLOISTER_POD_CA_FILE is not"] {
+    for mistake in [
+        "CLOISTER_SIGNER_URL must be",
+        "CLOISTER_KEY_GENERATOR_URL is not",
+        "CLOISTER_POD_CA_FILE is not",
+    ] {
         assert!(log.contains(mistake), "{log}");
     }
 }

@@ -1,4 +1,5 @@
-//! A pod on loopback: TLS under a private CA of its own, an answer for every operation, a memory of what it was sent.
+//! A pod on loopback: TLS under a private CA of its own, an answer for every operation, a memory of
+//! what it was sent.
 
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
@@ -19,8 +20,7 @@ use rustls::{ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::PrivateKeyDer;
 use tempfile::TempDir;
 
-pub(crate) const KEY: &str =
-    r#"{"key_id":"7e99e372-0eba-4001-8002-35e6a1478070","address":"0xe06C2c216fC36E2d40fB0199623032CC17b3B41b"}"#;
+pub(crate) const KEY: &str = r#"{"key_id":"7e99e372-0eba-4001-8002-35e6a1478070","address":"0xe06C2c216fC36E2d40fB0199623032CC17b3B41b"}"#;
 pub(crate) const SIGNED: &str = r#"{"transaction_signed":"0x02f8","transaction_hash":"0x74b4"}"#;
 pub(crate) const SIGNATURE: &str = r#"{"signature":"0x01021b"}"#;
 /// The front door's clock.
@@ -52,13 +52,21 @@ impl Pki {
         versions: &[&'static SupportedProtocolVersion],
     ) -> Arc<ServerConfig> {
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &self.0).unwrap();
-        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_protocol_versions(versions)
+        let certificate = CertificateParams::new([name.to_owned()])
             .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+            .signed_by(&key, &self.0)
             .unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(
+            rustls::crypto::aws_lc_rs::default_provider(),
+        ))
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        )
+        .unwrap();
         Arc::new(config)
     }
 }
@@ -103,11 +111,18 @@ impl World {
             .route("/v1/set_key", post(answer))
             .route("/v1/sign_transaction/{key_id}", post(sign))
             .with_state(memory.clone());
-        let server = axum_server::from_tcp_rustls(listener, RustlsConfig::from_config(pki.server(name))).unwrap();
+        let server =
+            axum_server::from_tcp_rustls(listener, RustlsConfig::from_config(pki.server(name)))
+                .unwrap();
         tokio::spawn(server.serve(app.into_make_service()));
         let (settings, directory) = settings(port, &ca(pki));
         let front_door = FrontDoor::new(Pods::new(&settings).unwrap(), clock);
-        Self { front_door, settings, memory, _directory: directory }
+        Self {
+            front_door,
+            settings,
+            memory,
+            _directory: directory,
+        }
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
@@ -116,11 +131,15 @@ impl World {
 
     /// Has the pod answer this to everything.
     pub(crate) fn answer_with(&self, status: u16, body: impl Into<String>) {
-        *self.memory.answer.lock().unwrap() = Some((StatusCode::from_u16(status).unwrap(), body.into()));
+        *self.memory.answer.lock().unwrap() =
+            Some((StatusCode::from_u16(status).unwrap(), body.into()));
     }
 
     pub(crate) fn refuse_with(&self, rejection: &Rejection) {
-        self.answer_with(rejection.code.http_status(), serde_json::to_string(rejection).unwrap());
+        self.answer_with(
+            rejection.code.http_status(),
+            serde_json::to_string(rejection).unwrap(),
+        );
     }
 }
 
@@ -134,10 +153,22 @@ pub(crate) fn settings(port: u16, ca: &str) -> (Settings, TempDir) {
     let pod_ca_file = directory.path().join("ca.pem");
     std::fs::write(&pod_ca_file, ca).unwrap();
     let url: reqwest::Url = format!("https://localhost:{port}").parse().unwrap();
-    (Settings { signer: url.clone(), key_generator: url, pod_ca: PodCa::File(pod_ca_file) }, directory)
+    (
+        Settings {
+            signer: url.clone(),
+            key_generator: url,
+            pod_ca: PodCa::File(pod_ca_file),
+        },
+        directory,
+    )
 }
 
-async fn answer(State(memory): State<Memory>, uri: Uri, headers: HeaderMap, body: String) -> Response {
+async fn answer(
+    State(memory): State<Memory>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: String,
+) -> Response {
     memory.respond(&uri, &headers, body, KEY)
 }
 
@@ -160,9 +191,21 @@ async fn sign(
 impl Memory {
     fn respond(&self, uri: &Uri, headers: &HeaderMap, body: String, answer: &str) -> Response {
         let request_id = headers["x-request-id"].to_str().unwrap().to_owned();
-        self.seen.lock().unwrap().push(Seen { path: uri.path().to_owned(), request_id, body });
-        let (status, body) = self.answer.lock().unwrap().clone().unwrap_or_else(|| (StatusCode::OK, answer.to_owned()));
-        let headers = [("content-type", "application/json"), ("server-timing", "pod;dur=1.0, enclave;dur=0.5")];
+        self.seen.lock().unwrap().push(Seen {
+            path: uri.path().to_owned(),
+            request_id,
+            body,
+        });
+        let (status, body) = self
+            .answer
+            .lock()
+            .unwrap()
+            .clone()
+            .unwrap_or_else(|| (StatusCode::OK, answer.to_owned()));
+        let headers = [
+            ("content-type", "application/json"),
+            ("server-timing", "pod;dur=1.0, enclave;dur=0.5"),
+        ];
         (status, headers, body).into_response()
     }
 }

@@ -9,14 +9,18 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::event::{
-    Answer, ETH_KEY, LAMBDA_ID, SECRET, TRANSACTION, gateway, gateway_with, operation_body, raw, sign_body,
+    Answer, ETH_KEY, LAMBDA_ID, SECRET, TRANSACTION, gateway, gateway_with, operation_body, raw,
+    sign_body,
 };
 use crate::pod::{Pki, settings};
 
 /// A front door without pods; port 1 of loopback refuses at once.
 fn alone(clock: fn() -> SystemTime) -> (FrontDoor, TempDir) {
     let (settings, directory) = settings(1, &Pki::generate().pem());
-    (FrontDoor::new(Pods::new(&settings).unwrap(), clock), directory)
+    (
+        FrontDoor::new(Pods::new(&settings).unwrap(), clock),
+        directory,
+    )
 }
 
 fn broken_clock() -> SystemTime {
@@ -27,11 +31,26 @@ fn broken_clock() -> SystemTime {
 async fn a_panic_becomes_internal() {
     let (front_door, _directory) = alone(broken_clock);
     let sign = sign_body(TRANSACTION);
-    let answer = Answer::read(&front_door.answer(&gateway("POST", "/sign_transaction", Some(&sign)), LAMBDA_ID).await);
-    assert_eq!((answer.status, &answer.body["enclave_result"]["code"]), (500, &json!("internal")));
+    let answer = Answer::read(
+        &front_door
+            .answer(
+                &gateway("POST", "/sign_transaction", Some(&sign)),
+                LAMBDA_ID,
+            )
+            .await,
+    );
+    assert_eq!(
+        (answer.status, &answer.body["enclave_result"]["code"]),
+        (500, &json!("internal"))
+    );
     assert!(!answer.body.to_string().contains("clock"));
-    let direct = front_door.answer(&raw(operation_body("sign_transaction", &sign)), LAMBDA_ID).await;
-    assert_eq!(serde_json::from_str::<Value>(direct.get()).unwrap()["enclave_status"], 500);
+    let direct = front_door
+        .answer(&raw(operation_body("sign_transaction", &sign)), LAMBDA_ID)
+        .await;
+    assert_eq!(
+        serde_json::from_str::<Value>(direct.get()).unwrap()["enclave_status"],
+        500
+    );
 }
 
 fn any_json() -> impl Strategy<Value = Value> {
@@ -86,7 +105,8 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// The status of an answer, after checking that it is one API Gateway, or a direct invoker, understands.
+/// The status of an answer, after checking that it is one API Gateway, or a direct invoker,
+/// understands.
 fn status(answer: &RawValue) -> u64 {
     let value: Value = serde_json::from_str(answer.get()).unwrap();
     if value.get("statusCode").is_some() {
@@ -98,7 +118,10 @@ fn status(answer: &RawValue) -> u64 {
 
 #[test]
 fn arbitrary_events_are_refused_without_a_panic() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     // No signature request of the strategies below is complete, so the broken clock is never asked.
     let (front_door, _directory) = alone(broken_clock);
     let refused = |event: &RawValue| {

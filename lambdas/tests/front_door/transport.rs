@@ -1,4 +1,5 @@
-//! The connection to the pods: who is trusted, what is retried, what a broken pod looks like to the caller.
+//! The connection to the pods: who is trusted, what is retried, what a broken pod looks like to the
+//! caller.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +16,11 @@ use crate::event::{Answer, LAMBDA_ID, SECRET, TRANSACTION, gateway, sign_body};
 use crate::pod::{KEY, Pki, SIGNATURE, SIGNED, World, clock, settings};
 
 fn generate() -> Box<serde_json::value::RawValue> {
-    gateway("POST", "/generate_key", Some(&format!(r#"{{"secret":"{SECRET}"}}"#)))
+    gateway(
+        "POST",
+        "/generate_key",
+        Some(&format!(r#"{{"secret":"{SECRET}"}}"#)),
+    )
 }
 
 fn sign() -> Box<serde_json::value::RawValue> {
@@ -50,7 +55,8 @@ impl Flaky {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (settings, directory) = settings(listener.local_addr().unwrap().port(), &pki.pem());
         let acceptor = TlsAcceptor::from(pki.server("localhost"));
-        let (requests, connections) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (requests, connections) =
+            (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (seen, accepted) = (requests.clone(), connections.clone());
         tokio::spawn(async move {
             loop {
@@ -61,7 +67,10 @@ impl Flaky {
                     let mut stream = acceptor.accept(stream).await.unwrap();
                     while read_request(&mut stream).await.is_some() {
                         let number = seen.fetch_add(1, Ordering::SeqCst);
-                        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", answer.len());
+                        let head = format!(
+                            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n",
+                            answer.len()
+                        );
                         match manner {
                             Manner::Close if number < die => return,
                             Manner::Hang if number < die => std::future::pending().await,
@@ -72,14 +81,22 @@ impl Flaky {
                             }
                             _ => {}
                         }
-                        stream.write_all(format!("{head}{answer}").as_bytes()).await.unwrap();
+                        stream
+                            .write_all(format!("{head}{answer}").as_bytes())
+                            .await
+                            .unwrap();
                         stream.flush().await.unwrap();
                     }
                 });
             }
         });
         let front_door = FrontDoor::new(Pods::new(&settings).unwrap(), clock);
-        Self { front_door, requests, connections, _directory: directory }
+        Self {
+            front_door,
+            requests,
+            connections,
+            _directory: directory,
+        }
     }
 }
 
@@ -88,7 +105,11 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<()> {
     let mut text = Vec::new();
     let mut buffer = [0; 4096];
     loop {
-        let length = stream.read(&mut buffer).await.ok().filter(|length| *length > 0)?;
+        let length = stream
+            .read(&mut buffer)
+            .await
+            .ok()
+            .filter(|length| *length > 0)?;
         text.extend_from_slice(&buffer[..length]);
         let request = String::from_utf8_lossy(&text).into_owned();
         if let Some((head, body)) = request.split_once("\r\n\r\n") {
@@ -106,12 +127,18 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<()> {
 #[tokio::test]
 async fn a_signature_survives_one_dead_connection() {
     let pod = Flaky::start(1, Manner::Close, SIGNED).await;
-    assert_eq!(Answer::read(&pod.front_door.answer(&sign(), LAMBDA_ID).await).status, 200);
+    assert_eq!(
+        Answer::read(&pod.front_door.answer(&sign(), LAMBDA_ID).await).status,
+        200
+    );
     assert_eq!(pod.requests.load(Ordering::SeqCst), 2);
 
     let pod = Flaky::start(usize::MAX, Manner::Close, SIGNED).await;
     let answer = Answer::read(&pod.front_door.answer(&sign(), LAMBDA_ID).await);
-    assert_eq!((answer.status, code(&answer)), (503, Some("enclave_unavailable")));
+    assert_eq!(
+        (answer.status, code(&answer)),
+        (503, Some("enclave_unavailable"))
+    );
     assert_eq!(answer.headers["retry-after"], "1");
     assert_eq!(pod.requests.load(Ordering::SeqCst), 2);
 }
@@ -120,7 +147,10 @@ async fn a_signature_survives_one_dead_connection() {
 async fn a_key_is_never_asked_for_twice() {
     let pod = Flaky::start(1, Manner::Close, KEY).await;
     let answer = Answer::read(&pod.front_door.answer(&generate(), LAMBDA_ID).await);
-    assert_eq!((answer.status, code(&answer)), (503, Some("enclave_unavailable")));
+    assert_eq!(
+        (answer.status, code(&answer)),
+        (503, Some("enclave_unavailable"))
+    );
     assert_eq!(pod.requests.load(Ordering::SeqCst), 1);
 }
 
@@ -128,7 +158,10 @@ async fn a_key_is_never_asked_for_twice() {
 async fn half_an_answer_is_not_an_answer_and_not_a_dead_connection() {
     let pod = Flaky::start(1, Manner::Half, SIGNED).await;
     let answer = Answer::read(&pod.front_door.answer(&sign(), LAMBDA_ID).await);
-    assert_eq!((answer.status, code(&answer)), (502, Some("protocol_violation")));
+    assert_eq!(
+        (answer.status, code(&answer)),
+        (502, Some("protocol_violation"))
+    );
     assert_eq!(pod.requests.load(Ordering::SeqCst), 1);
 }
 
@@ -137,7 +170,10 @@ async fn a_pod_that_says_nothing_runs_into_the_deadline() {
     let pod = Flaky::start(1, Manner::Hang, SIGNED).await;
     let front_door = pod.front_door.within(Duration::from_millis(500));
     let answer = Answer::read(&front_door.answer(&sign(), LAMBDA_ID).await);
-    assert_eq!((answer.status, code(&answer)), (504, Some("deadline_exceeded")));
+    assert_eq!(
+        (answer.status, code(&answer)),
+        (504, Some("deadline_exceeded"))
+    );
     assert_eq!(pod.requests.load(Ordering::SeqCst), 1);
 }
 
@@ -145,19 +181,36 @@ async fn a_pod_that_says_nothing_runs_into_the_deadline() {
 async fn connections_are_kept_alive() {
     let pod = Flaky::start(0, Manner::Close, SIGNED).await;
     for _ in 0..5 {
-        assert_eq!(Answer::read(&pod.front_door.answer(&sign(), LAMBDA_ID).await).status, 200);
+        assert_eq!(
+            Answer::read(&pod.front_door.answer(&sign(), LAMBDA_ID).await).status,
+            200
+        );
     }
-    assert_eq!((pod.requests.load(Ordering::SeqCst), pod.connections.load(Ordering::SeqCst)), (5, 1));
+    assert_eq!(
+        (
+            pod.requests.load(Ordering::SeqCst),
+            pod.connections.load(Ordering::SeqCst)
+        ),
+        (5, 1)
+    );
 }
 
 #[tokio::test]
 async fn nobody_there_is_enclave_unavailable() {
-    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let unused = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let (settings, _directory) = settings(unused, &Pki::generate().pem());
     let front_door = FrontDoor::new(Pods::new(&settings).unwrap(), clock);
     for event in [sign(), generate()] {
         let answer = Answer::read(&front_door.answer(&event, LAMBDA_ID).await);
-        assert_eq!((answer.status, code(&answer)), (503, Some("enclave_unavailable")));
+        assert_eq!(
+            (answer.status, code(&answer)),
+            (503, Some("enclave_unavailable"))
+        );
     }
 }
 
@@ -170,7 +223,10 @@ async fn reference_defect_pods_are_verified() {
     for world in [other_ca, other_name] {
         for event in [sign(), generate()] {
             let answer = Answer::read(&world.front_door.answer(&event, LAMBDA_ID).await);
-            assert_eq!((answer.status, code(&answer)), (503, Some("enclave_unavailable")));
+            assert_eq!(
+                (answer.status, code(&answer)),
+                (503, Some("enclave_unavailable"))
+            );
         }
         assert!(world.seen().is_empty());
     }
@@ -188,7 +244,10 @@ async fn older_tls_is_refused() {
     });
     let front_door = FrontDoor::new(Pods::new(&settings).unwrap(), clock);
     let answer = Answer::read(&front_door.answer(&generate(), LAMBDA_ID).await);
-    assert_eq!((answer.status, code(&answer)), (503, Some("enclave_unavailable")));
+    assert_eq!(
+        (answer.status, code(&answer)),
+        (503, Some("enclave_unavailable"))
+    );
     assert!(server.await.unwrap());
 }
 
@@ -203,20 +262,36 @@ async fn reference_defect_internal_errors_are_not_repeated() {
         (200, "{}".to_owned()),
         (200, SIGNATURE.to_owned()),
         (200, KEY.to_owned()),
-        (200, format!(r#"{{"transaction_signed":"{detail}","transaction_hash":"0x"}}"#)),
+        (
+            200,
+            format!(r#"{{"transaction_signed":"{detail}","transaction_hash":"0x"}}"#),
+        ),
         (200, SIGNED.replace('}', r#","more":1}"#)),
-        (200, format!(r#"{{"signature":"0x{}"}}"#, "0".repeat(600 * 1024))),
+        (
+            200,
+            format!(r#"{{"signature":"0x{}"}}"#, "0".repeat(600 * 1024)),
+        ),
         (500, detail.to_owned()),
         (503, "<html>no healthy upstream</html>".to_owned()),
         (400, format!(r#"{{"code":"made_up","error":"{detail}"}}"#)),
         // A status that is not the code's.
-        (500, format!(r#"{{"code":"authentication_failed","error":"{detail}"}}"#)),
+        (
+            500,
+            format!(r#"{{"code":"authentication_failed","error":"{detail}"}}"#),
+        ),
         (302, String::new()),
     ] {
         world.answer_with(status, body);
         let answer = Answer::read(&world.front_door.answer(&sign(), LAMBDA_ID).await);
-        assert_eq!((answer.status, code(&answer)), (502, Some(Code::ProtocolViolation.as_str())));
-        assert!(!answer.body.to_string().contains("internal-detail"), "{}", answer.body);
+        assert_eq!(
+            (answer.status, code(&answer)),
+            (502, Some(Code::ProtocolViolation.as_str()))
+        );
+        assert!(
+            !answer.body.to_string().contains("internal-detail"),
+            "{}",
+            answer.body
+        );
     }
 }
 
@@ -225,12 +300,19 @@ async fn the_other_kind_of_answer_is_refused() {
     let world = World::start().await;
     world.answer_with(200, SIGNED);
     let answer = Answer::read(&world.front_door.answer(&generate(), LAMBDA_ID).await);
-    assert_eq!((answer.status, code(&answer)), (502, Some("protocol_violation")));
+    assert_eq!(
+        (answer.status, code(&answer)),
+        (502, Some("protocol_violation"))
+    );
 }
 
 #[test]
 fn only_certificates_are_roots() {
-    for pem in ["", "nothing", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+    for pem in [
+        "",
+        "nothing",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    ] {
         let (settings, _directory) = settings(1, pem);
         assert!(Pods::new(&settings).is_err(), "{pem}");
     }

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use cloister_pods::{AwsClients, KeyGenerator, KeyGeneratorConfig, PodError, log_as_json, run, terminated};
+use cloister_pods::{
+    AwsClients, KeyGenerator, KeyGeneratorConfig, PodError, log_as_json, run, terminated,
+};
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -1,8 +1,9 @@
 //! What nitro-cli's errors mean to the operator of the machine.
 //!
-//! An error of a running enclave comes as the message of the process that owns the enclave, followed by nitro-cli's own
-//! `E39` or `E38`: the first message is the cause. What exactly failed is the innermost step of its backtrace
-//! (`construct_error_message` in src/common/mod.rs, `construct_backtrace` in src/common/document_errors.rs).
+//! An error of a running enclave comes as the message of the process that owns the enclave,
+//! followed by nitro-cli's own `E39` or `E38`: the first message is the cause. What exactly failed
+//! is the innermost step of its backtrace (`construct_error_message` in src/common/mod.rs,
+//! `construct_backtrace` in src/common/document_errors.rs).
 
 use std::ffi::OsStr;
 use std::io;
@@ -23,7 +24,10 @@ pub(super) fn explained(action: &str, output: &Output) -> DriverError {
                 format!("nitro-cli cannot {action}: it does not know an option: {said}"),
                 "install a newer aws-nitro-enclaves-cli (1.1 or later)",
             ),
-            _ => DriverError::failed(format!("nitro-cli cannot {action}: {} and {said}", output.status), SEE_LOG),
+            _ => DriverError::failed(
+                format!("nitro-cli cannot {action}: {} and {said}", output.status),
+                SEE_LOG,
+            ),
         };
     };
     if cause.code == 36 && cause.root.contains("vsock bind error") {
@@ -33,8 +37,18 @@ pub(super) fn explained(action: &str, output: &Output) -> DriverError {
         );
     }
     let (meaning, remedy) = cause.meaning_and_remedy();
-    let root = if cause.root.is_empty() { String::new() } else { format!("; {}", cause.root) };
-    DriverError::failed(format!("nitro-cli cannot {action}: {meaning} (E{:02}{root})", cause.code), remedy)
+    let root = if cause.root.is_empty() {
+        String::new()
+    } else {
+        format!("; {}", cause.root)
+    };
+    DriverError::failed(
+        format!(
+            "nitro-cli cannot {action}: {meaning} (E{:02}{root})",
+            cause.code
+        ),
+        remedy,
+    )
 }
 
 /// Whether a list was made without those that belong to somebody else or hang.
@@ -44,7 +58,9 @@ pub(super) fn some_enclaves_did_not_answer(output: &Output) -> bool {
 
 pub(super) fn not_run(program: &Path, error: &io::Error) -> DriverError {
     let remedy = match error.kind() {
-        io::ErrorKind::NotFound => "install aws-nitro-enclaves-cli, or name the program with CLOISTER_NITRO_CLI",
+        io::ErrorKind::NotFound => {
+            "install aws-nitro-enclaves-cli, or name the program with CLOISTER_NITRO_CLI"
+        }
         io::ErrorKind::PermissionDenied => "let the pod's user run it",
         _ => "see whether the machine lacks memory or processes",
     };
@@ -53,14 +69,21 @@ pub(super) fn not_run(program: &Path, error: &io::Error) -> DriverError {
 
 pub(super) fn hung(command: &OsStr, deadline: Duration) -> DriverError {
     DriverError::failed(
-        format!("nitro-cli {} did not end within {} s and was stopped", command.display(), deadline.as_secs()),
+        format!(
+            "nitro-cli {} did not end within {} s and was stopped",
+            command.display(),
+            deadline.as_secs()
+        ),
         SEE_LOG,
     )
 }
 
 pub(super) fn not_understood(error: &serde_json::Error, stdout: &[u8]) -> DriverError {
     DriverError::failed(
-        format!("nitro-cli said something unexpected: {error}: {}", excerpt(stdout)),
+        format!(
+            "nitro-cli said something unexpected: {error}: {}",
+            excerpt(stdout)
+        ),
         "see whether CLOISTER_NITRO_CLI names aws-nitro-enclaves-cli 1.1 or later",
     )
 }
@@ -69,7 +92,11 @@ pub(super) fn not_understood(error: &serde_json::Error, stdout: &[u8]) -> Driver
 fn excerpt(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if words.is_empty() { "nothing was said".to_owned() } else { words.chars().take(EXCERPT_LEN).collect() }
+    if words.is_empty() {
+        "nothing was said".to_owned()
+    } else {
+        words.chars().take(EXCERPT_LEN).collect()
+    }
 }
 
 /// The message that tells most.
@@ -90,21 +117,33 @@ impl<'a> Cause<'a> {
             let (digits, rest) = message.get(3..)?.split_once(" ] ")?;
             (digits.len() == 2).then(|| digits.parse().ok().map(|code: u8| (code, rest)))?
         });
-        let (code, message) =
-            messages.clone().find(|(code, _)| !matches!(code, 38 | 39)).or_else(|| messages.next())?;
+        let (code, message) = messages
+            .clone()
+            .find(|(code, _)| !matches!(code, 38 | 39))
+            .or_else(|| messages.next())?;
         let message = message.split("[ E").next().unwrap_or_default();
         // `File: '/dev/nitro_enclaves', failing operation: 'Open'.`
-        let file =
-            message.split_once("File: '").and_then(|(_, rest)| rest.split_once('\'')).map_or("", |(file, _)| file);
-        let steps = message.split_once("Subactions:").and_then(|(_, rest)| rest.split_once("Root error file:"));
-        let root = steps.and_then(|(steps, _)| steps.trim().lines().last()).unwrap_or_default().trim();
+        let file = message
+            .split_once("File: '")
+            .and_then(|(_, rest)| rest.split_once('\''))
+            .map_or("", |(file, _)| file);
+        let steps = message
+            .split_once("Subactions:")
+            .and_then(|(_, rest)| rest.split_once("Root error file:"));
+        let root = steps
+            .and_then(|(steps, _)| steps.trim().lines().last())
+            .unwrap_or_default()
+            .trim();
         Some(Self { code, file, root })
     }
 
     fn meaning_and_remedy(&self) -> (&'static str, &'static str) {
         let denied = self.root.contains("PermissionDenied");
         match self.code {
-            1..=3 | 14 => ("it does not understand the pod", "install a newer aws-nitro-enclaves-cli (1.1 or later)"),
+            1..=3 | 14 => (
+                "it does not understand the pod",
+                "install a newer aws-nitro-enclaves-cli (1.1 or later)",
+            ),
             7 => (
                 "the directory of its sockets cannot be read",
                 "create /run/nitro_enclaves (systemd-tmpfiles --create), or mount it into the container, for the pod's user",
@@ -118,8 +157,13 @@ impl<'a> Cause<'a> {
                 "start the instance with enclaves enabled, load the module nitro_enclaves, and pass /dev/nitro_enclaves into the container",
             ),
             18 | 56 => ("its log cannot be written", LOG_REMEDY),
-            19 if self.file.contains("/nitro_enclaves/") => ("its log cannot be written", LOG_REMEDY),
-            19 => ("a file cannot be used", "see whether the image can be read by the pod's user"),
+            19 if self.file.contains("/nitro_enclaves/") => {
+                ("its log cannot be written", LOG_REMEDY)
+            }
+            19 => (
+                "a file cannot be used",
+                "see whether the image can be read by the pod's user",
+            ),
             20..=24 | 32 => ("there are too few virtual CPUs", CPU_REMEDY),
             26 => (
                 "the enclave has too little memory",
@@ -130,12 +174,20 @@ impl<'a> Cause<'a> {
                 "an enclave gets whole cores",
                 "set CLOISTER_ENCLAVE_CPUS to a multiple of the threads of a core: two on x86-64",
             ),
-            28..=30 | 33 if self.root.contains("CPU") => ("there are too few virtual CPUs", CPU_REMEDY),
-            28..=30 | 33 if self.root.contains("memory") => ("there are too few huge pages", MEMORY_REMEDY),
-            28..=30 | 33 if self.root.contains("CID") => {
-                ("the context id is not accepted", "choose another CLOISTER_ENCLAVE_CID, or none")
+            28..=30 | 33 if self.root.contains("CPU") => {
+                ("there are too few virtual CPUs", CPU_REMEDY)
             }
-            28..=30 | 33 => ("the driver of enclaves refused", "see the kernel's log for lines of nitro_enclaves"),
+            28..=30 | 33 if self.root.contains("memory") => {
+                ("there are too few huge pages", MEMORY_REMEDY)
+            }
+            28..=30 | 33 if self.root.contains("CID") => (
+                "the context id is not accepted",
+                "choose another CLOISTER_ENCLAVE_CID, or none",
+            ),
+            28..=30 | 33 => (
+                "the driver of enclaves refused",
+                "see the kernel's log for lines of nitro_enclaves",
+            ),
             36 => (
                 "the enclave did not boot",
                 "see whether the image is for this architecture and its memory suffices; CLOISTER_ENCLAVE_DEBUG=true shows its console in this log",
@@ -156,7 +208,10 @@ impl<'a> Cause<'a> {
                 "the image's signature is not valid",
                 "build and sign the image again: its certificate may have expired",
             ),
-            _ => ("it failed", "https://docs.aws.amazon.com/enclaves/latest/user/cli-errors.html tells more"),
+            _ => (
+                "it failed",
+                "https://docs.aws.amazon.com/enclaves/latest/user/cli-errors.html tells more",
+            ),
         }
     }
 }
@@ -177,15 +232,23 @@ mod tests {
     use super::*;
 
     fn failed(stderr: &[u8]) -> String {
-        let output = Output { status: ExitStatus::from_raw(44 << 8), stdout: Vec::new(), stderr: stderr.to_vec() };
+        let output = Output {
+            status: ExitStatus::from_raw(44 << 8),
+            stdout: Vec::new(),
+            stderr: stderr.to_vec(),
+        };
         explained("show the console", &output).to_string()
     }
 
     #[test]
     fn an_enclave_without_a_console() {
-        let said = failed(include_bytes!("../../tests/nitro-cli/replies/44-no-console.stderr"));
+        let said = failed(include_bytes!(
+            "../../tests/nitro-cli/replies/44-no-console.stderr"
+        ));
         assert!(
-            said.contains("the console is not to be had (E44; The enclave was not started with the debug flag"),
+            said.contains(
+                "the console is not to be had (E44; The enclave was not started with the debug flag"
+            ),
             "{said}"
         );
         assert!(said.contains("CLOISTER_ENCLAVE_DEBUG"), "{said}");
@@ -200,7 +263,10 @@ mod tests {
             ("[ Exx ] no", "exit status: 44 and [ Exx ] no:"),
             ("[ E99 ] news", "it failed (E99):"),
             ("[ E36 ] Backtrace: Subactions:", "did not boot (E36):"),
-            ("\u{fffd}[ E19 ] File: '/dev/nitro_encl", "a file cannot be used (E19):"),
+            (
+                "\u{fffd}[ E19 ] File: '/dev/nitro_encl",
+                "a file cannot be used (E19):",
+            ),
             ("[ E39 ] [ E38 ]", "does not answer (E39):"),
         ] {
             let said = failed(stderr.as_bytes());

@@ -28,11 +28,16 @@ impl Aws {
     /// Serves on a free port with cert.pem and key.pem of `directory`; returns its URL too.
     pub(crate) async fn start(directory: &Path) -> (Self, String) {
         let aws = Self::default();
-        let tls = RustlsConfig::from_pem_file(directory.join("cert.pem"), directory.join("key.pem")).await.unwrap();
+        let tls =
+            RustlsConfig::from_pem_file(directory.join("cert.pem"), directory.join("key.pem"))
+                .await
+                .unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let routes = Router::new().route("/", post(answer)).with_state(aws.clone());
+        let routes = Router::new()
+            .route("/", post(answer))
+            .with_state(aws.clone());
         let serving = from_tcp_rustls(listener, tls).unwrap();
         tokio::spawn(serving.serve(routes.into_make_service_with_connect_info::<SocketAddr>()));
         (aws, format!("https://localhost:{port}"))
@@ -49,15 +54,25 @@ async fn answer(
     headers: HeaderMap,
     body: String,
 ) -> String {
-    let target = headers.get("x-amz-target").map(|target| target.to_str().unwrap().to_owned());
+    let target = headers
+        .get("x-amz-target")
+        .map(|target| target.to_str().unwrap().to_owned());
     let operation = target.unwrap_or_else(|| "DynamoDB or STS?".into());
     let is_sts = body.starts_with("Action=AssumeRoleWithWebIdentity");
     {
         let mut asked = aws.0.lock().unwrap();
-        asked.operations.push(if is_sts { "AssumeRoleWithWebIdentity".into() } else { operation });
+        asked.operations.push(if is_sts {
+            "AssumeRoleWithWebIdentity".into()
+        } else {
+            operation
+        });
         asked.connections.insert(peer);
     }
-    if is_sts { credentials() } else { item(&serde_json::from_str(&body).unwrap()).to_string() }
+    if is_sts {
+        credentials()
+    } else {
+        item(&serde_json::from_str(&body).unwrap()).to_string()
+    }
 }
 
 fn credentials() -> String {

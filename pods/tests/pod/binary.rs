@@ -13,7 +13,10 @@ const SIGNER_POD: &str = env!("CARGO_BIN_EXE_signer-pod");
 
 fn command(binary: &str) -> Command {
     let mut command = Command::new(binary);
-    command.env_clear().stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .env_clear()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command
 }
 
@@ -46,14 +49,31 @@ async fn ready(directory: &Path) -> (Addresses, reqwest::Client) {
 
 /// Ends it as Kubernetes does; returns what it logged.
 async fn terminate(child: Child) -> String {
-    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
-    let ended = tokio::task::spawn_blocking(|| child.wait_with_output()).await.unwrap();
-    let Output { status, stdout, stderr } = ended.unwrap();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &child.id().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let ended = tokio::task::spawn_blocking(|| child.wait_with_output())
+        .await
+        .unwrap();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = ended.unwrap();
     assert!(status.success(), "{status}");
     assert_eq!(String::from_utf8(stderr).unwrap(), "");
     let log = String::from_utf8(stdout).unwrap();
     for line in log.lines() {
-        assert!(serde_json::from_str::<serde_json::Value>(line).unwrap().is_object(), "{line}");
+        assert!(
+            serde_json::from_str::<serde_json::Value>(line)
+                .unwrap()
+                .is_object(),
+            "{line}"
+        );
     }
     for secret in ["topsecretaccesskey", "topsecrettoken", "a caller's secret"] {
         assert!(!log.contains(secret), "{log}");
@@ -74,10 +94,18 @@ async fn a_key_generator_pod_serves_ends_with_sigterm_and_logs_no_secret() {
     let (_addresses, client) = ready(directory.path()).await;
     assert_eq!(*enclave.mind.configured.lock().unwrap(), ["AKIDBINARY"]);
     let body = r#"{"secret":"a caller's secret of some length"}"#;
-    let answer = client.post(format!("https://{NAME}/v1/generate_key")).body(body).send().await.unwrap();
+    let answer = client
+        .post(format!("https://{NAME}/v1/generate_key"))
+        .body(body)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.status(), 200);
     let log = terminate(child).await;
-    assert!(log.contains(r#""operation":"generate_key""#) && log.contains("enclave_ms"), "{log}");
+    assert!(
+        log.contains(r#""operation":"generate_key""#) && log.contains("enclave_ms"),
+        "{log}"
+    );
 }
 
 #[tokio::test]
@@ -89,7 +117,10 @@ async fn a_warm_signature_costs_one_read_no_handshake_and_no_sts_call() {
     let token = directory.path().join("token");
     std::fs::write(&token, "a web identity token").unwrap();
     let child = signer_pod
-        .env("CLOISTER_TABLE_ARN", "arn:aws:dynamodb:eu-central-1:111122223333:table/rows")
+        .env(
+            "CLOISTER_TABLE_ARN",
+            "arn:aws:dynamodb:eu-central-1:111122223333:table/rows",
+        )
         .env("AWS_ENDPOINT_URL_DYNAMODB", &url)
         .env("AWS_ENDPOINT_URL_STS", &url)
         .env("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/signer")
@@ -99,8 +130,12 @@ async fn a_warm_signature_costs_one_read_no_handshake_and_no_sts_call() {
     let (_addresses, client) = ready(directory.path()).await;
     assert_eq!(*enclave.mind.configured.lock().unwrap(), ["AKIDFROMSTS"]);
     let sign = async || {
-        let url = format!("https://{NAME}/v1/sign_transaction/7e99e372-0eba-4001-8002-35e6a1478070");
-        assert_eq!(client.post(url).body("{}").send().await.unwrap().status(), 200);
+        let url =
+            format!("https://{NAME}/v1/sign_transaction/7e99e372-0eba-4001-8002-35e6a1478070");
+        assert_eq!(
+            client.post(url).body("{}").send().await.unwrap().status(),
+            200
+        );
     };
     sign().await;
     let before = aws.asked();
@@ -108,7 +143,10 @@ async fn a_warm_signature_costs_one_read_no_handshake_and_no_sts_call() {
         sign().await;
     }
     let after = aws.asked();
-    assert_eq!(after.operations[before.operations.len()..], ["DynamoDB_20120810.GetItem"; 20]);
+    assert_eq!(
+        after.operations[before.operations.len()..],
+        ["DynamoDB_20120810.GetItem"; 20]
+    );
     assert_eq!(after.connections, before.connections);
     assert!(terminate(child).await.contains("storage_ms"));
 }
@@ -120,7 +158,10 @@ fn keeping(machine: &Machine) -> Command {
     command
         .env_remove("CLOISTER_ENCLAVE")
         .env("CLOISTER_ENCLAVE_IMAGE", machine.path("signer.eif"))
-        .env("CLOISTER_ENCLAVE_MEASUREMENTS", machine.path("measurements.json"))
+        .env(
+            "CLOISTER_ENCLAVE_MEASUREMENTS",
+            machine.path("measurements.json"),
+        )
         .env("CLOISTER_ENCLAVE_CPUS", "2")
         .env("CLOISTER_ENCLAVE_MEMORY_MIB", "128")
         .env("CLOISTER_NITRO_CLI", machine.path("nitro-cli"));
@@ -141,18 +182,34 @@ async fn a_pod_that_is_killed_leaves_an_enclave_which_the_next_pod_ends() {
     killed.wait().unwrap();
     assert_eq!(machine.enclaves(), [left.as_str()]);
 
-    let child = keeping(&machine).env("CLOISTER_ENCLAVE_DEBUG", "true").spawn().unwrap();
+    let child = keeping(&machine)
+        .env("CLOISTER_ENCLAVE_DEBUG", "true")
+        .spawn()
+        .unwrap();
     enclave_but(&machine, &left).await;
     let calls = machine.calls();
-    let ended = calls.iter().position(|call| *call == format!("terminate-enclave --enclave-id {left}")).unwrap();
-    let started = calls.iter().rposition(|call| call.starts_with("run-enclave ")).unwrap();
+    let ended = calls
+        .iter()
+        .position(|call| *call == format!("terminate-enclave --enclave-id {left}"))
+        .unwrap();
+    let started = calls
+        .iter()
+        .rposition(|call| call.starts_with("run-enclave "))
+        .unwrap();
     assert!(ended < started, "{calls:?}");
-    assert!(calls[started].ends_with(" --enclave-name cloister-key-generator --debug-mode"), "{calls:?}");
+    assert!(
+        calls[started].ends_with(" --enclave-name cloister-key-generator --debug-mode"),
+        "{calls:?}"
+    );
 
     eventually(async || (machine.count("console") == 1).then_some(())).await;
     let log = terminate(child).await;
     assert_eq!(machine.enclaves(), [] as [&str; 0], "SIGTERM terminates it");
-    for part in ["an enclave that was left behind", "the enclave has booted", "the enclave is terminated"] {
+    for part in [
+        "an enclave that was left behind",
+        "the enclave has booted",
+        "the enclave is terminated",
+    ] {
         assert!(log.contains(part), "{part}: {log}");
     }
 }
@@ -160,11 +217,16 @@ async fn a_pod_that_is_killed_leaves_an_enclave_which_the_next_pod_ends() {
 #[tokio::test]
 async fn the_console_of_an_enclave_for_debugging_is_in_the_log() {
     let machine = Machine::new();
-    let mut child = keeping(&machine).env("CLOISTER_ENCLAVE_DEBUG", "true").spawn().unwrap();
+    let mut child = keeping(&machine)
+        .env("CLOISTER_ENCLAVE_DEBUG", "true")
+        .spawn()
+        .unwrap();
     let stdout = std::io::BufReader::new(child.stdout.take().unwrap());
     let said = tokio::task::spawn_blocking(|| {
         let mut lines = std::io::BufRead::lines(stdout).map(Result::unwrap);
-        lines.find(|line| line.contains(r#""console":"[    0.000000] Linux version"#)).is_some()
+        lines
+            .find(|line| line.contains(r#""console":"[    0.000000] Linux version"#))
+            .is_some()
     });
     assert!(said.await.unwrap());
     child.kill().unwrap();
@@ -174,10 +236,20 @@ async fn the_console_of_an_enclave_for_debugging_is_in_the_log() {
 #[tokio::test]
 async fn what_is_missing_is_said() {
     for (binary, option) in [(KEY_GENERATOR_POD, "--egress"), (SIGNER_POD, "--table-arn")] {
-        let output = tokio::task::spawn_blocking(|| command(binary).output()).await.unwrap().unwrap();
+        let output = tokio::task::spawn_blocking(|| command(binary).output())
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(output.status.code(), Some(2));
         let said = String::from_utf8(output.stderr).unwrap();
-        for option in ["--tls-cert", "--tls-key", "--enclave", "--cmk-arn", "--region", option] {
+        for option in [
+            "--tls-cert",
+            "--tls-key",
+            "--enclave",
+            "--cmk-arn",
+            "--region",
+            option,
+        ] {
             assert!(said.contains(option), "{said}");
         }
     }

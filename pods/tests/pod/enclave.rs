@@ -48,7 +48,11 @@ impl Enclave {
             let mut connections = JoinSet::new();
             while let Ok(stream) = listener.accept().await {
                 let server = server.clone();
-                connections.spawn(async move { server.serve_connection(stream, &CancellationToken::new()).await });
+                connections.spawn(async move {
+                    server
+                        .serve_connection(stream, &CancellationToken::new())
+                        .await
+                });
             }
         });
         Self { mind, running }
@@ -103,7 +107,11 @@ impl Mind {
             return Err(Rejection::new(Code::NotReady, "not configured"));
         }
         self.seen.lock().unwrap().push(request);
-        self.refusal.lock().unwrap().clone().map_or_else(|| Ok(br#"{"done":true}"#.to_vec()), Err)
+        self.refusal
+            .lock()
+            .unwrap()
+            .clone()
+            .map_or_else(|| Ok(br#"{"done":true}"#.to_vec()), Err)
     }
 }
 
@@ -119,7 +127,11 @@ impl Handler for Mind {
                 let configure: Configure = serde_json::from_slice(&request.parts[0]).unwrap();
                 let id = configure.credentials.access_key_id.expose().to_owned();
                 self.configured.lock().unwrap().push(id);
-                *self.state.lock().unwrap() = if self.service == "signer" { State::Adopted } else { State::Ready };
+                *self.state.lock().unwrap() = if self.service == "signer" {
+                    State::Adopted
+                } else {
+                    State::Ready
+                };
                 Ok(self.report())
             }
             Operation::OpenCanary => {

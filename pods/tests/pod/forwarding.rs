@@ -44,22 +44,46 @@ async fn a_signature_takes_the_callers_bytes_and_one_read() {
     let (_directory, enclave, rows, pod) = signer().await;
     let row = rows.insert(key());
     for body in [r#"{"payload": "as it stands"}"#, "\u{0}not JSON at all", ""] {
-        let response = pod.post(&sign(KEY), body).header("x-request-id", "front-door-1").send().await.unwrap();
+        let response = pod
+            .post(&sign(KEY), body)
+            .header("x-request-id", "front-door-1")
+            .send()
+            .await
+            .unwrap();
         assert_eq!(response.status(), 200);
         let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
         assert_eq!(
-            (header("x-request-id").as_str(), header("content-type").as_str()),
+            (
+                header("x-request-id").as_str(),
+                header("content-type").as_str()
+            ),
             ("front-door-1", "application/json")
         );
         let timing = header("server-timing");
-        let hops: Vec<_> = timing.split(", ").map(|hop| hop.split_once(";dur=").unwrap()).collect();
-        assert_eq!(hops.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["pod", "storage", "enclave"]);
-        assert!(hops.iter().all(|(_, time)| time.parse::<f64>().unwrap() >= 0.0), "{timing}");
+        let hops: Vec<_> = timing
+            .split(", ")
+            .map(|hop| hop.split_once(";dur=").unwrap())
+            .collect();
+        assert_eq!(
+            hops.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+            ["pod", "storage", "enclave"]
+        );
+        assert!(
+            hops.iter()
+                .all(|(_, time)| time.parse::<f64>().unwrap() >= 0.0),
+            "{timing}"
+        );
         assert_eq!(response.text().await.unwrap(), r#"{"done":true}"#);
         assert_eq!(rows.reads(), [Consistency::Eventual]);
         let seen = enclave.mind.seen.lock().unwrap().pop().unwrap();
-        assert_eq!((seen.operation, &seen.parts[0][..]), (Operation::SignTransaction, body.as_bytes()));
-        assert_eq!(serde_json::from_slice::<SealedRow>(&seen.parts[1]).unwrap(), row);
+        assert_eq!(
+            (seen.operation, &seen.parts[0][..]),
+            (Operation::SignTransaction, body.as_bytes())
+        );
+        assert_eq!(
+            serde_json::from_slice::<SealedRow>(&seen.parts[1]).unwrap(),
+            row
+        );
     }
 }
 
@@ -67,7 +91,10 @@ async fn a_signature_takes_the_callers_bytes_and_one_read() {
 async fn a_row_that_was_just_written_is_found() {
     let (_directory, _enclave, rows, pod) = signer().await;
     rows.insert_just_now(key());
-    assert_eq!(pod.post(&sign(KEY), "{}").send().await.unwrap().status(), 200);
+    assert_eq!(
+        pod.post(&sign(KEY), "{}").send().await.unwrap().status(),
+        200
+    );
     assert_eq!(rows.reads(), [Consistency::Eventual, Consistency::Strong]);
 }
 
@@ -81,7 +108,11 @@ async fn rows_that_cannot_be_used_are_told_apart() {
         ("7E99E372-0EBA-4001-8002-35E6A1478070", 400, "invalid_field"),
         ("%ff", 400, "invalid_field"),
     ] {
-        assert_eq!(refusal(pod.post(&sign(key_id), "{}")).await, (status, code.to_owned()), "{key_id}");
+        assert_eq!(
+            refusal(pod.post(&sign(key_id), "{}")).await,
+            (status, code.to_owned()),
+            "{key_id}"
+        );
     }
     assert!(enclave.mind.seen.lock().unwrap().is_empty());
 }
@@ -95,7 +126,10 @@ async fn the_enclaves_refusal_is_the_answer() {
     let response = pod.post(&sign(KEY), "{}").send().await.unwrap();
     assert_eq!(response.status(), 400);
     assert!(!response.headers().contains_key("retry-after"));
-    assert_eq!(serde_json::from_str::<Rejection>(&response.text().await.unwrap()).unwrap(), rejection);
+    assert_eq!(
+        serde_json::from_str::<Rejection>(&response.text().await.unwrap()).unwrap(),
+        rejection
+    );
 
     *enclave.mind.refusal.lock().unwrap() = Some(Rejection::new(Code::Busy, "full"));
     let response = pod.post(&sign(KEY), "{}").send().await.unwrap();
@@ -108,20 +142,42 @@ async fn a_body_that_is_too_large_is_refused() {
     let (_directory, enclave, rows, pod) = signer().await;
     rows.insert(key());
     let largest = "x".repeat(MAX_AUTHENTICATED_LEN);
-    assert_eq!(pod.post(&sign(KEY), &largest).send().await.unwrap().status(), 200);
+    assert_eq!(
+        pod.post(&sign(KEY), &largest)
+            .send()
+            .await
+            .unwrap()
+            .status(),
+        200
+    );
     enclave.mind.seen.lock().unwrap().clear();
     let larger = largest + "x";
-    assert_eq!(refusal(pod.post(&sign(KEY), &larger)).await, (413, "body_too_large".to_owned()));
+    assert_eq!(
+        refusal(pod.post(&sign(KEY), &larger)).await,
+        (413, "body_too_large".to_owned())
+    );
     assert!(enclave.mind.seen.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn there_are_no_other_routes() {
     let (_directory, _enclave, _rows, pod) = signer().await;
-    for path in ["/", "/v1/generate_key", "/v1/sign_transaction", "/readyz", "/v2/sign_transaction/x"] {
-        assert_eq!(refusal(pod.post(path, "{}")).await, (404, "unknown_route".to_owned()), "{path}");
+    for path in [
+        "/",
+        "/v1/generate_key",
+        "/v1/sign_transaction",
+        "/readyz",
+        "/v2/sign_transaction/x",
+    ] {
+        assert_eq!(
+            refusal(pod.post(path, "{}")).await,
+            (404, "unknown_route".to_owned()),
+            "{path}"
+        );
     }
-    let get = pod.client.get(format!("https://{}{}", crate::pod::NAME, sign(KEY)));
+    let get = pod
+        .client
+        .get(format!("https://{}{}", crate::pod::NAME, sign(KEY)));
     assert_eq!(refusal(get).await, (404, "unknown_route".to_owned()));
 }
 
@@ -129,7 +185,12 @@ async fn there_are_no_other_routes() {
 async fn odd_request_ids_are_replaced() {
     let (_directory, _enclave, _rows, pod) = signer().await;
     for id in ["", "with space", &"x".repeat(129), "{}"] {
-        let response = pod.post("/", "").header("x-request-id", id).send().await.unwrap();
+        let response = pod
+            .post("/", "")
+            .header("x-request-id", id)
+            .send()
+            .await
+            .unwrap();
         assert_eq!(response.headers()["x-request-id"].len(), 36, "{id}");
     }
 }
@@ -137,29 +198,48 @@ async fn odd_request_ids_are_replaced() {
 #[tokio::test]
 async fn the_key_generator_gets_the_callers_bytes() {
     let (_directory, enclave, pod) = key_generator().await;
-    for (path, operation) in [("/v1/generate_key", Operation::GenerateKey), ("/v1/set_key", Operation::SetKey)] {
+    for (path, operation) in [
+        ("/v1/generate_key", Operation::GenerateKey),
+        ("/v1/set_key", Operation::SetKey),
+    ] {
         let response = pod.post(path, r#"{"secret": "…"}"#).send().await.unwrap();
         assert_eq!(response.text().await.unwrap(), r#"{"done":true}"#);
         let seen = enclave.mind.seen.lock().unwrap().pop().unwrap();
-        assert_eq!((seen.operation, seen.parts), (operation, vec![r#"{"secret": "…"}"#.into()]));
+        assert_eq!(
+            (seen.operation, seen.parts),
+            (operation, vec![r#"{"secret": "…"}"#.into()])
+        );
     }
 }
 
-/// The enclave dies under a request that it has begun. Signing again is harmless; generating again is not.
+/// The enclave dies under a request that it has begun. Signing again is harmless; generating again
+/// is not.
 #[tokio::test]
 async fn only_signing_is_repeated_on_a_dead_connection() {
     let (directory, enclave, rows, pod) = signer().await;
     rows.insert(key());
     let (status, successor) = die_under(&directory, enclave, pod.post(&sign(KEY), "{}")).await;
-    assert_eq!((status, successor.mind.begun.load(Ordering::SeqCst)), (200, 1));
+    assert_eq!(
+        (status, successor.mind.begun.load(Ordering::SeqCst)),
+        (200, 1)
+    );
 
     let (directory, enclave, pod) = key_generator().await;
-    let (status, successor) = die_under(&directory, enclave, pod.post("/v1/generate_key", "{}")).await;
-    assert_eq!((status, successor.mind.begun.load(Ordering::SeqCst)), (503, 0));
+    let (status, successor) =
+        die_under(&directory, enclave, pod.post("/v1/generate_key", "{}")).await;
+    assert_eq!(
+        (status, successor.mind.begun.load(Ordering::SeqCst)),
+        (503, 0)
+    );
 }
 
-/// Sends `request`, replaces the enclave once the request has reached it, and returns the answer's status.
-async fn die_under(directory: &TempDir, enclave: Enclave, request: reqwest::RequestBuilder) -> (u16, Enclave) {
+/// Sends `request`, replaces the enclave once the request has reached it, and returns the answer's
+/// status.
+async fn die_under(
+    directory: &TempDir,
+    enclave: Enclave,
+    request: reqwest::RequestBuilder,
+) -> (u16, Enclave) {
     enclave.mind.close_gate();
     let answer = tokio::spawn(async move { request.send().await.unwrap().status().as_u16() });
     eventually(async || (enclave.mind.begun.load(Ordering::SeqCst) > 0).then_some(())).await;

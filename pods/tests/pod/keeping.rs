@@ -18,7 +18,16 @@ async fn start(machine: &Machine) -> (Pod, Stage) {
     let (driver, stage) = Played::on(machine);
     let rows = Rows::with_canary();
     rows.insert(KEY.parse().unwrap());
-    (Pod::start_keeping(&machine.directory, Signer::new(rows), machine.kept(), driver).await, stage)
+    (
+        Pod::start_keeping(
+            &machine.directory,
+            Signer::new(rows),
+            machine.kept(),
+            driver,
+        )
+        .await,
+        stage,
+    )
 }
 
 /// Waits until `/readyz` gives a reason with this part.
@@ -37,7 +46,12 @@ async fn the_enclave_is_started_serves_and_is_terminated_after_the_last_answer()
     let (pod, stage) = start(&machine).await;
     pod.becomes(true).await;
     assert_eq!(pod.post(SIGN, "{}").send().await.unwrap().status(), 200);
-    let commands = |calls: Vec<String>| calls.iter().map(|call| call.split(' ').next().unwrap().to_owned()).collect();
+    let commands = |calls: Vec<String>| {
+        calls
+            .iter()
+            .map(|call| call.split(' ').next().unwrap().to_owned())
+            .collect()
+    };
     let calls: Vec<String> = commands(machine.calls());
     assert_eq!(
         calls[..3],
@@ -52,11 +66,18 @@ async fn the_enclave_is_started_serves_and_is_terminated_after_the_last_answer()
     eventually(async || (mind.begun.load(Ordering::SeqCst) == 2).then_some(())).await;
     pod.shutdown.cancel();
     pod.becomes(false).await;
-    assert_eq!((machine.enclaves().len(), machine.count("terminate-enclave")), (1, 1), "a request is in flight");
+    assert_eq!(
+        (machine.enclaves().len(), machine.count("terminate-enclave")),
+        (1, 1),
+        "a request is in flight"
+    );
     mind.open_gate();
     assert_eq!(answer.await.unwrap(), 200);
     pod.stop().await;
-    assert_eq!((machine.enclaves().len(), machine.count("terminate-enclave")), (0, 2));
+    assert_eq!(
+        (machine.enclaves().len(), machine.count("terminate-enclave")),
+        (0, 2)
+    );
 }
 
 #[tokio::test]
@@ -67,7 +88,11 @@ async fn a_crash_is_answered_with_try_again_and_the_enclave_comes_back() {
         pod.becomes(true).await;
         assert_eq!(machine.count("run-enclave"), starts);
         let mind = stage.mind();
-        assert_eq!(*mind.configured.lock().unwrap(), ["AKIDFIRST"], "each enclave gets credentials");
+        assert_eq!(
+            *mind.configured.lock().unwrap(),
+            ["AKIDFIRST"],
+            "each enclave gets credentials"
+        );
         mind.close_gate();
         let request = pod.post(SIGN, "{}");
         let answer = tokio::spawn(refusal(request));
@@ -77,10 +102,19 @@ async fn a_crash_is_answered_with_try_again_and_the_enclave_comes_back() {
         );
         let crashed = Instant::now();
         drop(stage.crash(&machine).await);
-        assert_eq!(answer.await.unwrap(), (503, "enclave_unavailable".to_owned()));
+        assert_eq!(
+            answer.await.unwrap(),
+            (503, "enclave_unavailable".to_owned())
+        );
         says(&pod, "application_exited (status 101)").await;
         let response = pod.post(SIGN, "{}").send().await.unwrap();
-        assert_eq!((response.status().as_u16(), &response.headers()["retry-after"]), (503, &"1".parse().unwrap()));
+        assert_eq!(
+            (
+                response.status().as_u16(),
+                &response.headers()["retry-after"]
+            ),
+            (503, &"1".parse().unwrap())
+        );
         assert!(crashed.elapsed() < REQUEST_DEADLINE, "nobody hangs");
     }
     pod.becomes(true).await;
@@ -104,11 +138,17 @@ async fn an_enclave_that_ends_without_a_word_is_missed_all_the_same() {
 #[tokio::test]
 async fn starts_that_fail_are_repeated_and_the_reason_is_said() {
     let machine = Machine::new();
-    machine.next("run-enclave", &["39-port-busy", "39-memory-available", "39-port-busy"]);
+    machine.next(
+        "run-enclave",
+        &["39-port-busy", "39-memory-available", "39-port-busy"],
+    );
     let (pod, _stage) = start(&machine).await;
     says(&pod, "another enclave of this machine is being started").await;
     says(&pod, "there are too few huge pages").await;
-    assert_eq!(refusal(pod.post(SIGN, "{}")).await, (503, "enclave_unavailable".to_owned()));
+    assert_eq!(
+        refusal(pod.post(SIGN, "{}")).await,
+        (503, "enclave_unavailable".to_owned())
+    );
     pod.becomes(true).await;
     assert_eq!(machine.count("run-enclave"), 4);
     pod.stop().await;
@@ -121,12 +161,19 @@ async fn another_image_than_the_measured_one_is_never_started() {
     std::fs::write(machine.path("signer.eif"), image(b"tampered with")).unwrap();
     let (pod, _stage) = start(&machine).await;
     let said = says(&pod, "PCR0 is ").await;
-    assert!(said.contains("it is not the image that was measured"), "{said}");
+    assert!(
+        said.contains("it is not the image that was measured"),
+        "{said}"
+    );
     let mut damaged = measured.clone();
     *damaged.last_mut().unwrap() ^= 1;
     std::fs::write(machine.path("signer.eif"), damaged).unwrap();
     says(&pod, "checksum is wrong").await;
-    assert_eq!(machine.calls(), [] as [&str; 0], "nitro-cli was not called at all");
+    assert_eq!(
+        machine.calls(),
+        [] as [&str; 0],
+        "nitro-cli was not called at all"
+    );
     std::fs::write(machine.path("signer.eif"), measured).unwrap();
     pod.becomes(true).await;
     pod.stop().await;
@@ -134,9 +181,11 @@ async fn another_image_than_the_measured_one_is_never_started() {
 
 #[tokio::test]
 async fn without_readable_measurements_nothing_is_started() {
-    for (contents, part) in
-        [(None, "cannot be read"), (Some("{"), "not the JSON object"), (Some(""), "no image `signer`")]
-    {
+    for (contents, part) in [
+        (None, "cannot be read"),
+        (Some("{"), "not the JSON object"),
+        (Some(""), "no image `signer`"),
+    ] {
         let machine = Machine::new();
         match contents {
             None => std::fs::remove_file(machine.path("measurements.json")).unwrap(),
@@ -154,10 +203,19 @@ async fn without_readable_measurements_nothing_is_started() {
 #[tokio::test]
 async fn an_enclave_with_too_little_memory_is_refused_at_once() {
     let machine = Machine::new();
-    std::fs::File::options().append(true).open(machine.path("signer.eif")).unwrap().set_len(33 << 20).unwrap();
+    std::fs::File::options()
+        .append(true)
+        .open(machine.path("signer.eif"))
+        .unwrap()
+        .set_len(33 << 20)
+        .unwrap();
     let (driver, _stage) = Played::on(&machine);
     let kept = machine.kept();
-    let config = cloister_pods::Config { enclave: None, kept, ..crate::pod::config(machine.directory.path()) };
+    let config = cloister_pods::Config {
+        enclave: None,
+        kept,
+        ..crate::pod::config(machine.directory.path())
+    };
     let pod = cloister_pods::run_with_driver(
         config.clone(),
         driver,
@@ -166,9 +224,15 @@ async fn an_enclave_with_too_little_memory_is_refused_at_once() {
         tokio_util::sync::CancellationToken::new(),
     );
     let error = pod.await.unwrap_err();
-    assert!(matches!(&error, PodError::Memory(said) if said.contains("at least 132")), "{error}");
+    assert!(
+        matches!(&error, PodError::Memory(said) if said.contains("at least 132")),
+        "{error}"
+    );
 
-    let config = cloister_pods::Config { kept: EnclaveConfig::default(), ..config };
+    let config = cloister_pods::Config {
+        kept: EnclaveConfig::default(),
+        ..config
+    };
     let pod = cloister_pods::run(
         config,
         Signer::new(Rows::default()),
@@ -186,28 +250,45 @@ async fn a_shutdown_does_not_wait_for_a_start_that_hangs() {
     eventually(async || (machine.count("run-enclave") == 1).then_some(())).await;
     let began = Instant::now();
     pod.stop().await;
-    assert!(began.elapsed() < Duration::from_secs(30), "nitro-cli would have had 200 s");
+    assert!(
+        began.elapsed() < Duration::from_secs(30),
+        "nitro-cli would have had 200 s"
+    );
 }
 
 #[tokio::test]
 async fn what_the_enclave_says_is_in_the_pods_log() {
     let log = tempfile::NamedTempFile::new().unwrap();
-    let json = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(log.reopen().unwrap());
+    let json = tracing_subscriber::fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_writer(log.reopen().unwrap());
     let _here = tracing::subscriber::set_default(tracing_subscriber::registry().with(json));
     let machine = Machine::new();
     let (pod, stage) = start(&machine).await;
     pod.becomes(true).await;
-    for line in [r#"{"level":"WARN","target":"cloister_signer","message":"a line of the enclave"}"#, "not JSON: \u{7}"]
-    {
+    for line in [
+        r#"{"level":"WARN","target":"cloister_signer","message":"a line of the enclave"}"#,
+        "not JSON: \u{7}",
+    ] {
         stage.say(line);
         let found = eventually(async || {
             let text = std::fs::read_to_string(log.path()).unwrap();
-            let events = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+            let events = text
+                .lines()
+                .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
             events.into_iter().find(|event| event["enclave"] == line)
         })
         .await;
         assert_eq!(found["target"], "cloister_enclave");
-        assert_eq!(found["level"], if line.starts_with('{') { "WARN" } else { "INFO" });
+        assert_eq!(
+            found["level"],
+            if line.starts_with('{') {
+                "WARN"
+            } else {
+                "INFO"
+            }
+        );
     }
     pod.stop().await;
 }

@@ -33,10 +33,19 @@ async fn without_an_enclave_the_pod_lives_but_is_not_ready() {
     let response = pod.post(SIGN, "{}").send().await.unwrap();
     assert_eq!(response.status(), 503);
     assert_eq!(response.headers()["retry-after"], "1");
-    assert!(response.text().await.unwrap().contains("enclave_unavailable"));
+    assert!(
+        response
+            .text()
+            .await
+            .unwrap()
+            .contains("enclave_unavailable")
+    );
     let (status, version) = pod.health("/version").await;
     assert_eq!(status, 200);
-    assert!(version.contains(env!("CARGO_PKG_VERSION")) && version.contains(r#""enclave":null"#), "{version}");
+    assert!(
+        version.contains(env!("CARGO_PKG_VERSION")) && version.contains(r#""enclave":null"#),
+        "{version}"
+    );
 }
 
 #[tokio::test]
@@ -47,11 +56,18 @@ async fn the_enclave_may_come_later_and_come_again() {
     for _ in 0..3 {
         let said = pod.becomes(true).await;
         assert!(said.contains(&"ab".repeat(48)), "{said}");
-        assert_eq!(*enclave.mind.configured.lock().unwrap(), ["AKIDFIRST"], "once per boot");
+        assert_eq!(
+            *enclave.mind.configured.lock().unwrap(),
+            ["AKIDFIRST"],
+            "once per boot"
+        );
         assert_eq!(pod.post(SIGN, "{}").send().await.unwrap().status(), 200);
         enclave.die().await;
         pod.becomes(false).await;
-        assert_eq!(refusal(pod.post(SIGN, "{}")).await, (503, "enclave_unavailable".to_owned()));
+        assert_eq!(
+            refusal(pod.post(SIGN, "{}")).await,
+            (503, "enclave_unavailable".to_owned())
+        );
         enclave = Enclave::start(directory.path(), "signer").await;
     }
 }
@@ -63,12 +79,21 @@ async fn anybody_may_ask_an_enclave_to_prove_what_it_is() {
     let enclave = Enclave::start(directory.path(), "signer").await;
     pod.becomes(true).await;
     let nonce = "0f".repeat(32);
-    assert_eq!(pod.health(&format!("/attestation/{nonce}")).await, (200, r#"{"done":true}"#.to_owned()));
+    assert_eq!(
+        pod.health(&format!("/attestation/{nonce}")).await,
+        (200, r#"{"done":true}"#.to_owned())
+    );
     let seen = enclave.mind.seen.lock().unwrap().pop().unwrap();
-    assert_eq!((seen.operation, seen.parts), (Operation::ProveBoot, vec![vec![0x0f; 32].into()]));
+    assert_eq!(
+        (seen.operation, seen.parts),
+        (Operation::ProveBoot, vec![vec![0x0f; 32].into()])
+    );
     let (status, body) = pod.health("/attestation/nonce").await;
     assert_eq!(status, 400);
-    assert!(body.contains("invalid_field") && body.contains("nonce"), "{body}");
+    assert!(
+        body.contains("invalid_field") && body.contains("nonce"),
+        "{body}"
+    );
 }
 
 #[tokio::test]
@@ -78,7 +103,10 @@ async fn an_enclave_that_forgot_everything_is_configured_again() {
     let pod = Pod::start(&directory, Signer::new(rows())).await;
     pod.becomes(true).await;
     *enclave.mind.state.lock().unwrap() = State::Unconfigured;
-    assert_eq!(refusal(pod.post(SIGN, "{}")).await, (503, "not_ready".to_owned()));
+    assert_eq!(
+        refusal(pod.post(SIGN, "{}")).await,
+        (503, "not_ready".to_owned())
+    );
     eventually(async || (enclave.mind.configured.lock().unwrap().len() == 2).then_some(())).await;
     pod.becomes(true).await;
     assert_eq!(pod.post(SIGN, "{}").send().await.unwrap().status(), 200);
@@ -95,8 +123,13 @@ impl ProvideCredentials for Rotating {
     {
         let count = self.0.fetch_add(1, Ordering::SeqCst);
         let expiry = SystemTime::now();
-        let credentials =
-            Credentials::new(format!("AKID{count}"), "secret", Some("token".into()), Some(expiry), "test");
+        let credentials = Credentials::new(
+            format!("AKID{count}"),
+            "secret",
+            Some("token".into()),
+            Some(expiry),
+            "test",
+        );
         provider::future::ProvideCredentials::ready(Ok(credentials))
     }
 }
@@ -108,7 +141,10 @@ async fn credentials_are_pushed_again_before_they_expire() {
     let credentials = SharedCredentialsProvider::new(Rotating::default());
     let _pod = Pod::start_with(&directory, KeyGenerator, credentials).await;
     eventually(async || (enclave.mind.configured.lock().unwrap().len() >= 2).then_some(())).await;
-    assert_eq!(enclave.mind.configured.lock().unwrap()[..2], ["AKID0", "AKID1"]);
+    assert_eq!(
+        enclave.mind.configured.lock().unwrap()[..2],
+        ["AKID0", "AKID1"]
+    );
 }
 
 #[derive(Debug)]
@@ -136,13 +172,21 @@ async fn why_a_pod_is_not_ready_is_said() {
 
     let directory = tempfile::tempdir().unwrap();
     let _enclave = Enclave::start(directory.path(), "signer").await;
-    let pod = Pod::start_with(&directory, Signer::new(rows()), SharedCredentialsProvider::new(NoCredentials)).await;
+    let pod = Pod::start_with(
+        &directory,
+        Signer::new(rows()),
+        SharedCredentialsProvider::new(NoCredentials),
+    )
+    .await;
     let said = reason(&pod, "no AWS credentials").await;
     assert!(!said.contains("private"), "{said}");
 
     let directory = tempfile::tempdir().unwrap();
     let enclave = Enclave::start(directory.path(), "signer").await;
-    *enclave.mind.refusal.lock().unwrap() = Some(Rejection::new(Code::KeyPolicyRefused, "statement Signer differs"));
+    *enclave.mind.refusal.lock().unwrap() = Some(Rejection::new(
+        Code::KeyPolicyRefused,
+        "statement Signer differs",
+    ));
     let pod = Pod::start(&directory, Signer::new(rows())).await;
     reason(&pod, "key_policy_refused: statement Signer differs").await;
     *enclave.mind.refusal.lock().unwrap() = None;
@@ -180,7 +224,12 @@ async fn what_is_in_flight_at_shutdown_is_answered() {
     let newcomer = pod.client.clone();
     eventually(async || {
         // A new connection: the pool's is busy or closed.
-        newcomer.post(format!("https://{}{SIGN}", crate::pod::NAME)).send().await.is_err().then_some(())
+        newcomer
+            .post(format!("https://{}{SIGN}", crate::pod::NAME))
+            .send()
+            .await
+            .is_err()
+            .then_some(())
     })
     .await;
     assert!(!answer.is_finished());

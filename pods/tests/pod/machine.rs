@@ -21,7 +21,9 @@ pub(crate) struct Machine {
 impl Machine {
     /// With an image for the signer, which measures as it is expected to.
     pub(crate) fn new() -> Self {
-        let machine = Self { directory: tempfile::tempdir().unwrap() };
+        let machine = Self {
+            directory: tempfile::tempdir().unwrap(),
+        };
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nitro-cli/nitro-cli");
         symlink(program, machine.path("nitro-cli")).unwrap();
         std::fs::create_dir(machine.path("enclaves")).unwrap();
@@ -39,13 +41,17 @@ impl Machine {
         let found = Eif::read(&self.path("signer.eif")).unwrap().measurements();
         let [pcr0, pcr1, pcr2] = [found.pcr0, found.pcr1, found.pcr2].map(hexadecimal);
         let image = json!({"file": "signer.eif", "size": 1, "sha256": "", "pcr0": pcr0, "pcr1": pcr1, "pcr2": pcr2});
-        let file =
-            json!({"format": 1, "architecture": "amd64", "settings": {}, "inputs": {}, "images": {service: image}});
+        let file = json!({"format": 1, "architecture": "amd64", "settings": {}, "inputs": {}, "images": {service: image}});
         std::fs::write(self.path("measurements.json"), file.to_string()).unwrap();
     }
 
     pub(crate) fn launch(&self) -> Launch {
-        Launch { image: self.path("signer.eif"), cpus: 2, memory_mib: 128, debug: false }
+        Launch {
+            image: self.path("signer.eif"),
+            cpus: 2,
+            memory_mib: 128,
+            debug: false,
+        }
     }
 
     pub(crate) fn kept(&self) -> EnclaveConfig {
@@ -64,7 +70,11 @@ impl Machine {
 
     /// What the next calls of `command` do instead of the usual.
     pub(crate) fn next(&self, command: &str, outcomes: &[&str]) {
-        std::fs::write(self.path(&format!("{command}.next")), outcomes.join("\n") + "\n").unwrap();
+        std::fs::write(
+            self.path(&format!("{command}.next")),
+            outcomes.join("\n") + "\n",
+        )
+        .unwrap();
     }
 
     /// An enclave that somebody left behind.
@@ -75,7 +85,9 @@ impl Machine {
     /// The ids of the enclaves that run.
     pub(crate) fn enclaves(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.path("enclaves")).unwrap();
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
     }
 
     pub(crate) fn calls(&self) -> Vec<String> {
@@ -85,24 +97,46 @@ impl Machine {
 
     /// How often `command` was called.
     pub(crate) fn count(&self, command: &str) -> usize {
-        self.calls().iter().filter(|call| call.starts_with(command)).count()
+        self.calls()
+            .iter()
+            .filter(|call| call.starts_with(command))
+            .count()
     }
 }
 
 /// An image of sections with nothing in them that could boot.
-/// <https://github.com/aws/aws-nitro-enclaves-image-format>, src/defs/mod.rs: `EifHeader`, `EifSectionHeader`.
+/// <https://github.com/aws/aws-nitro-enclaves-image-format>, src/defs/mod.rs: `EifHeader`,
+/// `EifSectionHeader`.
 pub(crate) fn image(application: &[u8]) -> Vec<u8> {
-    let sections: [(u16, &[u8]); 5] =
-        [(1, b"kernel"), (2, b"console=null"), (5, b"{}"), (3, b"init"), (3, application)];
+    let sections: [(u16, &[u8]); 5] = [
+        (1, b"kernel"),
+        (2, b"console=null"),
+        (5, b"{}"),
+        (3, b"init"),
+        (3, application),
+    ];
     let (mut offsets, mut lens, mut body) = ([0; 32], [0; 32], Vec::new());
     for (index, (kind, content)) in sections.into_iter().enumerate() {
         (offsets[index], lens[index]) = (548 + body.len() as u64, content.len() as u64);
-        body.extend([&kind.to_be_bytes()[..], &[0, 0], &lens[index].to_be_bytes(), content].concat());
+        body.extend(
+            [
+                &kind.to_be_bytes()[..],
+                &[0, 0],
+                &lens[index].to_be_bytes(),
+                content,
+            ]
+            .concat(),
+        );
     }
     let mut header = b".eif\0\x04\0\0".to_vec();
     header.extend([0; 18]);
     header.extend([0, 5]);
-    header.extend(offsets.iter().chain(&lens).flat_map(|number: &u64| number.to_be_bytes()));
+    header.extend(
+        offsets
+            .iter()
+            .chain(&lens)
+            .flat_map(|number: &u64| number.to_be_bytes()),
+    );
     header.extend([0; 4]);
     let crc = crc32fast::hash(&[&header[..], &body].concat());
     [&header[..], &crc.to_be_bytes(), &body].concat()
@@ -134,17 +168,38 @@ impl Played {
     pub(crate) fn on(machine: &Machine) -> (Self, Stage) {
         let stage = Stage::default();
         let directory = machine.directory.path().to_owned();
-        (Self { cli: machine.nitro_cli(), directory, stage: stage.clone() }, stage)
+        (
+            Self {
+                cli: machine.nitro_cli(),
+                directory,
+                stage: stage.clone(),
+            },
+            stage,
+        )
     }
 }
 
 impl Stage {
     pub(crate) fn mind(&self) -> Arc<Mind> {
-        self.0.lock().unwrap().as_ref().unwrap().enclave.mind.clone()
+        self.0
+            .lock()
+            .unwrap()
+            .as_ref()
+            .unwrap()
+            .enclave
+            .mind
+            .clone()
     }
 
     pub(crate) fn say(&self, line: &str) {
-        self.0.lock().unwrap().as_ref().unwrap().log.send(format!("{line}\n")).unwrap();
+        self.0
+            .lock()
+            .unwrap()
+            .as_ref()
+            .unwrap()
+            .log
+            .send(format!("{line}\n"))
+            .unwrap();
     }
 
     /// The enclave is gone; its log ends when what is returned is dropped.
@@ -158,7 +213,9 @@ impl Stage {
 
 impl EnclaveDriver for Played {
     fn address(&self, port: u32) -> Address {
-        assert!(matches!(self.cli.address(port), Address::Vsock { cid: 16, port: told } if told == port));
+        assert!(
+            matches!(self.cli.address(port), Address::Vsock { cid: 16, port: told } if told == port)
+        );
         match port {
             5000 => address(&self.directory),
             5001 => Address::Unix(self.directory.join("log.sock")),

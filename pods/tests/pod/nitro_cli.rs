@@ -20,7 +20,14 @@ async fn an_enclave_is_started_watched_and_terminated() {
         "run-enclave --eif-path {} --cpu-count 2 --memory 128 --enclave-cid 16 --enclave-name cloister-signer",
         image.display()
     );
-    assert_eq!(machine.calls(), ["describe-enclaves", &run, &format!("terminate-enclave --enclave-id {id}")]);
+    assert_eq!(
+        machine.calls(),
+        [
+            "describe-enclaves",
+            &run,
+            &format!("terminate-enclave --enclave-id {id}")
+        ]
+    );
     assert!(machine.enclaves().is_empty());
 }
 
@@ -39,24 +46,69 @@ async fn what_was_left_behind_under_its_name_or_cid_is_ended_and_nothing_else() 
 async fn every_refusal_says_what_is_wrong_and_what_to_do() {
     let machine = Machine::new();
     for (outcome, problem, remedy) in [
-        ("39-no-boot", "did not boot (E36; Waiting on enclave to boot failed with error VsockTimeoutError)", "DEBUG"),
-        ("39-memory-requested", "too little memory (E26; At least 68 MB", "raise CLOISTER_ENCLAVE_MEMORY_MIB"),
-        ("39-memory-available", "huge pages (E27; Failed to allocate entire memory (64 MB remained))", "memory_mib in"),
-        ("39-no-device", "runs no enclaves (E19; ", "enclaves enabled"),
-        ("39-device-denied", "/dev/nitro_enclaves may not be opened (E19; ", "group `ne`"),
-        ("39-cpus", "virtual CPUs (E22; Insufficient CPUs available (requested 2, but maximum is 0))", "cpu_count in"),
+        (
+            "39-no-boot",
+            "did not boot (E36; Waiting on enclave to boot failed with error VsockTimeoutError)",
+            "DEBUG",
+        ),
+        (
+            "39-memory-requested",
+            "too little memory (E26; At least 68 MB",
+            "raise CLOISTER_ENCLAVE_MEMORY_MIB",
+        ),
+        (
+            "39-memory-available",
+            "huge pages (E27; Failed to allocate entire memory (64 MB remained))",
+            "memory_mib in",
+        ),
+        (
+            "39-no-device",
+            "runs no enclaves (E19; ",
+            "enclaves enabled",
+        ),
+        (
+            "39-device-denied",
+            "/dev/nitro_enclaves may not be opened (E19; ",
+            "group `ne`",
+        ),
+        (
+            "39-cpus",
+            "virtual CPUs (E22; Insufficient CPUs available (requested 2, but maximum is 0))",
+            "cpu_count in",
+        ),
         ("39-cores", "whole cores (E29; ", "CLOISTER_ENCLAVE_CPUS"),
-        ("39-signature", "signature is not valid (E59; ", "certificate may have expired"),
+        (
+            "39-signature",
+            "signature is not valid (E59; ",
+            "certificate may have expired",
+        ),
         ("39-no-answer", "does not answer (E39; ", "another user"),
-        ("02-usage", "does not know an option: error: unexpected argument '--enclave-name' found", "newer"),
+        (
+            "02-usage",
+            "does not know an option: error: unexpected argument '--enclave-name' found",
+            "newer",
+        ),
         ("garbage", "said something unexpected", "CLOISTER_NITRO_CLI"),
         ("endless", "signal", "nitro_enclaves.log"),
         ("crash", "signal", "nitro_enclaves.log"),
     ] {
         machine.next("run-enclave", &[outcome]);
-        let error = machine.nitro_cli().start(&machine.launch()).await.unwrap_err();
-        let DriverError::Failed { problem: said, remedy: advised } = &error else { panic!("{outcome}: {error}") };
-        assert!(said.contains(problem) && advised.contains(remedy), "{outcome}: {error}");
+        let error = machine
+            .nitro_cli()
+            .start(&machine.launch())
+            .await
+            .unwrap_err();
+        let DriverError::Failed {
+            problem: said,
+            remedy: advised,
+        } = &error
+        else {
+            panic!("{outcome}: {error}")
+        };
+        assert!(
+            said.contains(problem) && advised.contains(remedy),
+            "{outcome}: {error}"
+        );
         assert!(machine.enclaves().is_empty());
     }
 }
@@ -67,7 +119,10 @@ async fn a_port_of_heartbeats_that_is_taken_passes_by_itself() {
     machine.next("run-enclave", &["39-port-busy"]);
     let mut driver = machine.nitro_cli();
     let error = driver.start(&machine.launch()).await.unwrap_err();
-    assert!(matches!(&error, DriverError::Busy(said) if said.contains("3:9000")), "{error}");
+    assert!(
+        matches!(&error, DriverError::Busy(said) if said.contains("3:9000")),
+        "{error}"
+    );
     driver.start(&machine.launch()).await.unwrap();
 }
 
@@ -76,7 +131,10 @@ async fn a_machine_without_nitro_cli_or_its_sockets_is_told_so() {
     let machine = Machine::new();
     let mut driver = NitroCli::new(machine.path("nowhere"), "cloister-signer".into(), 16);
     let said = driver.clean_up().await.unwrap_err().to_string();
-    assert!(said.contains("nowhere") && said.contains("install aws-nitro-enclaves-cli"), "{said}");
+    assert!(
+        said.contains("nowhere") && said.contains("install aws-nitro-enclaves-cli"),
+        "{said}"
+    );
     driver.terminate().await.unwrap();
 
     let mut driver = NitroCli::new(machine.path("signer.eif"), "cloister-signer".into(), 16);
@@ -84,8 +142,16 @@ async fn a_machine_without_nitro_cli_or_its_sockets_is_told_so() {
     assert!(said.contains("let the pod's user run it"), "{said}");
 
     machine.next("describe-enclaves", &["07-no-sockets"]);
-    let said = machine.nitro_cli().clean_up().await.unwrap_err().to_string();
-    assert!(said.contains("(E07; ") && said.contains("/run/nitro_enclaves"), "{said}");
+    let said = machine
+        .nitro_cli()
+        .clean_up()
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        said.contains("(E07; ") && said.contains("/run/nitro_enclaves"),
+        "{said}"
+    );
 }
 
 #[tokio::test]
@@ -113,8 +179,16 @@ async fn a_start_that_is_given_up_leaves_nothing() {
 async fn an_enclave_under_another_name_than_its_own_is_not_kept() {
     let machine = Machine::new();
     machine.next("run-enclave", &["renamed"]);
-    let said = machine.nitro_cli().start(&machine.launch()).await.unwrap_err().to_string();
-    assert!(said.contains("cloister-signer_1") && said.contains("CLOISTER_ENCLAVE_NAME"), "{said}");
+    let said = machine
+        .nitro_cli()
+        .start(&machine.launch())
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        said.contains("cloister-signer_1") && said.contains("CLOISTER_ENCLAVE_NAME"),
+        "{said}"
+    );
     assert!(machine.enclaves().is_empty());
 }
 
@@ -127,17 +201,30 @@ async fn an_enclave_that_is_gone_is_noticed_and_needs_no_termination() {
     std::fs::remove_file(machine.path("enclaves").join(&id)).unwrap();
     // What cannot be known is not taken for an end.
     machine.next("describe-enclaves", &["39-no-answer", "garbage"]);
-    assert_eq!(driver.ended().await, format!("nitro-cli does not list {id} any more"));
+    assert_eq!(
+        driver.ended().await,
+        format!("nitro-cli does not list {id} any more")
+    );
     assert_eq!(machine.count("describe-enclaves"), 3);
     driver.terminate().await.unwrap();
-    assert_eq!(machine.count("terminate-enclave"), 1, "nitro-cli said that there is none");
+    assert_eq!(
+        machine.count("terminate-enclave"),
+        1,
+        "nitro-cli said that there is none"
+    );
 }
 
 #[tokio::test]
 async fn an_enclave_for_debugging_has_a_console() {
     let machine = Machine::new();
     let mut driver = machine.nitro_cli();
-    driver.start(&cloister_pods::Launch { debug: true, ..machine.launch() }).await.unwrap();
+    driver
+        .start(&cloister_pods::Launch {
+            debug: true,
+            ..machine.launch()
+        })
+        .await
+        .unwrap();
     assert!(machine.calls()[0].ends_with(" --debug-mode"));
     let mut console = driver.console().await.unwrap().unwrap();
     let mut said = String::new();

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use cloister_pods::{Config, EnclaveConfig, EnclaveDriver, MetricsConfig, PodError, Service, run, run_with_driver};
+use cloister_pods::{
+    Config, EnclaveConfig, EnclaveDriver, MetricsConfig, PodError, Service, run, run_with_driver,
+};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use reqwest::{Certificate, Client, ClientBuilder, RequestBuilder};
 use tempfile::TempDir;
@@ -54,9 +56,19 @@ impl Pod {
         kept: EnclaveConfig,
         driver: impl EnclaveDriver,
     ) -> Self {
-        let config = Config { enclave: None, kept, ..config(directory.path()) };
+        let config = Config {
+            enclave: None,
+            kept,
+            ..config(directory.path())
+        };
         let shutdown = CancellationToken::new();
-        let pod = run_with_driver(config, driver, service, static_credentials(), shutdown.clone());
+        let pod = run_with_driver(
+            config,
+            driver,
+            service,
+            static_credentials(),
+            shutdown.clone(),
+        );
         Self::started(directory, tokio::spawn(pod), shutdown).await
     }
 
@@ -67,15 +79,27 @@ impl Pod {
     ) -> Self {
         let addresses = addresses(&directory.path().join("addresses.json")).await;
         let client = caller(directory.path(), &addresses).build().unwrap();
-        Self { running, shutdown, addresses, client }
+        Self {
+            running,
+            shutdown,
+            addresses,
+            client,
+        }
     }
 
     pub(crate) fn post(&self, path: &str, body: &str) -> RequestBuilder {
-        self.client.post(format!("https://{NAME}{path}")).body(body.to_owned())
+        self.client
+            .post(format!("https://{NAME}{path}"))
+            .body(body.to_owned())
     }
 
     pub(crate) async fn health(&self, path: &str) -> (u16, String) {
-        let response = self.client.get(format!("http://{}{path}", self.addresses.health)).send().await.unwrap();
+        let response = self
+            .client
+            .get(format!("http://{}{path}", self.addresses.health))
+            .send()
+            .await
+            .unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
@@ -115,7 +139,9 @@ pub(crate) fn config(directory: &Path) -> Config {
         kept: EnclaveConfig::default(),
         metrics: MetricsConfig::default(),
         cmk_arn: "arn:aws:kms:eu-central-1:111122223333:key/1234abcd".into(),
-        egress: "kms.eu-central-1.amazonaws.com:443=127.0.0.1:9".parse().unwrap(),
+        egress: "kms.eu-central-1.amazonaws.com:443=127.0.0.1:9"
+            .parse()
+            .unwrap(),
         region: "eu-central-1".into(),
         aws_ca_file: None,
         address_file: Some(directory.join("addresses.json")),
@@ -123,14 +149,17 @@ pub(crate) fn config(directory: &Path) -> Config {
     }
 }
 
-/// Writes ca.pem, cert.pem and key.pem; the certificate is for [`NAME`], and for what stands in for AWS.
+/// Writes ca.pem, cert.pem and key.pem; the certificate is for [`NAME`], and for what stands in for
+/// AWS.
 fn certificate(directory: &Path) -> (PathBuf, PathBuf) {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
-    let server =
-        CertificateParams::new([NAME.to_owned(), "localhost".to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
+    let server = CertificateParams::new([NAME.to_owned(), "localhost".to_owned()])
+        .unwrap()
+        .signed_by(&key, &authority)
+        .unwrap();
     let paths = ["ca.pem", "cert.pem", "key.pem"].map(|name| directory.join(name));
     std::fs::write(&paths[0], authority.pem()).unwrap();
     std::fs::write(&paths[1], server.pem()).unwrap();
@@ -144,14 +173,20 @@ pub(crate) fn caller(directory: &Path, addresses: &Addresses) -> ClientBuilder {
     // An error means that another test was faster.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let ca = Certificate::from_pem(&std::fs::read(directory.join("ca.pem")).unwrap()).unwrap();
-    Client::builder().tls_certs_only([ca]).resolve(NAME, addresses.https).no_proxy()
+    Client::builder()
+        .tls_certs_only([ca])
+        .resolve(NAME, addresses.https)
+        .no_proxy()
 }
 
 pub(crate) async fn addresses(file: &Path) -> Addresses {
     let text = eventually(async || std::fs::read_to_string(file).ok()).await;
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     let address = |name: &str| json[name].as_str().unwrap().parse().unwrap();
-    Addresses { https: address("https"), health: address("health") }
+    Addresses {
+        https: address("https"),
+        health: address("health"),
+    }
 }
 
 pub(crate) fn static_credentials() -> SharedCredentialsProvider {

@@ -45,7 +45,11 @@ impl Rows {
     /// The reads since the last time this was asked, without those of the canary.
     pub(crate) fn reads(&self) -> Vec<Consistency> {
         let reads = std::mem::take(&mut *self.0.reads.lock().unwrap());
-        reads.into_iter().filter(|(key_id, _)| *key_id != KeyId::CANARY).map(|(_, consistency)| consistency).collect()
+        reads
+            .into_iter()
+            .filter(|(key_id, _)| *key_id != KeyId::CANARY)
+            .map(|(_, consistency)| consistency)
+            .collect()
     }
 }
 
@@ -68,7 +72,11 @@ impl KeyStore for Rows {
         unreachable!("a pod writes no rows")
     }
 
-    async fn fetch(&self, key_id: KeyId, consistency: Consistency) -> Result<Option<SealedRow>, StoreError> {
+    async fn fetch(
+        &self,
+        key_id: KeyId,
+        consistency: Consistency,
+    ) -> Result<Option<SealedRow>, StoreError> {
         self.0.reads.lock().unwrap().push((key_id, consistency));
         match key_id.to_string().as_str() {
             NOT_MIGRATED => return Err(StoreError::NotMigrated),
@@ -77,6 +85,12 @@ impl KeyStore for Rows {
         }
         let seen = self.0.rows.lock().unwrap().get(&key_id).cloned();
         let recent = || self.0.recent.lock().unwrap().get(&key_id).cloned();
-        Ok(seen.or_else(|| if consistency == Consistency::Strong { recent() } else { None }))
+        Ok(seen.or_else(|| {
+            if consistency == Consistency::Strong {
+                recent()
+            } else {
+                None
+            }
+        }))
     }
 }

@@ -1,4 +1,5 @@
-//! What a caller may rely on: the name, the CA, the version, and that a slow stranger is not in its way.
+//! What a caller may rely on: the name, the CA, the version, and that a slow stranger is not in its
+//! way.
 
 use std::time::{Duration, Instant};
 
@@ -15,13 +16,18 @@ use crate::pod::{NAME, Pod, caller, config, static_credentials};
 async fn a_wrong_name_a_foreign_ca_and_an_old_version_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let pod = Pod::start(&directory, KeyGenerator).await;
-    let ask = async |client: reqwest::Client, name: &str| client.get(format!("https://{name}/")).send().await;
+    let ask = async |client: reqwest::Client, name: &str| {
+        client.get(format!("https://{name}/")).send().await
+    };
 
     let good = caller(directory.path(), &pod.addresses).build().unwrap();
     assert_eq!(ask(good, NAME).await.unwrap().status(), 404);
 
     let other = "other.cloister.test";
-    let misled = caller(directory.path(), &pod.addresses).resolve(other, pod.addresses.https).build().unwrap();
+    let misled = caller(directory.path(), &pod.addresses)
+        .resolve(other, pod.addresses.https)
+        .build()
+        .unwrap();
     assert!(ask(misled, other).await.is_err());
 
     let foreign = tempfile::tempdir().unwrap();
@@ -29,7 +35,10 @@ async fn a_wrong_name_a_foreign_ca_and_an_old_version_are_refused() {
     let stranger = caller(foreign.path(), &pod.addresses).build().unwrap();
     assert!(ask(stranger, NAME).await.is_err());
 
-    let old = caller(directory.path(), &pod.addresses).tls_version_max(Version::TLS_1_2).build().unwrap();
+    let old = caller(directory.path(), &pod.addresses)
+        .tls_version_max(Version::TLS_1_2)
+        .build()
+        .unwrap();
     assert!(ask(old, NAME).await.is_err());
 }
 
@@ -43,7 +52,14 @@ async fn a_peer_that_does_not_shake_hands_holds_up_nobody() {
     for _ in 0..50 {
         silent.push(TcpStream::connect(pod.addresses.https).await.unwrap());
     }
-    assert_eq!(pod.post("/v1/generate_key", "{}").send().await.unwrap().status(), 200);
+    assert_eq!(
+        pod.post("/v1/generate_key", "{}")
+            .send()
+            .await
+            .unwrap()
+            .status(),
+        200
+    );
 }
 
 #[tokio::test]
@@ -74,14 +90,36 @@ async fn unusable_files_are_named() {
     let foreign = tempfile::tempdir().unwrap();
     let foreign_key = config(foreign.path()).tls_key;
     for (cert, key, part) in [
-        (&garbage, &good.tls_key, "garbage.pem does not hold certificates"),
-        (&good.tls_cert, &garbage, "garbage.pem does not hold a private key"),
+        (
+            &garbage,
+            &good.tls_key,
+            "garbage.pem does not hold certificates",
+        ),
+        (
+            &good.tls_cert,
+            &garbage,
+            "garbage.pem does not hold a private key",
+        ),
         (&missing, &good.tls_key, "cannot read"),
-        (&good.tls_cert, &foreign_key, "the certificate cannot be served"),
+        (
+            &good.tls_cert,
+            &foreign_key,
+            "the certificate cannot be served",
+        ),
     ] {
-        let config = cloister_pods::Config { tls_cert: cert.clone(), tls_key: key.clone(), ..good.clone() };
-        let refused: PodError =
-            cloister_pods::run(config, KeyGenerator, static_credentials(), CancellationToken::new()).await.unwrap_err();
+        let config = cloister_pods::Config {
+            tls_cert: cert.clone(),
+            tls_key: key.clone(),
+            ..good.clone()
+        };
+        let refused: PodError = cloister_pods::run(
+            config,
+            KeyGenerator,
+            static_credentials(),
+            CancellationToken::new(),
+        )
+        .await
+        .unwrap_err();
         assert!(refused.chain().contains(part), "{}", refused.chain());
     }
 }

@@ -1,4 +1,5 @@
-//! An emulated enclave without a pod: the application of its image tests it from within, and reports in the log.
+//! An emulated enclave without a pod: the application of its image tests it from within, and
+//! reports in the log.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,9 +27,22 @@ impl Guest {
     /// Runs nothing yet. Sockets and console are in `directory`.
     pub fn new(tools: Tools, image: PathBuf, directory: &Path) -> Self {
         let (sockets, logs) = (directory.to_owned(), directory.to_owned());
-        let machine = Machine { name: "guest".to_owned(), sockets, logs, clock_ahead: 0 };
-        let launch = Launch { image, cpus: 1, memory_mib: 128, debug: false };
-        Self { emulator: Emulator::new(tools, machine), launch }
+        let machine = Machine {
+            name: "guest".to_owned(),
+            sockets,
+            logs,
+            clock_ahead: 0,
+        };
+        let launch = Launch {
+            image,
+            cpus: 1,
+            memory_mib: 128,
+            debug: false,
+        };
+        Self {
+            emulator: Emulator::new(tools, machine),
+            launch,
+        }
     }
 
     /// Starts the machine, after what ran before has been ended, and reads its log.
@@ -36,8 +50,14 @@ impl Guest {
     /// # Panics
     /// When it does not boot.
     pub async fn boot(&mut self) -> Log {
-        self.emulator.clean_up().await.unwrap_or_else(|error| panic!("{error}"));
-        self.emulator.start(&self.launch).await.unwrap_or_else(|error| panic!("{error}"));
+        self.emulator
+            .clean_up()
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
+        self.emulator
+            .start(&self.launch)
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
         Log(BufReader::new(self.connect(5001).await))
     }
 
@@ -63,7 +83,9 @@ impl Guest {
     /// # Panics
     /// When it does not.
     pub async fn ended(&mut self) {
-        timeout(BOOT, self.emulator.ended()).await.expect("the machine stops with its enclave");
+        timeout(BOOT, self.emulator.ended())
+            .await
+            .expect("the machine stops with its enclave");
     }
 
     /// The unix socket to listen on for what connects to a port of its parent.
@@ -126,7 +148,8 @@ impl Log {
     }
 }
 
-/// Makes an image of a release whose application is the self-test. What its builder and our reader say it measures as is the same.
+/// Makes an image of a release whose application is the self-test. What its builder and our reader
+/// say it measures as is the same.
 ///
 /// # Panics
 /// When it cannot be made.
@@ -134,13 +157,32 @@ pub fn assemble(tools: &Tools, release: &Path, image: &Path) -> Measurements {
     let settings = image.with_extension("settings.json");
     std::fs::write(&settings, "{}").expect("a file");
     let mut tool = Command::new(&tools.image_tool);
-    tool.args(["one", "--application", "guest-self-test", "--release"]).arg(release);
-    let output = tool.arg("--settings").arg(settings).arg("--output").arg(image).output().expect("the image tool");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    tool.args(["one", "--application", "guest-self-test", "--release"])
+        .arg(release);
+    let output = tool
+        .arg("--settings")
+        .arg(settings)
+        .arg("--output")
+        .arg(image)
+        .output()
+        .expect("the image tool");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let told: Value = serde_json::from_slice(&output.stdout).expect("measurements");
     let measured = Eif::read(image).expect("an image").measurements();
-    for (name, pcr) in [("pcr0", measured.pcr0), ("pcr1", measured.pcr1), ("pcr2", measured.pcr2)] {
-        assert_eq!(told[name].as_str(), Some(&*const_hex::encode(pcr)), "{name}");
+    for (name, pcr) in [
+        ("pcr0", measured.pcr0),
+        ("pcr1", measured.pcr1),
+        ("pcr2", measured.pcr2),
+    ] {
+        assert_eq!(
+            told[name].as_str(),
+            Some(&*const_hex::encode(pcr)),
+            "{name}"
+        );
     }
     measured
 }

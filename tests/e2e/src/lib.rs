@@ -43,18 +43,39 @@ impl Local {
         Self::start_in(directory(), true, None, Enclaves::Emulated(emulation)).await
     }
 
-    async fn start_in(directory: TempDir, chain: bool, log: Option<&str>, enclaves: Enclaves) -> Self {
+    async fn start_in(
+        directory: TempDir,
+        chain: bool,
+        log: Option<&str>,
+        enclaves: Enclaves,
+    ) -> Self {
         let log = log.map(str::to_owned);
         let data_dir = directory.path().to_owned();
-        let options = Options { data_dir, chain, log, enclaves, front_door: None };
-        let stack = Stack::start(options, &Progress::silent()).await.unwrap_or_else(|error| panic!("{error:#}"));
+        let options = Options {
+            data_dir,
+            chain,
+            log,
+            enclaves,
+            front_door: None,
+        };
+        let stack = Stack::start(options, &Progress::silent())
+            .await
+            .unwrap_or_else(|error| panic!("{error:#}"));
         let client = stack.client().expect("a client");
-        Self { stack, client, directory }
+        Self {
+            stack,
+            client,
+            directory,
+        }
     }
 
     /// Stops everything and starts it again on the same data.
     pub async fn restart(self) -> Self {
-        let Self { stack, client, directory } = self;
+        let Self {
+            stack,
+            client,
+            directory,
+        } = self;
         drop((stack, client));
         Self::start_in(directory, false, None, Enclaves::Processes).await
     }
@@ -62,20 +83,29 @@ impl Local {
     /// A new key with a secret of its own.
     pub async fn generate(&self) -> Key {
         let secret = random_secret();
-        let answer = self.post("/generate_key", &json!({ "secret": secret }).to_string()).await;
+        let answer = self
+            .post("/generate_key", &json!({ "secret": secret }).to_string())
+            .await;
         Key::new(&answer, secret)
     }
 
     /// An imported key with a secret of its own.
     pub async fn import(&self, eth_key: &str) -> Key {
         let secret = random_secret();
-        let answer = self.post("/set_key", &json!({ "secret": secret, "eth_key": eth_key }).to_string()).await;
+        let answer = self
+            .post(
+                "/set_key",
+                &json!({ "secret": secret, "eth_key": eth_key }).to_string(),
+            )
+            .await;
         Key::new(&answer, secret)
     }
 
     /// Signs with the route form; the answer must be a success.
     pub async fn sign(&self, key: &Key, payload: &str) -> Value {
-        let answer = self.post("/sign_transaction", &key.sign_body(payload)).await;
+        let answer = self
+            .post("/sign_transaction", &key.sign_body(payload))
+            .await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         json_body(&answer)
     }
@@ -85,7 +115,12 @@ impl Local {
         let requests: Vec<_> = (0..count)
             .map(|_| {
                 let (client, body) = (self.client.clone(), key.sign_body(payload));
-                tokio::spawn(async move { client.post("/sign_transaction", body).await.expect("an answer") })
+                tokio::spawn(async move {
+                    client
+                        .post("/sign_transaction", body)
+                        .await
+                        .expect("an answer")
+                })
             })
             .collect();
         let mut signed = Vec::with_capacity(count);
@@ -99,34 +134,59 @@ impl Local {
 
     /// A signed request with whatever answer it gets.
     pub async fn post(&self, path: &str, body: &str) -> Response {
-        self.client.post(path, body.to_owned()).await.expect("an answer")
+        self.client
+            .post(path, body.to_owned())
+            .await
+            .expect("an answer")
     }
 
     /// Every row of the table, by key id.
     pub async fn rows(&self) -> BTreeMap<String, HashMap<String, AttributeValue>> {
-        let scan = self.table().scan().table_name(cloister_local::identity::table_arn()).consistent_read(true);
+        let scan = self
+            .table()
+            .scan()
+            .table_name(cloister_local::identity::table_arn())
+            .consistent_read(true);
         let items = scan.send().await.expect("a scan").items.unwrap_or_default();
-        items.into_iter().map(|item| (item["key_id"].as_s().expect("a string").clone(), item)).collect()
+        items
+            .into_iter()
+            .map(|item| (item["key_id"].as_s().expect("a string").clone(), item))
+            .collect()
     }
 
     /// The table, with the administrator's credentials.
     pub fn table(&self) -> aws_sdk_dynamodb::Client {
-        self.stack.dynamodb(&self.stack.identities().administrator).expect("a client of the table")
+        self.stack
+            .dynamodb(&self.stack.identities().administrator)
+            .expect("a client of the table")
     }
 
     /// Makes the next `count` calls of `operation` at `part` fail with AWS's exception `error`.
     pub async fn fault(&self, part: Part, operation: &str, error: &str, count: u32) {
-        let root = reqwest::Certificate::from_pem(self.stack.root_certificate().as_bytes()).expect("a certificate");
-        let client = reqwest::Client::builder().tls_certs_only([root]).build().expect("a client");
-        let url = format!("{}/_local/faults", self.stack.https(part).expect("an HTTPS address"));
+        let root = reqwest::Certificate::from_pem(self.stack.root_certificate().as_bytes())
+            .expect("a certificate");
+        let client = reqwest::Client::builder()
+            .tls_certs_only([root])
+            .build()
+            .expect("a client");
+        let url = format!(
+            "{}/_local/faults",
+            self.stack.https(part).expect("an HTTPS address")
+        );
         let body = json!({ "operation": operation, "error": error, "count": count }).to_string();
-        let answer = client.post(url).header("content-type", "application/json").body(body).send().await;
+        let answer = client
+            .post(url)
+            .header("content-type", "application/json")
+            .body(body)
+            .send()
+            .await;
         assert!(answer.expect("an answer").status().is_success());
     }
 
     /// What a part has logged so far.
     pub fn log(&self, part: Part) -> String {
-        std::fs::read_to_string(self.stack.data().logs().join(format!("{part}.log"))).expect("a log")
+        std::fs::read_to_string(self.stack.data().logs().join(format!("{part}.log")))
+            .expect("a log")
     }
 }
 
@@ -150,12 +210,19 @@ impl Key {
         assert_eq!(answer.status, 200, "{}", answer.text());
         let body = json_body(answer);
         let text = |name: &str| body[name].as_str().expect("a string").to_owned();
-        Self { id: text("key_id"), address: text("address"), secret }
+        Self {
+            id: text("key_id"),
+            address: text("address"),
+            secret,
+        }
     }
 
     /// The body of a request for a signature.
     pub fn sign_body(&self, payload: &str) -> String {
-        format!(r#"{{"key_id":"{}","secret":"{}","transaction_payload":{payload}}}"#, self.id, self.secret)
+        format!(
+            r#"{{"key_id":"{}","secret":"{}","transaction_payload":{payload}}}"#,
+            self.id, self.secret
+        )
     }
 }
 
@@ -189,13 +256,26 @@ impl Refused {
     /// When it is not.
     pub fn in_body(body: &Value) -> Self {
         let result = &body["enclave_result"];
-        assert!(result["error"].as_str().is_some_and(|sentence| !sentence.is_empty()), "{body}");
-        assert!(body["request_id"].as_str().is_some_and(|id| !id.is_empty()), "{body}");
+        assert!(
+            result["error"]
+                .as_str()
+                .is_some_and(|sentence| !sentence.is_empty()),
+            "{body}"
+        );
+        assert!(
+            body["request_id"].as_str().is_some_and(|id| !id.is_empty()),
+            "{body}"
+        );
         Self {
-            status: body["enclave_status"].as_u64().and_then(|status| u16::try_from(status).ok()).expect("a status"),
+            status: body["enclave_status"]
+                .as_u64()
+                .and_then(|status| u16::try_from(status).ok())
+                .expect("a status"),
             code: result["code"].as_str().expect("a code").to_owned(),
             field: result["field"].as_str().unwrap_or_default().to_owned(),
-            retryable: result["retryable"].as_bool().expect("whether it is retryable"),
+            retryable: result["retryable"]
+                .as_bool()
+                .expect("whether it is retryable"),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Nothing secret is written down, at any level, in any form: every log and every stored file of a full run is searched.
+//! Nothing secret is written down, at any level, in any form: every log and every stored file of a
+//! full run is searched.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,8 @@ use crate::{Key, Local, TRANSFER, random_secret};
 /// Files whose purpose it is to hold credentials: the laptop's own key material.
 const KEEPERS: &[&str] = &["identities.json", "principals.json", "callers.json"];
 
-/// Uses keys in every way, the wrong ones included, and searches every log and every stored file for what must not be there.
+/// Uses keys in every way, the wrong ones included, and searches every log and every stored file
+/// for what must not be there.
 ///
 /// # Panics
 /// When something is there.
@@ -20,29 +22,78 @@ pub async fn no_secret_is_written_down(local: &Local) {
     let eth_key = random_secret();
     let imported = local.import(&eth_key).await;
     let generated = local.generate().await;
-    let wrong = Key { secret: random_secret(), ..generated.clone() };
+    let wrong = Key {
+        secret: random_secret(),
+        ..generated.clone()
+    };
     let mut sensitive = vec![
-        ("the imported key", const_hex::decode(&eth_key).expect("hex digits")),
+        (
+            "the imported key",
+            const_hex::decode(&eth_key).expect("hex digits"),
+        ),
         ("the imported key's digits", eth_key.clone().into_bytes()),
     ];
-    for (what, key) in [("an importer's secret", &imported), ("a secret", &generated), ("a wrong secret", &wrong)] {
-        local.post("/sign_transaction", &key.sign_body(TRANSFER)).await;
-        local.post("/sign_transaction", &key.sign_body(r#"{"userOpHash":"00"}"#)).await;
+    for (what, key) in [
+        ("an importer's secret", &imported),
+        ("a secret", &generated),
+        ("a wrong secret", &wrong),
+    ] {
+        local
+            .post("/sign_transaction", &key.sign_body(TRANSFER))
+            .await;
+        local
+            .post(
+                "/sign_transaction",
+                &key.sign_body(r#"{"userOpHash":"00"}"#),
+            )
+            .await;
         local.post("/sign_transaction", &key.sign_body("{")).await;
-        local.post(&format!("/key/{}/tx_signature", key.id), &key.sign_body(TRANSFER)).await;
+        local
+            .post(
+                &format!("/key/{}/tx_signature", key.id),
+                &key.sign_body(TRANSFER),
+            )
+            .await;
         sensitive.push((what, key.secret.clone().into_bytes()));
     }
-    local.post("/set_key", &json!({ "secret": imported.secret, "eth_key": eth_key, "x": 1 }).to_string()).await;
-    local.post("/", &json!({ "operation": "x", "payload": { "secret": imported.secret } }).to_string()).await;
+    local
+        .post(
+            "/set_key",
+            &json!({ "secret": imported.secret, "eth_key": eth_key, "x": 1 }).to_string(),
+        )
+        .await;
+    local
+        .post(
+            "/",
+            &json!({ "operation": "x", "payload": { "secret": imported.secret } }).to_string(),
+        )
+        .await;
 
     let identities = local.stack.identities();
-    for identity in [&identities.administrator, &identities.signer, &identities.key_generator, &identities.caller] {
-        sensitive.push(("a secret access key", identity.secret_access_key.clone().into_bytes()));
-        sensitive.push(("a session token", identity.session_token.clone().into_bytes()));
+    for identity in [
+        &identities.administrator,
+        &identities.signer,
+        &identities.key_generator,
+        &identities.caller,
+    ] {
+        sensitive.push((
+            "a secret access key",
+            identity.secret_access_key.clone().into_bytes(),
+        ));
+        sensitive.push((
+            "a session token",
+            identity.session_token.clone().into_bytes(),
+        ));
     }
     let data = local.stack.data().root().to_owned();
-    let files: Vec<_> = files(&data).into_iter().filter(|file| !keeps(file)).collect();
-    let logs = files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "log")).count();
+    let files: Vec<_> = files(&data)
+        .into_iter()
+        .filter(|file| !keeps(file))
+        .collect();
+    let logs = files
+        .iter()
+        .filter(|file| file.extension().is_some_and(|extension| extension == "log"))
+        .count();
     assert!(logs >= 8, "only {logs} logs");
     assert!(local.log(Part::Gateway).len() > 1000, "nothing is logged");
 
@@ -62,24 +113,43 @@ pub async fn no_secret_is_written_down(local: &Local) {
 
 /// How bytes may look when somebody writes them down.
 fn forms(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
-    let decimal = |separator: &str| secret.iter().map(u8::to_string).collect::<Vec<_>>().join(separator).into_bytes();
+    let decimal = |separator: &str| {
+        secret
+            .iter()
+            .map(u8::to_string)
+            .collect::<Vec<_>>()
+            .join(separator)
+            .into_bytes()
+    };
     let mut forms = vec![
         ("itself", secret.to_vec()),
         ("hex", const_hex::encode(secret).into_bytes()),
-        ("upper-case hex", const_hex::encode_upper(secret).into_bytes()),
+        (
+            "upper-case hex",
+            const_hex::encode_upper(secret).into_bytes(),
+        ),
         ("decimal bytes", decimal(", ")),
         ("decimal bytes", decimal(",")),
         ("decimal bytes", decimal(" ")),
     ];
-    // Inside a longer text base64 depends on the position modulo 3; the characters at the ends depend on their neighbours.
+    // Inside a longer text base64 depends on the position modulo 3; the characters at the ends
+    // depend on their neighbours.
     for offset in 0..3 {
         for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
             let encoded = engine.encode([&vec![0; offset][..], secret].concat());
-            forms.push(("base64", encoded.as_bytes()[(4 * offset).div_ceil(3)..encoded.len() - 1].to_vec()));
+            forms.push((
+                "base64",
+                encoded.as_bytes()[(4 * offset).div_ceil(3)..encoded.len() - 1].to_vec(),
+            ));
         }
     }
     if let Ok(number) = <[u8; 32]>::try_from(secret) {
-        forms.push(("a decimal number", alloy_primitives::U256::from_be_bytes(number).to_string().into_bytes()));
+        forms.push((
+            "a decimal number",
+            alloy_primitives::U256::from_be_bytes(number)
+                .to_string()
+                .into_bytes(),
+        ));
     }
     forms
 }
@@ -89,13 +159,23 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
 }
 
 fn keeps(file: &Path) -> bool {
-    file.file_name().and_then(|name| name.to_str()).is_some_and(|name| KEEPERS.contains(&name))
+    file.file_name()
+        .and_then(|name| name.to_str())
+        .is_some_and(|name| KEEPERS.contains(&name))
 }
 
 fn files(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).expect("a readable directory");
     let entries = entries.map(|entry| entry.expect("an entry").path());
-    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+    entries
+        .flat_map(|path| {
+            if path.is_dir() {
+                files(&path)
+            } else {
+                vec![path]
+            }
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -117,7 +197,12 @@ mod tests {
                 format!("{:?}", around.as_bytes()),
             ];
             for text in shown {
-                assert!(forms(secret).iter().any(|(_, needle)| contains(text.as_bytes(), needle)), "{text}");
+                assert!(
+                    forms(secret)
+                        .iter()
+                        .any(|(_, needle)| contains(text.as_bytes(), needle)),
+                    "{text}"
+                );
             }
         }
     }

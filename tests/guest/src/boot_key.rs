@@ -18,10 +18,24 @@ pub(crate) fn check(report: &mut Report, nsm: &Device) {
 fn vouched(nsm: &Device) -> Result<String> {
     let mut scalar = Vec::new();
     std::io::stdin().read_to_end(&mut scalar)?;
-    ensure!(scalar.len() == 32, "{} bytes on standard input", scalar.len());
-    let public = SecretKey::from_slice(&scalar).context("no private key")?.public_key().to_sec1_point(false);
-    let expected = Sha384::new().chain_update([0; 48]).chain_update(public.as_bytes()).finalize();
+    ensure!(
+        scalar.len() == 32,
+        "{} bytes on standard input",
+        scalar.len()
+    );
+    let public = SecretKey::from_slice(&scalar)
+        .context("no private key")?
+        .public_key()
+        .to_sec1_point(false);
+    let expected = Sha384::new()
+        .chain_update([0; 48])
+        .chain_update(public.as_bytes())
+        .finalize();
     let register = nsm.describe_pcr(16)?;
-    ensure!(register.value == expected.as_slice(), "PCR16 is {}", const_hex::encode(register.value));
+    ensure!(
+        register.value == expected.as_slice(),
+        "PCR16 is {}",
+        const_hex::encode(register.value)
+    );
     Ok(const_hex::encode(public.as_bytes()))
 }

@@ -17,15 +17,24 @@ use crate::vsock::{local, within};
 /// What an enclave's TCP connection goes through to its parent, and another enclave's does not.
 pub(crate) async fn check(report: &mut Report) {
     report.add("bridge: TCP, vsock, TCP", within(both_halves(6010)).await);
-    report.add("bridge: a stranger's context id", within(stranger(6011)).await);
+    report.add(
+        "bridge: a stranger's context id",
+        within(stranger(6011)).await,
+    );
 }
 
 async fn both_halves(port: u32) -> Result<String> {
     let server = TcpListener::bind(LOOPBACK).await?;
     let parent = parents_half(port, &server, LOCAL_CID).await?;
-    let enclave = Forward::new(ListenAddress::Tcp(LOOPBACK), format!("vsock:{LOCAL_CID}:{port}").parse()?, LIMITS);
+    let enclave = Forward::new(
+        ListenAddress::Tcp(LOOPBACK),
+        format!("vsock:{LOCAL_CID}:{port}").parse()?,
+        LIMITS,
+    );
     let enclave = enclave.bind().await?;
-    let ListenAddress::Tcp(entrance) = *enclave.address() else { anyhow::bail!("it listens elsewhere") };
+    let ListenAddress::Tcp(entrance) = *enclave.address() else {
+        anyhow::bail!("it listens elsewhere")
+    };
     let (parent, enclave) = (Running::start(parent), Running::start(enclave));
     let served = tokio::spawn(serve(server));
 
@@ -33,14 +42,19 @@ async fn both_halves(port: u32) -> Result<String> {
     for index in 0..CONNECTIONS {
         let mut stream = TcpStream::connect(entrance).await?;
         stream.write_u32(index).await?;
-        ensure!(stream.read_u32().await? == index, "an answer to another connection");
+        ensure!(
+            stream.read_u32().await? == index,
+            "an answer to another connection"
+        );
         open.push(stream);
     }
     // All of them are open now.
     let mut exchanges = JoinSet::new();
     for (index, mut stream) in (0..).zip(open) {
         exchanges.spawn(async move {
-            let sent: Vec<u8> = (0..4096_u32).flat_map(|at| (at ^ index).to_le_bytes()).collect();
+            let sent: Vec<u8> = (0..4096_u32)
+                .flat_map(|at| (at ^ index).to_le_bytes())
+                .collect();
             stream.write_all(&sent).await?;
             stream.shutdown().await?;
             let mut received = Vec::new();
@@ -57,7 +71,10 @@ async fn both_halves(port: u32) -> Result<String> {
     for counters in [parent.stop().await?, enclave.stop().await?] {
         let totals = counters.totals();
         ensure!(totals.opened == u64::from(CONNECTIONS), "{totals:?}");
-        ensure!(totals.open + totals.failed + totals.broken + totals.stopped == 0, "{totals:?}");
+        ensure!(
+            totals.open + totals.failed + totals.broken + totals.stopped == 0,
+            "{totals:?}"
+        );
     }
     Ok(format!("{CONNECTIONS} at once, half-closed by both sides"))
 }
@@ -68,7 +85,10 @@ async fn stranger(port: u32) -> Result<&'static str> {
     let mut stream = Stream::connect(&local(port)).await?;
     ensure!(stream.read_u8().await.is_err(), "a byte for a stranger");
     let totals = parent.stop().await?.totals();
-    ensure!((totals.refused_source, totals.opened) == (1, 0), "{totals:?}");
+    ensure!(
+        (totals.refused_source, totals.opened) == (1, 0),
+        "{totals:?}"
+    );
     Ok("refused")
 }
 
@@ -76,7 +96,11 @@ async fn stranger(port: u32) -> Result<&'static str> {
 async fn parents_half(port: u32, server: &TcpListener, source: u32) -> Result<BoundForward> {
     let connect = format!("tcp:{}", server.local_addr()?).parse()?;
     let forward = Forward::new(format!("vsock:any:{port}").parse()?, connect, LIMITS);
-    forward.only_from([source]).bind().await.context("the parent's half")
+    forward
+        .only_from([source])
+        .bind()
+        .await
+        .context("the parent's half")
 }
 
 /// Gives the first four bytes back at once, and the rest in reverse once there is no more.
@@ -104,7 +128,11 @@ struct Running {
 impl Running {
     fn start(forward: BoundForward) -> Self {
         let (counters, shutdown) = (forward.counters().clone(), CancellationToken::new());
-        Self { task: tokio::spawn(forward.run(shutdown.clone())), counters, shutdown }
+        Self {
+            task: tokio::spawn(forward.run(shutdown.clone())),
+            counters,
+            shutdown,
+        }
     }
 
     /// What has happened when all connections have ended.
@@ -120,5 +148,9 @@ const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCA
 const LOCAL_CID: u32 = 1;
 /// Each has six descriptors here, of the 4096 that an application may have.
 const CONNECTIONS: u32 = 400;
-const LIMITS: ForwardLimits =
-    ForwardLimits { connections: 1024, connect: Duration::from_secs(10), idle: None, drain: Duration::from_secs(10) };
+const LIMITS: ForwardLimits = ForwardLimits {
+    connections: 1024,
+    connect: Duration::from_secs(10),
+    idle: None,
+    drain: Duration::from_secs(10),
+};

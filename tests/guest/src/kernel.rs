@@ -24,9 +24,14 @@ fn randomness() -> Result<String> {
 
 fn clock(nsm: &Device) -> Result<String> {
     let (here, there) = (SystemTime::now(), cloister_nsm::time(nsm)?);
-    let offset = here.duration_since(there).or_else(|_| there.duration_since(here))?;
+    let offset = here
+        .duration_since(there)
+        .or_else(|_| there.duration_since(here))?;
     ensure!(offset < Duration::from_secs(2), "{offset:?} apart");
-    Ok(format!("{} s since 1970", here.duration_since(SystemTime::UNIX_EPOCH)?.as_secs()))
+    Ok(format!(
+        "{} s since 1970",
+        here.duration_since(SystemTime::UNIX_EPOCH)?.as_secs()
+    ))
 }
 
 fn loopback() -> Result<String> {

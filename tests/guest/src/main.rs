@@ -41,7 +41,11 @@ fn main() -> anyhow::Result<()> {
 
 /// Waits for the byte that says how to end.
 async fn obey() -> anyhow::Result<()> {
-    let listener = Listener::bind(&Address::Vsock { cid: Address::ANY_CID, port: 5000 }).await?;
+    let listener = Listener::bind(&Address::Vsock {
+        cid: Address::ANY_CID,
+        port: 5000,
+    })
+    .await?;
     loop {
         match listener.accept().await?.read_u8().await {
             Ok(b'e') => std::process::exit(3),

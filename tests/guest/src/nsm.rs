@@ -18,9 +18,21 @@ pub(crate) fn check(report: &mut Report, nsm: &Device) {
 
 fn describe(nsm: &Device) -> Result<String> {
     let description = nsm.describe()?;
-    ensure!(description.max_pcrs == 32, "{} registers", description.max_pcrs);
-    ensure!(description.digest == Digest::Sha384, "{:?}", description.digest);
-    ensure!(description.locked_pcrs == (0..32).collect(), "locked are {:?}", description.locked_pcrs);
+    ensure!(
+        description.max_pcrs == 32,
+        "{} registers",
+        description.max_pcrs
+    );
+    ensure!(
+        description.digest == Digest::Sha384,
+        "{:?}",
+        description.digest
+    );
+    ensure!(
+        description.locked_pcrs == (0..32).collect(),
+        "locked are {:?}",
+        description.locked_pcrs
+    );
     let (major, minor, patch) = description.version;
     Ok(format!("{} {major}.{minor}.{patch}", description.module_id))
 }
@@ -31,7 +43,10 @@ fn random(nsm: &Device) -> Result<String> {
         nsm.random(&mut first)?;
         nsm.random(&mut second)?;
         ensure!(len == 1 || first != second, "{len} bytes came twice");
-        ensure!(len < 32 || first.iter().any(|byte| *byte != first[0]), "{len} equal bytes");
+        ensure!(
+            len < 32 || first.iter().any(|byte| *byte != first[0]),
+            "{len} equal bytes"
+        );
     }
     Ok("1 to 5000 bytes".to_owned())
 }
@@ -46,8 +61,10 @@ fn locked(nsm: &Device) -> Result<&'static str> {
     for index in 0..32 {
         let before = nsm.describe_pcr(index)?;
         ensure!(before.locked, "{index} is not locked");
-        refused(Refusal::ReadOnlyIndex, nsm.extend_pcr(index, b"data")).with_context(|| format!("extend {index}"))?;
-        refused(Refusal::ReadOnlyIndex, nsm.lock_pcr(index)).with_context(|| format!("lock {index}"))?;
+        refused(Refusal::ReadOnlyIndex, nsm.extend_pcr(index, b"data"))
+            .with_context(|| format!("extend {index}"))?;
+        refused(Refusal::ReadOnlyIndex, nsm.lock_pcr(index))
+            .with_context(|| format!("lock {index}"))?;
         ensure!(nsm.describe_pcr(index)? == before, "{index} changed");
     }
     nsm.lock_pcrs(32)?;
@@ -56,9 +73,12 @@ fn locked(nsm: &Device) -> Result<&'static str> {
 
 fn absent(nsm: &Device) -> Result<&'static str> {
     for index in [32, 33, 255] {
-        refused(Refusal::InvalidIndex, nsm.describe_pcr(index)).with_context(|| format!("describe {index}"))?;
-        refused(Refusal::InvalidIndex, nsm.extend_pcr(index, b"data")).with_context(|| format!("extend {index}"))?;
-        refused(Refusal::InvalidIndex, nsm.lock_pcr(index)).with_context(|| format!("lock {index}"))?;
+        refused(Refusal::InvalidIndex, nsm.describe_pcr(index))
+            .with_context(|| format!("describe {index}"))?;
+        refused(Refusal::InvalidIndex, nsm.extend_pcr(index, b"data"))
+            .with_context(|| format!("extend {index}"))?;
+        refused(Refusal::InvalidIndex, nsm.lock_pcr(index))
+            .with_context(|| format!("lock {index}"))?;
     }
     refused(Refusal::InvalidIndex, nsm.lock_pcrs(33)).context("lock 33")?;
     Ok("32 and above")

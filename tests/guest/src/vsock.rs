@@ -19,8 +19,14 @@ use crate::report::Report;
 /// Frames, half-closed connections, many connections.
 pub(crate) async fn check(report: &mut Report) {
     report.add("vsock: nobody listens", within(nobody(6000)).await);
-    report.add("vsock: requests share a connection", within(requests(6001)).await);
-    report.add("vsock: half-closed connections", within(half_close(6002)).await);
+    report.add(
+        "vsock: requests share a connection",
+        within(requests(6001)).await,
+    );
+    report.add(
+        "vsock: half-closed connections",
+        within(half_close(6002)).await,
+    );
     report.add("vsock: many connections", within(many(6003)).await);
     report.add("vsock: an end shows", within(abandoned(6004)).await);
 }
@@ -30,8 +36,14 @@ pub(crate) async fn within<T>(check: impl Future<Output = Result<T>>) -> Result<
 }
 
 async fn nobody(port: u32) -> Result<String> {
-    let error = Stream::connect(&local(port)).await.err().context("somebody answered")?;
-    let kinds = [io::ErrorKind::ConnectionRefused, io::ErrorKind::ConnectionReset];
+    let error = Stream::connect(&local(port))
+        .await
+        .err()
+        .context("somebody answered")?;
+    let kinds = [
+        io::ErrorKind::ConnectionRefused,
+        io::ErrorKind::ConnectionReset,
+    ];
     ensure!(kinds.contains(&error.kind()), "{error}");
     Ok(error.to_string())
 }
@@ -41,7 +53,13 @@ struct Measure;
 
 impl Handler for Measure {
     async fn handle(&self, request: Request) -> Result<Vec<u8>, Rejection> {
-        Ok(request.parts.iter().map(Bytes::len).sum::<usize>().to_string().into_bytes())
+        Ok(request
+            .parts
+            .iter()
+            .map(Bytes::len)
+            .sum::<usize>()
+            .to_string()
+            .into_bytes())
     }
 }
 
@@ -55,14 +73,20 @@ async fn requests(port: u32) -> Result<&'static str> {
     for len in 0..200_usize {
         let client = client.clone();
         calls.spawn(async move {
-            let request = Request { operation: Operation::GenerateKey, parts: vec![vec![7; len * 100].into()] };
+            let request = Request {
+                operation: Operation::GenerateKey,
+                parts: vec![vec![7; len * 100].into()],
+            };
             (len * 100, client.call(request).await)
         });
     }
     while let Some(call) = calls.join_next().await {
         let (len, answer) = call?;
         let answer = answer.map_err(|rejection| anyhow::anyhow!("{}", rejection.error))?;
-        ensure!(answer == len.to_string(), "{len} bytes were answered with {answer:?}");
+        ensure!(
+            answer == len.to_string(),
+            "{len} bytes were answered with {answer:?}"
+        );
     }
     shutdown.cancel();
     drop(client);
@@ -81,7 +105,9 @@ async fn half_close(port: u32) -> Result<&'static str> {
         stream.shutdown().await
     });
     let mut stream = Stream::connect(&local(port)).await?;
-    let sent: Vec<u8> = (0..1 << 20).map(|index: u32| index.to_le_bytes()[index as usize % 3]).collect();
+    let sent: Vec<u8> = (0..1 << 20)
+        .map(|index: u32| index.to_le_bytes()[index as usize % 3])
+        .collect();
     stream.write_all(&sent).await?;
     stream.shutdown().await?;
     let mut received = Vec::new();
@@ -115,7 +141,10 @@ async fn many(port: u32) -> Result<String> {
         client.write_u8(byte).await?;
     }
     for (byte, client) in (0..=u8::MAX).cycle().zip(&mut clients) {
-        ensure!(client.read_u8().await? == byte.wrapping_add(1), "an answer to another connection");
+        ensure!(
+            client.read_u8().await? == byte.wrapping_add(1),
+            "an answer to another connection"
+        );
     }
     server.await??;
     Ok(format!("{CONNECTIONS} at once"))

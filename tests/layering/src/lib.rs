@@ -1,1 +1,2 @@
-//! The rules of the workspace's layout, as tests: who may depend on whom, and what the measured binaries consist of.
+//! The rules of the workspace's layout, as tests: who may depend on whom, and what the measured
+//! binaries consist of.

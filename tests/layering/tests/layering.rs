@@ -1,4 +1,5 @@
-//! Package boundaries are boundaries of trust, measurement or dependencies. Whatever is not drawn here is forbidden.
+//! Package boundaries are boundaries of trust, measurement or dependencies. Whatever is not drawn
+//! here is forbidden.
 
 #![allow(clippy::unwrap_used, reason = "what cannot go on in a test fails it")]
 
@@ -24,13 +25,52 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("bridge", &["protocol", "transport"]),
     ("sealing", &["key-policy", "nsm", "protocol", "signing"]),
     ("init", &["nsm"]),
-    ("runtime", &["key-policy", "nsm", "protocol", "sealing", "settings", "transport"]),
-    ("signer", &["key-policy", "nsm", "protocol", "runtime", "sealing", "signing", "transport"]),
-    ("key-generator", &["key-policy", "keystore", "nsm", "protocol", "runtime", "sealing", "signing", "transport"]),
-    ("pods", &["bridge", "eif", "keystore", "protocol", "transport"]),
+    (
+        "runtime",
+        &[
+            "key-policy",
+            "nsm",
+            "protocol",
+            "sealing",
+            "settings",
+            "transport",
+        ],
+    ),
+    (
+        "signer",
+        &[
+            "key-policy",
+            "nsm",
+            "protocol",
+            "runtime",
+            "sealing",
+            "signing",
+            "transport",
+        ],
+    ),
+    (
+        "key-generator",
+        &[
+            "key-policy",
+            "keystore",
+            "nsm",
+            "protocol",
+            "runtime",
+            "sealing",
+            "signing",
+            "transport",
+        ],
+    ),
+    (
+        "pods",
+        &["bridge", "eif", "keystore", "protocol", "transport"],
+    ),
     ("lambdas", &["protocol"]),
     ("local-kms", &["attestation", "key-policy"]),
-    ("cli", &["client", "eif", "key-policy", "protocol", "settings"]),
+    (
+        "cli",
+        &["client", "eif", "key-policy", "protocol", "settings"],
+    ),
     ("vsock-bridge", &["bridge", "transport"]),
     ("xtask", &[]),
     ("layering-test", &[]),
@@ -54,16 +94,25 @@ const NEVER_MEASURED: &[&str] = &[
 #[test]
 fn only_the_drawn_arrows_exist() {
     let metadata = metadata();
-    let ours: BTreeSet<_> = metadata.workspace_packages().iter().map(|package| package.name.to_string()).collect();
+    let ours: BTreeSet<_> = metadata
+        .workspace_packages()
+        .iter()
+        .map(|package| package.name.to_string())
+        .collect();
     let arrows: BTreeMap<_, _> = ARROWS.iter().copied().collect();
     let mut wrong = Vec::new();
     for package in metadata.workspace_packages() {
         let name = short(&package.name);
         let Some(allowed) = arrows.get(name) else {
-            assert!(UNRESTRICTED.contains(&name), "{name} is missing from the arrows");
+            assert!(
+                UNRESTRICTED.contains(&name),
+                "{name} is missing from the arrows"
+            );
             continue;
         };
-        for dependency in shipped_dependencies(package).filter(|dependency| ours.contains(*dependency)) {
+        for dependency in
+            shipped_dependencies(package).filter(|dependency| ours.contains(*dependency))
+        {
             if !allowed.contains(&short(dependency)) {
                 wrong.push(format!("{name} -> {}", short(dependency)));
             }
@@ -76,25 +125,46 @@ fn only_the_drawn_arrows_exist() {
 fn members_take_versions_and_features_from_the_workspace() {
     for package in metadata().workspace_packages() {
         let manifest = std::fs::read_to_string(&package.manifest_path).unwrap();
-        let dependencies = manifest.lines().skip_while(|line| !line.ends_with("dependencies]"));
-        for line in dependencies.filter(|line| line.contains('=') && !line.starts_with(['#', '['])) {
-            let own_table = line.starts_with("name") || line.starts_with("path") || line.starts_with("harness");
-            assert!(own_table || line.contains("workspace = true"), "{}: {line}", package.name);
+        let dependencies = manifest
+            .lines()
+            .skip_while(|line| !line.ends_with("dependencies]"));
+        for line in dependencies.filter(|line| line.contains('=') && !line.starts_with(['#', '[']))
+        {
+            let own_table =
+                line.starts_with("name") || line.starts_with("path") || line.starts_with("harness");
+            assert!(
+                own_table || line.contains("workspace = true"),
+                "{}: {line}",
+                package.name
+            );
         }
     }
 }
 
-/// The trusted base of an enclave is its dependency tree. It is written down beside each enclave, so that nothing enters it unseen.
-/// `UPDATE_TRUSTED_BASE=1 cargo test -p cloister-layering-test` writes the lists anew; the difference is what there is to review.
+/// The trusted base of an enclave is its dependency tree. It is written down beside each enclave,
+/// so that nothing enters it unseen. `UPDATE_TRUSTED_BASE=1 cargo test -p cloister-layering-test`
+/// writes the lists anew; the difference is what there is to review.
 #[test]
 fn trusted_base_is_what_was_reviewed() {
     for enclave in ["init", "signer", "key-generator"] {
         let crates = tree(&format!("cloister-{enclave}"));
-        let forbidden: Vec<_> = NEVER_MEASURED.iter().filter(|name| crates.contains(**name)).collect();
-        assert!(forbidden.is_empty(), "the {enclave} enclave links {forbidden:?}");
+        let forbidden: Vec<_> = NEVER_MEASURED
+            .iter()
+            .filter(|name| crates.contains(**name))
+            .collect();
+        assert!(
+            forbidden.is_empty(),
+            "the {enclave} enclave links {forbidden:?}"
+        );
 
-        let list = root().join("enclaves").join(enclave).join("trusted-base.txt");
-        let text = crates.iter().map(|name| format!("{name}\n")).collect::<String>();
+        let list = root()
+            .join("enclaves")
+            .join(enclave)
+            .join("trusted-base.txt");
+        let text = crates
+            .iter()
+            .map(|name| format!("{name}\n"))
+            .collect::<String>();
         if std::env::var_os("UPDATE_TRUSTED_BASE").is_some() {
             std::fs::write(&list, &text).unwrap();
         }
@@ -102,7 +172,11 @@ fn trusted_base_is_what_was_reviewed() {
         let reviewed: BTreeSet<_> = reviewed.lines().map(str::to_owned).collect();
         let entered: Vec<_> = crates.difference(&reviewed).collect();
         let left: Vec<_> = reviewed.difference(&crates).collect();
-        assert!(entered.is_empty() && left.is_empty(), "{}: entered {entered:?}, left {left:?}", list.display());
+        assert!(
+            entered.is_empty() && left.is_empty(),
+            "{}: entered {entered:?}, left {left:?}",
+            list.display()
+        );
     }
 }
 
@@ -114,9 +188,14 @@ fn measured_code_takes_nothing_from_its_environment() {
             let text = std::fs::read_to_string(&file).unwrap();
             // Tests come last.
             let text = text.split("#[cfg(test)]").next().unwrap();
-            for word in
-                ["env::var", "env::args", "option_env!", "std::process::Command", "nsm_software", "endpoint_url(\"http"]
-            {
+            for word in [
+                "env::var",
+                "env::args",
+                "option_env!",
+                "std::process::Command",
+                "nsm_software",
+                "endpoint_url(\"http",
+            ] {
                 assert!(!text.contains(word), "{} contains {word}", file.display());
             }
         }
@@ -124,7 +203,10 @@ fn measured_code_takes_nothing_from_its_environment() {
 }
 
 fn shipped_dependencies(package: &Package) -> impl Iterator<Item = &str> {
-    let shipped = package.dependencies.iter().filter(|dependency| dependency.kind != DependencyKind::Development);
+    let shipped = package
+        .dependencies
+        .iter()
+        .filter(|dependency| dependency.kind != DependencyKind::Development);
     shipped.map(|dependency| dependency.name.as_str())
 }
 
@@ -132,7 +214,8 @@ fn short(name: &str) -> &str {
     name.strip_prefix("cloister-").unwrap_or(name)
 }
 
-/// The names of all crates that are compiled into `package` on Linux, build tools and tests left out.
+/// The names of all crates that are compiled into `package` on Linux, build tools and tests left
+/// out.
 fn tree(package: &str) -> BTreeSet<String> {
     let target = "x86_64-unknown-linux-musl";
     let output = Command::new(env!("CARGO"))
@@ -152,23 +235,46 @@ fn tree(package: &str) -> BTreeSet<String> {
         .current_dir(root())
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let text = String::from_utf8(output.stdout).unwrap();
-    text.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+    text.lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .map(str::to_owned)
+        .collect()
 }
 
 fn rust_files(directory: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let entries = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
     entries
-        .flat_map(|path| if path.is_dir() { rust_files(&path) } else { vec![path] })
+        .flat_map(|path| {
+            if path.is_dir() {
+                rust_files(&path)
+            } else {
+                vec![path]
+            }
+        })
         .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
         .collect()
 }
 
 fn metadata() -> Metadata {
-    MetadataCommand::new().current_dir(root()).no_deps().exec().unwrap()
+    MetadataCommand::new()
+        .current_dir(root())
+        .no_deps()
+        .exec()
+        .unwrap()
 }
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .to_owned()
 }

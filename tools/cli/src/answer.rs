@@ -20,13 +20,22 @@ pub(crate) struct Answer {
 impl Answer {
     /// The same thing said twice.
     pub(crate) fn new(text: impl Into<String>, json: &impl Serialize) -> Self {
-        let json = serde_json::to_value(json).expect("structs of strings and numbers have a JSON form");
-        Self { text: text.into(), json: Some(json), held: true }
+        let json =
+            serde_json::to_value(json).expect("structs of strings and numbers have a JSON form");
+        Self {
+            text: text.into(),
+            json: Some(json),
+            held: true,
+        }
     }
 
     /// Text that is the answer in either form, such as a policy or a script.
     pub(crate) fn verbatim(text: String) -> Self {
-        Self { text, json: None, held: true }
+        Self {
+            text,
+            json: None,
+            held: true,
+        }
     }
 
     /// The answer of a check that may have found something.
@@ -41,19 +50,31 @@ impl Answer {
         };
         // Who closed the pipe has read enough.
         let _ = writeln!(io::stdout(), "{}", text.trim_end());
-        if self.held { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NO) }
+        if self.held {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(EXIT_NO)
+        }
     }
 }
 
 /// `name   value` lines.
 pub(crate) fn fields<const N: usize>(rows: [(&str, &str); N]) -> String {
-    table(None, rows.map(|(name, value)| vec![name.to_owned(), value.to_owned()]))
+    table(
+        None,
+        rows.map(|(name, value)| vec![name.to_owned(), value.to_owned()]),
+    )
 }
 
 /// Columns without lines between them, as wide as they have to be.
-pub(crate) fn table(header: Option<&[&str]>, rows: impl IntoIterator<Item = Vec<String>>) -> String {
+pub(crate) fn table(
+    header: Option<&[&str]>,
+    rows: impl IntoIterator<Item = Vec<String>>,
+) -> String {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled);
     if let Some(header) = header {
         table.set_header(header.iter().copied());
     }
@@ -70,6 +91,9 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        assert_eq!(fields([("key id", "1"), ("address", "0x2")]), "key id   1\naddress  0x2");
+        assert_eq!(
+            fields([("key id", "1"), ("address", "0x2")]),
+            "key id   1\naddress  0x2"
+        );
     }
 }

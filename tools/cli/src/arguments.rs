@@ -6,7 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{doctor, key, kms, sign};
 
-/// Ethereum keys in AWS Nitro Enclaves: make and use them, look at the key policy, find out what is wrong
+/// Ethereum keys in AWS Nitro Enclaves: make and use them, look at the key policy, find out what is
+/// wrong
 #[derive(Debug, Parser)]
 #[command(name = "cloister", version, after_help = EXIT_CODES, arg_required_else_help = true)]
 pub(crate) struct Arguments {
@@ -87,8 +88,14 @@ mod tests {
 
     #[test]
     fn a_secret_is_no_argument() {
-        for line in ["cloister key generate --endpoint http://x --secret abc", "cloister key import --eth-key 01"] {
-            assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
+        for line in [
+            "cloister key generate --endpoint http://x --secret abc",
+            "cloister key import --eth-key 01",
+        ] {
+            assert!(
+                Arguments::try_parse_from(line.split(' ')).is_err(),
+                "{line}"
+            );
         }
     }
 }

@@ -27,18 +27,31 @@ pub(crate) async fn configuration(common: &Common) -> Result<SdkConfig, Failure>
         trust = trust.with_pem_certificate(certificates(file)?);
     }
     let tls = TlsContext::builder().with_trust_store(trust).build();
-    let tls = tls.map_err(|error| Failure::Here(format!("TLS cannot be set up: {}", chain(&error))))?;
-    let https = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc));
+    let tls =
+        tls.map_err(|error| Failure::Here(format!("TLS cannot be set up: {}", chain(&error))))?;
+    let https =
+        aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc));
     let https = https.tls_context(tls).build_https();
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .http_client(https.clone())
         .retry_config(RetryConfig::standard())
-        .timeout_config(TimeoutConfig::builder().operation_timeout(DEADLINE).connect_timeout(CONNECT).build());
+        .timeout_config(
+            TimeoutConfig::builder()
+                .operation_timeout(DEADLINE)
+                .connect_timeout(CONNECT)
+                .build(),
+        );
     if let Some(profile) = &common.profile {
-        // As `aws` does it: a profile that is asked for by name wins over credentials in the environment.
+        // As `aws` does it: a profile that is asked for by name wins over credentials in the
+        // environment.
         let region = common.region.clone().map(Region::new);
-        let provider = ProviderConfig::default().with_http_client(https).with_region(region);
-        let provider = ProfileFileCredentialsProvider::builder().configure(&provider).profile_name(profile).build();
+        let provider = ProviderConfig::default()
+            .with_http_client(https)
+            .with_region(region);
+        let provider = ProfileFileCredentialsProvider::builder()
+            .configure(&provider)
+            .profile_name(profile)
+            .build();
         loader = loader.profile_name(profile).credentials_provider(provider);
     }
     if let Some(region) = &common.region {
@@ -55,8 +68,13 @@ pub(crate) async fn credentials(configuration: &SdkConfig) -> Result<Credentials
              sign-on run: eval \"$(aws configure export-credentials --format env)\""
         ))
     };
-    let provider = configuration.credentials_provider().ok_or_else(|| missing(""))?;
-    provider.provide_credentials().await.map_err(|error| missing(&format!(" ({})", chain(&error))))
+    let provider = configuration
+        .credentials_provider()
+        .ok_or_else(|| missing(""))?;
+    provider
+        .provide_credentials()
+        .await
+        .map_err(|error| missing(&format!(" ({})", chain(&error))))
 }
 
 /// A client of the API, which was told its endpoint, and finds out the rest.
@@ -64,33 +82,64 @@ pub(crate) async fn client(api: &Api, common: &Common) -> Result<Client, Failure
     let configuration = configuration(common).await?;
     let region = region(&api.endpoint, common, &configuration)?;
     let ca = common.ca_file.as_deref().map(certificates).transpose()?;
-    Ok(Client::new(&api.endpoint, &region, credentials(&configuration).await?, ca.as_deref())?)
+    Ok(Client::new(
+        &api.endpoint,
+        &region,
+        credentials(&configuration).await?,
+        ca.as_deref(),
+    )?)
 }
 
 /// The region a request to `endpoint` is signed for.
-pub(crate) fn region(endpoint: &str, common: &Common, configuration: &SdkConfig) -> Result<String, Failure> {
-    let given = common.region.clone().or_else(|| region_of(endpoint).map(str::to_owned));
+pub(crate) fn region(
+    endpoint: &str,
+    common: &Common,
+    configuration: &SdkConfig,
+) -> Result<String, Failure> {
+    let given = common
+        .region
+        .clone()
+        .or_else(|| region_of(endpoint).map(str::to_owned));
     given
         .or_else(|| configuration.region().map(Region::to_string))
-        .ok_or_else(|| Failure::input("there is no region: give --region, or set AWS_REGION or the profile's region"))
+        .ok_or_else(|| {
+            Failure::input(
+                "there is no region: give --region, or set AWS_REGION or the profile's region",
+            )
+        })
 }
 
 /// The region in the host name of an API Gateway.
 pub(crate) fn region_of(endpoint: &str) -> Option<&str> {
     let host = endpoint.split_once("://")?.1.split(['/', ':']).next()?;
-    host.split_once(".execute-api.")?.1.split_once('.').map(|(region, _)| region)
+    host.split_once(".execute-api.")?
+        .1
+        .split_once('.')
+        .map(|(region, _)| region)
 }
 
 /// A PEM file's content, with a certificate in it: the SDK would panic at its first call.
 pub(crate) fn certificates(file: &Path) -> Result<Vec<u8>, Failure> {
-    let problem = |problem: String| Failure::Input(format!("{} (--ca-file, AWS_CA_BUNDLE) {problem}", file.display()));
+    let problem = |problem: String| {
+        Failure::Input(format!(
+            "{} (--ca-file, AWS_CA_BUNDLE) {problem}",
+            file.display()
+        ))
+    };
     let pem = fs::read(file).map_err(|error| problem(format!("cannot be read: {error}")))?;
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|error| problem(format!("is not a PEM file: {error}")))?;
-        roots.add(certificate).map_err(|error| problem(format!("holds an unusable certificate: {error}")))?;
+        let certificate =
+            certificate.map_err(|error| problem(format!("is not a PEM file: {error}")))?;
+        roots
+            .add(certificate)
+            .map_err(|error| problem(format!("holds an unusable certificate: {error}")))?;
     }
-    if roots.is_empty() { Err(problem("holds no certificate".to_owned())) } else { Ok(pem) }
+    if roots.is_empty() {
+        Err(problem("holds no certificate".to_owned()))
+    } else {
+        Ok(pem)
+    }
 }
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -103,8 +152,14 @@ mod tests {
     #[test]
     fn the_region_stands_in_the_host_name() {
         for (endpoint, region) in [
-            ("https://abc.execute-api.eu-central-1.amazonaws.com/prod", Some("eu-central-1")),
-            ("https://vpce-1.execute-api.cn-north-1.vpce.amazonaws.com.cn", Some("cn-north-1")),
+            (
+                "https://abc.execute-api.eu-central-1.amazonaws.com/prod",
+                Some("eu-central-1"),
+            ),
+            (
+                "https://vpce-1.execute-api.cn-north-1.vpce.amazonaws.com.cn",
+                Some("cn-north-1"),
+            ),
             ("http://127.0.0.1:8080", None),
             ("https://wallet.example/execute-api.eu-west-1.x", None),
         ] {
@@ -114,7 +169,12 @@ mod tests {
 
     #[test]
     fn a_file_without_certificates_is_named() {
-        let error = certificates(Path::new("/dev/null")).unwrap_err().to_string();
-        assert!(error.contains("/dev/null") && error.contains("no certificate"), "{error}");
+        let error = certificates(Path::new("/dev/null"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("/dev/null") && error.contains("no certificate"),
+            "{error}"
+        );
     }
 }

@@ -18,7 +18,8 @@ use crate::failure::{Failure, chain};
 pub(crate) struct Command {
     #[command(flatten)]
     api: Api,
-    /// Also ask a pod, at the address where it serves /version (such as one end of a `kubectl port-forward`)
+    /// Also ask a pod, at the address where it serves /version (such as one end of a
+    /// `kubectl port-forward`)
     #[arg(long, value_name = "URL")]
     pod: Vec<String>,
 }
@@ -45,15 +46,30 @@ enum State {
 
 impl Finding {
     fn ok(check: &'static str, finding: impl Into<String>) -> Self {
-        Self { check, state: State::Ok, finding: finding.into(), fix: None }
+        Self {
+            check,
+            state: State::Ok,
+            finding: finding.into(),
+            fix: None,
+        }
     }
 
     fn failed(check: &'static str, finding: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { check, state: State::Failed, finding: finding.into(), fix: Some(fix.into()) }
+        Self {
+            check,
+            state: State::Failed,
+            finding: finding.into(),
+            fix: Some(fix.into()),
+        }
     }
 
     fn not_checked(check: &'static str, because: impl Into<String>) -> Self {
-        Self { check, state: State::NotChecked, finding: because.into(), fix: None }
+        Self {
+            check,
+            state: State::NotChecked,
+            finding: because.into(),
+            fix: None,
+        }
     }
 }
 
@@ -66,7 +82,12 @@ pub(crate) async fn run(command: Command, common: &Common) -> Result<Answer, Fai
     let region = region(endpoint, common, &configuration, &mut findings);
 
     if connection::findings(endpoint, &mut findings).await {
-        requests(&client(endpoint, region.as_deref(), credentials, common)?, endpoint, &mut findings).await;
+        requests(
+            &client(endpoint, region.as_deref(), credentials, common)?,
+            endpoint,
+            &mut findings,
+        )
+        .await;
     } else {
         not_reached(&mut findings);
     }
@@ -79,25 +100,37 @@ pub(crate) async fn run(command: Command, common: &Common) -> Result<Answer, Fai
 fn answer(findings: &[Finding]) -> Answer {
     let mut text = table(
         None,
-        findings.iter().map(|Finding { check, state, finding, .. }| {
-            let state = match state {
-                State::Ok => "ok",
-                State::Failed => "FAILED",
-                State::NotChecked => "-",
-            };
-            vec![state.to_owned(), (*check).to_owned(), finding.clone()]
-        }),
+        findings.iter().map(
+            |Finding {
+                 check,
+                 state,
+                 finding,
+                 ..
+             }| {
+                let state = match state {
+                    State::Ok => "ok",
+                    State::Failed => "FAILED",
+                    State::NotChecked => "-",
+                };
+                vec![state.to_owned(), (*check).to_owned(), finding.clone()]
+            },
+        ),
     );
     for finding in findings {
         if let Some(fix) = &finding.fix {
             text.push_str(&format!("\n\n{}: {fix}", finding.check));
         }
     }
-    let held = findings.iter().all(|finding| finding.state != State::Failed);
+    let held = findings
+        .iter()
+        .all(|finding| finding.state != State::Failed);
     Answer::new(text, &findings).held(held)
 }
 
-async fn credentials(configuration: &SdkConfig, findings: &mut Vec<Finding>) -> Option<Credentials> {
+async fn credentials(
+    configuration: &SdkConfig,
+    findings: &mut Vec<Finding>,
+) -> Option<Credentials> {
     let found = match aws::credentials(configuration).await {
         Ok(found) => found,
         Err(error) => {
@@ -107,9 +140,15 @@ async fn credentials(configuration: &SdkConfig, findings: &mut Vec<Finding>) -> 
             return None;
         }
     };
-    let kind = if found.session_token().is_some() { "temporary" } else { "long-lived" };
+    let kind = if found.session_token().is_some() {
+        "temporary"
+    } else {
+        "long-lived"
+    };
     let what = format!("{}, {kind}", found.access_key_id());
-    let expired = found.expiry().is_some_and(|expiry| expiry <= std::time::SystemTime::now());
+    let expired = found
+        .expiry()
+        .is_some_and(|expiry| expiry <= std::time::SystemTime::now());
     findings.push(match expired {
         true => Finding::failed("credentials", format!("{what}, expired"), "log in again"),
         false => Finding::ok("credentials", what),
@@ -118,7 +157,11 @@ async fn credentials(configuration: &SdkConfig, findings: &mut Vec<Finding>) -> 
 }
 
 /// Whose credentials they are. A stack on this machine has credentials that AWS does not know.
-async fn who(endpoint: &str, credentials: Option<&Credentials>, configuration: &SdkConfig) -> Finding {
+async fn who(
+    endpoint: &str,
+    credentials: Option<&Credentials>,
+    configuration: &SdkConfig,
+) -> Finding {
     let check = "identity";
     if credentials.is_none() {
         return Finding::not_checked(check, "there are no credentials");
@@ -132,24 +175,42 @@ async fn who(endpoint: &str, credentials: Option<&Credentials>, configuration: &
         config.set_region(Some(aws_config::Region::from_static("us-east-1")));
     }
     let sts = aws_sdk_sts::Client::from_conf(config.build());
-    match sts.get_caller_identity().send().await.map_err(Failure::aws("GetCallerIdentity")) {
+    match sts
+        .get_caller_identity()
+        .send()
+        .await
+        .map_err(Failure::aws("GetCallerIdentity"))
+    {
         Ok(identity) => Finding::ok(check, identity.arn().unwrap_or("AWS names nobody")),
-        Err(error @ Failure::Aws { code: Some(_), .. }) => {
-            Finding::failed(check, error.to_string(), "these credentials are not, or no longer, valid: log in again")
-        }
+        Err(error @ Failure::Aws { code: Some(_), .. }) => Finding::failed(
+            check,
+            error.to_string(),
+            "these credentials are not, or no longer, valid: log in again",
+        ),
         // STS may well be out of reach where the API is not: inside a VPC.
         Err(_) => Finding::not_checked(check, "STS gave no answer from here"),
     }
 }
 
-fn region(endpoint: &str, common: &Common, configuration: &SdkConfig, findings: &mut Vec<Finding>) -> Option<String> {
+fn region(
+    endpoint: &str,
+    common: &Common,
+    configuration: &SdkConfig,
+    findings: &mut Vec<Finding>,
+) -> Option<String> {
     let region = aws::region(endpoint, common, configuration);
     findings.push(match (&region, aws::region_of(endpoint)) {
-        (Ok(region), Some(theirs)) if region != theirs => {
-            Finding::failed("region", region, format!("the endpoint is in {theirs}: leave --region out"))
-        }
+        (Ok(region), Some(theirs)) if region != theirs => Finding::failed(
+            "region",
+            region,
+            format!("the endpoint is in {theirs}: leave --region out"),
+        ),
         (Ok(region), _) => Finding::ok("region", region),
-        (Err(_), _) => Finding::failed("region", "none", "give --region, or set AWS_REGION or the profile's region"),
+        (Err(_), _) => Finding::failed(
+            "region",
+            "none",
+            "give --region, or set AWS_REGION or the profile's region",
+        ),
     });
     region.ok()
 }
@@ -161,10 +222,20 @@ fn client(
     credentials: Option<Credentials>,
     common: &Common,
 ) -> Result<Unsigned, Failure> {
-    let ca = common.ca_file.as_deref().map(aws::certificates).transpose()?;
+    let ca = common
+        .ca_file
+        .as_deref()
+        .map(aws::certificates)
+        .transpose()?;
     let signs = region.is_some() && credentials.is_some();
-    let credentials = credentials.unwrap_or_else(|| Credentials::new("none", "none", None, None, "nobody"));
-    let client = Client::new(endpoint, region.unwrap_or("none"), credentials, ca.as_deref())?;
+    let credentials =
+        credentials.unwrap_or_else(|| Credentials::new("none", "none", None, None, "nobody"));
+    let client = Client::new(
+        endpoint,
+        region.unwrap_or("none"),
+        credentials,
+        ca.as_deref(),
+    )?;
     Ok(Unsigned { client, signs })
 }
 
@@ -174,7 +245,11 @@ struct Unsigned {
     signs: bool,
 }
 
-async fn requests(Unsigned { client, signs }: &Unsigned, endpoint: &str, findings: &mut Vec<Finding>) {
+async fn requests(
+    Unsigned { client, signs }: &Unsigned,
+    endpoint: &str,
+    findings: &mut Vec<Finding>,
+) {
     let tls = endpoint.starts_with("https:");
     let plain = match client.request(http::Method::GET, "/version", "") {
         Ok(request) => client.send(request).await,
@@ -194,8 +269,14 @@ async fn requests(Unsigned { client, signs }: &Unsigned, endpoint: &str, finding
         }
     }
     if !signs {
-        findings.push(Finding::not_checked("signature", "credentials or region are missing"));
-        return findings.push(Finding::not_checked("front door", "no request could be signed"));
+        findings.push(Finding::not_checked(
+            "signature",
+            "credentials or region are missing",
+        ));
+        return findings.push(Finding::not_checked(
+            "front door",
+            "no request could be signed",
+        ));
     }
     match client.get("/version").await {
         Ok(answer) => signature::findings(&answer, findings),
@@ -220,11 +301,19 @@ async fn pod_version(url: &str) -> Finding {
     let anonymous = Credentials::new("none", "none", None, None, "nobody");
     let asked = async {
         let client = Client::new(url, "none", anonymous, None)?;
-        client.send(client.request(http::Method::GET, "/version", "")?).await
+        client
+            .send(client.request(http::Method::GET, "/version", "")?)
+            .await
     };
     match asked.await {
-        Ok(Response { status: 200, body, .. }) => Finding::ok("pod", String::from_utf8_lossy(&body)),
-        Ok(answer) => Finding::failed("pod", format!("{url} answers with status {}", answer.status), fix),
+        Ok(Response {
+            status: 200, body, ..
+        }) => Finding::ok("pod", String::from_utf8_lossy(&body)),
+        Ok(answer) => Finding::failed(
+            "pod",
+            format!("{url} answers with status {}", answer.status),
+            fix,
+        ),
         Err(error) => Finding::failed("pod", format!("{url}: {}", chain(&error)), fix),
     }
 }

@@ -63,7 +63,11 @@ impl Failure {
                 (Some(message), Some(code)) => format!("{code}: {message}"),
                 _ => chain(&error),
             };
-            Self::Aws { operation, code, message }
+            Self::Aws {
+                operation,
+                code,
+                message,
+            }
         }
     }
 
@@ -78,9 +82,9 @@ impl Failure {
                 ClientError::Gateway { .. } => (6, "refused_by_aws"),
                 ClientError::Transport(_) => (7, "no_answer"),
                 ClientError::NotUnderstood { .. } => (8, "wrong_answer"),
-                ClientError::Endpoint(_) | ClientError::EndpointWithoutHost | ClientError::Payload(_) => {
-                    (2, "wrong_input")
-                }
+                ClientError::Endpoint(_)
+                | ClientError::EndpointWithoutHost
+                | ClientError::Payload(_) => (2, "wrong_input"),
                 _ => (1, "failed"),
             },
             Self::Aws { code: Some(_), .. } => (6, "refused_by_aws"),
@@ -111,13 +115,19 @@ impl Failure {
 
     fn advice(&self) -> Option<&'static str> {
         match self {
-            Self::Api(ClientError::Gateway { .. } | ClientError::Transport(_) | ClientError::NotUnderstood { .. }) => {
-                Some("`cloister doctor` says what to do")
-            }
-            Self::Api(ClientError::Refused(refusal)) if refusal.code == "timestamp_out_of_window" => {
+            Self::Api(
+                ClientError::Gateway { .. }
+                | ClientError::Transport(_)
+                | ClientError::NotUnderstood { .. },
+            ) => Some("`cloister doctor` says what to do"),
+            Self::Api(ClientError::Refused(refusal))
+                if refusal.code == "timestamp_out_of_window" =>
+            {
                 Some("set this machine's clock, or send the secret itself with --send-secret")
             }
-            Self::Api(ClientError::Refused(refusal)) if refusal.retryable => Some("try again in a moment"),
+            Self::Api(ClientError::Refused(refusal)) if refusal.retryable => {
+                Some("try again in a moment")
+            }
             _ => None,
         }
     }
@@ -145,12 +155,22 @@ mod tests {
 
     fn refused(retryable: bool) -> Failure {
         let (code, error, request_id) = ("busy".to_owned(), "try later".to_owned(), "r".to_owned());
-        Failure::Api(ClientError::Refused(Refusal { status: 503, code, error, field: None, retryable, request_id }))
+        Failure::Api(ClientError::Refused(Refusal {
+            status: 503,
+            code,
+            error,
+            field: None,
+            retryable,
+            request_id,
+        }))
     }
 
     #[test]
     fn every_kind_has_its_exit_code() {
-        let gateway = ClientError::Gateway { status: 403, message: "Forbidden".to_owned() };
+        let gateway = ClientError::Gateway {
+            status: 403,
+            message: "Forbidden".to_owned(),
+        };
         let aws = |code: Option<&str>| Failure::Aws {
             operation: "GetKeyPolicy",
             code: code.map(str::to_owned),

@@ -35,16 +35,24 @@ pub(crate) async fn run(command: Command, common: &Common) -> Result<Answer, Fai
     match command {
         Command::Generate { api, secret } => {
             let secret = secret.read()?;
-            let created = aws::client(&api, common).await?.generate_key(&secret).await?;
+            let created = aws::client(&api, common)
+                .await?
+                .generate_key(&secret)
+                .await?;
             Ok(answer(&created))
         }
         Command::Import { api, secret, key } => {
             if secret.is_standard_input() && key.is_standard_input() {
-                return Err(Failure::input("secret and private key cannot both come from standard input"));
+                return Err(Failure::input(
+                    "secret and private key cannot both come from standard input",
+                ));
             }
             let (secret, key) = (secret.read()?, key.read()?);
             let expected = verify::address_of(&key);
-            let created = aws::client(&api, common).await?.set_key(&secret, &key).await?;
+            let created = aws::client(&api, common)
+                .await?
+                .set_key(&secret, &key)
+                .await?;
             same_address(expected, created.address)?;
             Ok(answer(&created))
         }
@@ -52,11 +60,22 @@ pub(crate) async fn run(command: Command, common: &Common) -> Result<Answer, Fai
 }
 
 fn same_address(expected: Address, found: Address) -> Result<(), Failure> {
-    let problem = || Failure::Wrong(format!("the key's address is {expected}, the answer says {found}"));
-    if expected == found { Ok(()) } else { Err(problem()) }
+    let problem = || {
+        Failure::Wrong(format!(
+            "the key's address is {expected}, the answer says {found}"
+        ))
+    };
+    if expected == found {
+        Ok(())
+    } else {
+        Err(problem())
+    }
 }
 
 fn answer(created: &CreatedKey) -> Answer {
     let (key_id, address) = (created.key_id.to_string(), created.address.to_string());
-    Answer::new(fields([("key id", &key_id), ("address", &address)]), &json!({ "key_id": key_id, "address": address }))
+    Answer::new(
+        fields([("key id", &key_id), ("address", &address)]),
+        &json!({ "key_id": key_id, "address": address }),
+    )
 }

@@ -36,10 +36,12 @@ pub(crate) struct Render {
     /// Whether the administrator role may still replace the policy
     #[arg(long, default_value = "open")]
     form: FormName,
-    /// PCR0 of the release before's key generator, or its measurements.json: it may make data keys as well
+    /// PCR0 of the release before's key generator, or its measurements.json: it may make data keys
+    /// as well
     #[arg(long, value_name = "PCR0|FILE")]
     previous_generator: Option<Previous>,
-    /// measurements.json of the release that is about to replace this one: both are admitted (open form only)
+    /// measurements.json of the release that is about to replace this one: both are admitted (open
+    /// form only)
     #[arg(long, value_name = "FILE")]
     next: Option<PathBuf>,
 }
@@ -64,8 +66,15 @@ pub(crate) async fn run(command: Command, common: &Common) -> Result<Answer, Fai
 fn render(command: &Render) -> Result<Answer, Failure> {
     let release = command.release.read()?;
     let mut measurements = release.measurements;
-    measurements.next = command.next.as_deref().map(|file| release::next(file, &release.deployment)).transpose()?;
-    measurements.previous_generator = command.previous_generator.as_ref().map(|previous| previous.0);
+    measurements.next = command
+        .next
+        .as_deref()
+        .map(|file| release::next(file, &release.deployment))
+        .transpose()?;
+    measurements.previous_generator = command
+        .previous_generator
+        .as_ref()
+        .map(|previous| previous.0);
     let form = match command.form {
         FormName::Open => Form::Open,
         FormName::Locked => Form::Locked,
@@ -75,6 +84,7 @@ fn render(command: &Render) -> Result<Answer, Failure> {
     for warning in release.why_not_adopted(form, measurements.previous_generator.is_some()) {
         eprintln!("note: {warning}");
     }
-    let policy: serde_json::Value = serde_json::from_str(&policy).expect("a rendered policy is JSON");
+    let policy: serde_json::Value =
+        serde_json::from_str(&policy).expect("a rendered policy is JSON");
     Ok(Answer::verbatim(format!("{policy:#}")))
 }

@@ -1,5 +1,6 @@
-//! Where secrets come from: a file, standard input or an environment variable. Never an argument, which every user of the
-//! machine can read in the list of processes and which the shell's history keeps.
+//! Where secrets come from: a file, standard input or an environment variable. Never an argument,
+//! which every user of the machine can read in the list of processes and which the shell's history
+//! keeps.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -15,7 +16,8 @@ use crate::failure::Failure;
 #[derive(Args, Clone, Debug)]
 #[group(multiple = false)]
 pub(crate) struct SecretSource {
-    /// File with the wallet key's secret, - for standard input [default: the variable CLOISTER_SECRET]
+    /// File with the wallet key's secret, - for standard input [default: the variable
+    /// CLOISTER_SECRET]
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
     /// Environment variable with the wallet key's secret
@@ -26,10 +28,17 @@ pub(crate) struct SecretSource {
 impl SecretSource {
     pub(crate) fn read(&self) -> Result<CallerSecret, Failure> {
         let (text, place) = match &self.secret_file {
-            Some(file) => (read(file, "--secret-file")?, "the file given with --secret-file".to_owned()),
-            None => (variable(&self.secret_env)?, format!("the variable {}", self.secret_env)),
+            Some(file) => (
+                read(file, "--secret-file")?,
+                "the file given with --secret-file".to_owned(),
+            ),
+            None => (
+                variable(&self.secret_env)?,
+                format!("the variable {}", self.secret_env),
+            ),
         };
-        CallerSecret::new(text).map_err(|problem| Failure::Input(format!("the secret in {place} {problem}")))
+        CallerSecret::new(text)
+            .map_err(|problem| Failure::Input(format!("the secret in {place} {problem}")))
     }
 
     pub(crate) fn is_standard_input(&self) -> bool {
@@ -54,9 +63,14 @@ impl PrivateKeySource {
         let text = match (&self.eth_key_file, &self.eth_key_env) {
             (Some(file), _) => read(file, "--eth-key-file")?,
             (None, Some(name)) => variable(name)?,
-            (None, None) => return Err(Failure::input("give the private key with --eth-key-file or --eth-key-env")),
+            (None, None) => {
+                return Err(Failure::input(
+                    "give the private key with --eth-key-file or --eth-key-env",
+                ));
+            }
         };
-        PrivateKey::from_hex(&text).map_err(|problem| Failure::Input(format!("what was given to import is {problem}")))
+        PrivateKey::from_hex(&text)
+            .map_err(|problem| Failure::Input(format!("what was given to import is {problem}")))
     }
 
     pub(crate) fn is_standard_input(&self) -> bool {
@@ -74,23 +88,35 @@ fn variable(name: &str) -> Result<Zeroizing<String>, Failure> {
         Err(std::env::VarError::NotPresent) => Err(Failure::Input(format!(
             "there is no secret: the variable {name} is not set; set it, or give a file (- for standard input)"
         ))),
-        Err(std::env::VarError::NotUnicode(_)) => Err(Failure::Input(format!("the variable {name} is not text"))),
+        Err(std::env::VarError::NotUnicode(_)) => {
+            Err(Failure::Input(format!("the variable {name} is not text")))
+        }
     }
 }
 
-/// The file's only line. Its name is not repeated in errors: who mistakes the option for the secret must not see it logged.
+/// The file's only line. Its name is not repeated in errors: who mistakes the option for the secret
+/// must not see it logged.
 fn read(file: &Path, option: &str) -> Result<Zeroizing<String>, Failure> {
-    let unreadable = |error: io::Error| Failure::Input(format!("the file given with {option} cannot be read: {error}"));
+    let unreadable = |error: io::Error| {
+        Failure::Input(format!(
+            "the file given with {option} cannot be read: {error}"
+        ))
+    };
     // Never more than fits, so that no reallocation leaves a copy behind.
     let mut text = Zeroizing::new(String::with_capacity(MAX_LEN + 1));
     let limit = MAX_LEN as u64 + 1;
     match is_standard_input(file) {
         true => io::stdin().lock().take(limit).read_to_string(&mut text),
-        false => File::open(file).map_err(unreadable)?.take(limit).read_to_string(&mut text),
+        false => File::open(file)
+            .map_err(unreadable)?
+            .take(limit)
+            .read_to_string(&mut text),
     }
     .map_err(unreadable)?;
     if text.len() > MAX_LEN {
-        return Err(Failure::Input(format!("the file given with {option} has more than {MAX_LEN} bytes")));
+        return Err(Failure::Input(format!(
+            "the file given with {option} has more than {MAX_LEN} bytes"
+        )));
     }
     let line = text.trim_end_matches(['\r', '\n']).len();
     text.truncate(line);
@@ -113,27 +139,50 @@ mod tests {
     }
 
     fn source(file: &Path) -> SecretSource {
-        SecretSource { secret_file: Some(file.to_owned()), secret_env: "CLOISTER_SECRET".to_owned() }
+        SecretSource {
+            secret_file: Some(file.to_owned()),
+            secret_env: "CLOISTER_SECRET".to_owned(),
+        }
     }
 
     #[test]
     fn the_end_of_the_line_is_not_part_of_the_secret() {
         for end in ["", "\n", "\r\n"] {
             let file = file(&format!("a secret of some length{end}"));
-            assert_eq!(source(file.path()).read().unwrap().expose(), "a secret of some length");
+            assert_eq!(
+                source(file.path()).read().unwrap().expose(),
+                "a secret of some length"
+            );
         }
     }
 
     #[test]
     fn what_is_refused_is_not_repeated() {
-        for content in ["short", &"x".repeat(257), &"x".repeat(5000), "two lines of a secret\nfollow each other"] {
+        for content in [
+            "short",
+            &"x".repeat(257),
+            &"x".repeat(5000),
+            "two lines of a secret\nfollow each other",
+        ] {
             let error = source(file(content).path()).read().unwrap_err().to_string();
-            assert!(!error.contains(content) && error.contains("--secret-file"), "{error}");
+            assert!(
+                !error.contains(content) && error.contains("--secret-file"),
+                "{error}"
+            );
         }
-        let error = source(Path::new("/the/secret/itself")).read().unwrap_err().to_string();
-        assert!(!error.contains("itself") && error.contains("cannot be read"), "{error}");
+        let error = source(Path::new("/the/secret/itself"))
+            .read()
+            .unwrap_err()
+            .to_string();
+        assert!(
+            !error.contains("itself") && error.contains("cannot be read"),
+            "{error}"
+        );
         let keys = file("0xnothex");
-        let keys = PrivateKeySource { eth_key_file: Some(keys.path().to_owned()), eth_key_env: None };
+        let keys = PrivateKeySource {
+            eth_key_file: Some(keys.path().to_owned()),
+            eth_key_env: None,
+        };
         assert!(!keys.read().unwrap_err().to_string().contains("nothex"));
     }
 }

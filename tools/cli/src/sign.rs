@@ -49,7 +49,8 @@ pub(crate) struct With {
     address: Option<Address>,
     #[command(flatten)]
     secret: SecretSource,
-    /// Send the secret itself instead of a MAC made with it, which is good for this payload and a minute
+    /// Send the secret itself instead of a MAC made with it, which is good for this payload and a
+    /// minute
     #[arg(long)]
     send_secret: bool,
 }
@@ -63,28 +64,45 @@ pub(crate) async fn run(command: Command, common: &Common) -> Result<Answer, Fai
 
 async fn transaction(file: &Path, with: &With, common: &Common) -> Result<Answer, Failure> {
     if is_standard_input(file) && with.secret.is_standard_input() {
-        return Err(Failure::input("transaction and secret cannot both come from standard input"));
+        return Err(Failure::input(
+            "transaction and secret cannot both come from standard input",
+        ));
     }
     let payload = read(file)?;
-    // The enclave's own reading: what it would refuse is refused here, and what comes back is compared with it.
+    // The enclave's own reading: what it would refuse is refused here, and what comes back is
+    // compared with it.
     let asked = match SigningPayload::parse(payload.as_bytes()) {
         Ok(SigningPayload::Transaction(transaction)) => transaction,
         Ok(SigningPayload::UserOpHash(_)) => {
-            return Err(Failure::input("this is a UserOp hash: use `cloister sign user-op-hash`"));
+            return Err(Failure::input(
+                "this is a UserOp hash: use `cloister sign user-op-hash`",
+            ));
         }
         Err(rejection) => return Err(Failure::Input(format!("{}: {rejection}", file.display()))),
     };
     let secret = with.secret.read()?;
     let client = aws::client(&with.api, common).await?;
     let signed = match with.send_secret {
-        true => client.sign_transaction(with.key_id, &secret, &payload).await?,
-        false => client.sign_transaction_authenticated(with.key_id, &secret, &payload, SystemTime::now()).await?,
+        true => {
+            client
+                .sign_transaction(with.key_id, &secret, &payload)
+                .await?
+        }
+        false => {
+            client
+                .sign_transaction_authenticated(with.key_id, &secret, &payload, SystemTime::now())
+                .await?
+        }
     };
     let signer = verify::transaction(&signed, &asked)?;
     with.check(signer)?;
     let (hash, signer) = (signed.transaction_hash.to_string(), signer.to_string());
     Ok(Answer::new(
-        fields([("signed", &signed.transaction_signed), ("hash", &hash), ("signer", &signer)]),
+        fields([
+            ("signed", &signed.transaction_signed),
+            ("hash", &hash),
+            ("signer", &signer),
+        ]),
         &json!({ "transaction_signed": signed.transaction_signed, "transaction_hash": hash, "signer": signer }),
     ))
 }
@@ -94,7 +112,11 @@ async fn user_op_hash(hash: B256, with: &With, common: &Common) -> Result<Answer
     let client = aws::client(&with.api, common).await?;
     let signature = match with.send_secret {
         true => client.sign_user_op(with.key_id, &secret, hash).await?,
-        false => client.sign_user_op_authenticated(with.key_id, &secret, hash, SystemTime::now()).await?,
+        false => {
+            client
+                .sign_user_op_authenticated(with.key_id, &secret, hash, SystemTime::now())
+                .await?
+        }
     };
     let signer = verify::message(&signature, &hash)?;
     with.check(signer)?;
@@ -108,20 +130,22 @@ async fn user_op_hash(hash: B256, with: &With, common: &Common) -> Result<Answer
 impl With {
     fn check(&self, signer: Address) -> Result<(), Failure> {
         match self.address {
-            Some(address) if address != signer => {
-                Err(Failure::Wrong(format!("it is signed by {signer}, not by {address}")))
-            }
+            Some(address) if address != signer => Err(Failure::Wrong(format!(
+                "it is signed by {signer}, not by {address}"
+            ))),
             _ => Ok(()),
         }
     }
 }
 
 fn hash(text: &str) -> Result<B256, &'static str> {
-    text.parse().map_err(|_| "a UserOp hash is 32 bytes of hex: 64 digits, with or without 0x")
+    text.parse()
+        .map_err(|_| "a UserOp hash is 32 bytes of hex: 64 digits, with or without 0x")
 }
 
 fn address(text: &str) -> Result<Address, &'static str> {
-    text.parse().map_err(|_| "an address is 20 bytes of hex: 40 digits, with or without 0x")
+    text.parse()
+        .map_err(|_| "an address is 20 bytes of hex: 40 digits, with or without 0x")
 }
 
 fn read(file: &Path) -> Result<String, Failure> {

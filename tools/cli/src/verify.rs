@@ -14,19 +14,25 @@ use crate::failure::Failure;
 /// The signer of `signed`, once it is the transaction that was asked for, under its own hash.
 pub(crate) fn transaction(signed: &SignedTransaction, asked: &Eip1559) -> Result<Address, Failure> {
     let wrong = |problem: &str| Failure::Wrong(problem.to_owned());
-    let bytes = const_hex::decode(&signed.transaction_signed).map_err(|_| wrong("the transaction is not hex"))?;
+    let bytes = const_hex::decode(&signed.transaction_signed)
+        .map_err(|_| wrong("the transaction is not hex"))?;
     if keccak256(&bytes) != signed.transaction_hash {
         return Err(wrong("the hash is not that of the transaction"));
     }
-    let envelope = TxEnvelope::decode_2718_exact(&bytes).map_err(|_| wrong("it is not a transaction"))?;
-    let TxEnvelope::Eip1559(found) = envelope else { return Err(wrong("it is not an EIP-1559 transaction")) };
+    let envelope =
+        TxEnvelope::decode_2718_exact(&bytes).map_err(|_| wrong("it is not a transaction"))?;
+    let TxEnvelope::Eip1559(found) = envelope else {
+        return Err(wrong("it is not an EIP-1559 transaction"));
+    };
     let expected = encode(asked);
     if *found.tx() != expected {
         return Err(wrong("it is not the transaction that was asked for"));
     }
     let signer = recover(found.signature(), &expected.signature_hash())?;
     match asked.from {
-        Some(from) if from != signer => Err(Failure::Wrong(format!("it is signed by {signer}, not by {from}"))),
+        Some(from) if from != signer => Err(Failure::Wrong(format!(
+            "it is signed by {signer}, not by {from}"
+        ))),
         _ => Ok(signer),
     }
 }
@@ -38,7 +44,11 @@ pub(crate) fn message(signature: &str, hash: &B256) -> Result<Address, Failure> 
     let y_odd = match bytes[64] {
         27 => false,
         28 => true,
-        v => return Err(Failure::Wrong(format!("the signature's v is {v}, not 27 or 28"))),
+        v => {
+            return Err(Failure::Wrong(format!(
+                "the signature's v is {v}, not 27 or 28"
+            )));
+        }
     };
     recover(&Signature::from_bytes_and_parity(&bytes[..64], y_odd), hash)
 }
@@ -51,12 +61,16 @@ pub(crate) fn address_of(key: &PrivateKey) -> Address {
 
 fn recover(signature: &Signature, hash: &B256) -> Result<Address, Failure> {
     let wrong = || Failure::Wrong("the signature belongs to nobody".to_owned());
-    let r_s = k256::ecdsa::Signature::from_slice(&signature.as_bytes()[..64]).map_err(|_| wrong())?;
+    let r_s =
+        k256::ecdsa::Signature::from_slice(&signature.as_bytes()[..64]).map_err(|_| wrong())?;
     if r_s.normalize_s() != r_s {
-        return Err(Failure::Wrong("the signature has a high s, which Ethereum refuses (EIP-2)".to_owned()));
+        return Err(Failure::Wrong(
+            "the signature has a high s, which Ethereum refuses (EIP-2)".to_owned(),
+        ));
     }
     let recovery = RecoveryId::new(signature.v(), false);
-    let key = VerifyingKey::recover_from_prehash(hash.as_slice(), &r_s, recovery).map_err(|_| wrong())?;
+    let key =
+        VerifyingKey::recover_from_prehash(hash.as_slice(), &r_s, recovery).map_err(|_| wrong())?;
     Ok(address(&key))
 }
 
@@ -105,8 +119,10 @@ mod tests {
         use alloy::eips::eip2718::Encodable2718 as _;
 
         let key = SigningKey::from_slice(&const_hex::decode(KEY).unwrap()).unwrap();
-        let (signature, recovery) = key.sign_prehash_recoverable(transaction.signature_hash().as_slice());
-        let signature = Signature::from_bytes_and_parity(&signature.to_bytes(), recovery.is_y_odd());
+        let (signature, recovery) =
+            key.sign_prehash_recoverable(transaction.signature_hash().as_slice());
+        let signature =
+            Signature::from_bytes_and_parity(&signature.to_bytes(), recovery.is_y_odd());
         let signed = transaction.into_signed(signature);
         SignedTransaction {
             transaction_signed: const_hex::encode_prefixed(signed.encoded_2718()),
@@ -117,47 +133,106 @@ mod tests {
     #[test]
     fn the_transaction_that_was_asked_for_names_its_signer() {
         let expected = address_of(&PrivateKey::from_hex(KEY).unwrap());
-        assert_eq!(transaction(&signed(encode(&asked())), &asked()).unwrap(), expected);
-        assert_eq!(expected.to_string(), "0xe06C2c216fC36E2d40fB0199623032CC17b3B41b");
+        assert_eq!(
+            transaction(&signed(encode(&asked())), &asked()).unwrap(),
+            expected
+        );
+        assert_eq!(
+            expected.to_string(),
+            "0xe06C2c216fC36E2d40fB0199623032CC17b3B41b"
+        );
     }
 
     #[test]
     fn any_other_transaction_is_refused() {
         let good = encode(&asked());
         for other in [
-            TxEip1559 { chain_id: 1, ..good.clone() },
-            TxEip1559 { nonce: 1, ..good.clone() },
-            TxEip1559 { to: TxKind::Create, ..good.clone() },
-            TxEip1559 { value: U256::from(1), ..good.clone() },
-            TxEip1559 { input: vec![1].into(), ..good.clone() },
-            TxEip1559 { gas_limit: 1, ..good.clone() },
-            TxEip1559 { max_fee_per_gas: 1 << 40, ..good.clone() },
-            TxEip1559 { max_priority_fee_per_gas: 1, ..good.clone() },
+            TxEip1559 {
+                chain_id: 1,
+                ..good.clone()
+            },
+            TxEip1559 {
+                nonce: 1,
+                ..good.clone()
+            },
+            TxEip1559 {
+                to: TxKind::Create,
+                ..good.clone()
+            },
+            TxEip1559 {
+                value: U256::from(1),
+                ..good.clone()
+            },
+            TxEip1559 {
+                input: vec![1].into(),
+                ..good.clone()
+            },
+            TxEip1559 {
+                gas_limit: 1,
+                ..good.clone()
+            },
+            TxEip1559 {
+                max_fee_per_gas: 1 << 40,
+                ..good.clone()
+            },
+            TxEip1559 {
+                max_priority_fee_per_gas: 1,
+                ..good.clone()
+            },
         ] {
-            assert!(matches!(transaction(&signed(other), &asked()), Err(Failure::Wrong(_))));
+            assert!(matches!(
+                transaction(&signed(other), &asked()),
+                Err(Failure::Wrong(_))
+            ));
         }
-        let hash = SignedTransaction { transaction_hash: B256::ZERO, ..signed(good.clone()) };
-        assert!(transaction(&hash, &asked()).unwrap_err().to_string().contains("hash"));
+        let hash = SignedTransaction {
+            transaction_hash: B256::ZERO,
+            ..signed(good.clone())
+        };
+        assert!(
+            transaction(&hash, &asked())
+                .unwrap_err()
+                .to_string()
+                .contains("hash")
+        );
         let text = format!("{}00", signed(good.clone()).transaction_signed);
         let longer = SignedTransaction {
             transaction_hash: keccak256(const_hex::decode(&text).unwrap()),
             transaction_signed: text,
         };
         assert!(transaction(&longer, &asked()).is_err());
-        let from = Eip1559 { from: Some(Address::ZERO), ..*asked() };
-        assert!(transaction(&signed(good), &from).unwrap_err().to_string().contains("signed by"));
+        let from = Eip1559 {
+            from: Some(Address::ZERO),
+            ..*asked()
+        };
+        assert!(
+            transaction(&signed(good), &from)
+                .unwrap_err()
+                .to_string()
+                .contains("signed by")
+        );
     }
 
     /// The documented signature of the documented UserOp hash.
     #[test]
     fn a_user_op_hash_names_its_signer() {
-        let hash = "0xf3df4bcb3b24437160ba86a88f41d522662ed994dddd11ac477cfc16e9a71869".parse().unwrap();
+        let hash = "0xf3df4bcb3b24437160ba86a88f41d522662ed994dddd11ac477cfc16e9a71869"
+            .parse()
+            .unwrap();
         let signature = "0xd154b7efa02c822051d61899bbeb1ee9887b8bcc30f4f549a3d49950f13ee02d\
                          2140ced835ef716a4648082c762a161e1764950523f3716e0d0a51672b30205d1c";
-        let key = PrivateKey::from_hex("4ed3992ca0c7dda74dd9e77adec683afce86605866f1020c063b5ae1b67159c4").unwrap();
+        let key = PrivateKey::from_hex(
+            "4ed3992ca0c7dda74dd9e77adec683afce86605866f1020c063b5ae1b67159c4",
+        )
+        .unwrap();
         assert_eq!(message(signature, &hash).unwrap(), address_of(&key));
         assert_ne!(message(signature, &B256::ZERO).ok(), Some(address_of(&key)));
-        for wrong in ["0x", &signature[..130], &signature.replace("1c", "01"), &signature.replace("0xd", "d00")] {
+        for wrong in [
+            "0x",
+            &signature[..130],
+            &signature.replace("1c", "01"),
+            &signature.replace("0xd", "d00"),
+        ] {
             assert!(message(wrong, &hash).is_err(), "{wrong}");
         }
     }

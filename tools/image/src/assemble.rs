@@ -15,8 +15,14 @@ use crate::output;
 use crate::release::{Architecture, Release};
 use crate::signing::SigningKey;
 
-/// Both images of a deployment, and `measurements.json` beside them: the signer's first, because the key generator's measures it.
-pub(crate) fn both(release: &Release, settings: &Path, directory: &Path, key: Option<&SigningKey>) -> Result<()> {
+/// Both images of a deployment, and `measurements.json` beside them: the signer's first, because
+/// the key generator's measures it.
+pub(crate) fn both(
+    release: &Release,
+    settings: &Path,
+    directory: &Path,
+    key: Option<&SigningKey>,
+) -> Result<()> {
     let wrong = || format!("{} is refused", settings.display());
     let file = output::read(settings, MAX_SETTINGS)?;
     let for_signer = for_signer(&file).with_context(wrong)?;
@@ -28,7 +34,12 @@ pub(crate) fn both(release: &Release, settings: &Path, directory: &Path, key: Op
     let signer_pcr0 = Pcr0::try_from(signer.measurements().pcr0)?;
     let for_key_generator = for_key_generator(&file, signer_pcr0).with_context(wrong)?;
     let key_generator = Image::build(release, KEY_GENERATOR, &for_key_generator, key, directory)?;
-    check_roles(&parsed, signer_pcr0, Pcr0::try_from(key_generator.measurements().pcr0)?).with_context(wrong)?;
+    check_roles(
+        &parsed,
+        signer_pcr0,
+        Pcr0::try_from(key_generator.measurements().pcr0)?,
+    )
+    .with_context(wrong)?;
 
     let mut images = BTreeMap::new();
     for (name, image) in [(SIGNER, signer), (KEY_GENERATOR, key_generator)] {
@@ -43,28 +54,49 @@ pub(crate) fn both(release: &Release, settings: &Path, directory: &Path, key: Op
         inputs: release.inputs(),
         images,
     };
-    output::write(directory, "measurements.json", &output::json(&measurements)?)?;
+    output::write(
+        directory,
+        "measurements.json",
+        &output::json(&measurements)?,
+    )?;
     println!("{}", serde_json::to_string_pretty(&measurements.images)?);
     Ok(())
 }
 
 /// One image with settings as they are.
-pub(crate) fn one(release: &Release, application: &str, settings: &Path, path: &Path) -> Result<()> {
+pub(crate) fn one(
+    release: &Release,
+    application: &str,
+    settings: &Path,
+    path: &Path,
+) -> Result<()> {
     let settings = output::read(settings, MAX_SETTINGS)?;
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     output::directory(parent)?;
     let image = Image::build(release, application, &settings, None, parent)?;
-    let name = path.file_name().with_context(|| format!("{} names no file", path.display()))?;
-    println!("{}", serde_json::to_string_pretty(&image.record(&name.to_string_lossy()))?);
+    let name = path
+        .file_name()
+        .with_context(|| format!("{} names no file", path.display()))?;
+    println!(
+        "{}",
+        serde_json::to_string_pretty(&image.record(&name.to_string_lossy()))?
+    );
     image.finish(path)
 }
 
-/// The enclaves' own check ends at PEM. A root that is no certificate would only be missed when TLS fails.
+/// The enclaves' own check ends at PEM. A root that is no certificate would only be missed when TLS
+/// fails.
 fn check_roots(settings: &Settings) -> Result<()> {
     for (index, root) in settings.tls_roots.iter().enumerate() {
-        let certificate =
-            X509::from_der(root).with_context(|| format!("`tls_roots[{index}]` is not an X.509 certificate"))?;
-        ensure!(certificate.to_der()? == **root, "`tls_roots[{index}]` is more than an X.509 certificate");
+        let certificate = X509::from_der(root)
+            .with_context(|| format!("`tls_roots[{index}]` is not an X.509 certificate"))?;
+        ensure!(
+            certificate.to_der()? == **root,
+            "`tls_roots[{index}]` is more than an X.509 certificate"
+        );
     }
     Ok(())
 }
@@ -72,7 +104,8 @@ fn check_roots(settings: &Settings) -> Result<()> {
 /// Roles are checked by what they are for. An image with others would start, and never adopt a key.
 fn check_roles(settings: &Settings, signer: Pcr0, generator: Pcr0) -> Result<()> {
     let measurements = cloister_key_policy::Measurements::new(signer, generator);
-    render(&settings.deployment, &measurements, Form::Open).context("no key policy can be made for these roles")?;
+    render(&settings.deployment, &measurements, Form::Open)
+        .context("no key policy can be made for these roles")?;
     Ok(())
 }
 

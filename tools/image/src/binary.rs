@@ -1,4 +1,5 @@
-//! Whether a file can run in an enclave at all: refused here, it does not have to be found out by an enclave that is silent.
+//! Whether a file can run in an enclave at all: refused here, it does not have to be found out by
+//! an enclave that is silent.
 
 use anyhow::{Result, ensure};
 
@@ -12,18 +13,24 @@ pub(crate) fn check_kernel(bytes: &[u8], architecture: Architecture) -> Result<(
         // https://docs.kernel.org/arch/arm64/booting.html
         Architecture::Arm64 => (56, b"ARM\x64", "Image"),
     };
-    ensure!(bytes.get(at..at + 4) == Some(magic), "not a Linux kernel for {architecture} ({form} is expected)");
+    ensure!(
+        bytes.get(at..at + 4) == Some(magic),
+        "not a Linux kernel for {architecture} ({form} is expected)"
+    );
     Ok(())
 }
 
-/// A program for the architecture that needs nothing beside itself: the image has neither libraries nor a loader.
+/// A program for the architecture that needs nothing beside itself: the image has neither libraries
+/// nor a loader.
 pub(crate) fn check_program(bytes: &[u8], architecture: Architecture) -> Result<()> {
     let machine = match architecture {
         Architecture::Amd64 => 62,
         Architecture::Arm64 => 183,
     };
     // ELF, 64 bits, little-endian: https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html
-    let header = bytes.first_chunk::<64>().filter(|header| header.starts_with(b"\x7fELF\x02\x01"));
+    let header = bytes
+        .first_chunk::<64>()
+        .filter(|header| header.starts_with(b"\x7fELF\x02\x01"));
     let machine_of = |header: &[u8; 64]| u16::from_le_bytes([header[18], header[19]]);
     let Some(header) = header.filter(|header| machine_of(header) == machine) else {
         anyhow::bail!("not a program for Linux on {architecture}");
@@ -34,10 +41,15 @@ pub(crate) fn check_program(bytes: &[u8], architecture: Architecture) -> Result<
     let len = usize::from(u16::from_le_bytes([header[54], header[55]]));
     let count = usize::from(u16::from_le_bytes([header[56], header[57]]));
     for index in 0..count {
-        let segment = table.checked_add(index * len).and_then(|at| bytes.get(at..)?.first_chunk());
+        let segment = table
+            .checked_add(index * len)
+            .and_then(|at| bytes.get(at..)?.first_chunk());
         let kind = segment.map(|kind| u32::from_le_bytes(*kind));
         ensure!(kind.is_some(), "a program that is cut off");
-        ensure!(kind != Some(PT_INTERP), "linked dynamically; build it for a musl target");
+        ensure!(
+            kind != Some(PT_INTERP),
+            "linked dynamically; build it for a musl target"
+        );
     }
     Ok(())
 }

@@ -35,8 +35,11 @@ impl Image {
     ) -> Result<Self> {
         let mut last = output::start(directory)?;
         last.write_all(&ramdisk::settings(settings)?)?;
-        let ramdisks: [PathBuf; 3] =
-            [release.init_ramdisk()?, release.application_ramdisk(application)?, last.path().to_owned()];
+        let ramdisks: [PathBuf; 3] = [
+            release.init_ramdisk()?,
+            release.application_ramdisk(application)?,
+            last.path().to_owned(),
+        ];
         let flags = match release.architecture() {
             Architecture::Amd64 => 0,
             Architecture::Arm64 => EIF_HDR_ARCH_ARM64,
@@ -49,7 +52,9 @@ impl Image {
             flags,
             identity(application, release.kernel_version()?),
         );
-        ramdisks.iter().for_each(|ramdisk| builder.add_ramdisk(ramdisk));
+        ramdisks
+            .iter()
+            .for_each(|ramdisk| builder.add_ramdisk(ramdisk));
         let mut file = output::start(directory)?;
         let mut written = builder.write_to(file.as_file_mut());
         written.remove("HashAlgorithm");
@@ -60,10 +65,18 @@ impl Image {
             "the image of {application} has {} bytes; more than {MAX_LEN} need more memory than an enclave of ours is given",
             bytes.len()
         );
-        let measurements =
-            Eif::parse(bytes.clone()).context("the image that was written cannot be read")?.measurements();
-        ensure!(registers(&measurements) == written, "two ways to measure the image of {application} disagree");
-        Ok(Self { file, bytes, measurements })
+        let measurements = Eif::parse(bytes.clone())
+            .context("the image that was written cannot be read")?
+            .measurements();
+        ensure!(
+            registers(&measurements) == written,
+            "two ways to measure the image of {application} disagree"
+        );
+        Ok(Self {
+            file,
+            bytes,
+            measurements,
+        })
     }
 
     pub(crate) fn measurements(&self) -> &Measurements {
@@ -72,7 +85,12 @@ impl Image {
 
     /// What there is to say about it once it is called `file`.
     pub(crate) fn record(&self, file: &str) -> ImageRecord {
-        let Measurements { pcr0, pcr1, pcr2, pcr8 } = self.measurements;
+        let Measurements {
+            pcr0,
+            pcr1,
+            pcr2,
+            pcr8,
+        } = self.measurements;
         ImageRecord {
             file: file.to_owned(),
             size: self.bytes.len(),
@@ -103,7 +121,8 @@ pub(crate) struct ImageRecord {
     pcr8: Option<String>,
 }
 
-/// The metadata section, which no register covers: nothing in it may depend on where or when an image is made.
+/// The metadata section, which no register covers: nothing in it may depend on where or when an
+/// image is made.
 fn identity(application: &str, kernel_version: String) -> EifIdentityInfo {
     EifIdentityInfo {
         img_name: format!("cloister-{application}"),
@@ -121,9 +140,21 @@ fn identity(application: &str, kernel_version: String) -> EifIdentityInfo {
 }
 
 fn registers(measurements: &Measurements) -> BTreeMap<String, String> {
-    let Measurements { pcr0, pcr1, pcr2, pcr8 } = measurements;
-    let registers = [("PCR0", Some(pcr0)), ("PCR1", Some(pcr1)), ("PCR2", Some(pcr2)), ("PCR8", pcr8.as_ref())];
-    let set = registers.into_iter().filter_map(|(name, value)| Some((name.to_owned(), const_hex::encode(value?))));
+    let Measurements {
+        pcr0,
+        pcr1,
+        pcr2,
+        pcr8,
+    } = measurements;
+    let registers = [
+        ("PCR0", Some(pcr0)),
+        ("PCR1", Some(pcr1)),
+        ("PCR2", Some(pcr2)),
+        ("PCR8", pcr8.as_ref()),
+    ];
+    let set = registers
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), const_hex::encode(value?))));
     set.collect()
 }
 

@@ -35,12 +35,23 @@ fn run(command: Command) -> Result<()> {
             let ReleaseArguments { inputs, output, .. } = &arguments;
             Release::make(&arguments.ingredients(), inputs, output)
         }
-        Command::Assemble { release, settings, output, signature } => {
-            assemble::both(&Release::open(&release)?, &settings, &output, signature.key()?.as_ref())
-        }
-        Command::One { release, application, settings, output } => {
-            assemble::one(&Release::open(&release)?, &application, &settings, &output)
-        }
+        Command::Assemble {
+            release,
+            settings,
+            output,
+            signature,
+        } => assemble::both(
+            &Release::open(&release)?,
+            &settings,
+            &output,
+            signature.key()?.as_ref(),
+        ),
+        Command::One {
+            release,
+            application,
+            settings,
+            output,
+        } => assemble::one(&Release::open(&release)?, &application, &settings, &output),
     }
 }
 
@@ -54,7 +65,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Everything that the images of all deployments share: kernel, init and applications, ready to be put together.
+    /// Everything that the images of all deployments share: kernel, init and applications, ready to
+    /// be put together.
     Release(ReleaseArguments),
     /// The images of one deployment, and `measurements.json`.
     Assemble {
@@ -106,7 +118,8 @@ struct ReleaseArguments {
     /// The driver of the NSM, for kernels that do not have it built in.
     #[arg(long)]
     module: Option<PathBuf>,
-    /// What passes a volume's connections on to the parent; the image then has the volume's directory.
+    /// What passes a volume's connections on to the parent; the image then has the volume's
+    /// directory.
     #[arg(long)]
     bridge: Option<PathBuf>,
     /// An application, as NAME=FILE.
@@ -147,7 +160,9 @@ struct Signature {
 
 impl Signature {
     fn key(&self) -> Result<Option<SigningKey>> {
-        let (Some(certificate), Some(key)) = (&self.certificate, &self.key) else { return Ok(None) };
+        let (Some(certificate), Some(key)) = (&self.certificate, &self.key) else {
+            return Ok(None);
+        };
         SigningKey::read(certificate, key).map(Some)
     }
 }

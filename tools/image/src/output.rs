@@ -15,25 +15,32 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let what = || format!("cannot read {}", path.display());
     let len = fs::metadata(path).with_context(what)?.len();
     if len == 0 || len > limit {
-        bail!("{} has {len} bytes; between 1 and {limit} are expected", path.display());
+        bail!(
+            "{} has {len} bytes; between 1 and {limit} are expected",
+            path.display()
+        );
     }
     fs::read(path).with_context(what)
 }
 
 /// Makes a directory for results.
 pub(crate) fn directory(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).with_context(|| format!("cannot make the directory {}", path.display()))
+    fs::create_dir_all(path)
+        .with_context(|| format!("cannot make the directory {}", path.display()))
 }
 
 /// A file without a name that anybody knows, in `directory`; gone unless it is [`finish`]ed.
 pub(crate) fn start(directory: &Path) -> Result<NamedTempFile> {
-    NamedTempFile::new_in(directory).with_context(|| format!("cannot write to {}", directory.display()))
+    NamedTempFile::new_in(directory)
+        .with_context(|| format!("cannot write to {}", directory.display()))
 }
 
 /// Gives a file its name, and everybody leave to read it: what an image contains is no secret.
 pub(crate) fn finish(file: NamedTempFile, path: &Path) -> Result<()> {
     let what = || format!("cannot write {}", path.display());
-    file.as_file().set_permissions(fs::Permissions::from_mode(0o644)).with_context(what)?;
+    file.as_file()
+        .set_permissions(fs::Permissions::from_mode(0o644))
+        .with_context(what)?;
     file.as_file().sync_all().with_context(what)?;
     file.persist(path).with_context(what)?;
     Ok(())
@@ -42,7 +49,8 @@ pub(crate) fn finish(file: NamedTempFile, path: &Path) -> Result<()> {
 /// Writes a whole file.
 pub(crate) fn write(directory: &Path, name: &str, contents: &[u8]) -> Result<()> {
     let mut file = start(directory)?;
-    file.write_all(contents).with_context(|| format!("cannot write {}", directory.join(name).display()))?;
+    file.write_all(contents)
+        .with_context(|| format!("cannot write {}", directory.join(name).display()))?;
     finish(file, &directory.join(name))
 }
 

@@ -1,5 +1,5 @@
-//! Ramdisks that depend on nothing but what is in them: newc cpio with owner root, no times and counted inodes; gzip without
-//! name and time.
+//! Ramdisks that depend on nothing but what is in them: newc cpio with owner root, no times and
+//! counted inodes; gzip without name and time.
 
 use std::io::Write as _;
 
@@ -17,12 +17,21 @@ pub(crate) enum Entry<'a> {
     File(&'static str, &'a [u8]),
 }
 
-/// The first ramdisk, which is the same in every image of a release. With a bridge, it has the directory of a volume, too.
+/// The first ramdisk, which is the same in every image of a release. With a bridge, it has the
+/// directory of a volume, too.
 pub(crate) fn init(init: &[u8], module: Option<&[u8]>, bridge: Option<&[u8]>) -> Result<Vec<u8>> {
-    let mut entries =
-        vec![Entry::Directory("dev"), Entry::Program("init", init), Entry::Directory("proc"), Entry::Directory("sys")];
+    let mut entries = vec![
+        Entry::Directory("dev"),
+        Entry::Program("init", init),
+        Entry::Directory("proc"),
+        Entry::Directory("sys"),
+    ];
     entries.extend(module.map(|module| Entry::File("nsm.ko", module)));
-    entries.extend(bridge.into_iter().flat_map(|bridge| [Entry::Directory("volume"), Entry::Program(BRIDGE, bridge)]));
+    entries.extend(
+        bridge
+            .into_iter()
+            .flat_map(|bridge| [Entry::Directory("volume"), Entry::Program(BRIDGE, bridge)]),
+    );
     pack(&entries)
 }
 
@@ -45,13 +54,19 @@ fn pack(entries: &[Entry<'_>]) -> Result<Vec<u8>> {
             Entry::File(name, contents) => (*name, 0o100_444, contents),
         };
         let len = u32::try_from(contents.len()).context("a file of a ramdisk is too long")?;
-        let mut file = newc::Builder::new(name).ino(inode).mode(mode).write(archive, len);
+        let mut file = newc::Builder::new(name)
+            .ino(inode)
+            .mode(mode)
+            .write(archive, len);
         file.write_all(contents)?;
         archive = file.finish()?;
     }
     let archive = newc::trailer(archive)?;
 
-    let mut gzip = GzBuilder::new().mtime(0).operating_system(OS_UNKNOWN).write(Vec::new(), Compression::best());
+    let mut gzip = GzBuilder::new()
+        .mtime(0)
+        .operating_system(OS_UNKNOWN)
+        .write(Vec::new(), Compression::best());
     gzip.write_all(&archive)?;
     Ok(gzip.finish()?)
 }
@@ -72,16 +87,27 @@ mod tests {
     #[test]
     fn a_ramdisk_holds_what_it_is_given_and_nothing_of_its_surroundings() {
         let packed = init(b"program", Some(b"driver!!!"), Some(b"bridge")).unwrap();
-        assert_eq!(packed[..10], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 255], "no name, no time");
+        assert_eq!(
+            packed[..10],
+            [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 255],
+            "no name, no time"
+        );
         let mut archive = Vec::new();
-        GzDecoder::new(packed.as_slice()).read_to_end(&mut archive).unwrap();
+        GzDecoder::new(packed.as_slice())
+            .read_to_end(&mut archive)
+            .unwrap();
 
         let mut rest = archive.as_slice();
         let mut found = Vec::new();
         loop {
             let mut file = newc::Reader::new(rest).unwrap();
             let entry = file.entry().clone();
-            assert_eq!((entry.uid(), entry.gid(), entry.mtime(), entry.nlink()), (0, 0, 0, 1), "{}", entry.name());
+            assert_eq!(
+                (entry.uid(), entry.gid(), entry.mtime(), entry.nlink()),
+                (0, 0, 0, 1),
+                "{}",
+                entry.name()
+            );
             if entry.is_trailer() {
                 break;
             }
@@ -99,6 +125,9 @@ mod tests {
             ("volume", 0o040_755, ""),
             ("vsock-bridge", 0o100_755, "bridge"),
         ];
-        assert_eq!(found, expected.map(|(name, mode, contents)| (name.to_owned(), mode, contents.to_owned())));
+        assert_eq!(
+            found,
+            expected.map(|(name, mode, contents)| (name.to_owned(), mode, contents.to_owned()))
+        );
     }
 }

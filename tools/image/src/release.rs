@@ -37,9 +37,14 @@ impl FromStr for Application {
         let (name, path) = text.split_once('=').ok_or("NAME=FILE is expected")?;
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         if name.is_empty() || [INIT, ramdisk::BRIDGE].contains(&name) || !name.bytes().all(plain) {
-            return Err(format!("`{name}` cannot name an application; use lower-case letters, digits and hyphens"));
+            return Err(format!(
+                "`{name}` cannot name an application; use lower-case letters, digits and hyphens"
+            ));
         }
-        Ok(Self { name: name.to_owned(), path: path.into() })
+        Ok(Self {
+            name: name.to_owned(),
+            path: path.into(),
+        })
     }
 }
 
@@ -51,14 +56,26 @@ pub(crate) struct Release {
 
 impl Release {
     /// Makes a release in `directory`; its `release.json` is written last.
-    pub(crate) fn make(ingredients: &Ingredients<'_>, inputs: &Path, directory: &Path) -> Result<()> {
-        let Ingredients { architecture, kernel, kernel_config, cmdline, init, module, bridge, applications } =
-            *ingredients;
+    pub(crate) fn make(
+        ingredients: &Ingredients<'_>,
+        inputs: &Path,
+        directory: &Path,
+    ) -> Result<()> {
+        let Ingredients {
+            architecture,
+            kernel,
+            kernel_config,
+            cmdline,
+            init,
+            module,
+            bridge,
+            applications,
+        } = *ingredients;
         let wrong = |path: &Path| format!("{} does not fit", path.display());
 
         let build = output::read(inputs, MAX_TEXT)?;
-        let build =
-            serde_json::from_slice(&build).with_context(|| format!("{} is no JSON object", inputs.display()))?;
+        let build = serde_json::from_slice(&build)
+            .with_context(|| format!("{} is no JSON object", inputs.display()))?;
         let kernel_bytes = output::read(kernel, MAX_BINARY)?;
         binary::check_kernel(&kernel_bytes, architecture).with_context(|| wrong(kernel))?;
         let config = output::read(kernel_config, MAX_TEXT)?;
@@ -70,22 +87,38 @@ impl Release {
             Ok::<_, anyhow::Error>(bytes)
         };
         let init = program(init)?;
-        let module = module.map(|module| output::read(module, MAX_BINARY)).transpose()?;
+        let module = module
+            .map(|module| output::read(module, MAX_BINARY))
+            .transpose()?;
         let bridge = bridge.map(program).transpose()?;
 
         let mut binaries = BTreeMap::from([(INIT.to_owned(), FileRecord::of(&init))]);
-        binaries.extend(module.as_deref().map(|module| ("nsm.ko".to_owned(), FileRecord::of(module))));
-        binaries.extend(bridge.as_deref().map(|bridge| (ramdisk::BRIDGE.to_owned(), FileRecord::of(bridge))));
+        binaries.extend(
+            module
+                .as_deref()
+                .map(|module| ("nsm.ko".to_owned(), FileRecord::of(module))),
+        );
+        binaries.extend(
+            bridge
+                .as_deref()
+                .map(|bridge| (ramdisk::BRIDGE.to_owned(), FileRecord::of(bridge))),
+        );
         let mut files = BTreeMap::from([
             (KERNEL.to_owned(), kernel_bytes),
             (KERNEL_CONFIG.to_owned(), config),
             (CMDLINE.to_owned(), line.as_bytes().to_vec()),
-            (ramdisk_of(INIT), ramdisk::init(&init, module.as_deref(), bridge.as_deref())?),
+            (
+                ramdisk_of(INIT),
+                ramdisk::init(&init, module.as_deref(), bridge.as_deref())?,
+            ),
         ]);
         for Application { name, path } in applications {
             let bytes = program(path)?;
             binaries.insert(name.clone(), FileRecord::of(&bytes));
-            if files.insert(ramdisk_of(name), ramdisk::application(&bytes)?).is_some() {
+            if files
+                .insert(ramdisk_of(name), ramdisk::application(&bytes)?)
+                .is_some()
+            {
                 bail!("the application `{name}` is given twice");
             }
         }
@@ -94,25 +127,51 @@ impl Release {
         for (name, contents) in &files {
             output::write(directory, name, contents)?;
         }
-        let files = files.iter().map(|(name, contents)| (name.clone(), FileRecord::of(contents))).collect();
-        let record = Record { format: FORMAT, architecture, build, binaries, files };
+        let files = files
+            .iter()
+            .map(|(name, contents)| (name.clone(), FileRecord::of(contents)))
+            .collect();
+        let record = Record {
+            format: FORMAT,
+            architecture,
+            build,
+            binaries,
+            files,
+        };
         output::write(directory, RECORD, &output::json(&record)?)
     }
 
     /// Opens a release and checks that its files are those that it was made with.
     pub(crate) fn open(directory: &Path) -> Result<Self> {
         let path = directory.join(RECORD);
-        let record = output::read(&path, MAX_TEXT).context("is this the directory of a release?")?;
-        let record: Record =
-            serde_json::from_slice(&record).with_context(|| format!("{} is damaged", path.display()))?;
-        ensure!(record.format == FORMAT, "{} has format {}, not {FORMAT}", path.display(), record.format);
+        let record =
+            output::read(&path, MAX_TEXT).context("is this the directory of a release?")?;
+        let record: Record = serde_json::from_slice(&record)
+            .with_context(|| format!("{} is damaged", path.display()))?;
+        ensure!(
+            record.format == FORMAT,
+            "{} has format {}, not {FORMAT}",
+            path.display(),
+            record.format
+        );
         for (name, file) in &record.files {
-            ensure!(Path::new(name).components().count() == 1, "{} names {name}", path.display());
+            ensure!(
+                Path::new(name).components().count() == 1,
+                "{} names {name}",
+                path.display()
+            );
             let path = directory.join(name);
             let found = FileRecord::of(&output::read(&path, MAX_BINARY)?);
-            ensure!(found == *file, "{} is not the file that the release was made with; make it again", path.display());
+            ensure!(
+                found == *file,
+                "{} is not the file that the release was made with; make it again",
+                path.display()
+            );
         }
-        Ok(Self { directory: directory.to_owned(), record })
+        Ok(Self {
+            directory: directory.to_owned(),
+            record,
+        })
     }
 
     pub(crate) fn architecture(&self) -> Architecture {
@@ -125,15 +184,22 @@ impl Release {
 
     pub(crate) fn command_line(&self) -> Result<String> {
         let path = self.file(CMDLINE)?;
-        command_line(&output::read(&path, MAX_COMMAND_LINE)?).with_context(|| format!("{}", path.display()))
+        command_line(&output::read(&path, MAX_COMMAND_LINE)?)
+            .with_context(|| format!("{}", path.display()))
     }
 
-    /// The version of the kernel as its configuration names it: `# Linux/x86 6.12.0 Kernel Configuration`.
+    /// The version of the kernel as its configuration names it:
+    /// `# Linux/x86 6.12.0 Kernel Configuration`.
     pub(crate) fn kernel_version(&self) -> Result<String> {
         let config = output::read(&self.file(KERNEL_CONFIG)?, MAX_TEXT)?;
         let config = String::from_utf8_lossy(&config);
-        let title = config.lines().find_map(|line| line.strip_prefix("# Linux/"));
-        Ok(title.and_then(|title| title.split_whitespace().nth(1)).unwrap_or("unknown").to_owned())
+        let title = config
+            .lines()
+            .find_map(|line| line.strip_prefix("# Linux/"));
+        Ok(title
+            .and_then(|title| title.split_whitespace().nth(1))
+            .unwrap_or("unknown")
+            .to_owned())
     }
 
     pub(crate) fn init_ramdisk(&self) -> Result<PathBuf> {
@@ -141,17 +207,27 @@ impl Release {
     }
 
     pub(crate) fn application_ramdisk(&self, name: &str) -> Result<PathBuf> {
-        self.file(&ramdisk_of(name)).with_context(|| format!("the release has no application `{name}`"))
+        self.file(&ramdisk_of(name))
+            .with_context(|| format!("the release has no application `{name}`"))
     }
 
     /// Everything that images of this release are made of, for `measurements.json`.
     pub(crate) fn inputs(&self) -> Value {
-        let Record { build, binaries, files, .. } = &self.record;
+        let Record {
+            build,
+            binaries,
+            files,
+            ..
+        } = &self.record;
         json!({ "build": build, "binaries": binaries, "files": files })
     }
 
     fn file(&self, name: &str) -> Result<PathBuf> {
-        ensure!(self.record.files.contains_key(name), "{} has no {name}", self.directory.display());
+        ensure!(
+            self.record.files.contains_key(name),
+            "{} has no {name}",
+            self.directory.display()
+        );
         Ok(self.directory.join(name))
     }
 }
@@ -196,7 +272,10 @@ struct FileRecord {
 
 impl FileRecord {
     fn of(contents: &[u8]) -> Self {
-        Self { size: contents.len(), sha256: output::sha256(contents) }
+        Self {
+            size: contents.len(),
+            sha256: output::sha256(contents),
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! The key and certificate of a signed image. AWS's format takes them as they are and panics later: here is what has to be right.
+//! The key and certificate of a signed image. AWS's format takes them as they are and panics later:
+//! here is what has to be right.
 
 use std::path::{Path, PathBuf};
 
@@ -23,33 +24,55 @@ impl SigningKey {
         let named = |path: &Path, problem: &str| format!("{}: {problem}", path.display());
 
         let pem = output::read(certificate, MAX_PEM)?;
-        let mut certificates =
-            X509::stack_from_pem(&pem).with_context(|| named(certificate, "not a PEM certificate"))?;
+        let mut certificates = X509::stack_from_pem(&pem)
+            .with_context(|| named(certificate, "not a PEM certificate"))?;
         let only = certificates.pop().filter(|_| certificates.is_empty());
-        let only = only.with_context(|| named(certificate, "exactly one PEM certificate is expected"))?;
+        let only =
+            only.with_context(|| named(certificate, "exactly one PEM certificate is expected"))?;
         let now = Asn1Time::days_from_now(0)?;
         ensure!(
             only.not_before() <= &*now && &*now <= only.not_after(),
-            named(certificate, "not valid at this time; the hypervisor would not start the image")
+            named(
+                certificate,
+                "not valid at this time; the hypervisor would not start the image"
+            )
         );
 
         let pem = output::read(key, MAX_PEM)?;
-        // A callback, because OpenSSL would otherwise ask the terminal for the password of an encrypted key.
+        // A callback, because OpenSSL would otherwise ask the terminal for the password of an
+        // encrypted key.
         let private = PKey::private_key_from_pem_callback(&pem, |_| Ok(0))
             .with_context(|| named(key, "not a PEM private key without password"))?;
-        let curve = private.ec_key().ok().and_then(|key| key.group().curve_name());
+        let curve = private
+            .ec_key()
+            .ok()
+            .and_then(|key| key.group().curve_name());
         ensure!(
             curve == Some(Nid::SECP384R1),
-            named(key, "a P-384 key is expected: openssl ecparam -name secp384r1 -genkey")
+            named(
+                key,
+                "a P-384 key is expected: openssl ecparam -name secp384r1 -genkey"
+            )
         );
-        let public = only.public_key().with_context(|| named(certificate, "no public key"))?;
-        ensure!(private.public_eq(&public), named(certificate, "the certificate of another key"));
-        Ok(Self { certificate: certificate.to_owned(), key: key.to_owned() })
+        let public = only
+            .public_key()
+            .with_context(|| named(certificate, "no public key"))?;
+        ensure!(
+            private.public_eq(&public),
+            named(certificate, "the certificate of another key")
+        );
+        Ok(Self {
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+        })
     }
 
     /// What the builder takes.
     pub(crate) fn data(&self) -> Result<SignKeyData> {
-        let key = self.key.to_str().with_context(|| format!("{} is not UTF-8", self.key.display()))?;
+        let key = self
+            .key
+            .to_str()
+            .with_context(|| format!("{} is not UTF-8", self.key.display()))?;
         SignKeyData::new(key, &self.certificate).map_err(|error| anyhow!("cannot sign: {error}"))
     }
 }

@@ -24,9 +24,15 @@ use tempfile::TempDir;
 fn neither_place_nor_time_nor_user_shows() {
     let [here, there] = [Workshop::new(), Workshop::new()];
     here.succeed("umask 022; unset TZ", &["release", "assemble"]);
-    let old = Command::new("find").arg(there.path("")).args(["-exec", "touch", "-d", "2001-02-03", "{}", "+"]).status();
+    let old = Command::new("find")
+        .arg(there.path(""))
+        .args(["-exec", "touch", "-d", "2001-02-03", "{}", "+"])
+        .status();
     assert!(old.unwrap().success());
-    there.succeed("umask 077; cd /; export TZ=Asia/Tokyo LC_ALL=C HOME=/nowhere TMPDIR=/tmp", &["release", "assemble"]);
+    there.succeed(
+        "umask 077; cd /; export TZ=Asia/Tokyo LC_ALL=C HOME=/nowhere TMPDIR=/tmp",
+        &["release", "assemble"],
+    );
     for directory in ["release", "output"] {
         assert_eq!(here.files(directory), there.files(directory));
     }
@@ -47,7 +53,10 @@ fn the_files_are_those_that_were_promised() {
         "signer.cpio.gz",
     ];
     assert_eq!(names("release"), release);
-    assert_eq!(names("output"), ["key-generator.eif", "measurements.json", "signer.eif"]);
+    assert_eq!(
+        names("output"),
+        ["key-generator.eif", "measurements.json", "signer.eif"]
+    );
 
     let measurements = workshop.measurements_file();
     assert_eq!(measurements["settings"], workshop.settings());
@@ -57,12 +66,20 @@ fn the_files_are_those_that_were_promised() {
         let bytes = fs::read(workshop.path(&format!("output/{service}.eif"))).unwrap();
         let record = &measurements["images"][service];
         assert_eq!(record["size"], bytes.len());
-        assert_eq!(record["sha256"], const_hex::encode(hash(MessageDigest::sha256(), &bytes).unwrap()));
+        assert_eq!(
+            record["sha256"],
+            const_hex::encode(hash(MessageDigest::sha256(), &bytes).unwrap())
+        );
         let eif = Eif::parse(bytes).unwrap();
         assert_eq!(eif.command_line(), b"reboot=k rdinit=/init");
         assert_eq!(eif.architecture(), Architecture::Amd64);
         let path = workshop.path("output/measurements.json");
-        assert_eq!(ExpectedMeasurements::read(&path, service).unwrap().compare(&eif.measurements()), Ok(()));
+        assert_eq!(
+            ExpectedMeasurements::read(&path, service)
+                .unwrap()
+                .compare(&eif.measurements()),
+            Ok(())
+        );
     }
 }
 
@@ -74,7 +91,9 @@ fn the_generator_measures_the_signer() {
         let eif = Eif::read(&workshop.path(&format!("output/{service}.eif"))).unwrap();
         let ramdisk = eif.ramdisks().nth(2).unwrap().to_vec();
         let mut archive = String::new();
-        GzDecoder::new(ramdisk.as_slice()).read_to_string(&mut archive).unwrap();
+        GzDecoder::new(ramdisk.as_slice())
+            .read_to_string(&mut archive)
+            .unwrap();
         let from = archive.find('{').unwrap();
         serde_json::from_str::<Value>(&archive[from..=archive.rfind('}').unwrap()]).unwrap()
     };
@@ -99,7 +118,10 @@ fn one_changed_byte_of_settings_is_another_image_of_the_same_release() {
         assert_ne!(before.pcr0, after.pcr0);
         assert_ne!(before.pcr2, after.pcr2);
     }
-    assert_eq!(before[0].pcr1, before[1].pcr1, "the services share kernel and init");
+    assert_eq!(
+        before[0].pcr1, before[1].pcr1,
+        "the services share kernel and init"
+    );
 }
 
 #[test]
@@ -107,11 +129,22 @@ fn a_release_and_settings_give_the_same_images_elsewhere() {
     let [maker, outsider] = [Workshop::new(), Workshop::new()];
     maker.succeed("", &["release", "assemble"]);
     let release = maker.path("release");
-    outsider.succeed(&format!("cp -r {} {}", release.display(), outsider.path("").display()), &["assemble"]);
+    outsider.succeed(
+        &format!(
+            "cp -r {} {}",
+            release.display(),
+            outsider.path("").display()
+        ),
+        &["assemble"],
+    );
     assert_eq!(maker.files("output"), outsider.files("output"));
 
     // Layout is not settings.
-    fs::write(outsider.path("settings.json"), serde_json::to_vec_pretty(&outsider.settings()).unwrap()).unwrap();
+    fs::write(
+        outsider.path("settings.json"),
+        serde_json::to_vec_pretty(&outsider.settings()).unwrap(),
+    )
+    .unwrap();
     outsider.succeed("", &["assemble"]);
     assert_eq!(maker.files("output"), outsider.files("output"));
 }
@@ -125,7 +158,10 @@ fn a_changed_release_is_refused() {
         let mut bytes = fs::read(&path).unwrap();
         bytes[0] ^= 1;
         fs::write(&path, bytes).unwrap();
-        workshop.fail("assemble", &[file, "is not the file that the release was made with"]);
+        workshop.fail(
+            "assemble",
+            &[file, "is not the file that the release was made with"],
+        );
         assert!(!workshop.path("output").exists());
     }
 }
@@ -135,18 +171,33 @@ fn wrong_settings_are_refused_by_name() {
     let not_a_certificate = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n";
     for (member, value, message) in [
         ("region", json!("EU"), "`region` must not be `EU`"),
-        ("signer_pcr0", json!("07".repeat(48)), "`signer_pcr0` must not be"),
+        (
+            "signer_pcr0",
+            json!("07".repeat(48)),
+            "`signer_pcr0` must not be",
+        ),
         ("endpoint", json!("http://127.0.0.1"), "endpoint"),
         ("tls_roots", json!([root(), "x"]), "TLS root 1"),
-        ("tls_roots", json!([root(), not_a_certificate]), "`tls_roots[1]` is not an X.509 certificate"),
-        ("signer_role", json!("arn:aws:iam::123456789012:role/*"), "role/*"),
+        (
+            "tls_roots",
+            json!([root(), not_a_certificate]),
+            "`tls_roots[1]` is not an X.509 certificate",
+        ),
+        (
+            "signer_role",
+            json!("arn:aws:iam::123456789012:role/*"),
+            "role/*",
+        ),
     ] {
         let workshop = Workshop::new();
         workshop.change_settings(|settings| settings[member] = value);
         workshop.succeed("", &["release"]);
         workshop.fail("assemble", &["settings.json is refused", message]);
         assert!(!workshop.path("output/signer.eif").exists(), "{member}");
-        assert!(!workshop.path("output/measurements.json").exists(), "{member}");
+        assert!(
+            !workshop.path("output/measurements.json").exists(),
+            "{member}"
+        );
     }
 }
 
@@ -164,7 +215,10 @@ fn an_image_that_needs_too_much_memory_is_refused() {
     let noise: Vec<u8> = noise.take(2_000_000).flatten().collect();
     fs::write(workshop.path("signer"), elf(&noise, AMD64)).unwrap();
     workshop.succeed("", &["release"]);
-    workshop.fail("assemble", &["the image of signer has 160", "more than 16000000"]);
+    workshop.fail(
+        "assemble",
+        &["the image of signer has 160", "more than 16000000"],
+    );
 }
 
 #[test]
@@ -175,7 +229,11 @@ fn what_cannot_run_in_an_enclave_is_refused() {
     let mut cut_off = dynamic.clone();
     cut_off.truncate(64);
     for (file, contents, message) in [
-        ("init", b"#!/bin/sh\n".to_vec(), "not a program for Linux on amd64"),
+        (
+            "init",
+            b"#!/bin/sh\n".to_vec(),
+            "not a program for Linux on amd64",
+        ),
         ("init", elf(b"", ARM64), "not a program for Linux on amd64"),
         ("signer", dynamic, "linked dynamically"),
         ("key-generator", cut_off, "cut off"),
@@ -204,7 +262,10 @@ fn arm64_is_another_flag_in_the_header() {
         fs::write(workshop.path(program), elf(program.as_bytes(), ARM64)).unwrap();
     }
     let mut arguments = workshop.arguments("release");
-    *arguments.iter_mut().find(|argument| *argument == "amd64").unwrap() = "arm64".to_owned();
+    *arguments
+        .iter_mut()
+        .find(|argument| *argument == "amd64")
+        .unwrap() = "arm64".to_owned();
     assert_eq!(run("", &arguments), Ok(String::new()));
     workshop.succeed("", &["assemble"]);
     let eif = Eif::read(&workshop.path("output/signer.eif")).unwrap();
@@ -233,17 +294,34 @@ fn one_image_takes_settings_as_they_are() {
     workshop.succeed("", &["release"]);
     fs::write(workshop.path("settings.json"), "{}").unwrap();
     let image = workshop.path("one.eif");
-    let [release, settings, output] = ["release", "settings.json", "one.eif"].map(|name| workshop.text(name));
-    let arguments =
-        ["one", "--application", "signer", "--release", &release, "--settings", &settings, "--output", &output];
+    let [release, settings, output] =
+        ["release", "settings.json", "one.eif"].map(|name| workshop.text(name));
+    let arguments = [
+        "one",
+        "--application",
+        "signer",
+        "--release",
+        &release,
+        "--settings",
+        &settings,
+        "--output",
+        &output,
+    ];
     let printed = run("", &arguments.map(str::to_owned)).unwrap();
     let printed: Value = serde_json::from_str(&printed).unwrap();
     assert_eq!(printed["file"], "one.eif");
-    assert_eq!(printed["pcr0"], const_hex::encode(Eif::read(&image).unwrap().measurements().pcr0));
+    assert_eq!(
+        printed["pcr0"],
+        const_hex::encode(Eif::read(&image).unwrap().measurements().pcr0)
+    );
 
     let mut unknown = arguments;
     unknown[2] = "verifier";
-    assert!(run("", &unknown.map(str::to_owned)).unwrap_err().contains("no application `verifier`"));
+    assert!(
+        run("", &unknown.map(str::to_owned))
+            .unwrap_err()
+            .contains("no application `verifier`")
+    );
 }
 
 #[test]
@@ -257,14 +335,29 @@ fn a_signed_image_names_its_signer_and_measures_the_same() {
     workshop.succeed("", &["assemble-signed"]);
     for service in ["signer", "key-generator"] {
         let eif = Eif::read(&workshop.path(&format!("output/{service}.eif"))).unwrap();
-        assert_eq!(eif.signing_certificate(), Some(certificate.to_der().unwrap().as_slice()));
+        assert_eq!(
+            eif.signing_certificate(),
+            Some(certificate.to_der().unwrap().as_slice())
+        );
         let sha384 = |bytes: &[u8]| hash(MessageDigest::sha384(), bytes).unwrap().to_vec();
-        let extended = sha384(&[[0; 48].as_slice(), &sha384(&certificate.to_der().unwrap())].concat());
+        let extended =
+            sha384(&[[0; 48].as_slice(), &sha384(&certificate.to_der().unwrap())].concat());
         assert_eq!(eif.measurements().pcr8.unwrap().as_slice(), extended);
         let path = workshop.path("output/measurements.json");
-        assert_eq!(ExpectedMeasurements::read(&path, service).unwrap().compare(&eif.measurements()), Ok(()));
+        assert_eq!(
+            ExpectedMeasurements::read(&path, service)
+                .unwrap()
+                .compare(&eif.measurements()),
+            Ok(())
+        );
     }
-    assert_eq!(Measurements { pcr8: None, ..workshop.measurements("signer") }, unsigned);
+    assert_eq!(
+        Measurements {
+            pcr8: None,
+            ..workshop.measurements("signer")
+        },
+        unsigned
+    );
 }
 
 #[test]
@@ -272,11 +365,25 @@ fn a_signing_key_that_the_hypervisor_would_refuse_is_refused() {
     let good = key(Nid::SECP384R1);
     let pem = |key: &PKey<Private>| key.private_key_to_pem_pkcs8().unwrap();
     let other_curve = key(Nid::X9_62_PRIME256V1);
-    let with_password = good.private_key_to_pem_pkcs8_passphrase(Cipher::aes_128_cbc(), b"secret").unwrap();
+    let with_password = good
+        .private_key_to_pem_pkcs8_passphrase(Cipher::aes_128_cbc(), b"secret")
+        .unwrap();
     for (certificate, key, message) in [
-        (certificate(&good, true), pem(&key(Nid::SECP384R1)), "the certificate of another key"),
-        (certificate(&other_curve, true), pem(&other_curve), "a P-384 key is expected"),
-        (certificate(&good, false), pem(&good), "not valid at this time"),
+        (
+            certificate(&good, true),
+            pem(&key(Nid::SECP384R1)),
+            "the certificate of another key",
+        ),
+        (
+            certificate(&other_curve, true),
+            pem(&other_curve),
+            "a P-384 key is expected",
+        ),
+        (
+            certificate(&good, false),
+            pem(&good),
+            "not valid at this time",
+        ),
         (certificate(&good, true), with_password, "without password"),
     ] {
         let workshop = Workshop::new();
@@ -297,7 +404,10 @@ impl Workshop {
         kernel[0x202..0x206].copy_from_slice(b"HdrS");
         for (name, contents) in [
             ("kernel", kernel.as_slice()),
-            ("kernel.config", b"#\n# Automatically generated file\n# Linux/x86 6.12.0 Kernel Configuration\n"),
+            (
+                "kernel.config",
+                b"#\n# Automatically generated file\n# Linux/x86 6.12.0 Kernel Configuration\n",
+            ),
             ("cmdline", b"reboot=k rdinit=/init\n"),
             ("init", &elf(b"init", AMD64)),
             ("signer", &elf(b"signer", AMD64)),
@@ -319,12 +429,27 @@ impl Workshop {
     }
 
     fn arguments(&self, command: &str) -> Vec<String> {
-        let [release, output, settings] = ["release", "output", "settings.json"].map(|name| self.text(name));
+        let [release, output, settings] =
+            ["release", "output", "settings.json"].map(|name| self.text(name));
         let mut arguments: Vec<String> = match command {
-            "release" => vec!["release".into(), "--architecture".into(), "amd64".into(), "--output".into(), release],
-            _ => {
-                ["assemble", "--release", &release, "--settings", &settings, "--output", &output].map(Into::into).into()
-            }
+            "release" => vec![
+                "release".into(),
+                "--architecture".into(),
+                "amd64".into(),
+                "--output".into(),
+                release,
+            ],
+            _ => [
+                "assemble",
+                "--release",
+                &release,
+                "--settings",
+                &settings,
+                "--output",
+                &output,
+            ]
+            .map(Into::into)
+            .into(),
         };
         let files: &[(&str, &str)] = match command {
             "release" => &[
@@ -342,7 +467,10 @@ impl Workshop {
         }
         if command == "release" {
             for name in ["signer", "key-generator"] {
-                arguments.extend(["--application".to_owned(), format!("{name}={}", self.text(name))]);
+                arguments.extend([
+                    "--application".to_owned(),
+                    format!("{name}={}", self.text(name)),
+                ]);
             }
         }
         arguments
@@ -363,8 +491,17 @@ impl Workshop {
     }
 
     fn files(&self, directory: &str) -> BTreeMap<String, Vec<u8>> {
-        let files = fs::read_dir(self.path(directory)).unwrap().map(|entry| entry.unwrap().path());
-        files.map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(path).unwrap())).collect()
+        let files = fs::read_dir(self.path(directory))
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        files
+            .map(|path| {
+                (
+                    path.file_name().unwrap().to_str().unwrap().to_owned(),
+                    fs::read(path).unwrap(),
+                )
+            })
+            .collect()
     }
 
     fn settings(&self) -> Value {
@@ -382,7 +519,9 @@ impl Workshop {
     }
 
     fn measurements(&self, service: &str) -> Measurements {
-        Eif::read(&self.path(&format!("output/{service}.eif"))).unwrap().measurements()
+        Eif::read(&self.path(&format!("output/{service}.eif")))
+            .unwrap()
+            .measurements()
     }
 
     fn write_signing_key(&self, certificate: &X509, key: &[u8]) {
@@ -431,8 +570,8 @@ fn settings() -> Value {
 
 /// Some certificate.
 fn root() -> String {
-    let path =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates/attestation/certificates/aws-nitro-root-g1.pem");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../crates/attestation/certificates/aws-nitro-root-g1.pem");
     fs::read_to_string(path).unwrap()
 }
 
@@ -443,15 +582,22 @@ fn key(curve: Nid) -> PKey<Private> {
 /// Valid now, or in 2001 only.
 fn certificate(key: &PKey<Private>, valid: bool) -> X509 {
     let mut name = X509Name::builder().unwrap();
-    name.append_entry_by_nid(Nid::COMMONNAME, "throw-away").unwrap();
+    name.append_entry_by_nid(Nid::COMMONNAME, "throw-away")
+        .unwrap();
     let name = name.build();
-    let end = if valid { Asn1Time::days_from_now(1) } else { Asn1Time::from_unix(1_000_086_400) };
+    let end = if valid {
+        Asn1Time::days_from_now(1)
+    } else {
+        Asn1Time::from_unix(1_000_086_400)
+    };
     let mut certificate = X509::builder().unwrap();
     certificate.set_version(2).unwrap();
     certificate.set_subject_name(&name).unwrap();
     certificate.set_issuer_name(&name).unwrap();
     certificate.set_pubkey(key).unwrap();
-    certificate.set_not_before(&Asn1Time::from_unix(1_000_000_000).unwrap()).unwrap();
+    certificate
+        .set_not_before(&Asn1Time::from_unix(1_000_000_000).unwrap())
+        .unwrap();
     certificate.set_not_after(&end.unwrap()).unwrap();
     certificate.sign(key, MessageDigest::sha384()).unwrap();
     certificate.build()

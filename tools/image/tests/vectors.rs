@@ -1,4 +1,5 @@
-//! The accepted vectors in `tests/vectors/eif` are what AWS's package writes, its registers among them.
+//! The accepted vectors in `tests/vectors/eif` are what AWS's package writes, its registers among
+//! them.
 
 #![allow(clippy::unwrap_used, reason = "what cannot go on in a test fails it")]
 
@@ -24,13 +25,38 @@ use sha2::{Digest as _, Sha384};
 /// Name, why, flags of the header, number of ramdisks, whether it is signed.
 const ACCEPTED: &[(&str, &str, u16, usize, bool)] = &[
     ("accepted-one-ramdisk", "PCR2 covers nothing", 0, 1, false),
-    ("accepted-three-ramdisks", "PCR2 covers the second and the third", 0, 3, false),
-    ("accepted-arm64", "the architecture is a flag of the header, and in no register", 1, 2, false),
-    ("accepted-signed", "PCR8 covers the certificate of whoever signed", 0, 3, true),
-    ("accepted-28-ramdisks", "as many sections as the header has room for", 0, 28, true),
+    (
+        "accepted-three-ramdisks",
+        "PCR2 covers the second and the third",
+        0,
+        3,
+        false,
+    ),
+    (
+        "accepted-arm64",
+        "the architecture is a flag of the header, and in no register",
+        1,
+        2,
+        false,
+    ),
+    (
+        "accepted-signed",
+        "PCR8 covers the certificate of whoever signed",
+        0,
+        3,
+        true,
+    ),
+    (
+        "accepted-28-ramdisks",
+        "as many sections as the header has room for",
+        0,
+        28,
+        true,
+    ),
 ];
 
-/// `UPDATE_VECTORS=1` writes the files anew. A signature is another one every time, its certificate too.
+/// `UPDATE_VECTORS=1` writes the files anew. A signature is another one every time, its certificate
+/// too.
 #[test]
 fn accepted_vectors_are_what_the_package_of_aws_writes() {
     for (name, why, flags, ramdisks, signed) in ACCEPTED {
@@ -44,7 +70,11 @@ fn accepted_vectors_are_what_the_package_of_aws_writes() {
                 "image": STANDARD.encode(image),
                 "measurements": registers,
             });
-            fs::write(&path, format!("{}\n", serde_json::to_string_pretty(&vector).unwrap())).unwrap();
+            fs::write(
+                &path,
+                format!("{}\n", serde_json::to_string_pretty(&vector).unwrap()),
+            )
+            .unwrap();
         }
 
         let vector: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
@@ -97,13 +127,20 @@ fn build(flags: u16, ramdisks: usize, signed: bool) -> (Vec<u8>, BTreeMap<String
     };
     let key = signed.then(|| {
         let (certificate, key) = signing_key();
-        SignKeyData::new(file("key", &key).to_str().unwrap(), &file("certificate", &certificate)).unwrap()
+        SignKeyData::new(
+            file("key", &key).to_str().unwrap(),
+            &file("certificate", &certificate),
+        )
+        .unwrap()
     });
     let kernel = file("kernel", b"a kernel");
     let line = "reboot=k panic=30 rdinit=/init".to_owned();
     let mut builder = EifBuilder::new(&kernel, line, key, Sha384::new(), flags, identity);
     for index in 0..ramdisks {
-        builder.add_ramdisk(&file(&format!("ramdisk-{index}"), format!("ramdisk {index}").as_bytes()));
+        builder.add_ramdisk(&file(
+            &format!("ramdisk-{index}"),
+            format!("ramdisk {index}").as_bytes(),
+        ));
     }
     let image = directory.path().join("image");
     let mut registers = builder.write_to(&mut File::create(&image).unwrap());
@@ -112,24 +149,35 @@ fn build(flags: u16, ramdisks: usize, signed: bool) -> (Vec<u8>, BTreeMap<String
 }
 
 fn lower(registers: BTreeMap<String, String>) -> BTreeMap<String, String> {
-    registers.into_iter().map(|(name, value)| (name.to_lowercase(), value)).collect()
+    registers
+        .into_iter()
+        .map(|(name, value)| (name.to_lowercase(), value))
+        .collect()
 }
 
 fn signing_key() -> (Vec<u8>, Vec<u8>) {
     let curve = EcGroup::from_curve_name(Nid::SECP384R1).unwrap();
     let key = PKey::from_ec_key(EcKey::generate(&curve).unwrap()).unwrap();
     let mut name = X509Name::builder().unwrap();
-    name.append_entry_by_nid(Nid::COMMONNAME, "throw-away").unwrap();
+    name.append_entry_by_nid(Nid::COMMONNAME, "throw-away")
+        .unwrap();
     let name = name.build();
     let mut certificate = X509::builder().unwrap();
     certificate.set_version(2).unwrap();
     certificate.set_subject_name(&name).unwrap();
     certificate.set_issuer_name(&name).unwrap();
     certificate.set_pubkey(&key).unwrap();
-    certificate.set_not_before(&Asn1Time::from_unix(0).unwrap()).unwrap();
-    certificate.set_not_after(&Asn1Time::from_str("99991231235959Z").unwrap()).unwrap();
+    certificate
+        .set_not_before(&Asn1Time::from_unix(0).unwrap())
+        .unwrap();
+    certificate
+        .set_not_after(&Asn1Time::from_str("99991231235959Z").unwrap())
+        .unwrap();
     certificate.sign(&key, MessageDigest::sha384()).unwrap();
-    (certificate.build().to_pem().unwrap(), key.private_key_to_pem_pkcs8().unwrap())
+    (
+        certificate.build().to_pem().unwrap(),
+        key.private_key_to_pem_pkcs8().unwrap(),
+    )
 }
 
 const VECTORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/vectors/eif");

@@ -7,8 +7,8 @@ use axum::http::{Request, request::Parts};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use scratchstack_aws_signature::{
-    GetSigningKeyRequest, GetSigningKeyResponse, KSecretKey, NO_ADDITIONAL_SIGNED_HEADERS, SignatureError,
-    SignatureOptions,
+    GetSigningKeyRequest, GetSigningKeyResponse, KSecretKey, NO_ADDITIONAL_SIGNED_HEADERS,
+    SignatureError, SignatureOptions,
     principal::{SessionData, SessionValue},
     sigv4_validate_request,
 };
@@ -37,7 +37,8 @@ pub(crate) async fn authenticate(
     region: &str,
     now: DateTime<Utc>,
 ) -> Result<Caller, KmsError> {
-    let principals = Principals::read(principals).map_err(|error| KmsError::internal(error.to_string()))?;
+    let principals =
+        Principals::read(principals).map_err(|error| KmsError::internal(error.to_string()))?;
     let mut signing_key = service_fn(move |request| {
         let answer = find_signing_key(&principals, &request);
         async move { answer }
@@ -56,10 +57,16 @@ pub(crate) async fn authenticate(
 
     match verified.session_data().get(PRINCIPAL_ARN) {
         Some(SessionValue::String(arn)) => {
-            let account = account(arn).ok_or_else(|| KmsError::internal("a principal without an account"))?;
-            Ok(Caller { principal_arn: arn.clone(), account: account.to_owned() })
+            let account =
+                account(arn).ok_or_else(|| KmsError::internal("a principal without an account"))?;
+            Ok(Caller {
+                principal_arn: arn.clone(),
+                account: account.to_owned(),
+            })
         }
-        _ => Err(KmsError::internal("a verified signature without a principal")),
+        _ => Err(KmsError::internal(
+            "a verified signature without a principal",
+        )),
     }
 }
 
@@ -67,19 +74,30 @@ fn find_signing_key(
     principals: &Principals,
     request: &GetSigningKeyRequest,
 ) -> Result<GetSigningKeyResponse, BoxError> {
-    let unknown =
-        || SignatureError::InvalidClientTokenId("The security token included in the request is invalid.".into());
+    let unknown = || {
+        SignatureError::InvalidClientTokenId(
+            "The security token included in the request is invalid.".into(),
+        )
+    };
     let principal = principals.find(request.access_key()).ok_or_else(unknown)?;
     // The signature library passes the token on unread.
     let token = request.session_token().unwrap_or_default();
-    verify_slices_are_equal(token.as_bytes(), principal.session_token.as_bytes()).map_err(|_| unknown())?;
+    verify_slices_are_equal(token.as_bytes(), principal.session_token.as_bytes())
+        .map_err(|_| unknown())?;
 
     let secret: KSecretKey = principal.secret_access_key.parse()?;
     let mut session = SessionData::new();
-    session.insert(PRINCIPAL_ARN, SessionValue::String(principal.principal_arn.clone()));
+    session.insert(
+        PRINCIPAL_ARN,
+        SessionValue::String(principal.principal_arn.clone()),
+    );
     Ok(GetSigningKeyResponse::builder()
         .session_data(session)
-        .signing_key(secret.to_ksigning(request.request_date(), request.region(), request.service()))
+        .signing_key(secret.to_ksigning(
+            request.request_date(),
+            request.region(),
+            request.service(),
+        ))
         .build()?)
 }
 

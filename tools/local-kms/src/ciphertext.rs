@@ -53,7 +53,9 @@ pub(crate) fn open(
     context: &EncryptionContext,
     blob: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, Unspecified> {
-    let nonce = blob.get(HEADER_LEN..HEADER_LEN + NONCE_LEN).ok_or(Unspecified)?;
+    let nonce = blob
+        .get(HEADER_LEN..HEADER_LEN + NONCE_LEN)
+        .ok_or(Unspecified)?;
     let nonce = Nonce::try_assume_unique_for_key(nonce)?;
     let mut opened = Zeroizing::new(blob[HEADER_LEN + NONCE_LEN..].to_vec());
     let length = RandomizedNonceKey::new(&AES_256_GCM, material)?
@@ -100,7 +102,10 @@ mod tests {
     }
 
     fn context(pairs: &[(&str, &str)]) -> EncryptionContext {
-        pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).into(), (*value).into()))
+            .collect()
     }
 
     #[test]
@@ -111,12 +116,19 @@ mod tests {
         assert_eq!(key_id(&blob), Some(id));
         assert_eq!(**open(id, &material, &ours, &blob).unwrap(), *b"data key");
 
-        for (position, length) in (0..blob.len()).map(|position| (position, blob.len() - position)) {
+        for (position, length) in (0..blob.len()).map(|position| (position, blob.len() - position))
+        {
             let mut changed = blob.clone();
             changed[position] ^= 1;
             let same_key = key_id(&changed) == Some(id);
-            assert!(!same_key || open(id, &material, &ours, &changed).is_err(), "byte {position}");
-            assert!(open(id, &material, &ours, &blob[..blob.len() - length]).is_err(), "cut by {length}");
+            assert!(
+                !same_key || open(id, &material, &ours, &changed).is_err(),
+                "byte {position}"
+            );
+            assert!(
+                open(id, &material, &ours, &blob[..blob.len() - length]).is_err(),
+                "cut by {length}"
+            );
         }
         for other in [
             context(&[]),

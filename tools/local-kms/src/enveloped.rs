@@ -6,8 +6,9 @@
 //!     SET { KeyTransRecipientInfo { version 2, [0] SHA-256(SubjectPublicKeyInfo), RSAES-OAEP(SHA-256, MGF1-SHA-256), OAEP(content key) } },
 //!     EncryptedContentInfo { data, AES-256-CBC(iv), [0] { OCTET STRING … } } } }
 //! ```
-//! The outer sequences and the content are of indefinite length, the recipient's parts of definite length; the content comes in OCTET STRINGs of
-//! 1000 bytes. RFC 5652 section 6, X.690 section 8.1.3.
+//! The outer sequences and the content are of indefinite length, the recipient's parts of definite
+//! length; the content comes in OCTET STRINGs of 1000 bytes. RFC 5652 section 6, X.690 section
+//! 8.1.3.
 
 use aws_lc_rs::{
     cipher::{AES_256, DecryptionContext, PaddedBlockEncryptingKey, UnboundCipherKey},
@@ -23,7 +24,9 @@ const CHUNK_LEN: usize = 1000;
 
 /// Encrypts to an RSA public key (SubjectPublicKeyInfo, DER).
 pub(crate) fn encrypt(public_key: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, Unspecified> {
-    let recipient = OaepPublicEncryptingKey::new(PublicEncryptingKey::from_der(public_key).map_err(|_| Unspecified)?)?;
+    let recipient = OaepPublicEncryptingKey::new(
+        PublicEncryptingKey::from_der(public_key).map_err(|_| Unspecified)?,
+    )?;
     let mut content_key = Zeroizing::new([0; 32]);
     rand::fill(&mut *content_key)?;
 
@@ -31,10 +34,18 @@ pub(crate) fn encrypt(public_key: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, Un
     recipient.encrypt(&OAEP_SHA256_MGF1SHA256, &*content_key, &mut wrapped, None)?;
 
     let mut content = Zeroizing::new(plaintext.to_vec());
-    let cipher = PaddedBlockEncryptingKey::cbc_pkcs7(UnboundCipherKey::new(&AES_256, &*content_key)?)?;
-    let DecryptionContext::Iv128(iv) = cipher.encrypt(&mut *content)? else { return Err(Unspecified) };
+    let cipher =
+        PaddedBlockEncryptingKey::cbc_pkcs7(UnboundCipherKey::new(&AES_256, &*content_key)?)?;
+    let DecryptionContext::Iv128(iv) = cipher.encrypt(&mut *content)? else {
+        return Err(Unspecified);
+    };
 
-    Ok(enveloped_data(digest(&SHA256, public_key).as_ref(), &wrapped, iv.as_ref(), &content))
+    Ok(enveloped_data(
+        digest(&SHA256, public_key).as_ref(),
+        &wrapped,
+        iv.as_ref(),
+        &content,
+    ))
 }
 
 fn enveloped_data(key_identifier: &[u8], wrapped: &[u8], iv: &[u8], content: &[u8]) -> Vec<u8> {
@@ -48,10 +59,33 @@ fn enveloped_data(key_identifier: &[u8], wrapped: &[u8], iv: &[u8], content: &[u
         ],
     );
     let cipher = definite(SEQUENCE, &[&AES_256_CBC, &definite(OCTET_STRING, &[iv])]);
-    let chunks: Vec<_> = content.chunks(CHUNK_LEN).map(|chunk| definite(OCTET_STRING, &[chunk])).collect();
-    let content = indefinite(SEQUENCE, &[&DATA, &cipher, &indefinite(CONTEXT_0 | CONSTRUCTED, &[&chunks.concat()])]);
-    let enveloped = indefinite(SEQUENCE, &[&definite(INTEGER, &[&[2]]), &definite(SET, &[&recipient]), &content]);
-    indefinite(SEQUENCE, &[&ENVELOPED_DATA, &indefinite(CONTEXT_0 | CONSTRUCTED, &[&enveloped])])
+    let chunks: Vec<_> = content
+        .chunks(CHUNK_LEN)
+        .map(|chunk| definite(OCTET_STRING, &[chunk]))
+        .collect();
+    let content = indefinite(
+        SEQUENCE,
+        &[
+            &DATA,
+            &cipher,
+            &indefinite(CONTEXT_0 | CONSTRUCTED, &[&chunks.concat()]),
+        ],
+    );
+    let enveloped = indefinite(
+        SEQUENCE,
+        &[
+            &definite(INTEGER, &[&[2]]),
+            &definite(SET, &[&recipient]),
+            &content,
+        ],
+    );
+    indefinite(
+        SEQUENCE,
+        &[
+            &ENVELOPED_DATA,
+            &indefinite(CONTEXT_0 | CONSTRUCTED, &[&enveloped]),
+        ],
+    )
 }
 
 /// Tag, length in as few bytes as it takes, contents.
@@ -89,17 +123,24 @@ const CONTEXT_0: u8 = 0x80;
 const CONSTRUCTED: u8 = 0x20;
 
 /// 1.2.840.113549.1.7.3
-const ENVELOPED_DATA: [u8; 11] = [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x03];
+const ENVELOPED_DATA: [u8; 11] = [
+    0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x03,
+];
 /// 1.2.840.113549.1.7.1
-const DATA: [u8; 11] = [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01];
+const DATA: [u8; 11] = [
+    0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01,
+];
 /// 2.16.840.1.101.3.4.1.42
-const AES_256_CBC: [u8; 11] = [0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x01, 0x2a];
-/// AlgorithmIdentifier of RSAES-OAEP (1.2.840.113549.1.1.7) with [0] SHA-256 and [1] MGF1 with SHA-256, both with NULL parameters.
+const AES_256_CBC: [u8; 11] = [
+    0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x01, 0x2a,
+];
+/// AlgorithmIdentifier of RSAES-OAEP (1.2.840.113549.1.1.7) with [0] SHA-256 and [1] MGF1 with
+/// SHA-256, both with NULL parameters.
 const RSAES_OAEP_SHA256: [u8; 62] = [
-    0x30, 0x3c, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x07, 0x30, 0x2f, 0xa0, 0x0f, 0x30, 0x0d,
-    0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0xa1, 0x1c, 0x30, 0x1a, 0x06, 0x09,
-    0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x08, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03,
-    0x04, 0x02, 0x01, 0x05, 0x00,
+    0x30, 0x3c, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x07, 0x30, 0x2f, 0xa0,
+    0x0f, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00,
+    0xa1, 0x1c, 0x30, 0x1a, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x08, 0x30,
+    0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00,
 ];
 
 #[cfg(test)]
@@ -133,14 +174,19 @@ mod tests {
             let file = directory.path().join("message.ber");
             fs::write(&file, encrypt(public.as_ref(), &plaintext).unwrap()).unwrap();
             let opened = Command::new("openssl")
-                .args(["cms", "-decrypt", "-binary", "-inform", "DER", "-keyform", "DER", "-in"])
+                .args([
+                    "cms", "-decrypt", "-binary", "-inform", "DER", "-keyform", "DER", "-in",
+                ])
                 .arg(&file)
                 .arg("-inkey")
                 .arg(&key_file)
                 .stderr(Stdio::inherit())
                 .output()
                 .expect("openssl is installed");
-            assert!(opened.status.success() && opened.stdout == plaintext, "{length} bytes");
+            assert!(
+                opened.status.success() && opened.stdout == plaintext,
+                "{length} bytes"
+            );
         }
     }
 
@@ -148,19 +194,30 @@ mod tests {
     #[test]
     fn the_encoding_is_that_of_kms() {
         let sample = kms_sample();
-        let (identifier, wrapped, iv, content) =
-            (&sample[33..65], &sample[131..387], &sample[415..431], &sample[436..596]);
+        let (identifier, wrapped, iv, content) = (
+            &sample[33..65],
+            &sample[131..387],
+            &sample[415..431],
+            &sample[436..596],
+        );
         assert_eq!(enveloped_data(identifier, wrapped, iv, content), sample);
     }
 
     #[test]
     fn the_recipient_is_named_as_kms_names_it() {
         let sample = vector();
-        let private = sample["rsa_2048_pkcs1_base64_public_test_key"].as_str().unwrap();
+        let private = sample["rsa_2048_pkcs1_base64_public_test_key"]
+            .as_str()
+            .unwrap();
         let private = BASE64_STANDARD.decode(private).unwrap();
         let key = aws_lc_rs::rsa::KeyPair::from_der(&private).unwrap();
-        let public: PublicKeyX509Der<'_> = aws_lc_rs::signature::KeyPair::public_key(&key).as_der().unwrap();
-        assert_eq!(digest(&SHA256, public.as_ref()).as_ref(), &kms_sample()[33..65]);
+        let public: PublicKeyX509Der<'_> = aws_lc_rs::signature::KeyPair::public_key(&key)
+            .as_der()
+            .unwrap();
+        assert_eq!(
+            digest(&SHA256, public.as_ref()).as_ref(),
+            &kms_sample()[33..65]
+        );
     }
 
     #[test]
@@ -171,11 +228,18 @@ mod tests {
     }
 
     fn kms_sample() -> Vec<u8> {
-        BASE64_STANDARD.decode(vector()["ciphertext_for_recipient_base64"].as_str().unwrap()).unwrap()
+        BASE64_STANDARD
+            .decode(
+                vector()["ciphertext_for_recipient_base64"]
+                    .as_str()
+                    .unwrap(),
+            )
+            .unwrap()
     }
 
     fn vector() -> serde_json::Value {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors/cms/aws-kms-decrypt.json");
+        let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../tests/vectors/cms/aws-kms-decrypt.json");
         serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
     }
 }

@@ -16,7 +16,10 @@ pub(crate) struct KmsError {
 
 impl KmsError {
     pub(crate) fn new(exception: &'static str, message: impl Into<String>) -> Self {
-        Self { exception, message: message.into() }
+        Self {
+            exception,
+            message: message.into(),
+        }
     }
 
     pub(crate) fn validation(message: impl Into<String>) -> Self {
@@ -25,7 +28,10 @@ impl KmsError {
 
     /// What KMS answers to a ciphertext it cannot open; it does not say why.
     pub(crate) fn invalid_ciphertext() -> Self {
-        Self::new("InvalidCiphertextException", "the ciphertext cannot be opened")
+        Self::new(
+            "InvalidCiphertextException",
+            "the ciphertext cannot be opened",
+        )
     }
 
     /// A failure of this server, not of the caller.
@@ -44,6 +50,10 @@ impl KmsError {
 
 impl IntoResponse for KmsError {
     fn into_response(self) -> Response {
-        (self.status(), Json(json!({ "__type": self.exception, "message": self.message }))).into_response()
+        (
+            self.status(),
+            Json(json!({ "__type": self.exception, "message": self.message })),
+        )
+            .into_response()
     }
 }

@@ -47,7 +47,10 @@ impl Faults {
         let mut faults = self.lock();
         let fault = faults.get_mut(operation)?;
         fault.count = fault.count.checked_sub(1)?;
-        Some(KmsError::new(fault.error.0, "a fault that a test asked for"))
+        Some(KmsError::new(
+            fault.error.0,
+            "a fault that a test asked for",
+        ))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Fault>> {
@@ -63,7 +66,9 @@ impl<'de> Deserialize<'de> for Exception {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
         let known = EXCEPTIONS.into_iter().find(|known| *known == name);
-        known.map(Self).ok_or_else(|| D::Error::custom("no such exception"))
+        known
+            .map(Self)
+            .ok_or_else(|| D::Error::custom("no such exception"))
     }
 }
 
@@ -74,11 +79,18 @@ mod tests {
     #[test]
     fn a_fault_is_met_as_often_as_asked_and_can_be_cleared() {
         let faults = Faults::default();
-        let ask = |count| Fault { operation: "Decrypt".into(), error: Exception("ThrottlingException"), count };
+        let ask = |count| Fault {
+            operation: "Decrypt".into(),
+            error: Exception("ThrottlingException"),
+            count,
+        };
         faults.set(ask(2));
         assert!(faults.take("Encrypt").is_none());
         for _ in 0..2 {
-            assert_eq!(faults.take("Decrypt").unwrap().exception, "ThrottlingException");
+            assert_eq!(
+                faults.take("Decrypt").unwrap().exception,
+                "ThrottlingException"
+            );
         }
         assert!(faults.take("Decrypt").is_none());
         faults.set(ask(1));

@@ -1,4 +1,5 @@
-//! Files that are either the old or the new one, never half of each, and readable by their owner only.
+//! Files that are either the old or the new one, never half of each, and readable by their owner
+//! only.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -10,7 +11,12 @@ use std::{
 /// Replaces a file's contents at once: written beside it, synced, renamed.
 pub(crate) fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&beside)?;
     file.write_all(contents)?;
     file.sync_all()?;
     fs::rename(&beside, path)?;
@@ -22,7 +28,10 @@ pub(crate) fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
 
 /// Creates a directory that only its owner may enter.
 pub(crate) fn create_private_directory(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
 }
 
 #[cfg(test)]
@@ -39,7 +48,10 @@ mod tests {
         for contents in ["first", "2nd"] {
             replace(&path, contents.as_bytes()).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), contents);
-            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+            assert_eq!(
+                fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+                0o600
+            );
         }
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
     }

@@ -67,12 +67,20 @@ impl Keys {
         let mut keys = BTreeMap::new();
         for entry in fs::read_dir(&directory)? {
             let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "json") {
-                let key: Key = serde_json::from_slice(&fs::read(&path)?).map_err(|_| damaged(&path))?;
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "json")
+            {
+                let key: Key =
+                    serde_json::from_slice(&fs::read(&path)?).map_err(|_| damaged(&path))?;
                 keys.insert(key.id, Arc::new(key));
             }
         }
-        Ok(Self { directory, arn_prefix, keys: RwLock::new(keys) })
+        Ok(Self {
+            directory,
+            arn_prefix,
+            keys: RwLock::new(keys),
+        })
     }
 
     pub(crate) fn arn(&self, key: &Key) -> String {
@@ -83,18 +91,32 @@ impl Keys {
     pub(crate) fn find(&self, key_id: &str) -> Result<Arc<Key>, KmsError> {
         let id = key_id.strip_prefix(&self.arn_prefix).unwrap_or(key_id);
         // Only the one spelling that CreateKey returned.
-        let parsed = Uuid::parse_str(id).ok().filter(|parsed| parsed.to_string() == id);
-        parsed
-            .and_then(|id| self.with_id(id))
-            .ok_or_else(|| KmsError::new("NotFoundException", format!("Key '{}{id}' does not exist", self.arn_prefix)))
+        let parsed = Uuid::parse_str(id)
+            .ok()
+            .filter(|parsed| parsed.to_string() == id);
+        parsed.and_then(|id| self.with_id(id)).ok_or_else(|| {
+            KmsError::new(
+                "NotFoundException",
+                format!("Key '{}{id}' does not exist", self.arn_prefix),
+            )
+        })
     }
 
     pub(crate) fn with_id(&self, id: Uuid) -> Option<Arc<Key>> {
-        self.keys.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+        self.keys
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&id)
+            .cloned()
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Key>> {
-        self.keys.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.keys
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
     }
 
     /// Stores a new key.
@@ -104,9 +126,16 @@ impl Keys {
     }
 
     /// Changes a key, on disk first.
-    pub(crate) fn change(&self, id: Uuid, change: impl FnOnce(&mut Key)) -> Result<Arc<Key>, KmsError> {
+    pub(crate) fn change(
+        &self,
+        id: Uuid,
+        change: impl FnOnce(&mut Key),
+    ) -> Result<Arc<Key>, KmsError> {
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        let mut key = keys.get(&id).map(|key| Key::clone(key)).ok_or_else(|| KmsError::internal("a key vanished"))?;
+        let mut key = keys
+            .get(&id)
+            .map(|key| Key::clone(key))
+            .ok_or_else(|| KmsError::internal("a key vanished"))?;
         change(&mut key);
         self.store(&mut keys, key)
     }
@@ -114,7 +143,8 @@ impl Keys {
     fn store(&self, keys: &mut BTreeMap<Uuid, Arc<Key>>, key: Key) -> Result<Arc<Key>, KmsError> {
         let failed = |_| KmsError::internal("the key could not be stored");
         let json = Zeroizing::new(
-            serde_json::to_vec_pretty(&key).map_err(|_| KmsError::internal("the key could not be written as JSON"))?,
+            serde_json::to_vec_pretty(&key)
+                .map_err(|_| KmsError::internal("the key could not be written as JSON"))?,
         );
         files::replace(&self.directory.join(format!("{}.json", key.id)), &json).map_err(failed)?;
         let key = Arc::new(key);
@@ -162,19 +192,27 @@ impl Key {
         match self.state() {
             "Enabled" => Ok(&self.material),
             "Disabled" => Err(KmsError::new("DisabledException", "the key is disabled")),
-            state => Err(KmsError::new("KMSInvalidStateException", format!("the key is {state}"))),
+            state => Err(KmsError::new(
+                "KMSInvalidStateException",
+                format!("the key is {state}"),
+            )),
         }
     }
 }
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Key").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Key")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
 fn damaged(path: &Path) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("{} is not a key", path.display()))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("{} is not a key", path.display()),
+    )
 }
 
 mod base64_material {
@@ -182,14 +220,26 @@ mod base64_material {
 
     use super::{BASE64_STANDARD, Deserialize, Engine, Zeroizing};
 
-    pub(super) fn serialize<S: Serializer>(material: &Zeroizing<[u8; 32]>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        material: &Zeroizing<[u8; 32]>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&Zeroizing::new(BASE64_STANDARD.encode(material.as_slice())))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Zeroizing<[u8; 32]>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Zeroizing<[u8; 32]>, D::Error> {
         let text = Zeroizing::new(String::deserialize(deserializer)?);
-        let bytes =
-            Zeroizing::new(BASE64_STANDARD.decode(text.as_bytes()).map_err(|_| D::Error::custom("not base64"))?);
-        bytes.as_slice().try_into().map(Zeroizing::new).map_err(|_| D::Error::custom("not 32 bytes"))
+        let bytes = Zeroizing::new(
+            BASE64_STANDARD
+                .decode(text.as_bytes())
+                .map_err(|_| D::Error::custom("not base64"))?,
+        );
+        bytes
+            .as_slice()
+            .try_into()
+            .map(Zeroizing::new)
+            .map_err(|_| D::Error::custom("not 32 bytes"))
     }
 }

@@ -32,7 +32,8 @@ struct Arguments {
     /// Root certificate of the attestation documents to believe, PEM or DER.
     #[arg(long)]
     nsm_root: PathBuf,
-    /// Believe documents of QEMU's emulated NSM too. They carry no signature: anybody can write one.
+    /// Believe documents of QEMU's emulated NSM too. They carry no signature: anybody can write
+    /// one.
     #[arg(long)]
     accept_unsigned_documents_of_the_emulator: bool,
     /// Who may call, JSON.
@@ -52,10 +53,17 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let filter = std::env::var("RUST_LOG").ok().and_then(|filter| filter.parse::<Targets>().ok());
+    let filter = std::env::var("RUST_LOG")
+        .ok()
+        .and_then(|filter| filter.parse::<Targets>().ok());
     let filter = filter.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
-    let text = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
-    tracing_subscriber::registry().with(text).with(filter).init();
+    let text = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
+    tracing_subscriber::registry()
+        .with(text)
+        .with(filter)
+        .init();
 
     let mut terminate = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("watching for SIGINT")?;
@@ -66,7 +74,8 @@ async fn main() -> anyhow::Result<()> {
         tls_cert: arguments.tls_cert,
         tls_key: arguments.tls_key,
         nsm_root: arguments.nsm_root,
-        accept_unsigned_documents_of_the_emulator: arguments.accept_unsigned_documents_of_the_emulator,
+        accept_unsigned_documents_of_the_emulator: arguments
+            .accept_unsigned_documents_of_the_emulator,
         principals: arguments.principals,
         partition: arguments.partition,
         region: arguments.region,

@@ -1,4 +1,5 @@
-//! The operations of the API, and the one question each of them asks first: does the key's policy allow it?
+//! The operations of the API, and the one question each of them asks first: does the key's policy
+//! allow it?
 
 mod cryptography;
 mod lifecycle;
@@ -41,7 +42,8 @@ pub(crate) struct Call<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Audit {
     pub(crate) key: Option<String>,
-    /// `allow`, `implicit deny`, `explicit deny`, `undecidable`; nothing for a call that concerns no key.
+    /// `allow`, `implicit deny`, `explicit deny`, `undecidable`; nothing for a call that concerns
+    /// no key.
     pub(crate) decision: Option<&'static str>,
     pub(crate) statement: Option<String>,
 }
@@ -91,16 +93,28 @@ const PERFORMED: [&str; 14] = [
 
 /// The operation's name, when there is such an operation.
 pub(crate) fn known(operation: &str) -> Option<&'static str> {
-    PERFORMED.into_iter().chain(DECIDED_ONLY).find(|known| *known == operation)
+    PERFORMED
+        .into_iter()
+        .chain(DECIDED_ONLY)
+        .find(|known| *known == operation)
 }
 
 impl<'a> Call<'a> {
     pub(crate) fn new(kms: &'a Kms, caller: &'a Caller, now: Duration) -> Self {
-        Self { kms, caller, now, audit: Audit::default() }
+        Self {
+            kms,
+            caller,
+            now,
+            audit: Audit::default(),
+        }
     }
 
     /// Performs one of the [`known`] operations.
-    pub(crate) fn perform(&mut self, operation: &'static str, body: &[u8]) -> Result<Value, KmsError> {
+    pub(crate) fn perform(
+        &mut self,
+        operation: &'static str,
+        body: &[u8],
+    ) -> Result<Value, KmsError> {
         match operation {
             "CancelKeyDeletion" => self.cancel_key_deletion(&parameters(body)?),
             "CreateKey" => self.create_key(parameters(body)?),
@@ -122,10 +136,19 @@ impl<'a> Call<'a> {
 
     fn decide_only(&mut self, operation: &str, body: &[u8]) -> Result<Value, KmsError> {
         let parameters: Value = parameters(body)?;
-        let named = parameters.get("KeyId").or_else(|| parameters.get("ResourceArn")).and_then(Value::as_str);
-        let key = self.kms.keys.find(named.ok_or_else(|| KmsError::validation("KeyId is missing"))?)?;
+        let named = parameters
+            .get("KeyId")
+            .or_else(|| parameters.get("ResourceArn"))
+            .and_then(Value::as_str);
+        let key = self
+            .kms
+            .keys
+            .find(named.ok_or_else(|| KmsError::validation("KeyId is missing"))?)?;
         self.authorize(&key, operation, [])?;
-        Err(KmsError::new("UnsupportedOperationException", "the policy allows it; the local KMS does not do it"))
+        Err(KmsError::new(
+            "UnsupportedOperationException",
+            "the policy allows it; the local KMS does not do it",
+        ))
     }
 
     /// Asks the key's policy.
@@ -151,15 +174,25 @@ impl<'a> Call<'a> {
         }
         let because = match decision {
             "explicit deny" => "with an explicit deny in a resource-based policy".to_owned(),
-            _ => format!("because no resource-based policy allows the {} action", request.action),
+            _ => format!(
+                "because no resource-based policy allows the {} action",
+                request.action
+            ),
         };
-        let KmsRequest { principal_arn, action, resource, .. } = request;
-        let message =
-            format!("User: {principal_arn} is not authorized to perform: {action} on resource: {resource} {because}");
+        let KmsRequest {
+            principal_arn,
+            action,
+            resource,
+            ..
+        } = request;
+        let message = format!(
+            "User: {principal_arn} is not authorized to perform: {action} on resource: {resource} {because}"
+        );
         Err(KmsError::new("AccessDeniedException", message))
     }
 
-    /// The request as a policy sees it. A condition key given twice, or by a name of its own, is the evaluator's to refuse.
+    /// The request as a policy sees it. A condition key given twice, or by a name of its own, is
+    /// the evaluator's to refuse.
     fn request(
         &self,
         resource: String,
@@ -180,7 +213,8 @@ impl<'a> Call<'a> {
     }
 }
 
-/// A call's parameters. Unknown ones are refused rather than ignored: a DryRun, ignored, would be a real run.
+/// A call's parameters. Unknown ones are refused rather than ignored: a DryRun, ignored, would be a
+/// real run.
 fn parameters<T: DeserializeOwned>(body: &[u8]) -> Result<T, KmsError> {
     let body = if body.is_empty() { b"{}" } else { body };
     // The parser's own message could quote a plaintext.
@@ -199,6 +233,9 @@ pub(crate) struct Blob(pub(crate) Vec<u8>);
 impl<'de> Deserialize<'de> for Blob {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        BASE64_STANDARD.decode(text).map(Self).map_err(|_| serde::de::Error::custom("not base64"))
+        BASE64_STANDARD
+            .decode(text)
+            .map(Self)
+            .map_err(|_| serde::de::Error::custom("not base64"))
     }
 }

@@ -27,8 +27,10 @@ impl Principals {
     pub(crate) fn read(path: &Path) -> Result<Self, PrincipalsError> {
         let text = fs::read(path).map_err(PrincipalsError::Read)?;
         // The parser's own message could quote a credential.
-        let read: Self = serde_json::from_slice(&text)
-            .map_err(|error| PrincipalsError::Json { line: error.line(), column: error.column() })?;
+        let read: Self = serde_json::from_slice(&text).map_err(|error| PrincipalsError::Json {
+            line: error.line(),
+            column: error.column(),
+        })?;
         for (index, principal) in read.principals.iter().enumerate() {
             if principal.secret_access_key.len() != 40 {
                 return Err(PrincipalsError::SecretLength(index));
@@ -41,7 +43,9 @@ impl Principals {
     }
 
     pub(crate) fn find(&self, access_key_id: &str) -> Option<&Principal> {
-        self.principals.iter().find(|principal| principal.access_key_id == access_key_id)
+        self.principals
+            .iter()
+            .find(|principal| principal.access_key_id == access_key_id)
     }
 }
 
@@ -49,7 +53,9 @@ impl Principals {
 pub(crate) fn account(principal_arn: &str) -> Option<&str> {
     let parts: Vec<_> = principal_arn.splitn(6, ':').collect();
     match parts[..] {
-        ["arn", _, "iam", "", account, _] if account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit()) => {
+        ["arn", _, "iam", "", account, _]
+            if account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit()) =>
+        {
             Some(account)
         }
         _ => None,

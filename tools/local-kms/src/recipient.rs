@@ -1,4 +1,5 @@
-//! The Recipient of a call: an attestation document, verified, and the measurements it gives the key's policy.
+//! The Recipient of a call: an attestation document, verified, and the measurements it gives the
+//! key's policy.
 
 use std::collections::BTreeMap;
 
@@ -31,28 +32,54 @@ pub(crate) struct AttestedRecipient {
 }
 
 impl Recipient {
-    pub(crate) fn verify(&self, trust: &Trust, now: UnixTime) -> Result<AttestedRecipient, KmsError> {
+    pub(crate) fn verify(
+        &self,
+        trust: &Trust,
+        now: UnixTime,
+    ) -> Result<AttestedRecipient, KmsError> {
         if self.key_encryption_algorithm != "RSAES_OAEP_SHA_256" {
-            return Err(KmsError::validation("KeyEncryptionAlgorithm is RSAES_OAEP_SHA_256"));
+            return Err(KmsError::validation(
+                "KeyEncryptionAlgorithm is RSAES_OAEP_SHA_256",
+            ));
         }
         let document = &self.attestation_document.0;
-        let unsigned = if trust.unsigned { UnsignedDocument::parse(document) } else { None };
+        let unsigned = if trust.unsigned {
+            UnsignedDocument::parse(document)
+        } else {
+            None
+        };
         match unsigned {
-            Some(unsigned) if unsigned.is_of_now(now) => {
-                Ok(AttestedRecipient { pcrs: unsigned.pcrs, public_key: unsigned.public_key })
-            }
-            Some(_) => Err(KmsError::validation("the attestation document of the emulator is not of now")),
+            Some(unsigned) if unsigned.is_of_now(now) => Ok(AttestedRecipient {
+                pcrs: unsigned.pcrs,
+                public_key: unsigned.public_key,
+            }),
+            Some(_) => Err(KmsError::validation(
+                "the attestation document of the emulator is not of now",
+            )),
             None => verify_signed(document, &trust.root, now),
         }
     }
 }
 
-fn verify_signed(document: &[u8], root: &TrustRoot, now: UnixTime) -> Result<AttestedRecipient, KmsError> {
-    // As in KMS, a debug-mode document is genuine; what it measures, zeros, is for the policy to refuse.
-    let expectations = Expectations { max_age: Some(LIVE_MAX_AGE), debug: DebugMode::Allow, ..Expectations::default() };
-    let document = verify(document, root, now, &expectations)
-        .map_err(|error| KmsError::validation(format!("the attestation document is refused: {error}")))?;
-    Ok(AttestedRecipient { pcrs: document.pcrs().clone(), public_key: document.public_key().map(<[u8]>::to_vec) })
+fn verify_signed(
+    document: &[u8],
+    root: &TrustRoot,
+    now: UnixTime,
+) -> Result<AttestedRecipient, KmsError> {
+    // As in KMS, a debug-mode document is genuine; what it measures, zeros, is for the policy to
+    // refuse.
+    let expectations = Expectations {
+        max_age: Some(LIVE_MAX_AGE),
+        debug: DebugMode::Allow,
+        ..Expectations::default()
+    };
+    let document = verify(document, root, now, &expectations).map_err(|error| {
+        KmsError::validation(format!("the attestation document is refused: {error}"))
+    })?;
+    Ok(AttestedRecipient {
+        pcrs: document.pcrs().clone(),
+        public_key: document.public_key().map(<[u8]>::to_vec),
+    })
 }
 
 impl AttestedRecipient {
@@ -60,8 +87,15 @@ impl AttestedRecipient {
     pub(crate) fn condition_keys(&self) -> impl Iterator<Item = (String, String)> {
         self.pcrs.iter().flat_map(|(index, value)| {
             let value = const_hex::encode(value);
-            let image = (*index == 0).then(|| ("kms:RecipientAttestation:ImageSha384".to_owned(), value.clone()));
-            image.into_iter().chain([(format!("kms:RecipientAttestation:PCR{index}"), value)])
+            let image = (*index == 0).then(|| {
+                (
+                    "kms:RecipientAttestation:ImageSha384".to_owned(),
+                    value.clone(),
+                )
+            });
+            image
+                .into_iter()
+                .chain([(format!("kms:RecipientAttestation:PCR{index}"), value)])
         })
     }
 

@@ -72,7 +72,10 @@ pub struct Options {
 
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options").field("listen", &self.listen).field("data", &self.data).finish_non_exhaustive()
+        f.debug_struct("Options")
+            .field("listen", &self.listen)
+            .field("data", &self.data)
+            .finish_non_exhaustive()
     }
 }
 
@@ -95,31 +98,45 @@ impl LocalKms {
         }
         Principals::read(&options.principals)?;
         let tls = tls(&options.tls_cert, &options.tls_key)?;
-        let trust =
-            Trust { root: read_root(&options.nsm_root)?, unsigned: options.accept_unsigned_documents_of_the_emulator };
+        let trust = Trust {
+            root: read_root(&options.nsm_root)?,
+            unsigned: options.accept_unsigned_documents_of_the_emulator,
+        };
         if trust.unsigned {
             tracing::warn!(
                 "ATTESTATION DOCUMENTS WITHOUT A SIGNATURE ARE ACCEPTED: whoever may call can claim any measurement"
             );
         }
-        let Options { partition, region, account, .. } = options;
+        let Options {
+            partition,
+            region,
+            account,
+            ..
+        } = options;
         let arn_prefix = format!("arn:{partition}:kms:{region}:{account}:key/");
-        let keys =
-            Keys::open(options.data.clone(), arn_prefix).map_err(|source| StartError::file(&options.data, source))?;
+        let keys = Keys::open(options.data.clone(), arn_prefix)
+            .map_err(|source| StartError::file(&options.data, source))?;
         let service = Arc::new(Service {
             region,
             principals: options.principals,
             clock: options.clock,
             faults: Faults::default(),
-            kms: Kms { partition, account, trust, keys },
+            kms: Kms {
+                partition,
+                account,
+                trust,
+                keys,
+            },
         });
 
         let listener = TcpListener::bind(options.listen).map_err(StartError::Listen)?;
         listener.set_nonblocking(true).map_err(StartError::Listen)?;
         let address = listener.local_addr().map_err(StartError::Listen)?;
         let handle = Handle::new();
-        let router =
-            Router::new().route("/", post(answer)).route("/_local/faults", post(set_fault)).with_state(service);
+        let router = Router::new()
+            .route("/", post(answer))
+            .route("/_local/faults", post(set_fault))
+            .with_state(service);
         let server = axum_server::from_tcp_rustls(listener, tls)
             .map_err(StartError::Listen)?
             .handle(handle.clone())
@@ -128,9 +145,14 @@ impl LocalKms {
 
         if let Some(file) = options.address_file {
             let text = json!({ "https": address.to_string() }).to_string();
-            files::replace(&file, text.as_bytes()).map_err(|source| StartError::file(&file, source))?;
+            files::replace(&file, text.as_bytes())
+                .map_err(|source| StartError::file(&file, source))?;
         }
-        Ok(Self { address, handle, server })
+        Ok(Self {
+            address,
+            handle,
+            server,
+        })
     }
 
     /// Where it listens.
@@ -185,7 +207,10 @@ pub enum StartError {
 
 impl StartError {
     fn file(path: &Path, source: io::Error) -> Self {
-        Self::File { path: path.to_owned(), source }
+        Self::File {
+            path: path.to_owned(),
+            source,
+        }
     }
 }
 
@@ -205,14 +230,25 @@ async fn answer(State(service): State<Arc<Service>>, request: Request<Body>) -> 
     let operation = operation(&parts.headers);
     let now = (service.clock)();
 
-    let caller = authenticate(parts, body.clone(), &service.principals, &service.region, now.into()).await;
+    let caller = authenticate(
+        parts,
+        body.clone(),
+        &service.principals,
+        &service.region,
+        now.into(),
+    )
+    .await;
     let mut response = match (operation, caller) {
         (_, Err(error)) => {
             tracing::info!(operation, outcome = error.exception, "unauthenticated");
             error.into_response()
         }
         (None, Ok(caller)) => {
-            tracing::info!(principal = caller.principal_arn, outcome = "UnknownOperationException", "call");
+            tracing::info!(
+                principal = caller.principal_arn,
+                outcome = "UnknownOperationException",
+                "call"
+            );
             KmsError::new("UnknownOperationException", "there is no such operation").into_response()
         }
         (Some(operation), Ok(caller)) => {
@@ -228,13 +264,20 @@ async fn answer(State(service): State<Arc<Service>>, request: Request<Body>) -> 
                 key = call.audit.key,
                 decision = call.audit.decision,
                 statement = call.audit.statement,
-                outcome = result.as_ref().map_or_else(|error| error.exception, |_| "ok"),
+                outcome = result
+                    .as_ref()
+                    .map_or_else(|error| error.exception, |_| "ok"),
                 "call"
             );
-            result.map_or_else(IntoResponse::into_response, |reply| Json(reply).into_response())
+            result.map_or_else(IntoResponse::into_response, |reply| {
+                Json(reply).into_response()
+            })
         }
     };
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-amz-json-1.1"));
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/x-amz-json-1.1"),
+    );
     response
 }
 
@@ -244,7 +287,13 @@ async fn set_fault(State(service): State<Arc<Service>>, Json(fault): Json<Fault>
 }
 
 fn operation(headers: &HeaderMap) -> Option<&'static str> {
-    known(headers.get("x-amz-target")?.to_str().ok()?.strip_prefix("TrentService.")?)
+    known(
+        headers
+            .get("x-amz-target")?
+            .to_str()
+            .ok()?
+            .strip_prefix("TrentService.")?,
+    )
 }
 
 fn tls(certificate: &Path, key: &Path) -> Result<RustlsConfig, StartError> {
@@ -252,8 +301,9 @@ fn tls(certificate: &Path, key: &Path) -> Result<RustlsConfig, StartError> {
         let path = path.to_owned();
         move |source| StartError::Pem { path, source }
     };
-    let chain: Vec<_> =
-        CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect).map_err(pem(certificate))?;
+    let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect)
+        .map_err(pem(certificate))?;
     let key = PrivateKeyDer::from_pem_file(key).map_err(pem(key))?;
     // Named, not taken from the process: another library may have set another default.
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -271,7 +321,9 @@ fn read_root(path: &Path) -> Result<TrustRoot, StartError> {
     if !bytes.starts_with(b"-----BEGIN") {
         return Ok(TrustRoot::explicit(bytes));
     }
-    let certificate =
-        CertificateDer::from_pem_slice(&bytes).map_err(|source| StartError::Pem { path: path.to_owned(), source })?;
+    let certificate = CertificateDer::from_pem_slice(&bytes).map_err(|source| StartError::Pem {
+        path: path.to_owned(),
+        source,
+    })?;
     Ok(TrustRoot::explicit(certificate.to_vec()))
 }

@@ -1,7 +1,9 @@
-//! Documents of QEMU's `nitro-enclave` machine, which emulates an NSM without a key: signature and certificates are zeros.
+//! Documents of QEMU's `nitro-enclave` machine, which emulates an NSM without a key: signature and
+//! certificates are zeros.
 //!
-//! Whoever reaches this KMS can write such a document by hand. That is why only this KMS knows of them, only when it is told
-//! to, and why the verifier of everything that ships, `cloister-attestation`, has no way to accept one. Format:
+//! Whoever reaches this KMS can write such a document by hand. That is why only this KMS knows of
+//! them, only when it is told to, and why the verifier of everything that ships,
+//! `cloister-attestation`, has no way to accept one. Format:
 //! <https://gitlab.com/qemu-project/qemu/-/blob/v10.0.0/hw/virtio/virtio-nsm.c>.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -19,27 +21,40 @@ pub(crate) struct UnsignedDocument {
 }
 
 impl UnsignedDocument {
-    /// `None` for everything that the emulator does not write. A document with one byte of signature or certificate that is not
-    /// zero is none of its.
+    /// `None` for everything that the emulator does not write. A document with one byte of
+    /// signature or certificate that is not zero is none of its.
     pub(crate) fn parse(document: &[u8]) -> Option<Self> {
         if document.len() > MAX_DOCUMENT_LEN {
             return None;
         }
-        let (protected, Unprotected {}, payload, signature): (Value, Unprotected, Value, Value) = decode(document)?;
+        let (protected, Unprotected {}, payload, signature): (Value, Unprotected, Value, Value) =
+            decode(document)?;
         let payload: Payload = decode(&bytes(payload)?)?;
         let zeros = |value: Value| bytes(value).filter(|bytes| bytes.iter().all(|byte| *byte == 0));
         zeros(signature)?;
         zeros(payload.certificate)?;
-        payload.cabundle.into_iter().map(zeros).collect::<Option<Vec<_>>>()?;
-        let emulated = bytes(protected)? == NO_ALGORITHM && payload.module_id.starts_with(MODULE_ID_PREFIX);
+        payload
+            .cabundle
+            .into_iter()
+            .map(zeros)
+            .collect::<Option<Vec<_>>>()?;
+        let emulated =
+            bytes(protected)? == NO_ALGORITHM && payload.module_id.starts_with(MODULE_ID_PREFIX);
         if !emulated || payload.digest != "SHA384" {
             return None;
         }
-        let pcrs = payload.pcrs.into_iter().map(|(index, value)| Some((index, bytes(value)?.try_into().ok()?)));
+        let pcrs = payload
+            .pcrs
+            .into_iter()
+            .map(|(index, value)| Some((index, bytes(value)?.try_into().ok()?)));
         Some(Self {
             timestamp: Duration::from_millis(payload.timestamp),
             pcrs: pcrs.collect::<Option<_>>()?,
-            public_key: if payload.public_key.is_null() { None } else { Some(bytes(payload.public_key)?) },
+            public_key: if payload.public_key.is_null() {
+                None
+            } else {
+                Some(bytes(payload.public_key)?)
+            },
         })
     }
 
@@ -83,7 +98,8 @@ fn bytes(value: Value) -> Option<Vec<u8>> {
 
 /// `{1: -1}`: the emulator's way to say that it has no algorithm.
 const NO_ALGORITHM: [u8; 3] = [0xa1, 0x01, 0x20];
-/// What the modules of the emulator are called here; one of AWS's is called after its instance, `i-…`.
+/// What the modules of the emulator are called here; one of AWS's is called after its instance,
+/// `i-…`.
 const MODULE_ID_PREFIX: &str = "emulator-";
 
 #[cfg(test)]
@@ -98,13 +114,22 @@ mod tests {
     fn a_document_that_an_emulator_wrote() {
         let vector = include_str!("../../../tests/vectors/attestation/emulator-unsigned.json");
         let vector: serde_json::Value = serde_json::from_str(vector).unwrap();
-        let document = BASE64_STANDARD.decode(vector["document"].as_str().unwrap()).unwrap();
+        let document = BASE64_STANDARD
+            .decode(vector["document"].as_str().unwrap())
+            .unwrap();
         assert!(document_time(&document).is_err());
         let parsed = UnsignedDocument::parse(&document).unwrap();
-        assert!([0, 1, 2, 16].iter().all(|index| parsed.pcrs[index] != [0; 48]));
+        assert!(
+            [0, 1, 2, 16]
+                .iter()
+                .all(|index| parsed.pcrs[index] != [0; 48])
+        );
         assert!(parsed.public_key.is_some_and(|key| key.len() > 256));
         for length in 0..document.len() {
-            assert!(UnsignedDocument::parse(&document[..length]).is_none(), "{length} bytes");
+            assert!(
+                UnsignedDocument::parse(&document[..length]).is_none(),
+                "{length} bytes"
+            );
         }
     }
 }

@@ -1,8 +1,10 @@
-//! What an administrator of the account does to set the stack up, with an administrator's credentials: the table, the CMK and
-//! its policy.
+//! What an administrator of the account does to set the stack up, with an administrator's
+//! credentials: the table, the CMK and its policy.
 
 use anyhow::{Context as _, bail, ensure};
-use aws_sdk_dynamodb::types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType};
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+};
 use aws_sdk_kms::config::{BehaviorVersion, Region, SharedHttpClient};
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
@@ -17,7 +19,11 @@ use crate::measured::deployment;
 ///
 /// # Errors
 /// When the root certificate cannot be used.
-pub(crate) fn kms(endpoint: &str, identity: &Identity, root: &str) -> anyhow::Result<aws_sdk_kms::Client> {
+pub(crate) fn kms(
+    endpoint: &str,
+    identity: &Identity,
+    root: &str,
+) -> anyhow::Result<aws_sdk_kms::Client> {
     let config = aws_sdk_kms::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(REGION))
@@ -32,7 +38,11 @@ pub(crate) fn kms(endpoint: &str, identity: &Identity, root: &str) -> anyhow::Re
 ///
 /// # Errors
 /// When the root certificate cannot be used.
-pub(crate) fn dynamodb(endpoint: &str, identity: &Identity, root: &str) -> anyhow::Result<aws_sdk_dynamodb::Client> {
+pub(crate) fn dynamodb(
+    endpoint: &str,
+    identity: &Identity,
+    root: &str,
+) -> anyhow::Result<aws_sdk_dynamodb::Client> {
     let config = aws_sdk_dynamodb::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(REGION))
@@ -47,11 +57,18 @@ pub(crate) fn dynamodb(endpoint: &str, identity: &Identity, root: &str) -> anyho
 pub(crate) async fn ensure_table(client: &aws_sdk_dynamodb::Client) -> anyhow::Result<()> {
     match client.describe_table().table_name(TABLE).send().await {
         Ok(_) => return Ok(()),
-        Err(error) if error.as_service_error().is_some_and(|error| error.is_resource_not_found_exception()) => {}
+        Err(error)
+            if error
+                .as_service_error()
+                .is_some_and(|error| error.is_resource_not_found_exception()) => {}
         Err(error) => return Err(error).context("cannot look at the table"),
     }
-    let attribute = AttributeDefinition::builder().attribute_name("key_id").attribute_type(ScalarAttributeType::S);
-    let key = KeySchemaElement::builder().attribute_name("key_id").key_type(KeyType::Hash);
+    let attribute = AttributeDefinition::builder()
+        .attribute_name("key_id")
+        .attribute_type(ScalarAttributeType::S);
+    let key = KeySchemaElement::builder()
+        .attribute_name("key_id")
+        .key_type(KeyType::Hash);
     let create = client
         .create_table()
         .table_name(TABLE)
@@ -62,25 +79,48 @@ pub(crate) async fn ensure_table(client: &aws_sdk_dynamodb::Client) -> anyhow::R
     Ok(())
 }
 
-/// The ARN of the stack's CMK, whose policy admits exactly `measurements`. Created the first time; afterwards its policy is
-/// replaced whenever an enclave measures differently, which an administrator can do while the policy is in its open form.
+/// The ARN of the stack's CMK, whose policy admits exactly `measurements`. Created the first time;
+/// afterwards its policy is replaced whenever an enclave measures differently, which an
+/// administrator can do while the policy is in its open form.
 pub(crate) async fn ensure_cmk(
     client: &aws_sdk_kms::Client,
     data: &DataDir,
     measurements: &Measurements,
 ) -> anyhow::Result<String> {
-    let policy = render(&deployment(), measurements, Form::Open).context("cannot render the key policy")?;
+    let policy =
+        render(&deployment(), measurements, Form::Open).context("cannot render the key policy")?;
     let Some(arn) = data.read(CMK_ARN)? else {
-        let created = client.create_key().policy(&policy).send().await.context("cannot create the CMK")?;
-        let arn = created.key_metadata().and_then(|key| key.arn()).context("the CMK has no ARN")?.to_owned();
+        let created = client
+            .create_key()
+            .policy(&policy)
+            .send()
+            .await
+            .context("cannot create the CMK")?;
+        let arn = created
+            .key_metadata()
+            .and_then(|key| key.arn())
+            .context("the CMK has no ARN")?
+            .to_owned();
         data.write(CMK_ARN, &arn)?;
         return Ok(arn);
     };
-    let current = client.get_key_policy().key_id(&arn).policy_name("default").send().await;
-    let current = current.with_context(|| format!("cannot read the policy of {arn}: was its directory deleted?"))?;
+    let current = client
+        .get_key_policy()
+        .key_id(&arn)
+        .policy_name("default")
+        .send()
+        .await;
+    let current = current
+        .with_context(|| format!("cannot read the policy of {arn}: was its directory deleted?"))?;
     if parse(current.policy().unwrap_or_default())? != parse(&policy)? {
-        let put = client.put_key_policy().key_id(&arn).policy_name("default").policy(&policy);
-        put.send().await.context("cannot replace the CMK's policy")?;
+        let put = client
+            .put_key_policy()
+            .key_id(&arn)
+            .policy_name("default")
+            .policy(&policy);
+        put.send()
+            .await
+            .context("cannot replace the CMK's policy")?;
     }
     Ok(arn)
 }
@@ -90,12 +130,18 @@ fn parse(policy: &str) -> anyhow::Result<Value> {
 }
 
 fn http_client(root: &str) -> anyhow::Result<SharedHttpClient> {
-    ensure!(root.contains("BEGIN CERTIFICATE"), "the root is no PEM certificate");
-    let trust = TrustStore::empty().with_native_roots(false).with_pem_certificate(root.as_bytes());
+    ensure!(
+        root.contains("BEGIN CERTIFICATE"),
+        "the root is no PEM certificate"
+    );
+    let trust = TrustStore::empty()
+        .with_native_roots(false)
+        .with_pem_certificate(root.as_bytes());
     let Ok(tls) = TlsContext::builder().with_trust_store(trust).build() else {
         bail!("the root certificate cannot be used");
     };
-    let builder = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc));
+    let builder =
+        aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc));
     Ok(builder.tls_context(tls).build_https())
 }
 

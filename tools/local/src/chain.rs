@@ -59,11 +59,18 @@ impl Chain {
     /// # Errors
     /// When no HTTP client can be made.
     pub fn new(url: impl Into<String>) -> anyhow::Result<Self> {
-        // reqwest asks for a TLS provider even where it never uses one. Fails only when one is installed already.
+        // reqwest asks for a TLS provider even where it never uses one. Fails only when one is
+        // installed already.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let http =
-            reqwest::Client::builder().no_proxy().timeout(DEADLINE).build().context("cannot make an HTTP client")?;
-        Ok(Self { url: url.into(), http })
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(DEADLINE)
+            .build()
+            .context("cannot make an HTTP client")?;
+        Ok(Self {
+            url: url.into(),
+            http,
+        })
     }
 
     /// Where the node is.
@@ -75,7 +82,11 @@ impl Chain {
     ///
     /// # Errors
     /// When the node cannot be reached, refuses, or answers something that is no `T`.
-    pub async fn call<T: DeserializeOwned>(&self, method: &str, params: Value) -> anyhow::Result<T> {
+    pub async fn call<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        params: Value,
+    ) -> anyhow::Result<T> {
         #[derive(Deserialize)]
         struct Answer {
             #[serde(default)]
@@ -83,15 +94,26 @@ impl Chain {
             error: Option<Value>,
         }
         let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
-        let response = self.http.post(&self.url).header("content-type", "application/json").body(request.to_string());
-        let response = response.send().await.with_context(|| format!("{method}: the chain does not answer"))?;
-        let body = response.bytes().await.with_context(|| format!("{method}: the chain broke off its answer"))?;
-        let answer: Answer =
-            serde_json::from_slice(&body).with_context(|| format!("{method}: not a JSON-RPC answer"))?;
+        let response = self
+            .http
+            .post(&self.url)
+            .header("content-type", "application/json")
+            .body(request.to_string());
+        let response = response
+            .send()
+            .await
+            .with_context(|| format!("{method}: the chain does not answer"))?;
+        let body = response
+            .bytes()
+            .await
+            .with_context(|| format!("{method}: the chain broke off its answer"))?;
+        let answer: Answer = serde_json::from_slice(&body)
+            .with_context(|| format!("{method}: not a JSON-RPC answer"))?;
         if let Some(error) = answer.error {
             bail!("{method}: the chain refuses: {error}");
         }
-        serde_json::from_value(answer.result).with_context(|| format!("{method}: an answer of another shape"))
+        serde_json::from_value(answer.result)
+            .with_context(|| format!("{method}: an answer of another shape"))
     }
 
     /// The chain's id.
@@ -108,7 +130,10 @@ impl Chain {
     /// As [`Self::call`].
     pub async fn developer(&self) -> anyhow::Result<Address> {
         let accounts: Vec<Address> = self.call("eth_accounts", json!([])).await?;
-        accounts.first().copied().context("the chain has no accounts of its own")
+        accounts
+            .first()
+            .copied()
+            .context("the chain has no accounts of its own")
     }
 
     /// What an address holds, in wei.
@@ -116,7 +141,8 @@ impl Chain {
     /// # Errors
     /// As [`Self::call`].
     pub async fn balance(&self, address: Address) -> anyhow::Result<U256> {
-        self.call("eth_getBalance", json!([address, "latest"])).await
+        self.call("eth_getBalance", json!([address, "latest"]))
+            .await
     }
 
     /// The next nonce of an address.
@@ -124,7 +150,8 @@ impl Chain {
     /// # Errors
     /// As [`Self::call`].
     pub async fn nonce(&self, address: Address) -> anyhow::Result<U256> {
-        self.call("eth_getTransactionCount", json!([address, "latest"])).await
+        self.call("eth_getTransactionCount", json!([address, "latest"]))
+            .await
     }
 
     /// The code at an address.
@@ -148,10 +175,15 @@ impl Chain {
     /// # Errors
     /// As [`Self::call`].
     pub async fn read(&self, contract: Address, data: &[u8]) -> anyhow::Result<Bytes> {
-        self.call("eth_call", json!([{ "to": contract, "data": const_hex::encode_prefixed(data) }, "latest"])).await
+        self.call(
+            "eth_call",
+            json!([{ "to": contract, "data": const_hex::encode_prefixed(data) }, "latest"]),
+        )
+        .await
     }
 
-    /// Broadcasts a signed transaction exactly as it is given and returns the hash that the node reports.
+    /// Broadcasts a signed transaction exactly as it is given and returns the hash that the node
+    /// reports.
     ///
     /// # Errors
     /// As [`Self::call`].
@@ -159,18 +191,28 @@ impl Chain {
         self.call("eth_sendRawTransaction", json!([signed])).await
     }
 
-    /// Sends a transaction from one of the node's own accounts and waits until it is mined; `to: None` creates a contract.
+    /// Sends a transaction from one of the node's own accounts and waits until it is mined;
+    /// `to: None` creates a contract.
     ///
     /// # Errors
     /// As [`Self::call`], and when the transaction fails.
-    pub async fn send(&self, from: Address, to: Option<Address>, data: &[u8]) -> anyhow::Result<Receipt> {
-        let mut transaction = json!({ "from": from, "data": const_hex::encode_prefixed(data), "gas": "0x989680" });
+    pub async fn send(
+        &self,
+        from: Address,
+        to: Option<Address>,
+        data: &[u8],
+    ) -> anyhow::Result<Receipt> {
+        let mut transaction =
+            json!({ "from": from, "data": const_hex::encode_prefixed(data), "gas": "0x989680" });
         if let Some(to) = to {
             transaction["to"] = json!(to);
         }
         // Tried first: a mined failure does not say its reason.
-        self.call::<Value>("eth_call", json!([transaction, "latest"])).await?;
-        let hash = self.call("eth_sendTransaction", json!([transaction])).await?;
+        self.call::<Value>("eth_call", json!([transaction, "latest"]))
+            .await?;
+        let hash = self
+            .call("eth_sendTransaction", json!([transaction]))
+            .await?;
         self.mined(hash).await
     }
 
@@ -181,8 +223,14 @@ impl Chain {
     pub async fn mined(&self, hash: B256) -> anyhow::Result<Receipt> {
         let deadline = Instant::now() + DEADLINE;
         loop {
-            if let Some(receipt) = self.call::<Option<Receipt>>("eth_getTransactionReceipt", json!([hash])).await? {
-                ensure!(receipt.status == U256::ONE, "transaction {hash} failed on the chain");
+            if let Some(receipt) = self
+                .call::<Option<Receipt>>("eth_getTransactionReceipt", json!([hash]))
+                .await?
+            {
+                ensure!(
+                    receipt.status == U256::ONE,
+                    "transaction {hash} failed on the chain"
+                );
                 return Ok(receipt);
             }
             ensure!(Instant::now() < deadline, "transaction {hash} is not mined");

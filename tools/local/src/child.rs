@@ -1,9 +1,10 @@
 //! The processes of the stack: started, watched, stopped, and never left behind.
 //!
-//! Every process is started through the tiny `cloister-local-child`, which asks the kernel for a SIGTERM when its parent
-//! ends and then becomes the program. So the stack ends with `cloister-local` even when that is killed outright. The kernel
-//! counts the *thread* that started a process as its parent; all are therefore started from one thread that lives as long
-//! as this process.
+//! Every process is started through the tiny `cloister-local-child`, which asks the kernel for a
+//! SIGTERM when its parent ends and then becomes the program. So the stack ends with
+//! `cloister-local` even when that is killed outright. The kernel counts the *thread* that started
+//! a process as its parent; all are therefore started from one thread that lives as long as this
+//! process.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -32,7 +33,12 @@ pub struct Program {
 impl Program {
     /// A program without arguments or environment.
     pub fn new(name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
-        Self { name: name.into(), path: path.into(), arguments: Vec::new(), environment: Vec::new() }
+        Self {
+            name: name.into(),
+            path: path.into(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+        }
     }
 
     /// Adds an argument.
@@ -68,7 +74,10 @@ impl Program {
         let log = logs.join(format!("{}.log", self.name));
         let output = OpenOptions::new().create(true).append(true).open(&log);
         let output = output.with_context(|| format!("cannot open {}", log.display()))?;
-        let log_start = output.metadata().map(|metadata| metadata.len()).unwrap_or_default();
+        let log_start = output
+            .metadata()
+            .map(|metadata| metadata.len())
+            .unwrap_or_default();
 
         let mut command = Command::new(binary("cloister-local-child")?);
         command
@@ -81,15 +90,21 @@ impl Program {
             .stdin(Stdio::null())
             .stdout(output.try_clone().context("cannot share a log file")?)
             .stderr(output);
-        // Its own process group: Ctrl-C in a terminal reaches `cloister-local` alone, which then stops the parts in order.
+        // Its own process group: Ctrl-C in a terminal reaches `cloister-local` alone, which then
+        // stops the parts in order.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let child = spawn(command).with_context(|| format!("cannot start {}", self.name))?;
-        Ok(Running { name: self.name.clone(), log, log_start, child })
+        Ok(Running {
+            name: self.name.clone(),
+            log,
+            log_start,
+            child,
+        })
     }
 }
 
-/// The path of one of the workspace's programs: they all lie beside this one, or beside the directory of the test that
-/// uses this harness.
+/// The path of one of the workspace's programs: they all lie beside this one, or beside the
+/// directory of the test that uses this harness.
 ///
 /// # Errors
 /// When the path of the running program is not known.
@@ -150,20 +165,30 @@ impl Running {
     /// # Errors
     /// When its log file cannot be read.
     pub fn output(&self) -> anyhow::Result<String> {
-        let mut file = File::open(&self.log).with_context(|| format!("cannot read {}", self.log.display()))?;
-        file.seek(SeekFrom::Start(self.log_start)).context("cannot seek in a log file")?;
+        let mut file =
+            File::open(&self.log).with_context(|| format!("cannot read {}", self.log.display()))?;
+        file.seek(SeekFrom::Start(self.log_start))
+            .context("cannot seek in a log file")?;
         let mut output = Vec::new();
-        file.read_to_end(&mut output).with_context(|| format!("cannot read {}", self.log.display()))?;
+        file.read_to_end(&mut output)
+            .with_context(|| format!("cannot read {}", self.log.display()))?;
         Ok(String::from_utf8_lossy(&output).into_owned())
     }
 
     /// An error about this part: what went wrong, where its log is, and the last lines of it.
     pub fn failure(&mut self, problem: &str) -> anyhow::Error {
-        let ended = self.ended().map(|status| format!(" ({status})")).unwrap_or_default();
+        let ended = self
+            .ended()
+            .map(|status| format!(" ({status})"))
+            .unwrap_or_default();
         let output = self.output().unwrap_or_default();
         let lines: Vec<&str> = output.lines().collect();
         let tail = lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n    ");
-        anyhow!("{}: {problem}{ended}\n  its log is {}, and ends with\n    {tail}", self.name, self.log.display())
+        anyhow!(
+            "{}: {problem}{ended}\n  its log is {}, and ends with\n    {tail}",
+            self.name,
+            self.log.display()
+        )
     }
 
     /// Sends `signal`, unless it has ended.
@@ -216,7 +241,9 @@ fn spawn(command: Command) -> std::io::Result<Child> {
     });
     let (reply, answer) = mpsc::channel();
     let spawner = SPAWNER.lock().expect("nobody panics while holding it");
-    spawner.send((command, reply)).expect("the thread ends with the process only");
+    spawner
+        .send((command, reply))
+        .expect("the thread ends with the process only");
     drop(spawner);
     answer.recv().expect("the thread answers every job")
 }

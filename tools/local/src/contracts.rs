@@ -75,8 +75,9 @@ pub fn creation_code(artifact: &Path) -> anyhow::Result<Bytes> {
     struct Artifact {
         bytecode: Bytes,
     }
-    let text = std::fs::read(artifact).with_context(|| format!("cannot read {}", artifact.display()))?;
-    let artifact: Artifact =
-        serde_json::from_slice(&text).with_context(|| format!("{} holds no code", artifact.display()))?;
+    let text =
+        std::fs::read(artifact).with_context(|| format!("cannot read {}", artifact.display()))?;
+    let artifact: Artifact = serde_json::from_slice(&text)
+        .with_context(|| format!("{} holds no code", artifact.display()))?;
     Ok(artifact.bytecode)
 }

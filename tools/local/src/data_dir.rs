@@ -25,7 +25,12 @@ impl DataDir {
         private_directory(&root)?;
         private_directory(&root.join("logs"))?;
         let path = root.join("lock");
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path);
         let lock = lock.with_context(|| format!("cannot open {}", path.display()))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { root, _lock: lock }),
@@ -33,7 +38,9 @@ impl DataDir {
                 "another stack is running on {}: stop it first, or choose another directory with --data-dir",
                 root.display()
             ),
-            Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+            Err(TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("cannot lock {}", path.display()))
+            }
         }
     }
 
@@ -60,7 +67,9 @@ impl DataDir {
         match fs::read_to_string(self.path(name)) {
             Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("cannot read {}", self.path(name).display())),
+            Err(error) => {
+                Err(error).with_context(|| format!("cannot read {}", self.path(name).display()))
+            }
         }
     }
 
@@ -127,7 +136,10 @@ mod tests {
         for text in ["one", "two"] {
             let path = data.write("pki/ca.pem", text).unwrap();
             assert_eq!(data.read("pki/ca.pem").unwrap().as_deref(), Some(text));
-            assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+            assert_eq!(
+                fs::metadata(path).unwrap().permissions().mode() & 0o777,
+                0o600
+            );
         }
         data.remove("pki/ca.pem").unwrap();
         data.remove("pki/ca.pem").unwrap();

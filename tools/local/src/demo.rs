@@ -1,5 +1,5 @@
-//! The demonstration: what a customer of the wallet does, through the front door with SigV4 only, checked against a real
-//! chain; and what the wallet refuses.
+//! The demonstration: what a customer of the wallet does, through the front door with SigV4 only,
+//! checked against a real chain; and what the wallet refuses.
 
 mod documentation;
 mod front_door;
@@ -32,7 +32,12 @@ pub async fn run(stack: &Stack, report: &mut Report) -> anyhow::Result<()> {
 
 async fn steps(stack: &Stack, report: &mut Report) -> anyhow::Result<()> {
     let chain = stack.chain().context("the demonstration needs a chain")?;
-    let mut demo = Demo { stack, chain, door: FrontDoor::new(stack.client()?), report };
+    let mut demo = Demo {
+        stack,
+        chain,
+        door: FrontDoor::new(stack.client()?),
+        report,
+    };
     let wallet = generation::run(&mut demo).await?;
     transfer::run(&mut demo, &wallet).await?;
     token::run(&mut demo, &wallet).await?;

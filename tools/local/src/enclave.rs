@@ -1,5 +1,6 @@
-//! An enclave as a process of this machine: the libraries of the measured images under another `main`. What differs is handed
-//! over in [`Boot`]: a software NSM, a unix socket, settings from a file that was named.
+//! An enclave as a process of this machine: the libraries of the measured images under another
+//! `main`. What differs is handed over in [`Boot`]: a software NSM, a unix socket, settings from a
+//! file that was named.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -36,28 +37,44 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// What the enclave starts with. It ends on SIGTERM and SIGINT, once the requests in flight are answered.
+    /// What the enclave starts with. It ends on SIGTERM and SIGINT, once the requests in flight are
+    /// answered.
     ///
     /// # Errors
     /// When a file cannot be read or understood. Has to be called inside a Tokio runtime.
     pub fn boot(self) -> anyhow::Result<Boot> {
-        let settings = fs::read(&self.settings).with_context(|| format!("cannot read {}", self.settings.display()))?;
-        let settings = Settings::parse(&settings).with_context(|| format!("in {}", self.settings.display()))?;
-        let pki =
-            fs::read_to_string(&self.nsm_pki).with_context(|| format!("cannot read {}", self.nsm_pki.display()))?;
+        let settings = fs::read(&self.settings)
+            .with_context(|| format!("cannot read {}", self.settings.display()))?;
+        let settings = Settings::parse(&settings)
+            .with_context(|| format!("in {}", self.settings.display()))?;
+        let pki = fs::read_to_string(&self.nsm_pki)
+            .with_context(|| format!("cannot read {}", self.nsm_pki.display()))?;
         let pki = Pki::from_pem(&pki).with_context(|| format!("in {}", self.nsm_pki.display()))?;
-        let nsm = SoftwareNsm::new(&pki, measurements(self.pcr0, self.debug_mode)).context("no software NSM")?;
+        let nsm = SoftwareNsm::new(&pki, measurements(self.pcr0, self.debug_mode))
+            .context("no software NSM")?;
         let boot_key = nsm.make_boot_key().context("no boot key")?;
-        Ok(Boot { listen: self.listen, settings, nsm: Arc::new(nsm), boot_key, shutdown: on_signal()? })
+        Ok(Boot {
+            listen: self.listen,
+            settings,
+            nsm: Arc::new(nsm),
+            boot_key,
+            shutdown: on_signal()?,
+        })
     }
 }
 
 /// PCR0 as given; PCR1 and PCR2 follow from it, so that they are those of no image.
 fn measurements(pcr0: [u8; 48], debug_mode: bool) -> BTreeMap<u16, [u8; 48]> {
-    let derived =
-        |label: &[u8]| digest(&SHA384, &[label, &pcr0].concat()).as_ref().try_into().expect("SHA-384 has 48 bytes");
+    let derived = |label: &[u8]| {
+        digest(&SHA384, &[label, &pcr0].concat())
+            .as_ref()
+            .try_into()
+            .expect("SHA-384 has 48 bytes")
+    };
     let measured = [(0, pcr0), (1, derived(b"PCR1")), (2, derived(b"PCR2"))];
-    measured.map(|(index, value)| (index, if debug_mode { [0; 48] } else { value })).into()
+    measured
+        .map(|(index, value)| (index, if debug_mode { [0; 48] } else { value }))
+        .into()
 }
 
 fn on_signal() -> anyhow::Result<CancellationToken> {
@@ -77,7 +94,8 @@ fn on_signal() -> anyhow::Result<CancellationToken> {
 
 fn pcr0(text: &str) -> Result<[u8; 48], String> {
     let mut bytes = [0; 48];
-    const_hex::decode_to_slice(text, &mut bytes).map_err(|_| "expected 96 hex digits".to_owned())?;
+    const_hex::decode_to_slice(text, &mut bytes)
+        .map_err(|_| "expected 96 hex digits".to_owned())?;
     Ok(bytes)
 }
 
@@ -90,7 +108,11 @@ mod tests {
         let measured = measurements([7; 48], false);
         assert_eq!(measured[&0], [7; 48]);
         assert!(measured[&1] != measured[&2] && measured[&1] != [0; 48]);
-        assert!(measurements([7; 48], true).values().all(|value| *value == [0; 48]));
+        assert!(
+            measurements([7; 48], true)
+                .values()
+                .all(|value| *value == [0; 48])
+        );
     }
 
     #[test]

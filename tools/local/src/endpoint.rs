@@ -8,19 +8,35 @@ use crate::stack::Stack;
 /// Name of the file in the data directory. It is there exactly while the stack answers.
 pub const FILE: &str = "endpoint.env";
 
-/// The contents of `endpoint.env`: one `NAME=value` per line, as a shell and every dotenv library read it. No value needs
-/// quotes.
+/// The contents of `endpoint.env`: one `NAME=value` per line, as a shell and every dotenv library
+/// read it. No value needs quotes.
 pub fn variables(stack: &Stack) -> String {
     let mut lines = vec![("CLOISTER_ENDPOINT", stack.endpoint())];
-    lines.extend(stack.chain().map(|chain| ("CLOISTER_CHAIN_RPC", chain.url().to_owned())));
+    lines.extend(
+        stack
+            .chain()
+            .map(|chain| ("CLOISTER_CHAIN_RPC", chain.url().to_owned())),
+    );
     lines.push(("AWS_REGION", stack.region().to_owned()));
-    lines.extend(stack.identities().caller.variables().map(|(name, value)| (name, value.to_owned())));
+    lines.extend(
+        stack
+            .identities()
+            .caller
+            .variables()
+            .map(|(name, value)| (name, value.to_owned())),
+    );
     // For another front door than the stack's own.
     let pod = |service| format!("https://{}", stack.pod_address(service));
     lines.push(("CLOISTER_SIGNER_URL", pod(Service::Signer)));
     lines.push(("CLOISTER_KEY_GENERATOR_URL", pod(Service::KeyGenerator)));
-    lines.push(("CLOISTER_POD_CA_FILE", stack.data().path("pki/ca.pem").display().to_string()));
-    lines.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
+    lines.push((
+        "CLOISTER_POD_CA_FILE",
+        stack.data().path("pki/ca.pem").display().to_string(),
+    ));
+    lines
+        .iter()
+        .map(|(name, value)| format!("{name}={value}\n"))
+        .collect()
 }
 
 /// The file, as long as it is meant to be there: dropping this removes it.
@@ -49,7 +65,10 @@ pub fn instructions(stack: &Stack) -> String {
     let caller = &stack.identities().caller;
     let (endpoint, region) = (stack.endpoint(), stack.region());
     let file = stack.data().path(FILE);
-    let chain = stack.chain().map(|chain| format!("chain        {}\n", chain.url())).unwrap_or_default();
+    let chain = stack
+        .chain()
+        .map(|chain| format!("chain        {}\n", chain.url()))
+        .unwrap_or_default();
     format!(
         "\
 endpoint     {endpoint}

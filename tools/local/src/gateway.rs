@@ -1,11 +1,11 @@
-//! API Gateway and Lambda on loopback: verifies SigV4, makes the proxy event, runs the unmodified function and answers as AWS
-//! does.
+//! API Gateway and Lambda on loopback: verifies SigV4, makes the proxy event, runs the unmodified
+//! function and answers as AWS does.
 //!
 //! ```text
 //! caller ──HTTP, SigV4──► server ──event──► queue ◄──Runtime API── worker process 1…N
 //! ```
-//! Only what stands between a caller and the function is imitated. The authorisation that IAM policies give is not: whoever
-//! is in the callers' file may call everything.
+//! Only what stands between a caller and the function is imitated. The authorisation that IAM
+//! policies give is not: whoever is in the callers' file may call everything.
 
 mod callers;
 mod environment;
@@ -54,7 +54,8 @@ pub struct Function {
     pub name: String,
     /// The executable.
     pub program: PathBuf,
-    /// Its environment besides what Lambda sets. Nothing of the gateway's own environment is passed on.
+    /// Its environment besides what Lambda sets. Nothing of the gateway's own environment is passed
+    /// on.
     pub variables: Vec<(String, String)>,
     /// How many processes of it run: the function's concurrency.
     pub workers: usize,
@@ -102,7 +103,11 @@ impl Gateway {
         let listener = TcpListener::bind(options.listen).await?;
         let address = listener.local_addr()?;
         let (invoker, queue) = invocation::channel();
-        let (requests, workers, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let (requests, workers, tasks) = (
+            CancellationToken::new(),
+            CancellationToken::new(),
+            TaskTracker::new(),
+        );
 
         let function = Arc::new(options.function);
         for _ in 0..function.workers {
@@ -124,7 +129,14 @@ impl Gateway {
             integration: options.limits.integration,
         };
         let server = tokio::spawn(server.serve(listener, requests.clone()));
-        Ok(Self { address, requests, workers, tasks, server, shutdown: options.limits.shutdown })
+        Ok(Self {
+            address,
+            requests,
+            workers,
+            tasks,
+            server,
+            shutdown: options.limits.shutdown,
+        })
     }
 
     /// Where the gateway listens.
@@ -135,7 +147,10 @@ impl Gateway {
     /// Takes no more requests, waits for those in flight within the limit, then ends the workers.
     pub async fn stop(mut self) {
         self.requests.cancel();
-        if tokio::time::timeout(self.shutdown, &mut self.server).await.is_err() {
+        if tokio::time::timeout(self.shutdown, &mut self.server)
+            .await
+            .is_err()
+        {
             tracing::warn!("requests were still in flight when the gateway stopped");
             self.server.abort();
         }

@@ -1,4 +1,5 @@
-//! Who calls whom in the stack: account, region, roles, and random credentials made once per data directory.
+//! Who calls whom in the stack: account, region, roles, and random credentials made once per data
+//! directory.
 
 use std::fmt;
 
@@ -44,10 +45,16 @@ impl Identity {
         let mut bytes = [0; 76];
         getrandom::fill(&mut bytes).context("the operating system gives no randomness")?;
         let letters = |bytes: &[u8], alphabet: &[u8]| -> String {
-            bytes.iter().map(|byte| char::from(alphabet[usize::from(*byte) % alphabet.len()])).collect()
+            bytes
+                .iter()
+                .map(|byte| char::from(alphabet[usize::from(*byte) % alphabet.len()]))
+                .collect()
         };
         Ok(Self {
-            access_key_id: format!("ASIA{}", letters(&bytes[..16], b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")),
+            access_key_id: format!(
+                "ASIA{}",
+                letters(&bytes[..16], b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")
+            ),
             secret_access_key: letters(
                 &bytes[16..56],
                 b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
@@ -81,7 +88,9 @@ impl Identity {
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity").field("principal_arn", &self.principal_arn).finish_non_exhaustive()
+        f.debug_struct("Identity")
+            .field("principal_arn", &self.principal_arn)
+            .finish_non_exhaustive()
     }
 }
 
@@ -106,7 +115,8 @@ impl Identities {
     /// When the file that keeps them cannot be read, understood or written.
     pub fn load(data: &DataDir) -> anyhow::Result<Self> {
         if let Some(text) = data.read(FILE)? {
-            return serde_json::from_str(&text).with_context(|| format!("{} is damaged", data.path(FILE).display()));
+            return serde_json::from_str(&text)
+                .with_context(|| format!("{} is damaged", data.path(FILE).display()));
         }
         let identities = Self {
             administrator: Identity::random(ADMINISTRATOR_ROLE)?,
@@ -150,8 +160,14 @@ mod tests {
         let data = DataDir::open(directory.path()).unwrap();
         let first = Identities::load(&data).unwrap();
         let second = Identities::load(&data).unwrap();
-        assert_eq!(first.caller.secret_access_key, second.caller.secret_access_key);
-        assert_ne!(first.caller.secret_access_key, first.signer.secret_access_key);
+        assert_eq!(
+            first.caller.secret_access_key,
+            second.caller.secret_access_key
+        );
+        assert_ne!(
+            first.caller.secret_access_key,
+            first.signer.secret_access_key
+        );
         assert!(!format!("{first:?}").contains(&first.caller.secret_access_key));
     }
 }

@@ -1,4 +1,5 @@
-//! The measured settings of both enclaves of the stack, and the PCR0 that follows from them for processes.
+//! The measured settings of both enclaves of the stack, and the PCR0 that follows from them for
+//! processes.
 
 use anyhow::Context as _;
 use cloister_key_policy::{Deployment, Measurements, Pcr0};
@@ -6,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::child::binary;
 use crate::identity::{
-    ACCOUNT, ADMINISTRATOR_ROLE, KEY_GENERATOR_ROLE, REGION, RETIREMENT_ROLE, SIGNER_ROLE, role_arn, table_arn,
+    ACCOUNT, ADMINISTRATOR_ROLE, KEY_GENERATOR_ROLE, REGION, RETIREMENT_ROLE, SIGNER_ROLE,
+    role_arn, table_arn,
 };
 use crate::measurement::pcr0;
 use crate::service::Service;
@@ -27,7 +29,11 @@ impl Processes {
         let generator_settings = settings(root, Some(signer));
         let generator = measure(Service::KeyGenerator, &generator_settings)?;
         let measurements = Measurements::new(signer, generator);
-        Ok(Self { signer_settings, generator_settings, measurements })
+        Ok(Self {
+            signer_settings,
+            generator_settings,
+            measurements,
+        })
     }
 
     pub(crate) fn settings(&self, service: Service) -> &str {
@@ -58,7 +64,8 @@ pub(crate) fn deployment() -> Deployment {
     }
 }
 
-/// The settings file of the stack's deployment, whose enclaves trust `root` (PEM) for TLS and write to `table`.
+/// The settings file of the stack's deployment, whose enclaves trust `root` (PEM) for TLS and write
+/// to `table`.
 pub(crate) fn deployment_settings(root: &str, table: &str) -> Value {
     let deployment = deployment();
     json!({

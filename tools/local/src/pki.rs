@@ -1,12 +1,12 @@
-//! The throw-away certificate authority of the stack. Its root is a measured setting of the enclaves, so it is kept; the
-//! servers' certificates are made anew with every start.
+//! The throw-away certificate authority of the stack. Its root is a measured setting of the
+//! enclaves, so it is kept; the servers' certificates are made anew with every start.
 
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
 };
 
 use crate::data_dir::DataDir;
@@ -34,14 +34,24 @@ impl Authority {
     /// When its files cannot be read, understood or written.
     pub fn load(data: &DataDir) -> anyhow::Result<Self> {
         if let (Some(certificate), Some(key)) = (data.read(CERTIFICATE)?, data.read(KEY)?) {
-            let key = KeyPair::from_pem(&key).with_context(|| format!("{} is damaged", data.path(KEY).display()))?;
-            return Ok(Self { issuer: Issuer::new(authority(), key), certificate });
+            let key = KeyPair::from_pem(&key)
+                .with_context(|| format!("{} is damaged", data.path(KEY).display()))?;
+            return Ok(Self {
+                issuer: Issuer::new(authority(), key),
+                certificate,
+            });
         }
         let key = KeyPair::generate().context("cannot make a key pair")?;
-        let certificate = authority().self_signed(&key).context("cannot sign the root certificate")?.pem();
+        let certificate = authority()
+            .self_signed(&key)
+            .context("cannot sign the root certificate")?
+            .pem();
         data.write(KEY, key.serialize_pem())?;
         data.write(CERTIFICATE, &certificate)?;
-        Ok(Self { issuer: Issuer::new(authority(), key), certificate })
+        Ok(Self {
+            issuer: Issuer::new(authority(), key),
+            certificate,
+        })
     }
 
     /// The root certificate, PEM.
@@ -53,16 +63,30 @@ impl Authority {
     ///
     /// # Errors
     /// When it cannot be signed or written.
-    pub fn server(&self, data: &DataDir, part: &str, names: &[&str]) -> anyhow::Result<ServerFiles> {
-        let names = names.iter().copied().chain(["127.0.0.1"]).map(str::to_owned).collect::<Vec<_>>();
+    pub fn server(
+        &self,
+        data: &DataDir,
+        part: &str,
+        names: &[&str],
+    ) -> anyhow::Result<ServerFiles> {
+        let names = names
+            .iter()
+            .copied()
+            .chain(["127.0.0.1"])
+            .map(str::to_owned)
+            .collect::<Vec<_>>();
         let mut params = CertificateParams::new(names).context("a server name is malformed")?;
-        params.distinguished_name.push(DnType::CommonName, format!("Cloister local {part}"));
+        params
+            .distinguished_name
+            .push(DnType::CommonName, format!("Cloister local {part}"));
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
         validity(&mut params);
         let key = KeyPair::generate().context("cannot make a key pair")?;
-        let certificate = params.signed_by(&key, &self.issuer).context("cannot sign a server's certificate")?;
+        let certificate = params
+            .signed_by(&key, &self.issuer)
+            .context("cannot sign a server's certificate")?;
         Ok(ServerFiles {
             certificate: data.write(&format!("pki/{part}.pem"), certificate.pem())?,
             key: data.write(&format!("pki/{part}-key.pem"), key.serialize_pem())?,
@@ -72,14 +96,18 @@ impl Authority {
 
 fn authority() -> CertificateParams {
     let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "Cloister local root (this machine only)");
+    params.distinguished_name.push(
+        DnType::CommonName,
+        "Cloister local root (this machine only)",
+    );
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     validity(&mut params);
     params
 }
 
-/// Wide: the stack has to start on a machine whose clock is wrong, and its certificates are worth nothing elsewhere.
+/// Wide: the stack has to start on a machine whose clock is wrong, and its certificates are worth
+/// nothing elsewhere.
 fn validity(params: &mut CertificateParams) {
     params.not_before = date_time_ymd(2024, 1, 1);
     params.not_after = date_time_ymd(2049, 1, 1);

@@ -1,5 +1,5 @@
-//! What is shown while something slow happens: a line that changes on a terminal, plain lines elsewhere. Standard error
-//! only; standard output belongs to the answer.
+//! What is shown while something slow happens: a line that changes on a terminal, plain lines
+//! elsewhere. Standard error only; standard output belongs to the answer.
 
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
@@ -19,8 +19,8 @@ impl Progress {
             return Self { bar: None };
         }
         let bar = ProgressBar::new_spinner();
-        let style =
-            ProgressStyle::with_template("{spinner} {msg} {elapsed:.dim}").expect("the template is well formed");
+        let style = ProgressStyle::with_template("{spinner} {msg} {elapsed:.dim}")
+            .expect("the template is well formed");
         bar.set_style(style);
         bar.enable_steady_tick(Duration::from_millis(100));
         Self { bar: Some(bar) }
@@ -28,7 +28,9 @@ impl Progress {
 
     /// Shows nothing: for tests.
     pub fn silent() -> Self {
-        Self { bar: Some(ProgressBar::hidden()) }
+        Self {
+            bar: Some(ProgressBar::hidden()),
+        }
     }
 
     /// Something slow begins.

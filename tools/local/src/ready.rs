@@ -1,5 +1,5 @@
-//! Waiting for parts: until a condition holds, the part ends, or the deadline passes. A failure names the part and shows the
-//! end of its log.
+//! Waiting for parts: until a condition holds, the part ends, or the deadline passes. A failure
+//! names the part and shows the end of its log.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -46,14 +46,20 @@ pub(crate) async fn until<T>(
 }
 
 /// Waits for a part's address file.
-pub(crate) async fn addresses(running: &mut Running, file: &Path, deadline: Instant) -> anyhow::Result<Addresses> {
+pub(crate) async fn addresses(
+    running: &mut Running,
+    file: &Path,
+    deadline: Instant,
+) -> anyhow::Result<Addresses> {
     until(running, deadline, async |_| {
         let text = std::fs::read(file).map_err(|_| "it does not listen".to_owned())?;
-        serde_json::from_slice(&text).map_err(|error| format!("its address file is malformed: {error}"))
+        serde_json::from_slice(&text)
+            .map_err(|error| format!("its address file is malformed: {error}"))
     })
     .await
 }
 
 const PAUSE: Duration = Duration::from_millis(10);
-/// How long the whole stack may take to be ready. Emulated enclaves take a while on a machine that is busy.
+/// How long the whole stack may take to be ready. Emulated enclaves take a while on a machine that
+/// is busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(180);

@@ -40,16 +40,18 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// Whether to run an Ethereum node as well.
     pub chain: bool,
-    /// What the stack's programs log, as a `RUST_LOG` filter, where they let that be chosen; `None` for their defaults.
+    /// What the stack's programs log, as a `RUST_LOG` filter, where they let that be chosen; `None`
+    /// for their defaults.
     pub log: Option<String>,
     /// What the enclaves are.
     pub enclaves: Enclaves,
-    /// The front door to run, such as a Lambda package's; `None` for the one that was built beside this program.
+    /// The front door to run, such as a Lambda package's; `None` for the one that was built beside
+    /// this program.
     pub front_door: Option<PathBuf>,
 }
 
-/// A stack that runs. Every part is a process of its own, on free loopback ports and private unix sockets; all of them stop
-/// when this is dropped.
+/// A stack that runs. Every part is a process of its own, on free loopback ports and private unix
+/// sockets; all of them stop when this is dropped.
 #[derive(Debug)]
 pub struct Stack {
     parts: Parts,
@@ -65,7 +67,8 @@ pub struct Stack {
 #[derive(Debug)]
 struct Site {
     data: DataDir,
-    /// Sockets and address files: short paths, because a unix socket's has at most 108 bytes. Removed at the end.
+    /// Sockets and address files: short paths, because a unix socket's has at most 108 bytes.
+    /// Removed at the end.
     short: TempDir,
     packages: Packages,
     authority: Authority,
@@ -115,8 +118,8 @@ impl Stack {
     /// Installs what is missing, starts every part and waits until all of them answer.
     ///
     /// # Errors
-    /// Something cannot be installed, or a part fails or is not ready in time; the error names it, its log and the end of
-    /// that.
+    /// Something cannot be installed, or a part fails or is not ready in time; the error names it,
+    /// its log and the end of that.
     pub async fn start(options: Options, progress: &Progress) -> anyhow::Result<Self> {
         // Fails only when a provider is installed already.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -126,18 +129,34 @@ impl Stack {
         progress.step("starting the stack");
         clear_logs(&data.logs())?;
         let authority = Authority::load(&data)?;
-        let short =
-            tempfile::Builder::new().prefix("cloister-").tempdir().context("cannot make a temporary directory")?;
-        let Options { log, front_door, .. } = options;
-        let site = Site { data, short, packages, authority, log, front_door };
+        let short = tempfile::Builder::new()
+            .prefix("cloister-")
+            .tempdir()
+            .context("cannot make a temporary directory")?;
+        let Options {
+            log, front_door, ..
+        } = options;
+        let site = Site {
+            data,
+            short,
+            packages,
+            authority,
+            log,
+            front_door,
+        };
         let identities = Identities::load(&site.data)?;
-        site.data.write("principals.json", identities.principals())?;
+        site.data
+            .write("principals.json", identities.principals())?;
         site.data.write("callers.json", identities.callers())?;
         let nsm = nsm(&site.data)?;
 
         let measured = tokio::task::block_in_place(|| Measured::new(options.enclaves, &site))?;
 
-        let mut starting = Starting { parts: Parts::default(), site, deadline: Instant::now() + ready::PATIENCE };
+        let mut starting = Starting {
+            parts: Parts::default(),
+            site,
+            deadline: Instant::now() + ready::PATIENCE,
+        };
         starting.start(Part::Dynalite, starting.site.dynalite())?;
         starting.start(Part::Kms, starting.site.kms(&measured)?)?;
         if options.chain {
@@ -145,31 +164,64 @@ impl Stack {
         }
         if let Measured::Processes(processes) = &measured {
             for service in [Service::Signer, Service::KeyGenerator] {
-                starting.start(service.enclave(), starting.site.enclave(service, processes)?)?;
+                starting.start(
+                    service.enclave(),
+                    starting.site.enclave(service, processes)?,
+                )?;
             }
         }
 
         starting.wait_for_socket(Part::Dynalite).await?;
         starting.start(Part::Table, starting.site.table()?)?;
-        let kms = starting.wait_for_address(Part::Kms).await?.https.context("the KMS has no address")?;
-        let table = starting.wait_for_address(Part::Table).await?.https.context("the table has no address")?;
+        let kms = starting
+            .wait_for_address(Part::Kms)
+            .await?
+            .https
+            .context("the KMS has no address")?;
+        let table = starting
+            .wait_for_address(Part::Table)
+            .await?
+            .https
+            .context("the table has no address")?;
 
         let root = starting.site.authority.certificate();
         let administrator = &identities.administrator;
-        administrator::ensure_table(&administrator::dynamodb(&format!("https://{table}"), administrator, root)?)
-            .await?;
+        administrator::ensure_table(&administrator::dynamodb(
+            &format!("https://{table}"),
+            administrator,
+            root,
+        )?)
+        .await?;
         let client = administrator::kms(&format!("https://{kms}"), administrator, root)?;
-        let cmk_arn = administrator::ensure_cmk(&client, &starting.site.data, measured.measurements()).await?;
+        let cmk_arn =
+            administrator::ensure_cmk(&client, &starting.site.data, measured.measurements())
+                .await?;
 
-        let aws = Aws { identities: &identities, cmk_arn: &cmk_arn, kms, table };
+        let aws = Aws {
+            identities: &identities,
+            cmk_arn: &cmk_arn,
+            kms,
+            table,
+        };
         for service in [Service::KeyGenerator, Service::Signer] {
             let enclave = match &measured {
-                Measured::Processes(_) => Enclave::Process(starting.site.socket(service.enclave().as_str())),
+                Measured::Processes(_) => {
+                    Enclave::Process(starting.site.socket(service.enclave().as_str()))
+                }
                 Measured::Images(image) => Enclave::Image(service.enclave().as_str(), image),
             };
-            starting.start(service.pod(), starting.site.pod(service.pod().as_str(), service, &enclave, &aws)?)?;
+            starting.start(
+                service.pod(),
+                starting
+                    .site
+                    .pod(service.pod().as_str(), service, &enclave, &aws)?,
+            )?;
         }
-        let signer = starting.wait_for_address(Part::SignerPod).await?.https.context("the signer has no address")?;
+        let signer = starting
+            .wait_for_address(Part::SignerPod)
+            .await?
+            .https
+            .context("the signer has no address")?;
         let generator = starting
             .wait_for_address(Part::KeyGeneratorPod)
             .await?
@@ -177,13 +229,25 @@ impl Stack {
             .context("the key generator has no address")?;
         starting.start(Part::Gateway, starting.site.gateway(signer, generator)?)?;
         starting.wait_for_address(Part::Gateway).await?;
-        let chain = if options.chain { Some(starting.wait_for_chain().await?) } else { None };
+        let chain = if options.chain {
+            Some(starting.wait_for_chain().await?)
+        } else {
+            None
+        };
         for service in [Service::KeyGenerator, Service::Signer] {
             starting.wait_for_pod(service.pod()).await?;
         }
 
         let Starting { parts, site, .. } = starting;
-        let mut stack = Self { parts, site, identities, nsm, measured, cmk_arn, chain };
+        let mut stack = Self {
+            parts,
+            site,
+            identities,
+            nsm,
+            measured,
+            cmk_arn,
+            chain,
+        };
         stack.wait_for_front_door().await?;
         progress.finish();
         Ok(stack)
@@ -191,8 +255,13 @@ impl Stack {
 
     /// The URL of the API.
     pub fn endpoint(&self) -> String {
-        let address = self.address(Part::Gateway).and_then(|addresses| addresses.http);
-        format!("http://{}", address.expect("the stack is not ready before the gateway listens"))
+        let address = self
+            .address(Part::Gateway)
+            .and_then(|addresses| addresses.http);
+        format!(
+            "http://{}",
+            address.expect("the stack is not ready before the gateway listens")
+        )
     }
 
     /// The region that requests are signed for.
@@ -240,23 +309,33 @@ impl Stack {
         &self.cmk_arn
     }
 
-    /// Replaces the CMK's policy, as an update does, with one that admits `measurements`; the open form.
+    /// Replaces the CMK's policy, as an update does, with one that admits `measurements`; the open
+    /// form.
     ///
     /// # Errors
     /// When KMS does not take it.
     pub async fn admit(&self, measurements: &Measurements) -> anyhow::Result<()> {
         let client = self.kms(&self.identities.administrator)?;
-        administrator::ensure_cmk(&client, &self.site.data, measurements).await.map(drop)
+        administrator::ensure_cmk(&client, &self.site.data, measurements)
+            .await
+            .map(drop)
     }
 
     /// Where a part listens.
     pub fn address(&self, part: Part) -> Option<&Addresses> {
-        self.parts.0.iter().find(|started| started.part == part)?.addresses.as_ref()
+        self.parts
+            .0
+            .iter()
+            .find(|started| started.part == part)?
+            .addresses
+            .as_ref()
     }
 
     /// Where the pods of a service listen with HTTPS.
     pub fn pod_address(&self, service: Service) -> SocketAddr {
-        let address = self.address(service.pod()).and_then(|addresses| addresses.https);
+        let address = self
+            .address(service.pod())
+            .and_then(|addresses| addresses.https);
         address.expect("the stack is not ready before the pods listen")
     }
 
@@ -272,7 +351,10 @@ impl Stack {
     ///
     /// # Errors
     /// When no client can be made.
-    pub fn dynamodb(&self, identity: &crate::identity::Identity) -> anyhow::Result<aws_sdk_dynamodb::Client> {
+    pub fn dynamodb(
+        &self,
+        identity: &crate::identity::Identity,
+    ) -> anyhow::Result<aws_sdk_dynamodb::Client> {
         administrator::dynamodb(&self.https(Part::Table)?, identity, self.root_certificate())
     }
 
@@ -282,7 +364,10 @@ impl Stack {
     /// When the part does not.
     pub fn https(&self, part: Part) -> anyhow::Result<String> {
         let address = self.address(part).and_then(|addresses| addresses.https);
-        Ok(format!("https://{}", address.with_context(|| format!("{part} has no HTTPS address"))?))
+        Ok(format!(
+            "https://{}",
+            address.with_context(|| format!("{part} has no HTTPS address"))?
+        ))
     }
 
     /// An error when a part has ended by itself.
@@ -290,7 +375,12 @@ impl Stack {
     /// # Errors
     /// Names the part and shows the end of its log.
     pub fn check(&mut self) -> anyhow::Result<()> {
-        for running in self.parts.0.iter_mut().filter_map(|started| started.running.as_mut()) {
+        for running in self
+            .parts
+            .0
+            .iter_mut()
+            .filter_map(|started| started.running.as_mut())
+        {
             if running.ended().is_some() {
                 return Err(running.failure("it ended by itself"));
             }
@@ -333,8 +423,8 @@ impl Stack {
         Ok(())
     }
 
-    /// Starts one more signer, pod and enclave, that measures differently, beside the stack's own: a process that says so, or an
-    /// image with one byte of its settings changed.
+    /// Starts one more signer, pod and enclave, that measures differently, beside the stack's own:
+    /// a process that says so, or an image with one byte of its settings changed.
     ///
     /// # Errors
     /// As [`Self::start`]; that it is not ready is no error here.
@@ -344,10 +434,13 @@ impl Stack {
                 let deadline = Instant::now() + ready::PATIENCE;
                 let socket = self.site.socket(ANOTHER_ENCLAVE);
                 let other = Pcr0::try_from(OTHER).context("a measurement of all zeros")?;
-                let enclave = self.site.enclave_as(ANOTHER_ENCLAVE, Service::Signer, processes, &other)?;
+                let enclave =
+                    self.site
+                        .enclave_as(ANOTHER_ENCLAVE, Service::Signer, processes, &other)?;
                 let mut enclave = enclave.start(&self.site.data.logs())?;
                 ready::until(&mut enclave, deadline, async |_| connect(&socket).await).await?;
-                self.start_another_pod(&Enclave::Process(socket), Some(enclave)).await
+                self.start_another_pod(&Enclave::Process(socket), Some(enclave))
+                    .await
             }
             Measured::Images(image) => {
                 let altered = tokio::task::block_in_place(|| image.altered(&self.site))?;
@@ -361,9 +454,12 @@ impl Stack {
     /// # Errors
     /// As [`Self::start`]; that it is not ready is no error here.
     pub async fn start_signer_of(&self, images: Images) -> anyhow::Result<AnotherSigner> {
-        let Measured::Images(image) = &self.measured else { bail!("the enclaves of this stack are no images") };
+        let Measured::Images(image) = &self.measured else {
+            bail!("the enclaves of this stack are no images")
+        };
         let image = image.with(images)?;
-        self.start_another_pod(&Enclave::Image(ANOTHER_ENCLAVE, &image), None).await
+        self.start_another_pod(&Enclave::Image(ANOTHER_ENCLAVE, &image), None)
+            .await
     }
 
     async fn start_another_pod(
@@ -380,10 +476,17 @@ impl Stack {
         };
         let file = self.site.address_file(ANOTHER_POD);
         let _ = fs::remove_file(&file);
-        let mut pod = self.site.pod(ANOTHER_POD, Service::Signer, reached, &aws)?.start(&self.site.data.logs())?;
+        let mut pod = self
+            .site
+            .pod(ANOTHER_POD, Service::Signer, reached, &aws)?
+            .start(&self.site.data.logs())?;
         let addresses = ready::addresses(&mut pod, &file, Instant::now() + ready::PATIENCE).await?;
         let health = addresses.health.context("the pod has no health port")?;
-        Ok(AnotherSigner { pod, enclave, health })
+        Ok(AnotherSigner {
+            pod,
+            enclave,
+            health,
+        })
     }
 
     /// The images of the enclaves, if they are emulated.
@@ -399,9 +502,19 @@ impl Stack {
     /// # Errors
     /// When there is no such process.
     pub fn signal_emulator(&self, service: Service, signal: Signal) -> anyhow::Result<()> {
-        let file = self.site.short.path().join(format!("{}.pid", service.enclave()));
-        let pid = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        let pid = pid.trim().parse().ok().and_then(Pid::from_raw).context("not a process id")?;
+        let file = self
+            .site
+            .short
+            .path()
+            .join(format!("{}.pid", service.enclave()));
+        let pid =
+            fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let pid = pid
+            .trim()
+            .parse()
+            .ok()
+            .and_then(Pid::from_raw)
+            .context("not a process id")?;
         kill_process(pid, signal).context("cannot send a signal")
     }
 
@@ -415,12 +528,17 @@ impl Stack {
         let client = self.client()?;
         let deadline = Instant::now() + ready::PATIENCE;
         let started = self.started(Part::Gateway)?;
-        let running = started.running.as_mut().context("the gateway does not run")?;
-        ready::until(running, deadline, async |_| match client.post("/", "{}").await {
-            // The front door's own refusal: the whole way to it works.
-            Ok(response) if response.status == 400 => Ok(()),
-            Ok(response) => Err(format!("it answers {}", response.status)),
-            Err(error) => Err(format!("it does not answer: {error}")),
+        let running = started
+            .running
+            .as_mut()
+            .context("the gateway does not run")?;
+        ready::until(running, deadline, async |_| {
+            match client.post("/", "{}").await {
+                // The front door's own refusal: the whole way to it works.
+                Ok(response) if response.status == 400 => Ok(()),
+                Ok(response) => Err(format!("it answers {}", response.status)),
+                Err(error) => Err(format!("it does not answer: {error}")),
+            }
         })
         .await
     }
@@ -432,8 +550,13 @@ impl Stack {
     pub fn client(&self) -> anyhow::Result<cloister_client::Client> {
         let caller = &self.identities.caller;
         let token = Some(&caller.session_token[..]);
-        let credentials = cloister_client::Credentials::new(&caller.access_key_id, &caller.secret_access_key, token);
-        cloister_client::Client::new(&self.endpoint(), REGION, credentials, None).context("cannot make an API client")
+        let credentials = cloister_client::Credentials::new(
+            &caller.access_key_id,
+            &caller.secret_access_key,
+            token,
+        );
+        cloister_client::Client::new(&self.endpoint(), REGION, credentials, None)
+            .context("cannot make an API client")
     }
 }
 
@@ -460,8 +583,15 @@ impl AnotherSigner {
 /// # Errors
 /// When the pod does not answer.
 pub async fn readiness(health: SocketAddr) -> anyhow::Result<(u16, String)> {
-    let client = reqwest::Client::builder().no_proxy().build().context("cannot make an HTTP client")?;
-    let response = client.get(format!("http://{health}/readyz")).send().await.context("no answer")?;
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .context("cannot make an HTTP client")?;
+    let response = client
+        .get(format!("http://{health}/readyz"))
+        .send()
+        .await
+        .context("no answer")?;
     let status = response.status().as_u16();
     Ok((status, response.text().await.context("half an answer")?))
 }
@@ -469,9 +599,8 @@ pub async fn readiness(health: SocketAddr) -> anyhow::Result<(u16, String)> {
 /// The PKI of the software NSMs; made the first time.
 fn nsm(data: &DataDir) -> anyhow::Result<Pki> {
     let pki = match data.read("pki/nsm.pem")? {
-        Some(pem) => {
-            Pki::from_pem(&pem).with_context(|| format!("{} is damaged", data.path("pki/nsm.pem").display()))?
-        }
+        Some(pem) => Pki::from_pem(&pem)
+            .with_context(|| format!("{} is damaged", data.path("pki/nsm.pem").display()))?,
         None => {
             let pki = Pki::generate().context("cannot make the NSM's PKI")?;
             data.write("pki/nsm.pem", pki.to_pem())?;

@@ -18,7 +18,11 @@ const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 /// A gateway process with a shell script for a function, which notes its process id.
 fn start(directory: &Path) -> Child {
     let function = directory.join("function");
-    fs::write(&function, "#!/bin/sh\necho $$ > $OUT.new; mv $OUT.new $OUT; exec sleep 1000\n").unwrap();
+    fs::write(
+        &function,
+        "#!/bin/sh\necho $$ > $OUT.new; mv $OUT.new $OUT; exec sleep 1000\n",
+    )
+    .unwrap();
     fs::set_permissions(&function, fs::Permissions::from_mode(0o700)).unwrap();
     let callers = json!({ "principals": [{
         "access_key_id": "AKIDEXAMPLE", "secret_access_key": SECRET, "session_token": "the-session-token",
@@ -26,7 +30,14 @@ fn start(directory: &Path) -> Child {
     }] });
     fs::write(directory.join("callers.json"), callers.to_string()).unwrap();
     Command::new(env!("CARGO_BIN_EXE_cloister-local-gateway"))
-        .args(["--listen", "127.0.0.1:0", "--region", "eu-central-1", "--workers", "1"])
+        .args([
+            "--listen",
+            "127.0.0.1:0",
+            "--region",
+            "eu-central-1",
+            "--workers",
+            "1",
+        ])
         .arg("--address-file")
         .arg(directory.join("address.json"))
         .arg("--callers")
@@ -58,15 +69,26 @@ fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
 async fn the_gateway_tells_its_address_and_ends_with_its_workers() {
     let directory = TempDir::new().unwrap();
     let mut gateway = start(directory.path());
-    let address = until("the address", || fs::read(directory.path().join("address.json")).ok());
+    let address = until("the address", || {
+        fs::read(directory.path().join("address.json")).ok()
+    });
     let address: Value = serde_json::from_slice(&address).unwrap();
     let address: SocketAddr = address["http"].as_str().unwrap().parse().unwrap();
-    let worker = until("the worker", || fs::read_to_string(directory.path().join("pid")).ok());
+    let worker = until("the worker", || {
+        fs::read_to_string(directory.path().join("pid")).ok()
+    });
     let worker = Path::new("/proc").join(worker.trim());
     assert!(worker.exists());
 
-    let credentials = cloister_client::Credentials::new("AKIDEXAMPLE", SECRET, Some("another-session-token"));
-    let client = cloister_client::Client::new(&format!("http://{address}"), "eu-central-1", credentials, None).unwrap();
+    let credentials =
+        cloister_client::Credentials::new("AKIDEXAMPLE", SECRET, Some("another-session-token"));
+    let client = cloister_client::Client::new(
+        &format!("http://{address}"),
+        "eu-central-1",
+        credentials,
+        None,
+    )
+    .unwrap();
     assert_eq!(client.get("/version").await.unwrap().status, 403);
 
     kill_process(Pid::from_child(&gateway), Signal::TERM).unwrap();
@@ -86,12 +108,25 @@ async fn the_gateway_tells_its_address_and_ends_with_its_workers() {
 fn callers_that_cannot_be_read_are_explained() {
     let directory = TempDir::new().unwrap();
     let callers = directory.path().join("callers.json");
-    fs::write(&callers, format!(r#"{{"principals":[{{"secret_access_key":"{SECRET}"}}]}}"#)).unwrap();
+    fs::write(
+        &callers,
+        format!(r#"{{"principals":[{{"secret_access_key":"{SECRET}"}}]}}"#),
+    )
+    .unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_cloister-local-gateway"))
-        .args(["--region", "eu-central-1", "--function", "/nowhere", "--callers"])
+        .args([
+            "--region",
+            "eu-central-1",
+            "--function",
+            "/nowhere",
+            "--callers",
+        ])
         .arg(&callers)
         .output()
         .unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success() && error.contains("malformed") && !error.contains(SECRET), "{error}");
+    assert!(
+        !output.status.success() && error.contains("malformed") && !error.contains(SECRET),
+        "{error}"
+    );
 }

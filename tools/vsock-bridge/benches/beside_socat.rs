@@ -1,5 +1,6 @@
-//! The bridge beside socat, in one run: throughput and latency over TCP ⇄ unix socket, and a crowd of connections. Rounds of the
-//! two alternate, so that what else the machine does meets both; the ratios' medians are what counts.
+//! The bridge beside socat, in one run: throughput and latency over TCP ⇄ unix socket, and a crowd
+//! of connections. Rounds of the two alternate, so that what else the machine does meets both; the
+//! ratios' medians are what counts.
 
 #![allow(
     clippy::print_stdout,
@@ -47,24 +48,47 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if Command::new("socat").arg("-V").stdout(Stdio::null()).status().is_err() {
+    if Command::new("socat")
+        .arg("-V")
+        .stdout(Stdio::null())
+        .status()
+        .is_err()
+    {
         eprintln!("socat is missing: on Debian and Ubuntu, `apt-get install socat`");
         return ExitCode::FAILURE;
     }
     raise_descriptor_limit(u64::from(arguments.connections) * 2 + 100);
     let mut held = true;
     for entrance in [Kind::Tcp, Kind::Unix] {
-        let exit = if entrance == Kind::Tcp { Kind::Unix } else { Kind::Tcp };
-        println!("\n{entrance:?} to {exit:?}, median of {} rounds", arguments.rounds);
-        println!("{:<38} {:>14} {:>14} {:>8}", "", "vsock-bridge", "socat", "ratio");
+        let exit = if entrance == Kind::Tcp {
+            Kind::Unix
+        } else {
+            Kind::Tcp
+        };
+        println!(
+            "\n{entrance:?} to {exit:?}, median of {} rounds",
+            arguments.rounds
+        );
+        println!(
+            "{:<38} {:>14} {:>14} {:>8}",
+            "", "vsock-bridge", "socat", "ratio"
+        );
         held &= compare(entrance, exit, &arguments);
         for program in [Program::Bridge, Program::Socat] {
             let (outcome, took) = run_crowd(program, entrance, exit, &arguments);
-            println!("{} connections, {program:?}: {outcome:?} in {:.2} s", arguments.connections, took.as_secs_f64());
+            println!(
+                "{} connections, {program:?}: {outcome:?} in {:.2} s",
+                arguments.connections,
+                took.as_secs_f64()
+            );
             held &= program == Program::Socat || outcome.whole == arguments.connections as usize;
         }
     }
-    if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if held {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +111,11 @@ struct Figure {
 }
 
 const fn figure(name: &'static str, unit: &'static str, more_is_better: bool) -> Figure {
-    Figure { name, unit, more_is_better }
+    Figure {
+        name,
+        unit,
+        more_is_better,
+    }
 }
 
 const FIGURES: [Figure; 8] = [
@@ -101,12 +129,12 @@ const FIGURES: [Figure; 8] = [
     figure("connect, 1 round trip, close, median", "µs", false),
 ];
 
-/// Prints a line for each figure, better being the larger ratio; false when the throughput, or the work done with the same
-/// processor time, is below the bound.
+/// Prints a line for each figure, better being the larger ratio; false when the throughput, or the
+/// work done with the same processor time, is below the bound.
 fn compare(entrance: Kind, exit: Kind, arguments: &Arguments) -> bool {
     let server = Server::start(exit);
-    let setups =
-        [Program::Bridge, Program::Socat].map(|program| Setup::start(program, entrance, &server.exit, arguments));
+    let setups = [Program::Bridge, Program::Socat]
+        .map(|program| Setup::start(program, entrance, &server.exit, arguments));
     for setup in &setups {
         // Warms up.
         measure(setup);
@@ -121,20 +149,37 @@ fn compare(entrance: Kind, exit: Kind, arguments: &Arguments) -> bool {
     }
     let mut throughput = Vec::new();
     for (index, figure) in FIGURES.iter().enumerate() {
-        let of = |program: usize| median(rounds.iter().map(|round| round[program][index]).collect());
+        let of =
+            |program: usize| median(rounds.iter().map(|round| round[program][index]).collect());
         let ratio = |[bridge, socat]: &[[f64; FIGURES.len()]; 2]| {
-            if figure.more_is_better { bridge[index] / socat[index] } else { socat[index] / bridge[index] }
+            if figure.more_is_better {
+                bridge[index] / socat[index]
+            } else {
+                socat[index] / bridge[index]
+            }
         };
         let ratio = median(rounds.iter().map(ratio).collect());
         let values = [of(0), of(1)].map(|value| format!("{value:.1} {}", figure.unit));
-        println!("{:<38} {:>14} {:>14} {ratio:>8.2}", figure.name, values[0], values[1]);
+        println!(
+            "{:<38} {:>14} {:>14} {ratio:>8.2}",
+            figure.name, values[0], values[1]
+        );
         throughput.extend(figure.more_is_better.then_some(ratio));
     }
     let [bridge, socat] = [&setups[0], &setups[1]].map(Setup::processor_time);
     let effort = socat / bridge;
-    println!("{:<38} {bridge:>12.2} s {socat:>12.2} s {effort:>8.2}", "processor time for all of this");
-    let throughput = throughput.iter().product::<f64>().powf(1.0 / throughput.len() as f64);
-    println!("{:<38} {:>38.2}", "throughput, mean of the ratios", throughput);
+    println!(
+        "{:<38} {bridge:>12.2} s {socat:>12.2} s {effort:>8.2}",
+        "processor time for all of this"
+    );
+    let throughput = throughput
+        .iter()
+        .product::<f64>()
+        .powf(1.0 / throughput.len() as f64);
+    println!(
+        "{:<38} {:>38.2}",
+        "throughput, mean of the ratios", throughput
+    );
     if throughput.min(effort) < BOUND {
         println!("below {BOUND}: TOO LOW");
     }
@@ -250,13 +295,21 @@ impl Server {
             Kind::Tcp => {
                 let listener = TcpListener::bind("127.0.0.1:0").unwrap();
                 let address = listener.local_addr().unwrap();
-                thread::spawn(move || listener.incoming().for_each(|stream| serve(without_delay(stream.unwrap()))));
+                thread::spawn(move || {
+                    listener
+                        .incoming()
+                        .for_each(|stream| serve(without_delay(stream.unwrap())))
+                });
                 Exit::Tcp(address)
             }
             Kind::Unix => {
                 let directory = tempfile::tempdir().unwrap();
                 let listener = UnixListener::bind(directory.path().join(EXIT)).unwrap();
-                thread::spawn(move || listener.incoming().for_each(|stream| serve(Box::new(stream.unwrap()))));
+                thread::spawn(move || {
+                    listener
+                        .incoming()
+                        .for_each(|stream| serve(Box::new(stream.unwrap())))
+                });
                 Exit::Unix(directory)
             }
         };
@@ -280,7 +333,8 @@ fn serve(connection: &mut dyn Pipe) {
             let mut length = [0; 8];
             connection.read_exact(&mut length).unwrap();
             let chunk = [7; CHUNK];
-            (0..usize::from_le_bytes(length) / CHUNK).for_each(|_| connection.write_all(&chunk).unwrap());
+            (0..usize::from_le_bytes(length) / CHUNK)
+                .for_each(|_| connection.write_all(&chunk).unwrap());
         }
         _ => {
             let mut message = [0; 64];
@@ -324,7 +378,12 @@ impl Setup {
         let directory = tempfile::tempdir().unwrap();
         let entrance = match entrance {
             // Free a moment ago, and nobody else here asks for ports by number.
-            Kind::Tcp => Target::Tcp(TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()),
+            Kind::Tcp => Target::Tcp(
+                TcpListener::bind("127.0.0.1:0")
+                    .unwrap()
+                    .local_addr()
+                    .unwrap(),
+            ),
             Kind::Unix => Target::Unix(directory.path().join("entrance.sock")),
         };
         let mut command = match program {
@@ -336,10 +395,21 @@ impl Setup {
                 };
                 let connect = match exit {
                     Exit::Tcp(address) => format!("tcp:{address}"),
-                    Exit::Unix(directory) => format!("unix:{}", directory.path().join(EXIT).display()),
+                    Exit::Unix(directory) => {
+                        format!("unix:{}", directory.path().join(EXIT).display())
+                    }
                 };
-                command.args(["--listen", &listen, "--connect", &connect, "--log-level", "warn"]);
-                command.args(["--connections", "4096"]).args(&arguments.bridge);
+                command.args([
+                    "--listen",
+                    &listen,
+                    "--connect",
+                    &connect,
+                    "--log-level",
+                    "warn",
+                ]);
+                command
+                    .args(["--connections", "4096"])
+                    .args(&arguments.bridge);
                 command
             }
             Program::Socat => {
@@ -352,21 +422,32 @@ impl Setup {
                             address.ip()
                         )
                     }
-                    Target::Unix(path) => format!("UNIX-LISTEN:{},fork,backlog=4096", path.display()),
+                    Target::Unix(path) => {
+                        format!("UNIX-LISTEN:{},fork,backlog=4096", path.display())
+                    }
                 };
                 let connect = match exit {
                     Exit::Tcp(address) => format!("TCP:{address},nodelay"),
-                    Exit::Unix(directory) => format!("UNIX-CONNECT:{}", directory.path().join(EXIT).display()),
+                    Exit::Unix(directory) => {
+                        format!("UNIX-CONNECT:{}", directory.path().join(EXIT).display())
+                    }
                 };
                 // Unless told to wait, it ends a connection half a second after its first half.
                 command.args(["-t", "600", "-b", &arguments.socat_block, &listen, &connect]);
                 command
             }
         };
-        let setup = Self { program: command.spawn().unwrap(), entrance, _directory: directory };
+        let setup = Self {
+            program: command.spawn().unwrap(),
+            entrance,
+            _directory: directory,
+        };
         let started = Instant::now();
         while setup.try_connect().is_err() {
-            assert!(started.elapsed() < Duration::from_secs(10), "{program:?} does not listen");
+            assert!(
+                started.elapsed() < Duration::from_secs(10),
+                "{program:?} does not listen"
+            );
             thread::yield_now();
         }
         setup
@@ -376,12 +457,20 @@ impl Setup {
         self.try_connect().unwrap()
     }
 
-    /// Seconds that the program and its children used, as far as they have ended: fields 14 to 17 of proc_pid_stat(5), in
-    /// hundredths (Linux's USER_HZ on every machine of ours).
+    /// Seconds that the program and its children used, as far as they have ended: fields 14 to 17
+    /// of proc_pid_stat(5), in hundredths (Linux's USER_HZ on every machine of ours).
     fn processor_time(&self) -> f64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.program.id())).unwrap();
-        let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-        let ticks: u64 = fields[11..15].iter().map(|field| field.parse::<u64>().unwrap()).sum();
+        let fields: Vec<_> = stat
+            .rsplit_once(')')
+            .unwrap()
+            .1
+            .split_whitespace()
+            .collect();
+        let ticks: u64 = fields[11..15]
+            .iter()
+            .map(|field| field.parse::<u64>().unwrap())
+            .sum();
         ticks as f64 / 100.0
     }
 
@@ -400,7 +489,12 @@ impl Drop for Setup {
     }
 }
 
-fn run_crowd(program: Program, entrance: Kind, exit: Kind, arguments: &Arguments) -> (Outcome, Duration) {
+fn run_crowd(
+    program: Program,
+    entrance: Kind,
+    exit: Kind,
+    arguments: &Arguments,
+) -> (Outcome, Duration) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let directory = tempfile::tempdir().unwrap();
@@ -414,7 +508,13 @@ fn run_crowd(program: Program, entrance: Kind, exit: Kind, arguments: &Arguments
             cloister_bridge::ListenAddress::Socket(_) => Exit::Unix(directory),
         };
         let setup = Setup::start(program, entrance, &exit, arguments);
-        crowd(setup.entrance.clone(), listener, arguments.connections, arguments.length).await
+        crowd(
+            setup.entrance.clone(),
+            listener,
+            arguments.connections,
+            arguments.length,
+        )
+        .await
     })
 }
 
@@ -422,14 +522,21 @@ fn raise_descriptor_limit(needed: u64) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < needed) {
-        setrlimit(Resource::Nofile, Rlimit { current: Some(needed), ..limit }).unwrap();
+        setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: Some(needed),
+                ..limit
+            },
+        )
+        .unwrap();
     }
 }
 
 /// Name of the path that a unix server listens on.
 const EXIT: &str = "exit.sock";
-/// Below this ratio the run fails. Generous, and not for single figures nor for latencies, which say more of what else the
-/// machine has to do.
+/// Below this ratio the run fails. Generous, and not for single figures nor for latencies, which
+/// say more of what else the machine has to do.
 const BOUND: f64 = 0.8;
 /// Bytes of one throughput measurement.
 const TRANSFER: usize = 256 << 20;

@@ -16,9 +16,9 @@ use tracing::level_filters::LevelFilter;
 
 /// TCP/IP for enclaves: passes connections between TCP, vsock and unix sockets.
 ///
-/// In the enclave, listen on loopback TCP and connect to vsock; on the parent, listen on vsock and connect over TCP. Inbound it
-/// is the other way round. An ADDRESS is tcp:HOST:PORT, vsock:CID:PORT (vsock:any:PORT to listen), unix:PATH or, to connect,
-/// hybrid:PATH:PORT.
+/// In the enclave, listen on loopback TCP and connect to vsock; on the parent, listen on vsock and
+/// connect over TCP. Inbound it is the other way round. An ADDRESS is tcp:HOST:PORT, vsock:CID:PORT
+/// (vsock:any:PORT to listen), unix:PATH or, to connect, hybrid:PATH:PORT.
 #[derive(Debug, Parser)]
 #[command(name = "vsock-bridge", version)]
 pub(crate) struct Arguments {
@@ -41,7 +41,8 @@ pub(crate) struct Arguments {
 #[derive(Args, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 struct Options {
-    /// Connect to these TCP destinations only; with =HOST:PORT behind it, to that one instead (may be repeated)
+    /// Connect to these TCP destinations only; with =HOST:PORT behind it, to that one instead (may
+    /// be repeated)
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     allow: Option<Vec<String>>,
     /// Serve metrics for Prometheus on tcp:127.0.0.1:PORT or unix:PATH
@@ -111,9 +112,16 @@ pub(crate) enum ConfigError {
     #[error("--config {file}: {error}")]
     Unreadable { file: String, error: std::io::Error },
     #[error("{file}: {error}")]
-    NotToml { file: String, error: toml::de::Error },
+    NotToml {
+        file: String,
+        error: toml::de::Error,
+    },
     #[error("{place}{field}: {problem}")]
-    Field { place: String, field: &'static str, problem: String },
+    Field {
+        place: String,
+        field: &'static str,
+        problem: String,
+    },
 }
 
 impl TryFrom<Arguments> for Configuration {
@@ -122,11 +130,21 @@ impl TryFrom<Arguments> for Configuration {
     fn try_from(arguments: Arguments) -> Result<Self, ConfigError> {
         let flags = arguments.options;
         let Some(path) = arguments.config else {
-            let place = Place { file: None, forward: None };
-            return Options { forward: vec![arguments.forward], ..flags }.check(&place);
+            let place = Place {
+                file: None,
+                forward: None,
+            };
+            return Options {
+                forward: vec![arguments.forward],
+                ..flags
+            }
+            .check(&place);
         };
         let file = read(&path)?;
-        let place = Place { file: Some(path.display().to_string()), forward: None };
+        let place = Place {
+            file: Some(path.display().to_string()),
+            forward: None,
+        };
         Options {
             allow: flags.allow.or(file.allow),
             metrics: flags.metrics.or(file.metrics),
@@ -140,7 +158,10 @@ impl TryFrom<Arguments> for Configuration {
 
 fn read(path: &Path) -> Result<Options, ConfigError> {
     let file = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable { file: file.clone(), error })?;
+    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+        file: file.clone(),
+        error,
+    })?;
     toml::from_str(&text).map_err(|error| ConfigError::NotToml { file, error })
 }
 
@@ -150,7 +171,9 @@ impl Options {
             [] => Ok(AllowList::default()),
             entries => entries.join(",").parse::<AllowList>(),
         });
-        let allow = allow.transpose().map_err(|error| place.error("allow", error))?;
+        let allow = allow
+            .transpose()
+            .map_err(|error| place.error("allow", error))?;
         if let Some(ListenAddress::Socket(Address::Vsock { .. })) = &self.metrics {
             return Err(place.error("metrics", "expected tcp:127.0.0.1:PORT or unix:PATH"));
         }
@@ -162,22 +185,33 @@ impl Options {
         if self.forward.is_empty() {
             return Err(place.error("forward", "there is none"));
         }
-        let drain = self.drain.map_or(ForwardLimits::default().drain, |Seconds(drain)| drain);
+        let drain = self
+            .drain
+            .map_or(ForwardLimits::default().drain, |Seconds(drain)| drain);
         let mut forwards = Vec::new();
         let (mut names, mut addresses) = (BTreeSet::new(), BTreeSet::new());
         for (index, options) in self.forward.into_iter().enumerate() {
             let place = place.of_forward(index, options.name.as_deref());
             let forward = options.check(&place, allow.as_ref(), drain)?;
             if !addresses.insert(forward.listen.to_string()) && !is_any_port(&forward.listen) {
-                return Err(place.error("listen", format_args!("`{}` stands twice", forward.listen)));
+                return Err(
+                    place.error("listen", format_args!("`{}` stands twice", forward.listen))
+                );
             }
             if !names.insert(forward.name.clone()) {
                 return Err(place.error("name", format_args!("`{}` stands twice", forward.name)));
             }
             forwards.push(forward);
         }
-        let threads = self.threads.or_else(|| available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
-        Ok(Configuration { forwards, metrics: self.metrics, threads })
+        let threads = self
+            .threads
+            .or_else(|| available_parallelism().ok())
+            .unwrap_or(NonZeroUsize::MIN);
+        Ok(Configuration {
+            forwards,
+            metrics: self.metrics,
+            threads,
+        })
     }
 }
 
@@ -186,31 +220,48 @@ fn is_any_port(listen: &ListenAddress) -> bool {
 }
 
 impl ForwardOptions {
-    fn check(self, place: &Place, allow: Option<&AllowList>, drain: Duration) -> Result<NamedForward, ConfigError> {
-        let listen = self.listen.ok_or_else(|| place.error("listen", "is missing"))?;
-        let mut connect = self.connect.ok_or_else(|| place.error("connect", "is missing"))?;
+    fn check(
+        self,
+        place: &Place,
+        allow: Option<&AllowList>,
+        drain: Duration,
+    ) -> Result<NamedForward, ConfigError> {
+        let listen = self
+            .listen
+            .ok_or_else(|| place.error("listen", "is missing"))?;
+        let mut connect = self
+            .connect
+            .ok_or_else(|| place.error("connect", "is missing"))?;
         if let (Some(allow), ConnectAddress::Tcp(destination)) = (allow, &connect) {
             connect = match allow.target(&destination.to_string()) {
                 Some(target) => ConnectAddress::Tcp(target.clone()),
-                None => return Err(place.error("connect", format_args!("`{connect}` is not allowed (see allow)"))),
+                None => {
+                    return Err(place.error(
+                        "connect",
+                        format_args!("`{connect}` is not allowed (see allow)"),
+                    ));
+                }
             };
         }
         let default = ForwardLimits::default();
         let limits = ForwardLimits {
             connections: match self.connections {
-                Some(connections) => {
-                    usize::try_from(connections.get()).map_err(|error| place.error("connections", error))?
-                }
+                Some(connections) => usize::try_from(connections.get())
+                    .map_err(|error| place.error("connections", error))?,
                 None => default.connections,
             },
-            connect: timeout(self.connect_timeout, "connect-timeout", place)?.unwrap_or(default.connect),
+            connect: timeout(self.connect_timeout, "connect-timeout", place)?
+                .unwrap_or(default.connect),
             idle: timeout(self.idle_timeout, "idle-timeout", place)?,
             drain,
         };
         let mut forward = Forward::new(listen.clone(), connect.clone(), limits);
         if let Some(source_cid) = self.source_cid {
             if !matches!(listen, ListenAddress::Socket(Address::Vsock { .. })) {
-                return Err(place.error("source-cid", format_args!("`{listen}` is no vsock address to listen on")));
+                return Err(place.error(
+                    "source-cid",
+                    format_args!("`{listen}` is no vsock address to listen on"),
+                ));
             }
             if source_cid.is_empty() {
                 return Err(place.error("source-cid", "admits nobody"));
@@ -218,11 +269,21 @@ impl ForwardOptions {
             forward = forward.only_from(source_cid);
         }
         let name = self.name.unwrap_or_else(|| listen.to_string());
-        Ok(NamedForward { name, listen, connect, limits, forward })
+        Ok(NamedForward {
+            name,
+            listen,
+            connect,
+            limits,
+            forward,
+        })
     }
 }
 
-fn timeout(seconds: Option<Seconds>, field: &'static str, place: &Place) -> Result<Option<Duration>, ConfigError> {
+fn timeout(
+    seconds: Option<Seconds>,
+    field: &'static str,
+    place: &Place,
+) -> Result<Option<Duration>, ConfigError> {
     match seconds {
         Some(Seconds(Duration::ZERO)) => Err(place.error(field, "must be more than 0")),
         seconds => Ok(seconds.map(|Seconds(duration)| duration)),
@@ -240,7 +301,10 @@ struct Place {
 impl Place {
     fn of_forward(&self, index: usize, name: Option<&str>) -> Self {
         let name = name.map_or_else(|| (index + 1).to_string(), |name| format!("`{name}`"));
-        Self { file: self.file.clone(), forward: Some(name) }
+        Self {
+            file: self.file.clone(),
+            forward: Some(name),
+        }
     }
 
     fn error(&self, field: &'static str, problem: impl Display) -> ConfigError {
@@ -249,7 +313,11 @@ impl Place {
             (Some(file), None) => format!("{file}: "),
             (Some(file), Some(forward)) => format!("{file}: forward {forward}: "),
         };
-        ConfigError::Field { place, field, problem: problem.to_string() }
+        ConfigError::Field {
+            place,
+            field,
+            problem: problem.to_string(),
+        }
     }
 }
 
@@ -261,7 +329,9 @@ impl FromStr for Seconds {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        text.parse::<f64>().map_err(|error| error.to_string())?.try_into()
+        text.parse::<f64>()
+            .map_err(|error| error.to_string())?
+            .try_into()
     }
 }
 
@@ -271,7 +341,10 @@ impl TryFrom<f64> for Seconds {
     fn try_from(seconds: f64) -> Result<Self, String> {
         match Duration::try_from_secs_f64(seconds) {
             Ok(duration) if duration <= LONGEST => Ok(Self(duration)),
-            _ => Err(format!("{seconds} is not a number of seconds from 0 to {}", LONGEST.as_secs())),
+            _ => Err(format!(
+                "{seconds} is not a number of seconds from 0 to {}",
+                LONGEST.as_secs()
+            )),
         }
     }
 }
@@ -282,8 +355,13 @@ impl<'de> Deserialize<'de> for Seconds {
     }
 }
 
-fn from_text<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    String::deserialize(deserializer)?.parse().map(Some).map_err(serde::de::Error::custom)
+fn from_text<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    String::deserialize(deserializer)?
+        .parse()
+        .map(Some)
+        .map_err(serde::de::Error::custom)
 }
 
 /// A week: whatever is longer is a mistake.
@@ -296,7 +374,8 @@ mod tests {
     use super::*;
 
     fn of_flags(flags: &[&str]) -> Result<Configuration, String> {
-        let arguments = Arguments::try_parse_from([&["vsock-bridge"], flags].concat()).map_err(|e| e.to_string())?;
+        let arguments = Arguments::try_parse_from([&["vsock-bridge"], flags].concat())
+            .map_err(|e| e.to_string())?;
         Configuration::try_from(arguments).map_err(|error| error.to_string())
     }
 
@@ -362,10 +441,15 @@ mod tests {
             connect = "tcp:a.test:1"
         "#;
         let config = of_file(text, &["--threads=3", "--metrics=unix:/run/m.sock"]).unwrap();
-        assert_eq!((config.threads.get(), config.metrics.unwrap().to_string()), (3, "unix:/run/m.sock".to_owned()));
+        assert_eq!(
+            (config.threads.get(), config.metrics.unwrap().to_string()),
+            (3, "unix:/run/m.sock".to_owned())
+        );
         assert_eq!(config.forwards[0].name, "tcp:127.0.0.1:8001");
         let refused = of_file(text, &["--allow=b.test:1"]).unwrap_err();
-        assert!(refused.ends_with("bridge.toml: forward 1: connect: `tcp:a.test:1` is not allowed (see allow)"));
+        assert!(refused.ends_with(
+            "bridge.toml: forward 1: connect: `tcp:a.test:1` is not allowed (see allow)"
+        ));
     }
 
     #[test]
@@ -375,24 +459,66 @@ mod tests {
         for (flags, named) in [
             (&[][..], "--listen <ADDRESS>"),
             (&[listen], "--connect <ADDRESS>"),
-            (&["--listen=tcp:localhost:1", connect], "--listen <ADDRESS>': `tcp:localhost:1`: expected tcp:IP:PORT"),
-            (&[listen, "--connect=a.test:1"], "--connect <ADDRESS>': `a.test:1`: expected"),
+            (
+                &["--listen=tcp:localhost:1", connect],
+                "--listen <ADDRESS>': `tcp:localhost:1`: expected tcp:IP:PORT",
+            ),
+            (
+                &[listen, "--connect=a.test:1"],
+                "--connect <ADDRESS>': `a.test:1`: expected",
+            ),
             (&[listen, "--connect=vsock:any:1"], "--connect"),
-            (&[listen, connect, "--source-cid=16"], "--source-cid: `tcp:127.0.0.1:1` is no vsock address"),
+            (
+                &[listen, connect, "--source-cid=16"],
+                "--source-cid: `tcp:127.0.0.1:1` is no vsock address",
+            ),
             (&[listen, connect, "--source-cid=x"], "--source-cid <CID>"),
-            (&[listen, connect, "--connections=0"], "--connections <NUMBER>"),
-            (&[listen, connect, "--connect-timeout=0"], "--connect-timeout: must be more than 0"),
-            (&[listen, connect, "--connect-timeout=-1"], "--connect-timeout <SECONDS>': -1 is not a number"),
-            (&[listen, connect, "--idle-timeout=NaN"], "--idle-timeout <SECONDS>"),
-            (&[listen, connect, "--idle-timeout=0"], "--idle-timeout: must be more than 0"),
+            (
+                &[listen, connect, "--connections=0"],
+                "--connections <NUMBER>",
+            ),
+            (
+                &[listen, connect, "--connect-timeout=0"],
+                "--connect-timeout: must be more than 0",
+            ),
+            (
+                &[listen, connect, "--connect-timeout=-1"],
+                "--connect-timeout <SECONDS>': -1 is not a number",
+            ),
+            (
+                &[listen, connect, "--idle-timeout=NaN"],
+                "--idle-timeout <SECONDS>",
+            ),
+            (
+                &[listen, connect, "--idle-timeout=0"],
+                "--idle-timeout: must be more than 0",
+            ),
             (&[listen, connect, "--drain=1e99"], "--drain <SECONDS>"),
             (&[listen, connect, "--threads=0"], "--threads <NUMBER>"),
-            (&[listen, connect, "--metrics=tcp:0.0.0.0:1"], "--metrics: is served on a loopback address only"),
-            (&[listen, connect, "--metrics=vsock:any:1"], "--metrics: expected"),
-            (&[listen, connect, "--allow=b.test:1"], "--connect: `tcp:a.test:1` is not allowed"),
-            (&[listen, connect, "--allow=b.test"], "--allow: `b.test`: expected host:port"),
-            (&[listen, connect, "--config=x"], "cannot be used with '--config <FILE>'"),
-            (&["--config=/nowhere/x.toml"], "--config /nowhere/x.toml: No such file"),
+            (
+                &[listen, connect, "--metrics=tcp:0.0.0.0:1"],
+                "--metrics: is served on a loopback address only",
+            ),
+            (
+                &[listen, connect, "--metrics=vsock:any:1"],
+                "--metrics: expected",
+            ),
+            (
+                &[listen, connect, "--allow=b.test:1"],
+                "--connect: `tcp:a.test:1` is not allowed",
+            ),
+            (
+                &[listen, connect, "--allow=b.test"],
+                "--allow: `b.test`: expected host:port",
+            ),
+            (
+                &[listen, connect, "--config=x"],
+                "cannot be used with '--config <FILE>'",
+            ),
+            (
+                &["--config=/nowhere/x.toml"],
+                "--config /nowhere/x.toml: No such file",
+            ),
         ] {
             let problem = of_flags(flags).unwrap_err();
             assert!(problem.contains(named), "{flags:?}: {problem}");
@@ -404,24 +530,54 @@ mod tests {
         let good = "[[forward]]\nlisten = 'tcp:127.0.0.1:1'\nconnect = 'tcp:a.test:1'\n";
         for (text, named) in [
             ("", "bridge.toml: forward: there is none"),
-            ("[[forward]]\nconnect = 'unix:/a'", "forward 1: listen: is missing"),
-            ("[[forward]]\nname = 'x'\nlisten = 'unix:/a'", "forward `x`: connect: is missing"),
-            ("[[forward]]\nlisten = 'tcp:localhost:1'", "listen = 'tcp:localhost:1'"),
+            (
+                "[[forward]]\nconnect = 'unix:/a'",
+                "forward 1: listen: is missing",
+            ),
+            (
+                "[[forward]]\nname = 'x'\nlisten = 'unix:/a'",
+                "forward `x`: connect: is missing",
+            ),
+            (
+                "[[forward]]\nlisten = 'tcp:localhost:1'",
+                "listen = 'tcp:localhost:1'",
+            ),
             ("[[forward]]\nlisten = 1", "listen = 1"),
             (&format!("{good}timeout = 3"), "unknown field `timeout`"),
             (&format!("{good}idle-timeout = -3"), "idle-timeout = -3"),
-            (&format!("{good}idle-timeout = 0"), "forward 1: idle-timeout: must be more than 0"),
-            (&format!("{good}source-cid = [16]"), "forward 1: source-cid: `tcp:127.0.0.1:1` is no vsock address"),
-            ("[[forward]]\nlisten = 'vsock:any:1'\nconnect = 'unix:/a'\nsource-cid = []", "source-cid: admits nobody"),
-            (&format!("{good}{good}"), "forward 2: listen: `tcp:127.0.0.1:1` stands twice"),
+            (
+                &format!("{good}idle-timeout = 0"),
+                "forward 1: idle-timeout: must be more than 0",
+            ),
+            (
+                &format!("{good}source-cid = [16]"),
+                "forward 1: source-cid: `tcp:127.0.0.1:1` is no vsock address",
+            ),
+            (
+                "[[forward]]\nlisten = 'vsock:any:1'\nconnect = 'unix:/a'\nsource-cid = []",
+                "source-cid: admits nobody",
+            ),
+            (
+                &format!("{good}{good}"),
+                "forward 2: listen: `tcp:127.0.0.1:1` stands twice",
+            ),
             (
                 "[[forward]]\nname = 'x'\nlisten = 'unix:/a'\nconnect = 'unix:/b'\n\
                  [[forward]]\nname = 'x'\nlisten = 'unix:/c'\nconnect = 'unix:/d'",
                 "forward `x`: name: `x` stands twice",
             ),
-            (&format!("allow = []\n{good}"), "forward 1: connect: `tcp:a.test:1` is not allowed"),
-            (&format!("allow = ['*']\n{good}"), "bridge.toml: allow: `*`: expected host:port"),
-            (&format!("metrics = 'tcp:192.0.2.1:1'\n{good}"), "bridge.toml: metrics: is served on a loopback"),
+            (
+                &format!("allow = []\n{good}"),
+                "forward 1: connect: `tcp:a.test:1` is not allowed",
+            ),
+            (
+                &format!("allow = ['*']\n{good}"),
+                "bridge.toml: allow: `*`: expected host:port",
+            ),
+            (
+                &format!("metrics = 'tcp:192.0.2.1:1'\n{good}"),
+                "bridge.toml: metrics: is served on a loopback",
+            ),
             (&format!("drain = 'x'\n{good}"), "drain = 'x'"),
         ] {
             let problem = of_file(text, &[]).unwrap_err();

@@ -28,13 +28,24 @@ fn main() -> ExitCode {
     };
     if check {
         for forward in &config.forwards {
-            println!("{}: {} -> {}", forward.name, forward.listen, forward.connect);
+            println!(
+                "{}: {} -> {}",
+                forward.name, forward.listen, forward.connect
+            );
         }
         return ExitCode::SUCCESS;
     }
-    let ours = Targets::new().with_target("vsock_bridge", level).with_target("cloister", level);
-    let json = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr);
-    tracing_subscriber::registry().with(json.with_current_span(false).with_span_list(false)).with(ours).init();
+    let ours = Targets::new()
+        .with_target("vsock_bridge", level)
+        .with_target("cloister", level);
+    let json = tracing_subscriber::fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_writer(std::io::stderr);
+    tracing_subscriber::registry()
+        .with(json.with_current_span(false).with_span_list(false))
+        .with(ours)
+        .init();
     match run::run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -28,10 +28,15 @@ pub(crate) async fn serve(listener: Listener, forwards: Vec<(String, Counters)>)
             Ok((connection, _)) => {
                 let forwards = forwards.clone();
                 readers.spawn(timeout(DEADLINE, async move {
-                    let answer = service_fn(async |request| Ok::<_, Infallible>(answer(&request, &forwards)));
+                    let answer = service_fn(async |request| {
+                        Ok::<_, Infallible>(answer(&request, &forwards))
+                    });
                     let mut server = http1::Builder::new();
                     server.timer(TokioTimer::new()).keep_alive(false);
-                    if let Err(error) = server.serve_connection(TokioIo::new(connection), answer).await {
+                    if let Err(error) = server
+                        .serve_connection(TokioIo::new(connection), answer)
+                        .await
+                    {
                         tracing::debug!(%error, "metrics were not read to the end");
                     }
                 }));
@@ -53,22 +58,41 @@ fn answer(request: &Request<Incoming>, forwards: &[(String, Counters)]) -> Respo
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = status;
     let format = http::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    response.headers_mut().insert(http::header::CONTENT_TYPE, format);
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, format);
     response
 }
 
 /// <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>
 fn text(forwards: &[(String, Counters)]) -> String {
-    let totals: Vec<_> = forwards.iter().map(|(name, counters)| (escaped(name), counters.totals())).collect();
+    let totals: Vec<_> = forwards
+        .iter()
+        .map(|(name, counters)| (escaped(name), counters.totals()))
+        .collect();
     let mut text = String::new();
     for metric in METRICS {
-        let mut line = |line: &dyn Display| writeln!(text, "{line}").expect("a String takes everything");
-        let (name, kind) = (metric.name, if metric.name.ends_with("_total") { "counter" } else { "gauge" });
-        line(&format_args!("# HELP vsock_bridge_{name} {}\n# TYPE vsock_bridge_{name} {kind}", metric.help));
+        let mut line =
+            |line: &dyn Display| writeln!(text, "{line}").expect("a String takes everything");
+        let (name, kind) = (
+            metric.name,
+            if metric.name.ends_with("_total") {
+                "counter"
+            } else {
+                "gauge"
+            },
+        );
+        line(&format_args!(
+            "# HELP vsock_bridge_{name} {}\n# TYPE vsock_bridge_{name} {kind}",
+            metric.help
+        ));
         for (forward, totals) in &totals {
             for (label, value) in metric.values {
                 let comma = if label.is_empty() { "" } else { "," };
-                line(&format_args!("vsock_bridge_{name}{{forward=\"{forward}\"{comma}{label}}} {}", value(totals)));
+                line(&format_args!(
+                    "vsock_bridge_{name}{{forward=\"{forward}\"{comma}{label}}} {}",
+                    value(totals)
+                ));
             }
         }
     }
@@ -76,7 +100,10 @@ fn text(forwards: &[(String, Counters)]) -> String {
 }
 
 fn escaped(label: &str) -> String {
-    label.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
+    label
+        .replace('\\', r"\\")
+        .replace('"', "\\\"")
+        .replace('\n', r"\n")
 }
 
 struct Metric {
@@ -143,11 +170,18 @@ mod tests {
 
     #[test]
     fn every_series_names_its_forward() {
-        let text =
-            text(&[("kms".to_owned(), Counters::default()), ("unix:/a\"b\\c\n".to_owned(), Counters::default())]);
-        assert!(text.contains("# TYPE vsock_bridge_open gauge\nvsock_bridge_open{forward=\"kms\"} 0\n"));
+        let text = text(&[
+            ("kms".to_owned(), Counters::default()),
+            ("unix:/a\"b\\c\n".to_owned(), Counters::default()),
+        ]);
+        assert!(
+            text.contains("# TYPE vsock_bridge_open gauge\nvsock_bridge_open{forward=\"kms\"} 0\n")
+        );
         assert!(text.contains("vsock_bridge_refused_total{forward=\"kms\",reason=\"source\"} 0\n"));
         assert!(text.contains(r#"vsock_bridge_accepted_total{forward="unix:/a\"b\\c\n"} 0"#));
-        assert_eq!(text.lines().filter(|line| !line.starts_with('#')).count(), 2 * 10);
+        assert_eq!(
+            text.lines().filter(|line| !line.starts_with('#')).count(),
+            2 * 10
+        );
     }
 }

@@ -19,16 +19,25 @@ pub(crate) enum RunError {
     #[error("no signals: {0}")]
     Signals(io::Error),
     #[error("forward `{name}`: listen: {address}: {error}")]
-    Listen { name: String, address: ListenAddress, error: io::Error },
+    Listen {
+        name: String,
+        address: ListenAddress,
+        error: io::Error,
+    },
     #[error("metrics: {address}: {error}")]
-    Metrics { address: ListenAddress, error: io::Error },
+    Metrics {
+        address: ListenAddress,
+        error: io::Error,
+    },
 }
 
-/// Forwards until SIGTERM or SIGINT, then until the open connections have ended or the time to drain is over. A second signal
-/// ends that, too.
+/// Forwards until SIGTERM or SIGINT, then until the open connections have ended or the time to
+/// drain is over. A second signal ends that, too.
 pub(crate) fn run(config: Configuration) -> Result<(), RunError> {
     descriptors::provide(&config.forwards);
-    runtime(config.threads.get()).map_err(RunError::Runtime)?.block_on(forward(config))
+    runtime(config.threads.get())
+        .map_err(RunError::Runtime)?
+        .block_on(forward(config))
 }
 
 fn runtime(threads: usize) -> io::Result<Runtime> {
@@ -38,7 +47,8 @@ fn runtime(threads: usize) -> io::Result<Runtime> {
     };
     // Of a multi-threaded runtime only: the thread of the other passes everything itself.
     builder.worker_threads(threads);
-    // Looks for what has arrived after every turn of a connection: those that are never done would keep the others waiting.
+    // Looks for what has arrived after every turn of a connection: those that are never done would
+    // keep the others waiting.
     builder.event_interval(1).enable_all().build()
 }
 
@@ -55,7 +65,13 @@ async fn forward(config: Configuration) -> Result<(), RunError> {
                 counters.push((name.clone(), listening.counters().clone()));
                 bound.push((name, forward.connect, listening));
             }
-            Err(error) => return Err(RunError::Listen { name, address, error }),
+            Err(error) => {
+                return Err(RunError::Listen {
+                    name,
+                    address,
+                    error,
+                });
+            }
         }
     }
     let mut serving = JoinSet::new();
@@ -94,7 +110,10 @@ struct Told {
 
 impl Told {
     fn new() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     async fn stopping(&mut self) {

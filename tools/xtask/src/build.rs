@@ -1,4 +1,5 @@
-//! Builds the workspace's programs: silent when nothing has to be built, with cargo's progress otherwise.
+//! Builds the workspace's programs: silent when nothing has to be built, with cargo's progress
+//! otherwise.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Read, Write as _};
@@ -20,9 +21,14 @@ pub(crate) fn run(cargo: &mut Command) -> Result<(), String> {
             .env("CARGO_TERM_PROGRESS_WHEN", "always")
             .env("CARGO_TERM_PROGRESS_WIDTH", "80");
     }
-    let mut child = cargo.spawn().map_err(|error| format!("cannot start cargo: {error}"))?;
-    let output = show_once_something_is_built(child.stderr.take().expect("stderr was asked to be a pipe"));
-    let status = child.wait().map_err(|error| format!("cannot wait for cargo: {error}"))?;
+    let mut child = cargo
+        .spawn()
+        .map_err(|error| format!("cannot start cargo: {error}"))?;
+    let output =
+        show_once_something_is_built(child.stderr.take().expect("stderr was asked to be a pipe"));
+    let status = child
+        .wait()
+        .map_err(|error| format!("cannot wait for cargo: {error}"))?;
     if status.success() {
         return Ok(());
     }
@@ -34,14 +40,18 @@ pub(crate) fn run(cargo: &mut Command) -> Result<(), String> {
 
 /// `cargo`, the one that started this program, in the workspace's root.
 pub(crate) fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    let mut command =
+        Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     command.current_dir(workspace_root());
     command
 }
 
 /// The root of the workspace.
 pub(crate) fn workspace_root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("this package lies two levels below the root")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .expect("this package lies two levels below the root")
 }
 
 /// Where cargo puts what it builds: this very program lies in `TARGET/debug/`.
@@ -56,8 +66,8 @@ pub(crate) fn cloister_local() -> PathBuf {
     target_directory().join("debug").join("cloister-local")
 }
 
-/// Copies cargo's messages to standard error from the moment it compiles (or complains about) something; returns all of
-/// them. A build with nothing to do stays silent.
+/// Copies cargo's messages to standard error from the moment it compiles (or complains about)
+/// something; returns all of them. A build with nothing to do stays silent.
 fn show_once_something_is_built(mut messages: impl Read) -> String {
     let mut seen = Vec::new();
     let mut shown = 0;
@@ -65,7 +75,10 @@ fn show_once_something_is_built(mut messages: impl Read) -> String {
     let mut chunk = [0; 4096];
     while let Ok(length @ 1..) = messages.read(&mut chunk) {
         seen.extend_from_slice(&chunk[..length]);
-        showing = showing || WORTH_SHOWING.iter().any(|word| contains(&seen, word.as_bytes()));
+        showing = showing
+            || WORTH_SHOWING
+                .iter()
+                .any(|word| contains(&seen, word.as_bytes()));
         if showing {
             // Nothing can be done about a terminal that went away.
             let _ = io::stderr().write_all(&seen[shown..]);
@@ -76,29 +89,65 @@ fn show_once_something_is_built(mut messages: impl Read) -> String {
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack.windows(needle.len()).any(|window| window == needle)
+    haystack
+        .windows(needle.len())
+        .any(|window| window == needle)
 }
 
 /// What to do about the failures that a fresh machine is likely to show.
 fn advice(output: &str) -> Option<&'static str> {
-    ADVICE.iter().find(|(sign, _)| output.contains(sign)).map(|(_, advice)| *advice)
+    ADVICE
+        .iter()
+        .find(|(sign, _)| output.contains(sign))
+        .map(|(_, advice)| *advice)
 }
 
-const WORTH_SHOWING: &[&str] = &["Compiling", "Downloading", "Updating", "Blocking", "error", "warning"];
+const WORTH_SHOWING: &[&str] = &[
+    "Compiling",
+    "Downloading",
+    "Updating",
+    "Blocking",
+    "error",
+    "warning",
+];
 
 const ADVICE: &[(&str, &str)] = &[
-    ("linker `cc` not found", "There is no C compiler: on Debian and Ubuntu, `apt-get install gcc libc6-dev`."),
-    ("Missing dependency: cmake", "CMake is missing: on Debian and Ubuntu, `apt-get install cmake`."),
-    ("is `cmake` not installed?", "CMake is missing: on Debian and Ubuntu, `apt-get install cmake`."),
-    ("failed to find tool \"cc\"", "There is no C compiler: on Debian and Ubuntu, `apt-get install gcc libc6-dev`."),
+    (
+        "linker `cc` not found",
+        "There is no C compiler: on Debian and Ubuntu, `apt-get install gcc libc6-dev`.",
+    ),
+    (
+        "Missing dependency: cmake",
+        "CMake is missing: on Debian and Ubuntu, `apt-get install cmake`.",
+    ),
+    (
+        "is `cmake` not installed?",
+        "CMake is missing: on Debian and Ubuntu, `apt-get install cmake`.",
+    ),
+    (
+        "failed to find tool \"cc\"",
+        "There is no C compiler: on Debian and Ubuntu, `apt-get install gcc libc6-dev`.",
+    ),
     (
         "failed to find tool \"ar\"",
         "The binary utilities are missing: on Debian and Ubuntu, `apt-get install binutils`.",
     ),
-    ("fatal error: stdio.h", "The C library's headers are missing: on Debian and Ubuntu, `apt-get install libc6-dev`."),
-    ("No space left on device", "The disk is full; the build needs about 6 GB under `target`."),
-    ("Could not resolve host", "The network cannot be reached; the first build downloads crates from crates.io."),
-    ("failed to download", "The network cannot be reached; the first build downloads crates from crates.io."),
+    (
+        "fatal error: stdio.h",
+        "The C library's headers are missing: on Debian and Ubuntu, `apt-get install libc6-dev`.",
+    ),
+    (
+        "No space left on device",
+        "The disk is full; the build needs about 6 GB under `target`.",
+    ),
+    (
+        "Could not resolve host",
+        "The network cannot be reached; the first build downloads crates from crates.io.",
+    ),
+    (
+        "failed to download",
+        "The network cannot be reached; the first build downloads crates from crates.io.",
+    ),
     (
         "(signal: 9, SIGKILL",
         "The compiler was killed, most likely for lack of memory; `CARGO_BUILD_JOBS=1` needs less.",

@@ -1,4 +1,5 @@
-//! `cargo xtask containers`: the pods' container images, from static programs and the enclave images of a deployment.
+//! `cargo xtask containers`: the pods' container images, from static programs and the enclave
+//! images of a deployment.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,10 @@ Leaves in each DIRECTORY/containers/SERVICE what the Dockerfile needs; `cdk depl
 /// Runs `cargo xtask containers`.
 pub(crate) fn run(arguments: &[&str]) -> Result<(), String> {
     let options = Options::parse(arguments)?;
-    let images = options.images.iter().map(|images| Ok((images.as_path(), architecture_of(images)?)));
+    let images = options
+        .images
+        .iter()
+        .map(|images| Ok((images.as_path(), architecture_of(images)?)));
     let images = images.collect::<Result<Vec<_>, String>>()?;
     for (directory, architecture) in &images {
         contexts(directory, *architecture)?;
@@ -35,7 +39,8 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), String> {
     Ok(())
 }
 
-/// Builds the pods' container images twice, compares them, and starts what they hold as Kubernetes would.
+/// Builds the pods' container images twice, compares them, and starts what they hold as Kubernetes
+/// would.
 pub(crate) fn test() -> Result<(), String> {
     let work = target_directory().join("containers");
     let mut images = Vec::new();
@@ -45,7 +50,10 @@ pub(crate) fn test() -> Result<(), String> {
         contexts(&directory, architecture)?;
         images.push((directory, architecture));
     }
-    let images: Vec<_> = images.iter().map(|(directory, architecture)| (directory.as_path(), *architecture)).collect();
+    let images: Vec<_> = images
+        .iter()
+        .map(|(directory, architecture)| (directory.as_path(), *architecture))
+        .collect();
     let nitro_cli = work.join("nitro-cli");
     let program = nitro_cli.join("usr/bin/nitro-cli");
     let stand_in = workspace_root().join("pods/tests/nitro-cli/nitro-cli");
@@ -56,7 +64,9 @@ pub(crate) fn test() -> Result<(), String> {
     for layout in &layouts {
         build_layout(&images, &nitro_cli, layout)?;
     }
-    let [first, again] = layouts.each_ref().map(|layout| fs::read(layout.join("index.json")));
+    let [first, again] = layouts
+        .each_ref()
+        .map(|layout| fs::read(layout.join("index.json")));
     match (first, again) {
         (Ok(first), Ok(again)) if first == again => {}
         _ => {
@@ -68,7 +78,12 @@ pub(crate) fn test() -> Result<(), String> {
         }
     }
     debian::require(&["crun"])?;
-    succeed(npm::node().current_dir(cdk()).args(["--import", "tsx", "containers/check-layout.ts"]).arg(&layouts[0]))
+    succeed(
+        npm::node()
+            .current_dir(cdk())
+            .args(["--import", "tsx", "containers/check-layout.ts"])
+            .arg(&layouts[0]),
+    )
 }
 
 /// Builds the pods and lays out what the Dockerfile needs.
@@ -78,14 +93,20 @@ fn contexts(images: &Path, architecture: Architecture) -> Result<(), String> {
     for (service, pod) in PODS {
         let program = site.build(pod, architecture)?;
         let mut node = npm::node();
-        node.current_dir(cdk()).args(["--import", "tsx", "containers/context.ts"]);
+        node.current_dir(cdk())
+            .args(["--import", "tsx", "containers/context.ts"]);
         succeed(node.arg(images).arg(service).arg(program))?;
     }
     Ok(())
 }
 
-/// One image for each service, with every architecture there is, in an OCI layout. Debian's buildah needs no engine and no network.
-fn build_layout(images: &[(&Path, Architecture)], nitro_cli: &Path, layout: &Path) -> Result<(), String> {
+/// One image for each service, with every architecture there is, in an OCI layout. Debian's buildah
+/// needs no engine and no network.
+fn build_layout(
+    images: &[(&Path, Architecture)],
+    nitro_cli: &Path,
+    layout: &Path,
+) -> Result<(), String> {
     debian::require(&["buildah"])?;
     if !nitro_cli.join("usr/bin/nitro-cli").exists() {
         return Err(format!(
@@ -97,10 +118,15 @@ fn build_layout(images: &[(&Path, Architecture)], nitro_cli: &Path, layout: &Pat
     for directory in [layout, &storage] {
         remove(directory)?;
     }
-    fs::create_dir_all(&storage).map_err(|error| format!("cannot create {}: {error}", storage.display()))?;
+    fs::create_dir_all(&storage)
+        .map_err(|error| format!("cannot create {}: {error}", storage.display()))?;
     let buildah = || {
         let mut buildah = Command::new("buildah");
-        buildah.arg("--root").arg(storage.join("root")).arg("--runroot").arg(storage.join("run"));
+        buildah
+            .arg("--root")
+            .arg(storage.join("root"))
+            .arg("--runroot")
+            .arg(storage.join("run"));
         buildah.args(["--storage-driver", "vfs"]);
         buildah
     };
@@ -119,12 +145,20 @@ fn build_layout(images: &[(&Path, Architecture)], nitro_cli: &Path, layout: &Pat
                 "--build-arg",
                 "NITRO_CLI=directory",
             ]);
-            build.arg(format!("--platform=linux/{architecture}")).args(["--manifest", pod.name]);
+            build
+                .arg(format!("--platform=linux/{architecture}"))
+                .args(["--manifest", pod.name]);
             output(build.arg(&context))?;
             remove(&context.join("nitro-cli"))?;
         }
         let destination = format!("oci:{}:{}", layout.display(), pod.name);
-        output(buildah().args(["manifest", "push", "--quiet", "--all", "--format", "oci", pod.name]).arg(destination))?;
+        output(
+            buildah()
+                .args([
+                    "manifest", "push", "--quiet", "--all", "--format", "oci", pod.name,
+                ])
+                .arg(destination),
+        )?;
     }
     remove(&storage)
 }
@@ -137,10 +171,17 @@ fn cdk() -> PathBuf {
 fn architecture_of(images: &Path) -> Result<Architecture, String> {
     let path = images.join("measurements.json");
     let text = fs::read_to_string(&path).map_err(|error| {
-        format!("cannot read {}: {error}; `cargo xtask image --settings FILE` writes it", path.display())
+        format!(
+            "cannot read {}: {error}; `cargo xtask image --settings FILE` writes it",
+            path.display()
+        )
     })?;
-    let value = text.split_once("\"architecture\":").and_then(|(_, rest)| rest.split('"').nth(1));
-    value.ok_or_else(|| format!("{} names no architecture", path.display())).and_then(Architecture::parse)
+    let value = text
+        .split_once("\"architecture\":")
+        .and_then(|(_, rest)| rest.split('"').nth(1));
+    value
+        .ok_or_else(|| format!("{} names no architecture", path.display()))
+        .and_then(Architecture::parse)
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), String> {
@@ -169,7 +210,9 @@ impl Options {
         let (mut images, mut oci, mut nitro_cli) = (Vec::new(), None, None);
         let mut rest = arguments.iter();
         while let Some(&name) = rest.next() {
-            let value = rest.next().ok_or_else(|| format!("{name} needs a value\n{USAGE}"))?;
+            let value = rest
+                .next()
+                .ok_or_else(|| format!("{name} needs a value\n{USAGE}"))?;
             // cargo runs this program where the user is.
             let path = std::path::absolute(value).unwrap_or_else(|_| value.into());
             match name {
@@ -193,8 +236,22 @@ impl Options {
 
 /// Service and program.
 const PODS: &[(&str, Program)] = &[
-    ("signer", Program { name: "signer-pod", package: "cloister-pods", binary: "signer-pod" }),
-    ("key-generator", Program { name: "key-generator-pod", package: "cloister-pods", binary: "key-generator-pod" }),
+    (
+        "signer",
+        Program {
+            name: "signer-pod",
+            package: "cloister-pods",
+            binary: "signer-pod",
+        },
+    ),
+    (
+        "key-generator",
+        Program {
+            name: "key-generator-pod",
+            package: "cloister-pods",
+            binary: "key-generator-pod",
+        },
+    ),
 ];
 
 #[cfg(test)]
@@ -204,13 +261,19 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         for (arguments, problem) in [
-            (&["--oci", "o"] as &[&str], "--oci and --nitro-cli go together"),
+            (
+                &["--oci", "o"] as &[&str],
+                "--oci and --nitro-cli go together",
+            ),
             (&["--images"], "--images needs a value"),
             (&["--image", "i"], "unknown option --image"),
         ] {
             let said = Options::parse(arguments).unwrap_err();
             assert!(said.starts_with(problem), "{said}");
         }
-        assert_eq!(Options::parse(&[]).unwrap().images, [image::directory().join("deployment")]);
+        assert_eq!(
+            Options::parse(&[]).unwrap().images,
+            [image::directory().join("deployment")]
+        );
     }
 }

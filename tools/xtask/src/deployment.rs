@@ -1,4 +1,5 @@
-//! The CDK app: types, tests, and templates for every architecture, made without credentials and without Docker.
+//! The CDK app: types, tests, and templates for every architecture, made without credentials and
+//! without Docker.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,8 +12,16 @@ use crate::{npm, python};
 pub(crate) fn check() -> Result<(), String> {
     let cdk = workspace_root().join("cdk");
     npm::install(&cdk)?;
-    succeed(npm::npm().current_dir(&cdk).args(["run", "--silent", "check"]))?;
-    succeed(npm::npm().current_dir(&cdk).args(["run", "--silent", "test"]))?;
+    succeed(
+        npm::npm()
+            .current_dir(&cdk)
+            .args(["run", "--silent", "check"]),
+    )?;
+    succeed(
+        npm::npm()
+            .current_dir(&cdk)
+            .args(["run", "--silent", "test"]),
+    )?;
     synthesize("dev-", "amd64", "eks")?;
     synthesize("dev-", "arm64", "ecs")
 }
@@ -31,7 +40,9 @@ pub(crate) fn check_all() -> Result<(), String> {
 
 fn synthesize(prefix: &str, architecture: &str, variant: &str) -> Result<(), String> {
     println!("synthesizing `{prefix}` for {architecture} on {variant}");
-    let images = target_directory().join("cdk").join(format!("{prefix}{architecture}-{variant}"));
+    let images = target_directory()
+        .join("cdk")
+        .join(format!("{prefix}{architecture}-{variant}"));
     let configured = |mut command: Command| {
         command.current_dir(workspace_root().join("cdk"));
         for (name, value) in [
@@ -50,26 +61,43 @@ fn synthesize(prefix: &str, architecture: &str, variant: &str) -> Result<(), Str
         ] {
             command.env(name, value);
         }
-        for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"] {
+        for name in [
+            "AWS_ACCESS_KEY_ID",
+            "AWS_SECRET_ACCESS_KEY",
+            "AWS_SESSION_TOKEN",
+            "AWS_PROFILE",
+        ] {
             command.env_remove(name);
         }
-        command.env("CDK_IMAGES", &images).env("CDK_FRONT_DOOR", images.join("front-door.zip"));
+        command
+            .env("CDK_IMAGES", &images)
+            .env("CDK_FRONT_DOOR", images.join("front-door.zip"));
         command
     };
-    succeed(configured(npm::node()).args(["--import", "tsx", "test/write-images.ts"]).arg(&images))?;
+    succeed(
+        configured(npm::node())
+            .args(["--import", "tsx", "test/write-images.ts"])
+            .arg(&images),
+    )?;
     let output = images.join("cdk.out");
-    succeed(configured(npm::npm()).args(["run", "--silent", "synth", "--", "--output"]).arg(&output))?;
+    succeed(
+        configured(npm::npm())
+            .args(["run", "--silent", "synth", "--", "--output"])
+            .arg(&output),
+    )?;
     lint(&output)
 }
 
 /// Has cfn-lint look at every template of a synthesis.
 fn lint(output: &Path) -> Result<(), String> {
     let packages = python::kept("cfn-lint", &workspace_root().join("cdk/test/cfn-lint.txt"))?;
-    let files = std::fs::read_dir(output).map_err(|error| format!("cannot read {}: {error}", output.display()))?;
+    let files = std::fs::read_dir(output)
+        .map_err(|error| format!("cannot read {}: {error}", output.display()))?;
     let templates = files.filter_map(|file| Some(file.ok()?.path()));
     let templates = templates.filter(|path| path.to_string_lossy().ends_with(".template.json"));
     let mut lint = Command::new("python3");
-    lint.env("PYTHONPATH", packages).env("PYTHONDONTWRITEBYTECODE", "1");
+    lint.env("PYTHONPATH", packages)
+        .env("PYTHONDONTWRITEBYTECODE", "1");
     // W3005: CDK writes dependencies that a reference implies already.
     lint.args([
         "-c",

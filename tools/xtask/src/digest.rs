@@ -7,8 +7,17 @@ use std::process::{Command, Output, Stdio};
 /// The hash of some bytes, in hex.
 pub(crate) fn sha256(bytes: &[u8]) -> Result<String, String> {
     let problem = |error| format!("sha256sum does not run: {error}");
-    let mut child = Command::new("sha256sum").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(problem)?;
-    child.stdin.take().expect("stdin was asked to be a pipe").write_all(bytes).map_err(problem)?;
+    let mut child = Command::new("sha256sum")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(problem)?;
+    child
+        .stdin
+        .take()
+        .expect("stdin was asked to be a pipe")
+        .write_all(bytes)
+        .map_err(problem)?;
     hash_of(&child.wait_with_output().map_err(problem)?)
 }
 
@@ -23,7 +32,10 @@ fn hash_of(output: &Output) -> Result<String, String> {
     let text = String::from_utf8_lossy(&output.stdout);
     match text.trim_start_matches('\\').get(..64) {
         Some(hash) if output.status.success() => Ok(hash.to_owned()),
-        _ => Err(format!("sha256sum: {}", String::from_utf8_lossy(&output.stderr).trim())),
+        _ => Err(format!(
+            "sha256sum: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        )),
     }
 }
 

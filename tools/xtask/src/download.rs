@@ -22,7 +22,8 @@ impl Pinned {
     /// The file's path; downloaded the first time, hashed every time.
     pub(crate) fn path(&self) -> Result<PathBuf, String> {
         let downloads = cache::directory()?.join("downloads");
-        fs::create_dir_all(&downloads).map_err(|error| format!("cannot create {}: {error}", downloads.display()))?;
+        fs::create_dir_all(&downloads)
+            .map_err(|error| format!("cannot create {}: {error}", downloads.display()))?;
         let path = downloads.join(self.name);
         if path.exists() && sha256_of_file(&path)? == self.sha256 {
             return Ok(path);
@@ -31,7 +32,8 @@ impl Pinned {
         let mut problems = String::new();
         for url in self.urls {
             let outcome = self.download(url, &part);
-            let named = outcome.and_then(|()| fs::rename(&part, &path).map_err(|error| error.to_string()));
+            let named =
+                outcome.and_then(|()| fs::rename(&part, &path).map_err(|error| error.to_string()));
             match named {
                 Ok(()) => return Ok(path),
                 Err(problem) => problems.push_str(&format!("\n  {url}: {problem}")),
@@ -48,8 +50,23 @@ impl Pinned {
 
     fn download(&self, url: &str, part: &std::path::Path) -> Result<(), String> {
         println!("downloading {url}");
-        let flags = ["--fail", "--location", "--silent", "--show-error", "--retry", "3", "--connect-timeout", "20"];
-        succeed(Command::new("curl").args(flags).arg("--output").arg(part).arg(url))?;
+        let flags = [
+            "--fail",
+            "--location",
+            "--silent",
+            "--show-error",
+            "--retry",
+            "3",
+            "--connect-timeout",
+            "20",
+        ];
+        succeed(
+            Command::new("curl")
+                .args(flags)
+                .arg("--output")
+                .arg(part)
+                .arg(url),
+        )?;
         match sha256_of_file(part)? {
             hash if hash == self.sha256 => Ok(()),
             hash => Err(format!("its SHA-256 is {hash}, not {}", self.sha256)),

@@ -1,6 +1,8 @@
-//! `cargo xtask emulator`: QEMU with the machine type `nitro-enclave`, and the device that connects its vsock to this machine.
+//! `cargo xtask emulator`: QEMU with the machine type `nitro-enclave`, and the device that connects
+//! its vsock to this machine.
 //!
-//! Debian's packages of QEMU are built without that machine type (it needs libcbor), so it is built from Debian's source.
+//! Debian's packages of QEMU are built without that machine type (it needs libcbor), so it is built
+//! from Debian's source.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -70,10 +72,14 @@ fn make(directory: &Path, work: &Path) -> Result<(), String> {
     println!("building {VSOCK_DEVICE} {VSOCK_DEVICE_VERSION}, once: about 2 minutes");
     vsock_device(directory, work)?;
     let firmware = directory.join(FIRMWARE);
-    fs::create_dir(&firmware).map_err(|error| format!("cannot create {}: {error}", firmware.display()))?;
+    fs::create_dir(&firmware)
+        .map_err(|error| format!("cannot create {}: {error}", firmware.display()))?;
     for file in FIRMWARE_FILES {
-        let name = Path::new(file).file_name().expect("the list has file names");
-        fs::copy(file, firmware.join(name)).map_err(|error| format!("cannot copy {file}: {error}"))?;
+        let name = Path::new(file)
+            .file_name()
+            .expect("the list has file names");
+        fs::copy(file, firmware.join(name))
+            .map_err(|error| format!("cannot copy {file}: {error}"))?;
     }
     Ok(())
 }
@@ -81,29 +87,52 @@ fn make(directory: &Path, work: &Path) -> Result<(), String> {
 fn qemu(directory: &Path, work: &Path) -> Result<(), String> {
     let source = work.join("qemu");
     let build = source.join("build");
-    fs::create_dir_all(&build).map_err(|error| format!("cannot create {}: {error}", build.display()))?;
+    fs::create_dir_all(&build)
+        .map_err(|error| format!("cannot create {}: {error}", build.display()))?;
     succeed(
-        Command::new("tar").arg("-xJf").arg(QEMU_SOURCE.path()?).arg("-C").arg(&source).arg("--strip-components=1"),
+        Command::new("tar")
+            .arg("-xJf")
+            .arg(QEMU_SOURCE.path()?)
+            .arg("-C")
+            .arg(&source)
+            .arg("--strip-components=1"),
     )?;
     empty_firmware(&source.join("pc-bios"))?;
     let python = python::packages(work, PYTHON_PACKAGES, None)?.join("python3");
     let log = work.join("qemu.log");
     let mut configure = Command::new("../configure");
-    configure.arg(format!("--python={}", python.display())).args(CONFIGURE);
+    configure
+        .arg(format!("--python={}", python.display()))
+        .args(CONFIGURE);
     succeed_quietly(configure.current_dir(&build), &log)?;
     let jobs = format!("-j{}", processors());
-    succeed_quietly(Command::new("ninja").current_dir(&build).args([&jobs, QEMU]), &log)?;
-    succeed(Command::new("strip").arg("-o").arg(directory.join(QEMU)).arg(build.join(QEMU)))
+    succeed_quietly(
+        Command::new("ninja")
+            .current_dir(&build)
+            .args([&jobs, QEMU]),
+        &log,
+    )?;
+    succeed(
+        Command::new("strip")
+            .arg("-o")
+            .arg(directory.join(QEMU))
+            .arg(build.join(QEMU)),
+    )
 }
 
-/// Debian's source leaves out the UEFI firmware that is not built from source, but QEMU's configuration asks for its files.
-/// We do not install them: empty ones do.
+/// Debian's source leaves out the UEFI firmware that is not built from source, but QEMU's
+/// configuration asks for its files. We do not install them: empty ones do.
 fn empty_firmware(directory: &Path) -> Result<(), String> {
     let list = directory.join("meson.build");
-    let text = fs::read_to_string(&list).map_err(|error| format!("cannot read {}: {error}", list.display()))?;
-    for name in text.split('\'').filter(|word| word.starts_with("edk2-") && word.ends_with(".fd")) {
+    let text = fs::read_to_string(&list)
+        .map_err(|error| format!("cannot read {}: {error}", list.display()))?;
+    for name in text
+        .split('\'')
+        .filter(|word| word.starts_with("edk2-") && word.ends_with(".fd"))
+    {
         let file = directory.join(format!("{name}.bz2"));
-        fs::write(&file, EMPTY_BZIP2).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+        fs::write(&file, EMPTY_BZIP2)
+            .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     }
     Ok(())
 }
@@ -111,8 +140,20 @@ fn empty_firmware(directory: &Path) -> Result<(), String> {
 fn vsock_device(directory: &Path, work: &Path) -> Result<(), String> {
     let root = work.join("vsock");
     let mut install = cargo();
-    install.args(["install", VSOCK_DEVICE, "--locked", "--version", VSOCK_DEVICE_VERSION, "--root"]).arg(&root);
-    install.arg("--target-dir").arg(work.join("vsock-target")).env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
+    install
+        .args([
+            "install",
+            VSOCK_DEVICE,
+            "--locked",
+            "--version",
+            VSOCK_DEVICE_VERSION,
+            "--root",
+        ])
+        .arg(&root);
+    install
+        .arg("--target-dir")
+        .arg(work.join("vsock-target"))
+        .env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
     succeed_quietly(&mut install, &work.join("vsock.log"))?;
     let built = root.join("bin").join(VSOCK_DEVICE);
     fs::copy(&built, directory.join(VSOCK_DEVICE))
@@ -179,4 +220,7 @@ const PACKAGES: &[&str] = &[
     "xz-utils",
 ];
 /// What the machine type loads, from Debian's package `qemu-system-data`.
-const FIRMWARE_FILES: &[&str] = &["/usr/share/qemu/linuxboot_dma.bin", "/usr/share/qemu/qboot.rom"];
+const FIRMWARE_FILES: &[&str] = &[
+    "/usr/share/qemu/linuxboot_dma.bin",
+    "/usr/share/qemu/qboot.rom",
+];

@@ -1,4 +1,5 @@
-//! `cargo xtask image`: a release (kernel, init, applications), and with settings the images of a deployment.
+//! `cargo xtask image`: a release (kernel, init, applications), and with settings the images of a
+//! deployment.
 
 use std::fmt;
 use std::fs;
@@ -41,10 +42,19 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), String> {
             println!("{}", release.display());
             return Ok(());
         };
-        let output = options.output.clone().unwrap_or_else(|| directory().join("volume"));
-        fs::create_dir_all(&output).map_err(|error| format!("cannot create {}: {error}", output.display()))?;
+        let output = options
+            .output
+            .clone()
+            .unwrap_or_else(|| directory().join("volume"));
+        fs::create_dir_all(&output)
+            .map_err(|error| format!("cannot create {}: {error}", output.display()))?;
         let mut tool = Command::new(tool()?);
-        tool.arg("one").arg("--release").arg(release).args(["--application", name]).arg("--settings").arg(settings);
+        tool.arg("one")
+            .arg("--release")
+            .arg(release)
+            .args(["--application", name])
+            .arg("--settings")
+            .arg(settings);
         return succeed(tool.arg("--output").arg(output.join(format!("{name}.eif"))));
     }
     let release = match &options.from {
@@ -52,7 +62,10 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), String> {
         None => release(&options)?,
     };
     if let Some(settings) = &options.settings {
-        let output = options.output.clone().unwrap_or_else(|| directory().join("deployment"));
+        let output = options
+            .output
+            .clone()
+            .unwrap_or_else(|| directory().join("deployment"));
         assemble(&release, settings, &output, options.signature.as_ref())?;
         println!("{}", output.display());
     } else {
@@ -66,22 +79,45 @@ pub(crate) fn build_for_emulator() -> Result<(), String> {
     release(&Options::default()).map(drop)
 }
 
-/// Builds a release and a deployment's images for arm64, and starts each program as far as it goes without an enclave.
+/// Builds a release and a deployment's images for arm64, and starts each program as far as it goes
+/// without an enclave.
 pub(crate) fn build_for_arm64() -> Result<(), String> {
     let architecture = Architecture::Arm64;
-    let release = release(&Options { architecture, ..Options::default() })?;
-    assemble(&release, &workspace_root().join(EXAMPLE_SETTINGS), &directory().join("deployment-arm64"), None)?;
+    let release = release(&Options {
+        architecture,
+        ..Options::default()
+    })?;
+    assemble(
+        &release,
+        &workspace_root().join(EXAMPLE_SETTINGS),
+        &directory().join("deployment-arm64"),
+        None,
+    )?;
     debian::require(&["qemu-user-static"])?;
     let site = Site::here(directory().join("build"))?;
     for program in measured::APPLICATIONS.iter().chain([&measured::INIT]) {
-        let output = Command::new("qemu-aarch64-static").arg(site.build(program, architecture)?).output();
-        let output = output.map_err(|error| format!("qemu-aarch64-static does not start: {error}"))?;
-        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let output = Command::new("qemu-aarch64-static")
+            .arg(site.build(program, architecture)?)
+            .output();
+        let output =
+            output.map_err(|error| format!("qemu-aarch64-static does not start: {error}"))?;
+        let said = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
         // There is no NSM here; saying so takes the whole of Rust's and our own start.
         if output.status.code() != Some(1) || said.is_empty() {
-            return Err(format!("{} for {architecture} did not start: {}\n{said}", program.name, output.status));
+            return Err(format!(
+                "{} for {architecture} did not start: {}\n{said}",
+                program.name, output.status
+            ));
         }
-        println!("{} for {architecture} starts and says: {}", program.name, said.lines().next().unwrap_or_default());
+        println!(
+            "{} for {architecture} starts and says: {}",
+            program.name,
+            said.lines().next().unwrap_or_default()
+        );
     }
     Ok(())
 }
@@ -93,8 +129,16 @@ pub(crate) fn directory() -> PathBuf {
 
 /// Makes the images of a deployment that does not exist, from the release as it is built here.
 pub(crate) fn assemble_example(architecture: Architecture, output: &Path) -> Result<(), String> {
-    let release = release(&Options { architecture, ..Options::default() })?;
-    assemble(&release, &workspace_root().join(EXAMPLE_SETTINGS), output, None)
+    let release = release(&Options {
+        architecture,
+        ..Options::default()
+    })?;
+    assemble(
+        &release,
+        &workspace_root().join(EXAMPLE_SETTINGS),
+        output,
+        None,
+    )
 }
 
 /// Makes the images of a deployment from a release.
@@ -105,33 +149,53 @@ pub(crate) fn assemble(
     signature: Option<&(PathBuf, PathBuf)>,
 ) -> Result<(), String> {
     let mut tool = Command::new(tool()?);
-    tool.args(["assemble", "--release"]).arg(release).arg("--settings").arg(settings).arg("--output").arg(output);
+    tool.args(["assemble", "--release"])
+        .arg(release)
+        .arg("--settings")
+        .arg(settings)
+        .arg("--output")
+        .arg(output);
     if let Some((certificate, key)) = signature {
-        tool.arg("--certificate").arg(certificate).arg("--key").arg(key);
+        tool.arg("--certificate")
+            .arg(certificate)
+            .arg("--key")
+            .arg(key);
     }
     succeed(&mut tool)
 }
 
-/// Writes `emulation.json`, which says where everything is that an emulated enclave needs, once all of it is there.
+/// Writes `emulation.json`, which says where everything is that an emulated enclave needs, once all
+/// of it is there.
 pub(crate) fn write_emulation() -> Result<(), String> {
-    let releases =
-        [release_directory("release", Architecture::Amd64), release_directory("guest-release", Architecture::Amd64)];
+    let releases = [
+        release_directory("release", Architecture::Amd64),
+        release_directory("guest-release", Architecture::Amd64),
+    ];
     let tool = tool_path();
-    let Some(emulator) = Emulator::present().filter(|_| releases.iter().chain([&tool]).all(|path| path.exists()))
+    let Some(emulator) =
+        Emulator::present().filter(|_| releases.iter().chain([&tool]).all(|path| path.exists()))
     else {
         return Ok(());
     };
     let [release, guest_release] = &releases;
-    let member = |name: &str, path: &Path| format!("  {}: {}", json(name), json(&path.display().to_string()));
+    let member = |name: &str, path: &Path| {
+        format!("  {}: {}", json(name), json(&path.display().to_string()))
+    };
     let members = [
         member("qemu", &emulator.qemu),
-        format!("  \"firmware\": [{}]", json(&emulator.firmware.display().to_string())),
+        format!(
+            "  \"firmware\": [{}]",
+            json(&emulator.firmware.display().to_string())
+        ),
         member("vsock_device", &emulator.vsock_device),
         member("image_tool", &tool),
         member("release", release),
         member("guest_release", guest_release),
     ];
-    write(&directory().join("emulation.json"), &format!("{{\n{}\n}}\n", members.join(",\n")))
+    write(
+        &directory().join("emulation.json"),
+        &format!("{{\n{}\n}}\n", members.join(",\n")),
+    )
 }
 
 /// What a release is made of, beside the command line's choice.
@@ -152,13 +216,22 @@ impl Parts {
     /// Makes a release of them.
     pub(crate) fn release(&self, output: &Path) -> Result<(), String> {
         let inputs = output.with_added_extension("inputs.json");
-        let members: Vec<_> =
-            self.inputs.iter().map(|(name, value)| format!("  {}: {}", json(name), json(value))).collect();
+        let members: Vec<_> = self
+            .inputs
+            .iter()
+            .map(|(name, value)| format!("  {}: {}", json(name), json(value)))
+            .collect();
         write(&inputs, &format!("{{\n{}\n}}\n", members.join(",\n")))?;
         let mut tool = Command::new(tool()?);
         tool.args(["release", "--architecture", self.architecture.name()]);
-        tool.arg("--kernel").arg(&self.kernel.kernel).arg("--kernel-config").arg(&self.kernel.config);
-        tool.arg("--cmdline").arg(&self.cmdline).arg("--init").arg(&self.init);
+        tool.arg("--kernel")
+            .arg(&self.kernel.kernel)
+            .arg("--kernel-config")
+            .arg(&self.kernel.config);
+        tool.arg("--cmdline")
+            .arg(&self.cmdline)
+            .arg("--init")
+            .arg(&self.init);
         if let Some(module) = &self.module {
             tool.arg("--module").arg(module);
         }
@@ -166,9 +239,15 @@ impl Parts {
             tool.arg("--bridge").arg(bridge);
         }
         for (name, program) in &self.applications {
-            tool.arg("--application").arg(format!("{name}={}", program.display()));
+            tool.arg("--application")
+                .arg(format!("{name}={}", program.display()));
         }
-        succeed(tool.arg("--inputs").arg(&inputs).arg("--output").arg(output))
+        succeed(
+            tool.arg("--inputs")
+                .arg(&inputs)
+                .arg("--output")
+                .arg(output),
+        )
     }
 
     /// Builds the measured programs at a site, for a kernel and a command line.
@@ -180,10 +259,23 @@ impl Parts {
         cmdline: PathBuf,
     ) -> Result<Self, String> {
         let init = site.build(&measured::INIT, architecture)?;
-        let build = |program: &Program| Ok((program.name.to_owned(), site.build(program, architecture)?));
-        let applications = applications.iter().map(build).collect::<Result<_, String>>()?;
+        let build =
+            |program: &Program| Ok((program.name.to_owned(), site.build(program, architecture)?));
+        let applications = applications
+            .iter()
+            .map(build)
+            .collect::<Result<_, String>>()?;
         let inputs = measured::inputs()?;
-        Ok(Self { architecture, kernel, cmdline, module: None, bridge: None, init, applications, inputs })
+        Ok(Self {
+            architecture,
+            kernel,
+            cmdline,
+            module: None,
+            bridge: None,
+            init,
+            applications,
+            inputs,
+        })
     }
 }
 
@@ -191,10 +283,20 @@ impl Parts {
 fn release(options: &Options) -> Result<PathBuf, String> {
     let architecture = options.architecture;
     let site = Site::here(directory().join("build"))?;
-    let cmdline = options.cmdline.clone().unwrap_or_else(|| command_line(&options.profile));
-    let kernels = if options.kernel.is_none() { Some(Kernels::kept(architecture)?) } else { None };
+    let cmdline = options
+        .cmdline
+        .clone()
+        .unwrap_or_else(|| command_line(&options.profile));
+    let kernels = if options.kernel.is_none() {
+        Some(Kernels::kept(architecture)?)
+    } else {
+        None
+    };
     let kernel = match (&options.kernel, &kernels) {
-        (Some(given), _) => Kernel { kernel: given.clone(), config: given.with_added_extension("config") },
+        (Some(given), _) => Kernel {
+            kernel: given.clone(),
+            config: given.with_added_extension("config"),
+        },
         (None, Some(kernels)) => kernels.release.clone(),
         (None, None) => unreachable!("without a kernel that is given, one was built"),
     };
@@ -208,7 +310,11 @@ fn release(options: &Options) -> Result<PathBuf, String> {
             if architecture == Architecture::Amd64 {
                 let program = site.build(&measured::GUEST_TEST, architecture)?;
                 let applications = vec![(measured::GUEST_TEST.name.to_owned(), program)];
-                let guest_test = Parts { kernel: kernels.guest_test, applications, ..parts };
+                let guest_test = Parts {
+                    kernel: kernels.guest_test,
+                    applications,
+                    ..parts
+                };
                 guest_test.release(&release_directory("guest-release", architecture))?;
             }
         }
@@ -225,8 +331,17 @@ fn release(options: &Options) -> Result<PathBuf, String> {
 fn volume_release(options: &Options, name: &str, application: &Path) -> Result<PathBuf, String> {
     let architecture = options.architecture;
     let site = Site::here(directory().join("build"))?;
-    let cmdline = options.cmdline.clone().unwrap_or_else(|| command_line(VOLUME));
-    let mut parts = Parts::build(&site, architecture, &[], Kernels::volume(architecture)?, cmdline)?;
+    let cmdline = options
+        .cmdline
+        .clone()
+        .unwrap_or_else(|| command_line(VOLUME));
+    let mut parts = Parts::build(
+        &site,
+        architecture,
+        &[],
+        Kernels::volume(architecture)?,
+        cmdline,
+    )?;
     parts.bridge = Some(site.build(&measured::BRIDGE, architecture)?);
     parts.applications = vec![(name.to_owned(), application.to_owned())];
     parts.inputs.extend(kernel::inputs(architecture)?);
@@ -235,9 +350,11 @@ fn volume_release(options: &Options, name: &str, application: &Path) -> Result<P
     Ok(output)
 }
 
-/// Builds the volume profile with the guest test, and has it mount what an NFS server on this machine exports.
+/// Builds the volume profile with the guest test, and has it mount what an NFS server on this
+/// machine exports.
 pub(crate) fn test_volume() -> Result<(), String> {
-    let application = Site::here(directory().join("build"))?.build(&measured::GUEST_TEST, Architecture::Amd64)?;
+    let application =
+        Site::here(directory().join("build"))?.build(&measured::GUEST_TEST, Architecture::Amd64)?;
     volume_release(&Options::default(), measured::GUEST_TEST.name, &application)?;
     // The parent's half of the bridge, the same program.
     build::run(cargo().args(["build", "--workspace", "--bins", "--locked"]))?;
@@ -247,7 +364,9 @@ pub(crate) fn test_volume() -> Result<(), String> {
 
 /// The command line of a profile.
 pub(crate) fn command_line(profile: &str) -> PathBuf {
-    workspace_root().join("enclaves/image").join(format!("{profile}.cmdline"))
+    workspace_root()
+        .join("enclaves/image")
+        .join(format!("{profile}.cmdline"))
 }
 
 fn release_directory(kind: &str, architecture: Architecture) -> PathBuf {
@@ -265,7 +384,9 @@ pub(crate) fn tool_cargo(arguments: &[&str]) -> Result<Command, String> {
     // Its crate for the image format links OpenSSL.
     debian::require(&["libssl-dev", "pkg-config"])?;
     let mut cargo = cargo();
-    cargo.args(arguments).args(["--locked", "--manifest-path", TOOL_MANIFEST]);
+    cargo
+        .args(arguments)
+        .args(["--locked", "--manifest-path", TOOL_MANIFEST]);
     cargo.env("CARGO_TARGET_DIR", target_directory().join("image-tool"));
     Ok(cargo)
 }
@@ -401,23 +522,35 @@ impl Options {
             if !VALUED.contains(&name) {
                 return Err(format!("unknown option {name}\n{USAGE}"));
             }
-            let value = rest.next().ok_or_else(|| format!("{name} needs a value\n{USAGE}"))?;
+            let value = rest
+                .next()
+                .ok_or_else(|| format!("{name} needs a value\n{USAGE}"))?;
             if values.iter().any(|(given, _)| *given == name) {
                 return Err(format!("{name} is given twice"));
             }
             values.push((name, value));
         }
-        let value = |wanted: &str| values.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
+        let value = |wanted: &str| {
+            values
+                .iter()
+                .find(|(name, _)| *name == wanted)
+                .map(|(_, value)| *value)
+        };
         // cargo runs this program where the user is.
         let absolute = |given: &str| std::path::absolute(given).unwrap_or_else(|_| given.into());
         let path = |wanted: &str| value(wanted).map(absolute);
 
         let profile = value("--profile").unwrap_or("production");
         if !["production", "debug", VOLUME].contains(&profile) {
-            return Err(format!("--profile is production, debug or volume, not {profile}"));
+            return Err(format!(
+                "--profile is production, debug or volume, not {profile}"
+            ));
         }
-        let application = value("--application").map(|given| given.split_once('=').ok_or("--application is NAME=FILE"));
-        let application = application.transpose()?.map(|(name, file)| (name.to_owned(), absolute(file)));
+        let application = value("--application")
+            .map(|given| given.split_once('=').ok_or("--application is NAME=FILE"));
+        let application = application
+            .transpose()?
+            .map(|(name, file)| (name.to_owned(), absolute(file)));
         if application.is_some() != (profile == VOLUME) {
             return Err("--profile volume and --application go together".to_owned());
         }
@@ -436,13 +569,23 @@ impl Options {
                 return Err(format!("{needy} needs --settings"));
             }
         }
-        for building in ["--application", "--architecture", "--profile", "--kernel", "--cmdline", "--module"] {
+        for building in [
+            "--application",
+            "--architecture",
+            "--profile",
+            "--kernel",
+            "--cmdline",
+            "--module",
+        ] {
             if value(building).is_some() && value("--from").is_some() {
-                return Err(format!("{building} is about building a release, --from about one that exists"));
+                return Err(format!(
+                    "{building} is about building a release, --from about one that exists"
+                ));
             }
         }
         Ok(Self {
-            architecture: value("--architecture").map_or(Ok(Architecture::Amd64), Architecture::parse)?,
+            architecture: value("--architecture")
+                .map_or(Ok(Architecture::Amd64), Architecture::parse)?,
             profile: profile.to_owned(),
             application,
             kernel: path("--kernel"),
@@ -487,15 +630,49 @@ mod tests {
     fn options_that_contradict_each_other_are_refused() {
         for (arguments, problem) in [
             (&["--from", "r"] as &[&str], "--from needs --settings"),
-            (&["--settings", "s", "--key", "k"], "--certificate and --key go together"),
-            (&["--settings", "s", "--from", "r", "--kernel", "k"], "--kernel is about building"),
-            (&["--profile", "fast"], "--profile is production, debug or volume"),
-            (&["--profile", "volume"], "--profile volume and --application go together"),
-            (&["--application", "a=b"], "--profile volume and --application go together"),
-            (&["--profile", "volume", "--application", "a"], "--application is NAME=FILE"),
-            (&["--profile", "volume", "--application", "a=b", "--kernel", "k"], "--kernel is not for the volume"),
-            (&["--architecture", "riscv64"], "--architecture is amd64 or arm64"),
-            (&["--settings", "s", "--settings", "t"], "--settings is given twice"),
+            (
+                &["--settings", "s", "--key", "k"],
+                "--certificate and --key go together",
+            ),
+            (
+                &["--settings", "s", "--from", "r", "--kernel", "k"],
+                "--kernel is about building",
+            ),
+            (
+                &["--profile", "fast"],
+                "--profile is production, debug or volume",
+            ),
+            (
+                &["--profile", "volume"],
+                "--profile volume and --application go together",
+            ),
+            (
+                &["--application", "a=b"],
+                "--profile volume and --application go together",
+            ),
+            (
+                &["--profile", "volume", "--application", "a"],
+                "--application is NAME=FILE",
+            ),
+            (
+                &[
+                    "--profile",
+                    "volume",
+                    "--application",
+                    "a=b",
+                    "--kernel",
+                    "k",
+                ],
+                "--kernel is not for the volume",
+            ),
+            (
+                &["--architecture", "riscv64"],
+                "--architecture is amd64 or arm64",
+            ),
+            (
+                &["--settings", "s", "--settings", "t"],
+                "--settings is given twice",
+            ),
             (&["--settings"], "--settings needs a value"),
             (&["--debug"], "unknown option --debug"),
         ] {

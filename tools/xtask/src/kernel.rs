@@ -31,10 +31,21 @@ impl Kernels {
         debian::require(architecture.compiler_packages())?;
         let name = format!("kernel-{architecture}");
         let [_, (_, fragments)] = Self::fragments(architecture);
-        let directory = cache::kept(&name, &recipe(architecture, &fragments)?, |directory, work| {
-            println!("building Linux {VERSION} for {architecture}, once: about 5 minutes on two processors");
-            make(architecture, directory, work, &Self::fragments(architecture))
-        })?;
+        let directory = cache::kept(
+            &name,
+            &recipe(architecture, &fragments)?,
+            |directory, work| {
+                println!(
+                    "building Linux {VERSION} for {architecture}, once: about 5 minutes on two processors"
+                );
+                make(
+                    architecture,
+                    directory,
+                    work,
+                    &Self::fragments(architecture),
+                )
+            },
+        )?;
         Ok(Self::within(&directory))
     }
 
@@ -42,33 +53,70 @@ impl Kernels {
     pub(crate) fn build_twice(architecture: Architecture) -> Result<(), String> {
         let first = Self::kept(architecture)?.release;
         let [_, (_, fragments)] = Self::fragments(architecture);
-        let recipe = format!("{}\nagain, in another directory", recipe(architecture, &fragments)?);
-        let again = cache::kept(&format!("kernel-{architecture}-again"), &recipe, |directory, work| {
-            println!("building Linux {VERSION} for {architecture} again: about 5 minutes on two processors");
-            let elsewhere = work.join("another/directory");
-            fs::create_dir_all(&elsewhere)
-                .map_err(|error| format!("cannot create {}: {error}", elsewhere.display()))?;
-            make(architecture, directory, &elsewhere, &Self::fragments(architecture))
-        })?;
+        let recipe = format!(
+            "{}\nagain, in another directory",
+            recipe(architecture, &fragments)?
+        );
+        let again = cache::kept(
+            &format!("kernel-{architecture}-again"),
+            &recipe,
+            |directory, work| {
+                println!(
+                    "building Linux {VERSION} for {architecture} again: about 5 minutes on two processors"
+                );
+                let elsewhere = work.join("another/directory");
+                fs::create_dir_all(&elsewhere)
+                    .map_err(|error| format!("cannot create {}: {error}", elsewhere.display()))?;
+                make(
+                    architecture,
+                    directory,
+                    &elsewhere,
+                    &Self::fragments(architecture),
+                )
+            },
+        )?;
         let second = Self::within(&again).release;
-        for (first, second) in [(&first.config, &second.config), (&first.kernel, &second.kernel)] {
+        for (first, second) in [
+            (&first.config, &second.config),
+            (&first.kernel, &second.kernel),
+        ] {
             if sha256_of_file(first)? != sha256_of_file(second)? {
-                return Err(format!("{} and {} differ", first.display(), second.display()));
+                return Err(format!(
+                    "{} and {} differ",
+                    first.display(),
+                    second.display()
+                ));
             }
         }
         // It has to be built again the next time, too.
-        fs::remove_dir_all(&again).map_err(|error| format!("cannot remove {}: {error}", again.display()))
+        fs::remove_dir_all(&again)
+            .map_err(|error| format!("cannot remove {}: {error}", again.display()))
     }
 
     /// The kernel of the volume profile, built the first time.
     pub(crate) fn volume(architecture: Architecture) -> Result<Kernel, String> {
         debian::require(architecture.compiler_packages())?;
-        let fragments = [&release_fragments(architecture)[..], &[VOLUME_FRAGMENT.to_owned()]].concat();
+        let fragments = [
+            &release_fragments(architecture)[..],
+            &[VOLUME_FRAGMENT.to_owned()],
+        ]
+        .concat();
         let name = format!("kernel-volume-{architecture}");
-        let directory = cache::kept(&name, &recipe(architecture, &fragments)?, |directory, work| {
-            println!("building Linux {VERSION} with NFS for {architecture}, once: about 5 minutes on two processors");
-            make(architecture, directory, work, &[(RELEASE, fragments.clone())])
-        })?;
+        let directory = cache::kept(
+            &name,
+            &recipe(architecture, &fragments)?,
+            |directory, work| {
+                println!(
+                    "building Linux {VERSION} with NFS for {architecture}, once: about 5 minutes on two processors"
+                );
+                make(
+                    architecture,
+                    directory,
+                    work,
+                    &[(RELEASE, fragments.clone())],
+                )
+            },
+        )?;
         Ok(Self::within(&directory).release)
     }
 
@@ -79,9 +127,14 @@ impl Kernels {
     }
 
     fn within(directory: &Path) -> Self {
-        let kernel =
-            |name: &str| Kernel { kernel: directory.join(name), config: directory.join(format!("{name}.config")) };
-        Self { release: kernel(RELEASE), guest_test: kernel(GUEST_TEST) }
+        let kernel = |name: &str| Kernel {
+            kernel: directory.join(name),
+            config: directory.join(format!("{name}.config")),
+        };
+        Self {
+            release: kernel(RELEASE),
+            guest_test: kernel(GUEST_TEST),
+        }
     }
 }
 
@@ -90,9 +143,18 @@ fn recipe(architecture: Architecture, names: &[String]) -> Result<String, String
     let mut lines = inputs(architecture)?;
     lines.push(("variables", VARIABLES.join(" ")));
     for fragment in names {
-        lines.push(("fragment", format!("{fragment} {}", sha256_of_file(&fragments().join(fragment))?)));
+        lines.push((
+            "fragment",
+            format!(
+                "{fragment} {}",
+                sha256_of_file(&fragments().join(fragment))?
+            ),
+        ));
     }
-    Ok(lines.iter().map(|(name, value)| format!("{name} {value}\n")).collect())
+    Ok(lines
+        .iter()
+        .map(|(name, value)| format!("{name} {value}\n"))
+        .collect())
 }
 
 /// What a release says about its kernel's origin.
@@ -118,63 +180,113 @@ fn make(
     let mut unpack_package = Command::new("dpkg-deb");
     pipe(
         unpack_package.arg("--fsys-tarfile").arg(deb),
-        Command::new("tar").args(["-xf", "-", "-C"]).arg(work).arg("--strip-components=3").arg(TARBALL_IN_PACKAGE),
+        Command::new("tar")
+            .args(["-xf", "-", "-C"])
+            .arg(work)
+            .arg("--strip-components=3")
+            .arg(TARBALL_IN_PACKAGE),
     )?;
-    let tarball = work.join(Path::new(TARBALL_IN_PACKAGE).file_name().expect("the constant has a file name"));
+    let tarball = work.join(
+        Path::new(TARBALL_IN_PACKAGE)
+            .file_name()
+            .expect("the constant has a file name"),
+    );
     let source = work.join("linux");
-    fs::create_dir(&source).map_err(|error| format!("cannot create {}: {error}", source.display()))?;
+    fs::create_dir(&source)
+        .map_err(|error| format!("cannot create {}: {error}", source.display()))?;
     let mut unpack = Command::new("tar");
-    succeed(unpack.arg("-xJf").arg(&tarball).arg("-C").arg(&source).arg("--strip-components=1"))?;
+    succeed(
+        unpack
+            .arg("-xJf")
+            .arg(&tarball)
+            .arg("-C")
+            .arg(&source)
+            .arg("--strip-components=1"),
+    )?;
 
     for (name, fragments) in kernels {
         configure(architecture, &source, fragments, &work.join("kernel.log"))?;
         let (target, file) = architecture.kernel_image();
-        succeed_quietly(kbuild(architecture, &source).arg(target), &work.join("kernel.log"))?;
-        for (from, to) in [(file, (*name).to_owned()), (".config", format!("{name}.config"))] {
-            fs::copy(source.join(from), directory.join(&to)).map_err(|error| format!("cannot copy {from}: {error}"))?;
+        succeed_quietly(
+            kbuild(architecture, &source).arg(target),
+            &work.join("kernel.log"),
+        )?;
+        for (from, to) in [
+            (file, (*name).to_owned()),
+            (".config", format!("{name}.config")),
+        ] {
+            fs::copy(source.join(from), directory.join(&to))
+                .map_err(|error| format!("cannot copy {from}: {error}"))?;
         }
     }
     Ok(())
 }
 
 /// `make tinyconfig`, then the fragments, then a look whether Kconfig took every line.
-fn configure(architecture: Architecture, source: &Path, names: &[String], log: &Path) -> Result<(), String> {
+fn configure(
+    architecture: Architecture,
+    source: &Path,
+    names: &[String],
+    log: &Path,
+) -> Result<(), String> {
     succeed_quietly(kbuild(architecture, source).arg("tinyconfig"), log)?;
     let path = source.join(".config");
-    let read =
-        |path: &Path| fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()));
+    let read = |path: &Path| {
+        fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+    };
     let mut wanted = String::new();
     for name in names {
         wanted.push_str(&read(&fragments().join(name))?);
     }
     let config = format!("{}\n{wanted}", read(&path)?);
-    fs::write(&path, config).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    fs::write(&path, config)
+        .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     succeed_quietly(kbuild(architecture, source).arg("olddefconfig"), log)?;
     let dropped = dropped(&wanted, &read(&path)?);
     if dropped.is_empty() {
         return Ok(());
     }
-    Err(format!("Kconfig did not take these lines of {}:\n  {}", names.join(", "), dropped.join("\n  ")))
+    Err(format!(
+        "Kconfig did not take these lines of {}:\n  {}",
+        names.join(", "),
+        dropped.join("\n  ")
+    ))
 }
 
-/// The lines of the fragments that the final configuration does not hold. A later line for an option replaces an earlier one.
+/// The lines of the fragments that the final configuration does not hold. A later line for an
+/// option replaces an earlier one.
 fn dropped<'a>(fragments: &'a str, config: &str) -> Vec<&'a str> {
-    let options: Vec<(&str, &str)> = fragments.lines().filter_map(|line| Some((option(line)?, line))).collect();
-    let overruled = |at: usize| options[at + 1..].iter().any(|(later, _)| *later == options[at].0);
+    let options: Vec<(&str, &str)> = fragments
+        .lines()
+        .filter_map(|line| Some((option(line)?, line)))
+        .collect();
+    let overruled = |at: usize| {
+        options[at + 1..]
+            .iter()
+            .any(|(later, _)| *later == options[at].0)
+    };
     let held = |(name, line): &(&str, &str)| {
         if line.starts_with('#') {
             // An option whose dependencies are not met is not mentioned at all.
-            !config.lines().any(|set| set.strip_prefix(name).is_some_and(|rest| rest.starts_with('=')))
+            !config.lines().any(|set| {
+                set.strip_prefix(name)
+                    .is_some_and(|rest| rest.starts_with('='))
+            })
         } else {
             config.lines().any(|set| set == *line)
         }
     };
-    (0..options.len()).filter(|at| !overruled(*at) && !held(&options[*at])).map(|at| options[at].1).collect()
+    (0..options.len())
+        .filter(|at| !overruled(*at) && !held(&options[*at]))
+        .map(|at| options[at].1)
+        .collect()
 }
 
 /// The option that a line sets or takes out.
 fn option(line: &str) -> Option<&str> {
-    let unset = line.strip_prefix("# ").and_then(|rest| rest.strip_suffix(" is not set"));
+    let unset = line
+        .strip_prefix("# ")
+        .and_then(|rest| rest.strip_suffix(" is not set"));
     let name = unset.or_else(|| Some(line.split_once('=')?.0))?;
     name.starts_with("CONFIG_").then_some(name)
 }
@@ -182,16 +294,27 @@ fn option(line: &str) -> Option<&str> {
 /// `make` in the kernel's source, with nothing of the surroundings but the path to the compilers.
 fn kbuild(architecture: Architecture, source: &Path) -> Command {
     let mut make = Command::new("make");
-    make.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("LC_ALL", "C").env("TZ", "UTC");
-    make.current_dir(source).arg(format!("-j{}", processors())).args(VARIABLES);
+    make.env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("LC_ALL", "C")
+        .env("TZ", "UTC");
+    make.current_dir(source)
+        .arg(format!("-j{}", processors()))
+        .args(VARIABLES);
     make.arg(format!("ARCH={}", architecture.linux()));
     make.arg(format!("CROSS_COMPILE={}", architecture.cross_prefix()));
-    make.arg(format!("KCFLAGS=-ffile-prefix-map={}=linux", source.display()));
+    make.arg(format!(
+        "KCFLAGS=-ffile-prefix-map={}=linux",
+        source.display()
+    ));
     make
 }
 
 fn release_fragments(architecture: Architecture) -> [String; 2] {
-    ["enclave.config".to_owned(), format!("{architecture}.config")]
+    [
+        "enclave.config".to_owned(),
+        format!("{architecture}.config"),
+    ]
 }
 
 fn fragments() -> PathBuf {
@@ -225,8 +348,20 @@ const SOURCE: Pinned = Pinned {
 };
 const TARBALL_IN_PACKAGE: &str = "./usr/src/linux-source-6.12.tar.xz";
 
-const PACKAGES: &[&str] =
-    &["bc", "bison", "curl", "dpkg", "flex", "gcc", "gzip", "libc6-dev", "libelf-dev", "make", "perl", "xz-utils"];
+const PACKAGES: &[&str] = &[
+    "bc",
+    "bison",
+    "curl",
+    "dpkg",
+    "flex",
+    "gcc",
+    "gzip",
+    "libc6-dev",
+    "libelf-dev",
+    "make",
+    "perl",
+    "xz-utils",
+];
 
 #[cfg(test)]
 mod tests {
@@ -234,15 +369,20 @@ mod tests {
 
     #[test]
     fn a_line_that_kconfig_drops_is_named() {
-        let fragments =
-            "# a comment = of words\nCONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=y\n# CONFIG_D is not set\n";
+        let fragments = "# a comment = of words\nCONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=y\n# CONFIG_D is not set\n";
         let config = "CONFIG_A=y\nCONFIG_B=y\nCONFIG_BB=y\nCONFIG_D_E=y\n";
-        assert_eq!(dropped(fragments, config), ["# CONFIG_B is not set", "CONFIG_C=y"]);
+        assert_eq!(
+            dropped(fragments, config),
+            ["# CONFIG_B is not set", "CONFIG_C=y"]
+        );
     }
 
     #[test]
     fn a_later_fragment_overrules_an_earlier_one() {
         let fragments = "# CONFIG_A is not set\nCONFIG_B=1\nCONFIG_A=y\nCONFIG_B=2\n";
-        assert_eq!(dropped(fragments, "CONFIG_A=y\nCONFIG_B=2\n"), [] as [&str; 0]);
+        assert_eq!(
+            dropped(fragments, "CONFIG_A=y\nCONFIG_B=2\n"),
+            [] as [&str; 0]
+        );
     }
 }

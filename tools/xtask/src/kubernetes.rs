@@ -11,14 +11,28 @@ pub(crate) fn check_objects() -> Result<(), String> {
     let cdk = workspace_root().join("cdk");
     let objects = target_directory().join("kubernetes");
     npm::install(&cdk)?;
-    succeed(npm::node().current_dir(cdk).args(["--import", "tsx", "bin/manifests.ts"]).arg(&objects))?;
+    succeed(
+        npm::node()
+            .current_dir(cdk)
+            .args(["--import", "tsx", "bin/manifests.ts"])
+            .arg(&objects),
+    )?;
     let packages = cache::kept("kubernetes-validate", PACKAGES, |directory, work| {
         println!("fetching kubernetes-validate, once");
         python::packages(work, PACKAGES, Some(directory)).map(drop)
     })?;
     let mut validate = Command::new("python3");
-    validate.env("PYTHONPATH", packages).env("PYTHONDONTWRITEBYTECODE", "1");
-    validate.args(["-m", "kubernetes_validate", "--quiet", "--strict", "--kubernetes-version", VERSION]);
+    validate
+        .env("PYTHONPATH", packages)
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    validate.args([
+        "-m",
+        "kubernetes_validate",
+        "--quiet",
+        "--strict",
+        "--kubernetes-version",
+        VERSION,
+    ]);
     succeed(validate.arg(objects.join("kubernetes.yaml")))
 }
 

@@ -7,10 +7,11 @@ use crate::build;
 use crate::emulator::Emulator;
 use crate::image;
 
-/// Builds every program of the workspace and replaces this process with `cloister-local`. Returns only on failure.
+/// Builds every program of the workspace and replaces this process with `cloister-local`. Returns
+/// only on failure.
 ///
-/// One build for all of them: building package by package would compile shared dependencies again for every other set of
-/// features.
+/// One build for all of them: building package by package would compile shared dependencies again
+/// for every other set of features.
 pub(crate) fn run(arguments: &[&str]) -> Result<(), String> {
     if wants_emulation(arguments) {
         Emulator::kept()?;
@@ -23,5 +24,8 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), String> {
 }
 
 fn wants_emulation(arguments: &[&str]) -> bool {
-    arguments.contains(&"--enclaves=emulated") || arguments.windows(2).any(|pair| pair == ["--enclaves", "emulated"])
+    arguments.contains(&"--enclaves=emulated")
+        || arguments
+            .windows(2)
+            .any(|pair| pair == ["--enclaves", "emulated"])
 }

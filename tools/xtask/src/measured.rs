@@ -1,7 +1,7 @@
 //! The measured programs: static, and the same bytes whoever builds them where and when.
 //!
-//! Rust links against its own musl with its own linker, and a pinned zig compiles what is C: nothing of the machine's
-//! compilers, linkers or libraries gets in.
+//! Rust links against its own musl with its own linker, and a pinned zig compiles what is C:
+//! nothing of the machine's compilers, linkers or libraries gets in.
 
 use std::ffi::OsString;
 use std::fs;
@@ -24,19 +24,37 @@ pub(crate) struct Program {
 }
 
 /// PID 1 of every image.
-pub(crate) const INIT: Program = Program { name: "init", package: "cloister-init", binary: "init" };
+pub(crate) const INIT: Program = Program {
+    name: "init",
+    package: "cloister-init",
+    binary: "init",
+};
 /// The services.
 pub(crate) const APPLICATIONS: &[Program] = &[
-    Program { name: "signer", package: "cloister-signer", binary: "cloister-signer" },
-    Program { name: "key-generator", package: "cloister-key-generator", binary: "cloister-key-generator" },
+    Program {
+        name: "signer",
+        package: "cloister-signer",
+        binary: "cloister-signer",
+    },
+    Program {
+        name: "key-generator",
+        package: "cloister-key-generator",
+        binary: "cloister-key-generator",
+    },
 ];
 /// The application of the guest test's image.
-pub(crate) const GUEST_TEST: Program =
-    Program { name: "guest-self-test", package: "cloister-guest-self-test", binary: "guest-self-test" };
+pub(crate) const GUEST_TEST: Program = Program {
+    name: "guest-self-test",
+    package: "cloister-guest-self-test",
+    binary: "guest-self-test",
+};
 
 /// Between the NFS client of the volume profile's kernel and the parent.
-pub(crate) const BRIDGE: Program =
-    Program { name: "vsock-bridge", package: "cloister-vsock-bridge", binary: "vsock-bridge" };
+pub(crate) const BRIDGE: Program = Program {
+    name: "vsock-bridge",
+    package: "cloister-vsock-bridge",
+    binary: "vsock-bridge",
+};
 
 /// A checkout of the sources and the surroundings in which they are built.
 pub(crate) struct Site {
@@ -44,7 +62,8 @@ pub(crate) struct Site {
     pub(crate) target: PathBuf,
     pub(crate) zig: PathBuf,
     pub(crate) cargo_home: PathBuf,
-    /// What else is in the environment. Whatever is not listed in [`KEPT_VARIABLES`] is taken out of it.
+    /// What else is in the environment. Whatever is not listed in [`KEPT_VARIABLES`] is taken out
+    /// of it.
     pub(crate) variables: Vec<(&'static str, OsString)>,
     /// As for the shell's `umask`.
     pub(crate) umask: &'static str,
@@ -65,20 +84,45 @@ impl Site {
         })
     }
 
-    /// Builds one program, alone, so that no other package's features get into it; returns its file.
-    pub(crate) fn build(&self, program: &Program, architecture: Architecture) -> Result<PathBuf, String> {
+    /// Builds one program, alone, so that no other package's features get into it; returns its
+    /// file.
+    pub(crate) fn build(
+        &self,
+        program: &Program,
+        architecture: Architecture,
+    ) -> Result<PathBuf, String> {
         let target = architecture.rust_target();
         let sysroot = PathBuf::from(output(self.command("rustc").args(["--print", "sysroot"]))?);
-        if !sysroot.join("lib/rustlib").join(target).join("lib").exists() {
+        if !sysroot
+            .join("lib/rustlib")
+            .join(target)
+            .join("lib")
+            .exists()
+        {
             succeed(self.command("rustup").args(["target", "add", target]))
                 .map_err(|problem| format!("{problem}\nRust's target {target} is needed"))?;
         }
         let mut cargo = self.command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--release", "--locked", "--package", program.package, "--target", target]);
+        cargo.args([
+            "build",
+            "--release",
+            "--locked",
+            "--package",
+            program.package,
+            "--target",
+            target,
+        ]);
         cargo.arg("--target-dir").arg(&self.target);
 
-        let mut flags = vec!["-Clinker=rust-lld".into(), "-Clink-self-contained=yes".into()];
-        for (path, name) in [(&self.workspace, "/cloister"), (&self.cargo_home, "/cargo"), (&sysroot, "/rust")] {
+        let mut flags = vec![
+            "-Clinker=rust-lld".into(),
+            "-Clink-self-contained=yes".into(),
+        ];
+        for (path, name) in [
+            (&self.workspace, "/cloister"),
+            (&self.cargo_home, "/cargo"),
+            (&sysroot, "/rust"),
+        ] {
             let mut flag = OsString::from("--remap-path-prefix=");
             flag.push(path);
             flag.push("=");
@@ -86,8 +130,12 @@ impl Site {
             flags.push(flag);
         }
         cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f".as_ref()));
-        cargo.env("CARGO_INCREMENTAL", "0").env("SOURCE_DATE_EPOCH", "0");
-        cargo.env("CARGO_PROFILE_RELEASE_DEBUG", "none").env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
+        cargo
+            .env("CARGO_INCREMENTAL", "0")
+            .env("SOURCE_DATE_EPOCH", "0");
+        cargo
+            .env("CARGO_PROFILE_RELEASE_DEBUG", "none")
+            .env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
 
         let name = target.replace('-', "_");
         cargo.env(format!("CC_{name}"), self.wrapper(architecture, "cc")?);
@@ -97,14 +145,23 @@ impl Site {
         }
         build::run(&mut cargo)?;
 
-        Ok(self.target.join(target).join("release").join(program.binary))
+        Ok(self
+            .target
+            .join(target)
+            .join("release")
+            .join(program.binary))
     }
 
     /// A program in this checkout and its surroundings.
     fn command(&self, program: impl Into<OsString>) -> Command {
         let mut command = Command::new("sh");
-        command.args(["-c", "umask \"$0\" && exec \"$@\"", self.umask]).arg(program.into());
-        command.current_dir(&self.workspace).env_clear().env("CARGO_HOME", &self.cargo_home);
+        command
+            .args(["-c", "umask \"$0\" && exec \"$@\"", self.umask])
+            .arg(program.into());
+        command
+            .current_dir(&self.workspace)
+            .env_clear()
+            .env("CARGO_HOME", &self.cargo_home);
         for variable in KEPT_VARIABLES {
             if let Some(value) = std::env::var_os(variable) {
                 command.env(variable, value);
@@ -126,8 +183,10 @@ impl Site {
             ),
             _ => String::new(),
         };
-        let script =
-            WRAPPER.replace("ZIG", &self.zig.display().to_string()).replace("TOOL", tool).replace("FLAGS", &flags);
+        let script = WRAPPER
+            .replace("ZIG", &self.zig.display().to_string())
+            .replace("TOOL", tool)
+            .replace("FLAGS", &flags);
         // Written only when it changes: cargo watches its time.
         if fs::read_to_string(&path).is_ok_and(|present| present == script) {
             return Ok(path);
@@ -144,7 +203,10 @@ impl Site {
 
 /// What a release says about its programs' origin.
 pub(crate) fn inputs() -> Result<Vec<(&'static str, String)>, String> {
-    Ok(vec![("rustc", crate::run::version("rustc")?), ("zig", ZIG_VERSION.to_owned())])
+    Ok(vec![
+        ("rustc", crate::run::version("rustc")?),
+        ("zig", ZIG_VERSION.to_owned()),
+    ])
 }
 
 /// Zig, whose C compiler comes as one download with the headers of musl for every architecture.
@@ -170,11 +232,10 @@ exec 'ZIG' TOOL FLAGS "$@"
 "#;
 
 const ZIG_VERSION: &str = "0.17.1";
-const ZIG_PACKAGE: &str =
-    "ziglang==0.17.1 --hash=sha256:ea6cc5d87b033cf0aedfbc8f9549a908cae6c50ac31f1698188fa48a74524b54\n";
+const ZIG_PACKAGE: &str = "ziglang==0.17.1 --hash=sha256:ea6cc5d87b033cf0aedfbc8f9549a908cae6c50ac31f1698188fa48a74524b54\n";
 
-/// What a build may see of the surroundings: where programs are and how the network is reached. Flags and profiles are not
-/// among it.
+/// What a build may see of the surroundings: where programs are and how the network is reached.
+/// Flags and profiles are not among it.
 const KEPT_VARIABLES: &[&str] = &[
     "ALL_PROXY",
     "CARGO_BUILD_JOBS",

@@ -1,4 +1,5 @@
-//! The Postman collection with newman: against the endpoint that the environment names, or a stack of its own.
+//! The Postman collection with newman: against the endpoint that the environment names, or a stack
+//! of its own.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -26,26 +27,44 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), String> {
     programs()?;
     let mut newman = newman("load")?;
     newman.args(arguments);
-    let given =
-        |flag: &str| arguments.iter().any(|argument| *argument == flag || argument.starts_with(&format!("{flag}=")));
+    let given = |flag: &str| {
+        arguments
+            .iter()
+            .any(|argument| *argument == flag || argument.starts_with(&format!("{flag}=")))
+    };
     if !given("--report") {
         newman.arg("--report").arg(reports());
     }
-    if given("--environment") || std::env::var_os("CLOISTER_ENDPOINT").is_some_and(|endpoint| !endpoint.is_empty()) {
+    if given("--environment")
+        || std::env::var_os("CLOISTER_ENDPOINT").is_some_and(|endpoint| !endpoint.is_empty())
+    {
         return checked(&mut newman);
     }
     let stack = LocalStack::start()?;
     checked(stack.with(&mut newman))
 }
 
-/// What `cargo xtask test` does with the collection: its own tests, its integration folder and a small load.
+/// What `cargo xtask test` does with the collection: its own tests, its integration folder and a
+/// small load.
 pub(crate) fn test() -> Result<(), String> {
     let directory = directory();
     npm::install(&directory)?;
-    succeed(npm::npm().arg("--prefix").arg(&directory).args(["test", "--silent"]))?;
+    succeed(
+        npm::npm()
+            .arg("--prefix")
+            .arg(&directory)
+            .args(["test", "--silent"]),
+    )?;
     let stack = LocalStack::start()?;
     integration(&stack)?;
-    checked(stack.with(newman("load")?.args(["2", "10"]).arg("--report").arg(reports())))
+    checked(
+        stack.with(
+            newman("load")?
+                .args(["2", "10"])
+                .arg("--report")
+                .arg(reports()),
+        ),
+    )
 }
 
 /// Every request form and every refusal.

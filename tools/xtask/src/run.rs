@@ -14,7 +14,8 @@ pub(crate) fn succeed(command: &mut Command) -> Result<(), String> {
     }
 }
 
-/// Runs a program to its end; what it prints is appended to `log`, the end of which is shown when the program fails.
+/// Runs a program to its end; what it prints is appended to `log`, the end of which is shown when
+/// the program fails.
 pub(crate) fn succeed_quietly(command: &mut Command, log: &Path) -> Result<(), String> {
     let open = || OpenOptions::new().create(true).append(true).open(log);
     let (Ok(output), Ok(errors)) = (open(), open()) else {
@@ -49,8 +50,10 @@ pub(crate) fn version(program: &str) -> Result<String, String> {
 /// Makes the left part's output the right part's input; both have to succeed.
 pub(crate) fn pipe(left: &mut Command, right: &mut Command) -> Result<(), String> {
     let program = left.get_program().to_string_lossy().into_owned();
-    let mut child =
-        left.stdout(Stdio::piped()).spawn().map_err(|error| format!("{program} does not start: {error}"))?;
+    let mut child = left
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("{program} does not start: {error}"))?;
     let right = succeed(right.stdin(child.stdout.take().expect("stdout was asked to be a pipe")));
     match child.wait() {
         Ok(status) if status.success() || right.is_err() => right,

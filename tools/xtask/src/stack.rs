@@ -40,7 +40,11 @@ impl LocalStack {
             .stderr(errors)
             .spawn()
             .map_err(|error| format!("cloister-local does not start: {error}"))?;
-        let mut stack = Self { process, directory, variables: Vec::new() };
+        let mut stack = Self {
+            process,
+            directory,
+            variables: Vec::new(),
+        };
         stack.variables = stack.wait()?;
         Ok(stack)
     }
@@ -52,7 +56,10 @@ impl LocalStack {
 
     /// Where it answers.
     pub(crate) fn endpoint(&self) -> &str {
-        self.variables.iter().find(|(name, _)| name == "CLOISTER_ENDPOINT").map_or("", |(_, value)| value)
+        self.variables
+            .iter()
+            .find(|(name, _)| name == "CLOISTER_ENDPOINT")
+            .map_or("", |(_, value)| value)
     }
 
     fn wait(&mut self) -> Result<Vec<(String, String)>, String> {
@@ -61,11 +68,19 @@ impl LocalStack {
             // Written last, when everything answers.
             if let Ok(file) = fs::read_to_string(self.directory.join("endpoint.env")) {
                 let lines = file.lines().filter_map(|line| line.split_once('='));
-                return Ok(lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect());
+                return Ok(lines
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .collect());
             }
-            let ended = self.process.try_wait().map_err(|error| format!("cannot wait for the stack: {error}"))?;
+            let ended = self
+                .process
+                .try_wait()
+                .map_err(|error| format!("cannot wait for the stack: {error}"))?;
             if ended.is_some() || Instant::now() > deadline {
-                return Err(format!("the stack does not start:\n{}", said(&self.directory)));
+                return Err(format!(
+                    "the stack does not start:\n{}",
+                    said(&self.directory)
+                ));
             }
             sleep(Duration::from_millis(50));
         }
@@ -75,7 +90,9 @@ impl LocalStack {
 impl Drop for LocalStack {
     fn drop(&mut self) {
         // A signal, so that it stops its own processes; std has none to send.
-        let asked = Command::new("kill").arg(self.process.id().to_string()).status();
+        let asked = Command::new("kill")
+            .arg(self.process.id().to_string())
+            .status();
         if !asked.is_ok_and(|status| status.success()) {
             let _ = self.process.kill();
         }

@@ -1,4 +1,5 @@
-//! `cargo xtask test`: one step after the other, each with its time; the first that fails ends the run.
+//! `cargo xtask test`: one step after the other, each with its time; the first that fails ends the
+//! run.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -43,7 +44,10 @@ pub(crate) fn run(selection: Selection<'_>) -> Result<(), String> {
     let steps = steps();
     if !steps.iter().any(|step| selection.includes(step)) {
         let names: Vec<_> = steps.iter().map(|step| step.name).collect();
-        return Err(format!("there is no such step; the steps are: {}", names.join(", ")));
+        return Err(format!(
+            "there is no such step; the steps are: {}",
+            names.join(", ")
+        ));
     }
     if let Selection::Only(_) = selection {
         // In a whole run the step of that name has done it before those that need it.
@@ -66,10 +70,20 @@ pub(crate) fn run(selection: Selection<'_>) -> Result<(), String> {
     }
     if working_tree() != clean_before {
         summary(&times, started.elapsed());
-        return Err("FAILED: the tests changed files of the working tree; `git status` shows which".to_owned());
+        return Err(
+            "FAILED: the tests changed files of the working tree; `git status` shows which"
+                .to_owned(),
+        );
     }
     summary(&times, started.elapsed());
-    println!("{}", if matches!(selection, Selection::Only(_)) { "this step held" } else { "every step held" });
+    println!(
+        "{}",
+        if matches!(selection, Selection::Only(_)) {
+            "this step held"
+        } else {
+            "every step held"
+        }
+    );
     Ok(())
 }
 
@@ -80,8 +94,16 @@ struct Step {
 }
 
 fn steps() -> Vec<Step> {
-    let step = |name, run| Step { name, full_only: false, run };
-    let long_step = |name, run| Step { name, full_only: true, run };
+    let step = |name, run| Step {
+        name,
+        full_only: false,
+        run,
+    };
+    let long_step = |name, run| Step {
+        name,
+        full_only: true,
+        run,
+    };
     vec![
         step("crates", || {
             succeed(cargo().args(["fetch", "--locked"]))?;
@@ -93,21 +115,37 @@ fn steps() -> Vec<Step> {
         }),
         step("lints", || {
             let denied = ["--", "-D", "warnings"];
-            succeed(cargo().args(["clippy", "--workspace", "--all-targets", "--locked"]).args(denied))?;
+            succeed(
+                cargo()
+                    .args(["clippy", "--workspace", "--all-targets", "--locked"])
+                    .args(denied),
+            )?;
             succeed(image::tool_cargo(&["clippy", "--all-targets"])?.args(denied))
         }),
         step("documentation", || {
             let denied = "-D warnings -D rustdoc::broken_intra_doc_links";
-            succeed(cargo().args(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", denied))?;
+            succeed(
+                cargo()
+                    .args(["doc", "--workspace", "--no-deps", "--locked"])
+                    .env("RUSTDOCFLAGS", denied),
+            )?;
             succeed(image::tool_cargo(&["doc", "--no-deps"])?.env("RUSTDOCFLAGS", denied))
         }),
-        step("build", || succeed(cargo().args(["build", "--workspace", "--bins", "--locked"]))),
-        step("npm packages", || succeed(Command::new(cloister_local()).arg("set-up"))),
-        step("layering", || succeed(cargo().args(["test", "--workspace", "--locked", "--test", "layering"]))),
+        step("build", || {
+            succeed(cargo().args(["build", "--workspace", "--bins", "--locked"]))
+        }),
+        step("npm packages", || {
+            succeed(Command::new(cloister_local()).arg("set-up"))
+        }),
+        step("layering", || {
+            succeed(cargo().args(["test", "--workspace", "--locked", "--test", "layering"]))
+        }),
         step("postman", newman::test),
         step("openapi", openapi::test),
         step("examples", examples::test),
-        step("demo", || succeed(Command::new(cloister_local()).arg("demo"))),
+        step("demo", || {
+            succeed(Command::new(cloister_local()).arg("demo"))
+        }),
         step("deployment", deployment::check),
         step("kubernetes objects", kubernetes::check_objects),
         step("image tool", || succeed(&mut image::tool_cargo(&["test"])?)),
@@ -116,7 +154,9 @@ fn steps() -> Vec<Step> {
         step("lambda package", lambda::test),
         step("rehearsal", rehearsal::run),
         step("images twice", || twice::check(Architecture::Amd64)),
-        step("tests", || succeed(cargo().args(["test", "--workspace", "--locked", "--no-fail-fast"]))),
+        step("tests", || {
+            succeed(cargo().args(["test", "--workspace", "--locked", "--no-fail-fast"]))
+        }),
         long_step("openapi at length", openapi::test_at_length),
         long_step("kernel twice", || Kernels::build_twice(Architecture::Amd64)),
         long_step("images for arm64", image::build_for_arm64),
@@ -134,36 +174,66 @@ fn steps() -> Vec<Step> {
             ]))
         }),
         long_step("many property cases", || {
-            succeed(cargo().args(["test", "--workspace", "--locked", "--lib"]).env("PROPTEST_CASES", "20000"))
+            succeed(
+                cargo()
+                    .args(["test", "--workspace", "--locked", "--lib"])
+                    .env("PROPTEST_CASES", "20000"),
+            )
         }),
         long_step("licences and sources", dependencies),
         long_step("container images", containers::test),
     ]
 }
 
-/// Checks bans, licences and sources of every dependency with cargo-deny, which is built once and kept.
+/// Checks bans, licences and sources of every dependency with cargo-deny, which is built once and
+/// kept.
 fn dependencies() -> Result<(), String> {
     let root = cache::directory()?.join(format!("cargo-deny-{CARGO_DENY_VERSION}"));
     let program = root.join("bin").join("cargo-deny");
     if !program.exists() {
         println!("building cargo-deny {CARGO_DENY_VERSION}, once");
         succeed(
-            cargo().args(["install", "cargo-deny", "--locked", "--version", CARGO_DENY_VERSION, "--root"]).arg(&root),
+            cargo()
+                .args([
+                    "install",
+                    "cargo-deny",
+                    "--locked",
+                    "--version",
+                    CARGO_DENY_VERSION,
+                    "--root",
+                ])
+                .arg(&root),
         )?;
     }
     for manifest in ["Cargo.toml", image::TOOL_MANIFEST] {
         let mut deny = Command::new(&program);
-        deny.current_dir(workspace_root()).args(["--manifest-path", manifest, "--config", "deny.toml"]);
+        deny.current_dir(workspace_root()).args([
+            "--manifest-path",
+            manifest,
+            "--config",
+            "deny.toml",
+        ]);
         // One list of exceptions for both: each has some that the other has no use for.
-        succeed(deny.args(["check", "--allow", "unused-wrapper", "bans", "licenses", "sources"]))?;
+        succeed(deny.args([
+            "check",
+            "--allow",
+            "unused-wrapper",
+            "bans",
+            "licenses",
+            "sources",
+        ]))?;
     }
     Ok(())
 }
 
-/// What git thinks of the working tree; `None` outside of a git repository. Compared before and after, so that a developer's
-/// own changes are no failure.
+/// What git thinks of the working tree; `None` outside of a git repository. Compared before and
+/// after, so that a developer's own changes are no failure.
 fn working_tree() -> Option<Vec<u8>> {
-    let output = Command::new("git").current_dir(workspace_root()).args(["status", "--porcelain"]).output().ok()?;
+    let output = Command::new("git")
+        .current_dir(workspace_root())
+        .args(["status", "--porcelain"])
+        .output()
+        .ok()?;
     output.status.success().then_some(output.stdout)
 }
 

@@ -1,4 +1,5 @@
-//! `cargo xtask image --check-reproducible`: the same bytes and measurements, whoever builds them where and when.
+//! `cargo xtask image --check-reproducible`: the same bytes and measurements, whoever builds them
+//! where and when.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -11,10 +12,12 @@ use crate::image::{self, Architecture, Parts};
 use crate::kernel::Kernels;
 use crate::measured::{self, Site};
 
-/// Builds the measured programs and the images here and in a copy of the sources, and compares every file.
+/// Builds the measured programs and the images here and in a copy of the sources, and compares
+/// every file.
 ///
-/// The copy has another path and other times, its builder another name, home, cargo directory, language, time zone and
-/// umask. Its build is kept, so that a second check builds only what changed in between.
+/// The copy has another path and other times, its builder another name, home, cargo directory,
+/// language, time zone and umask. Its build is kept, so that a second check builds only what
+/// changed in between.
 pub(crate) fn check(architecture: Architecture) -> Result<(), String> {
     let root = image::directory().join(format!("twice-{architecture}"));
     let here = Site::here(image::directory().join("build"))?;
@@ -25,13 +28,29 @@ pub(crate) fn check(architecture: Architecture) -> Result<(), String> {
     for (site, output) in [&here, &there].into_iter().zip(&outputs) {
         create(output)?;
         let cmdline = image::command_line("production");
-        let parts = Parts::build(site, architecture, measured::APPLICATIONS, kernel.clone(), cmdline)?;
-        for (name, program) in parts.applications.iter().chain([&("init".to_owned(), parts.init.clone())]) {
+        let parts = Parts::build(
+            site,
+            architecture,
+            measured::APPLICATIONS,
+            kernel.clone(),
+            cmdline,
+        )?;
+        for (name, program) in parts
+            .applications
+            .iter()
+            .chain([&("init".to_owned(), parts.init.clone())])
+        {
             let copy = output.join(name);
-            fs::copy(program, &copy).map_err(|error| format!("cannot copy {}: {error}", program.display()))?;
+            fs::copy(program, &copy)
+                .map_err(|error| format!("cannot copy {}: {error}", program.display()))?;
         }
         parts.release(&output.join("release"))?;
-        image::assemble(&output.join("release"), &settings, &output.join("images"), None)?;
+        image::assemble(
+            &output.join("release"),
+            &settings,
+            &output.join("images"),
+            None,
+        )?;
     }
     compare(&outputs[0], &outputs[1])
 }
@@ -61,7 +80,12 @@ fn elsewhere(here: &Site, root: &Path) -> Result<Site, String> {
         cargo_home,
         variables: vec![
             ("HOME", home.into()),
-            ("RUSTUP_HOME", rustup_home.ok_or("there is no home directory: set RUSTUP_HOME")?.into()),
+            (
+                "RUSTUP_HOME",
+                rustup_home
+                    .ok_or("there is no home directory: set RUSTUP_HOME")?
+                    .into(),
+            ),
             ("CARGO_NET_OFFLINE", "true".into()),
             ("USER", "somebody-else".into()),
             ("LANG", "tr_TR.UTF-8".into()),
@@ -76,16 +100,27 @@ fn copy_sources(destination: &Path) -> Result<(), String> {
     let source = workspace_root();
     let listing = Command::new("git")
         .current_dir(source)
-        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .args([
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ])
         .output()
         .map_err(|error| format!("git does not start: {error}"))?;
     if !listing.status.success() {
-        return Err("the sources are copied as git lists them, and this is no git checkout".to_owned());
+        return Err(
+            "the sources are copied as git lists them, and this is no git checkout".to_owned(),
+        );
     }
-    let listing =
-        String::from_utf8(listing.stdout).map_err(|_| "git lists a file whose name is not UTF-8".to_owned())?;
-    let wanted: Vec<&Path> =
-        listing.split_terminator('\0').map(Path::new).filter(|path| source.join(path).is_file()).collect();
+    let listing = String::from_utf8(listing.stdout)
+        .map_err(|_| "git lists a file whose name is not UTF-8".to_owned())?;
+    let wanted: Vec<&Path> = listing
+        .split_terminator('\0')
+        .map(Path::new)
+        .filter(|path| source.join(path).is_file())
+        .collect();
     create(destination)?;
     for present in files(destination)? {
         if !wanted.contains(&present.as_path()) {
@@ -115,7 +150,11 @@ fn copy_if_changed(from: &Path, to: &Path) -> std::io::Result<()> {
 fn compare(first: &Path, second: &Path) -> Result<(), String> {
     let (names, others) = (files(first)?, files(second)?);
     if names != others {
-        return Err(format!("{} and {} hold different files", first.display(), second.display()));
+        return Err(format!(
+            "{} and {} hold different files",
+            first.display(),
+            second.display()
+        ));
     }
     let mut differing = Vec::new();
     for name in &names {
@@ -149,7 +188,11 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>, String> {
             if path.is_dir() {
                 pending.push(path);
             } else {
-                found.push(path.strip_prefix(directory).expect("it was found below").to_owned());
+                found.push(
+                    path.strip_prefix(directory)
+                        .expect("it was found below")
+                        .to_owned(),
+                );
             }
         }
     }
@@ -158,7 +201,8 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>, String> {
 }
 
 fn create(directory: &Path) -> Result<(), String> {
-    fs::create_dir_all(directory).map_err(|error| format!("cannot create {}: {error}", directory.display()))
+    fs::create_dir_all(directory)
+        .map_err(|error| format!("cannot create {}: {error}", directory.display()))
 }
 
 #[cfg(test)]
@@ -178,7 +222,11 @@ mod tests {
         fs::write(second.join("signer"), "other").unwrap();
         assert!(compare(&first, &second).unwrap_err().ends_with(": signer"));
         fs::write(second.join("extra"), "").unwrap();
-        assert!(compare(&first, &second).unwrap_err().ends_with("hold different files"));
+        assert!(
+            compare(&first, &second)
+                .unwrap_err()
+                .ends_with("hold different files")
+        );
         fs::remove_dir_all(root).unwrap();
     }
 }

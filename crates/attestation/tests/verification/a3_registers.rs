@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 
 use aws_lc_rs::digest::{SHA384, digest};
 use ciborium::Value;
-use cloister_attestation::{AttestationError, DebugMode, Expectations, Malformed, Misuse, Unexpected};
+use cloister_attestation::{
+    AttestationError, DebugMode, Expectations, Malformed, Misuse, Unexpected,
+};
 
 use crate::forge::{Draft, pcrs};
 
 fn with_pcr(index: u8, value: Vec<u8>) -> Draft {
-    let Value::Map(mut entries) = pcrs(0..16, 48) else { unreachable!() };
+    let Value::Map(mut entries) = pcrs(0..16, 48) else {
+        unreachable!()
+    };
     entries[usize::from(index)].1 = Value::Bytes(value);
     Draft::new().set("pcrs", Value::Map(entries))
 }
@@ -17,14 +21,23 @@ fn with_pcr(index: u8, value: Vec<u8>) -> Draft {
 #[test]
 fn a3_pcr0_pcr1_and_pcr2_are_exact() {
     let expected: BTreeMap<u8, [u8; 48]> = (0..3).map(|index| (index, [index + 1; 48])).collect();
-    let expectations = Expectations { pcrs: expected.clone(), ..Expectations::default() };
+    let expectations = Expectations {
+        pcrs: expected.clone(),
+        ..Expectations::default()
+    };
     Draft::new().verify_with(&expectations).unwrap();
     for index in 0..3 {
         for bit in [0x01, 0x80] {
             let mut pcrs = expected.clone();
             pcrs.get_mut(&index).unwrap()[47] ^= bit;
-            let expectations = Expectations { pcrs, ..Expectations::default() };
-            assert_eq!(Draft::new().verify_with(&expectations).unwrap_err(), Unexpected::Pcr { index }.into());
+            let expectations = Expectations {
+                pcrs,
+                ..Expectations::default()
+            };
+            assert_eq!(
+                Draft::new().verify_with(&expectations).unwrap_err(),
+                Unexpected::Pcr { index }.into()
+            );
         }
     }
 }
@@ -32,8 +45,14 @@ fn a3_pcr0_pcr1_and_pcr2_are_exact() {
 #[test]
 fn a3_an_expected_register_that_is_not_listed_is_refused() {
     for index in [16, 31, 32, 255] {
-        let expectations = Expectations { pcrs: BTreeMap::from([(index, [0; 48])]), ..Expectations::default() };
-        assert_eq!(Draft::new().verify_with(&expectations).unwrap_err(), Unexpected::Pcr { index }.into());
+        let expectations = Expectations {
+            pcrs: BTreeMap::from([(index, [0; 48])]),
+            ..Expectations::default()
+        };
+        assert_eq!(
+            Draft::new().verify_with(&expectations).unwrap_err(),
+            Unexpected::Pcr { index }.into()
+        );
     }
 }
 
@@ -47,7 +66,10 @@ fn a3_debug_mode_is_refused_by_default() {
         let missing = Draft::new().set("pcrs", pcrs(rest, 48));
         assert_eq!(missing.verify().unwrap_err(), Unexpected::DebugMode.into());
 
-        let allowed = Expectations { debug: DebugMode::Allow, ..Expectations::default() };
+        let allowed = Expectations {
+            debug: DebugMode::Allow,
+            ..Expectations::default()
+        };
         assert!(zero.verify_with(&allowed).unwrap().is_debug());
         assert!(missing.verify_with(&allowed).unwrap().is_debug());
         assert!(!Draft::new().verify_with(&allowed).unwrap().is_debug());
@@ -64,17 +86,30 @@ fn a3_zero_registers_that_no_image_fills_are_no_debug_mode() {
 #[test]
 fn a3_expecting_zeros_is_a_mistake_unless_debug_mode_is_allowed() {
     for index in 0..3 {
-        let expectations = Expectations { pcrs: BTreeMap::from([(index, [0; 48])]), ..Expectations::default() };
+        let expectations = Expectations {
+            pcrs: BTreeMap::from([(index, [0; 48])]),
+            ..Expectations::default()
+        };
         let zero = with_pcr(index, vec![0; 48]);
-        assert_eq!(zero.verify_with(&expectations).unwrap_err(), Misuse::ZeroPcr { index }.into());
-        zero.verify_with(&Expectations { debug: DebugMode::Allow, ..expectations }).unwrap();
+        assert_eq!(
+            zero.verify_with(&expectations).unwrap_err(),
+            Misuse::ZeroPcr { index }.into()
+        );
+        zero.verify_with(&Expectations {
+            debug: DebugMode::Allow,
+            ..expectations
+        })
+        .unwrap();
     }
 }
 
 #[test]
 fn a3_the_digest_is_sha384() {
     for digest in ["SHA256", "SHA512", "sha384", "SHA384 ", ""] {
-        assert_eq!(Draft::new().set("digest", digest).verify().unwrap_err(), Malformed::Digest.into());
+        assert_eq!(
+            Draft::new().set("digest", digest).verify().unwrap_err(),
+            Malformed::Digest.into()
+        );
     }
 }
 
@@ -90,19 +125,30 @@ fn a3_registers_have_48_bytes() {
 fn a3_registers_have_an_index_below_32_and_stand_once() {
     for index in [32_u64, 255, 256, u64::from(u32::MAX) + 1, u64::MAX] {
         let entry = (Value::from(index), Value::Bytes(vec![1; 48]));
-        let Value::Map(mut entries) = pcrs(0..16, 48) else { unreachable!() };
+        let Value::Map(mut entries) = pcrs(0..16, 48) else {
+            unreachable!()
+        };
         entries.push(entry);
-        let error = Draft::new().set("pcrs", Value::Map(entries)).verify().unwrap_err();
+        let error = Draft::new()
+            .set("pcrs", Value::Map(entries))
+            .verify()
+            .unwrap_err();
         assert_eq!(error, Malformed::PcrIndex { index }.into());
     }
     let twice = pcrs((0..16).chain([7]), 48);
-    assert_eq!(Draft::new().set("pcrs", twice).verify().unwrap_err(), Malformed::DuplicatePcr { index: 7 }.into());
+    assert_eq!(
+        Draft::new().set("pcrs", twice).verify().unwrap_err(),
+        Malformed::DuplicatePcr { index: 7 }.into()
+    );
 }
 
 #[test]
 fn a3_pcr8_is_that_of_the_signing_certificate() {
     let certificate = b"any certificate, DER".to_vec();
-    let pcr8 = digest(&SHA384, &[&[0; 48][..], digest(&SHA384, &certificate).as_ref()].concat());
+    let pcr8 = digest(
+        &SHA384,
+        &[&[0; 48][..], digest(&SHA384, &certificate).as_ref()].concat(),
+    );
     let expect = |certificate: &[u8]| Expectations {
         signing_certificate: Some(certificate.to_vec()),
         ..Expectations::default()
@@ -112,8 +158,13 @@ fn a3_pcr8_is_that_of_the_signing_certificate() {
     for refused in [
         draft.verify_with(&expect(b"another certificate, DER")),
         with_pcr(8, vec![0; 48]).verify_with(&expect(&certificate)),
-        Draft::new().set("pcrs", pcrs(0..8, 48)).verify_with(&expect(&certificate)),
+        Draft::new()
+            .set("pcrs", pcrs(0..8, 48))
+            .verify_with(&expect(&certificate)),
     ] {
-        assert_eq!(refused.unwrap_err(), AttestationError::Unexpected(Unexpected::SigningCertificate));
+        assert_eq!(
+            refused.unwrap_err(),
+            AttestationError::Unexpected(Unexpected::SigningCertificate)
+        );
     }
 }

@@ -1,14 +1,17 @@
-//! Documents that no module would sign: a chain and a payload of which every part can be bent before it is signed.
+//! Documents that no module would sign: a chain and a payload of which every part can be bent
+//! before it is signed.
 
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair};
 use ciborium::Value;
-use cloister_attestation::{AttestationError, Expectations, TrustRoot, UnixTime, VerifiedDocument, verify};
+use cloister_attestation::{
+    AttestationError, Expectations, TrustRoot, UnixTime, VerifiedDocument, verify,
+};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P384_SHA384, SignatureAlgorithm,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P384_SHA384, SignatureAlgorithm,
 };
 
 /// When forged documents are made, seconds since 1970.
@@ -19,7 +22,10 @@ pub(crate) fn at(seconds: u64) -> UnixTime {
 }
 
 /// Verifies at [`NOW`] with nothing expected.
-pub(crate) fn verify_now(document: &[u8], root: &TrustRoot) -> Result<VerifiedDocument, AttestationError> {
+pub(crate) fn verify_now(
+    document: &[u8],
+    root: &TrustRoot,
+) -> Result<VerifiedDocument, AttestationError> {
     verify(document, root, at(NOW), &Expectations::default())
 }
 
@@ -40,14 +46,22 @@ impl Certified {
         let mut params = authority_params("root");
         bend(&mut params);
         let der = params.self_signed(&key).unwrap().der().to_vec();
-        Self { der, name: params.distinguished_name, key }
+        Self {
+            der,
+            name: params.distinguished_name,
+            key,
+        }
     }
 
     pub(crate) fn authority(&self, name: &str) -> Self {
         self.authority_with(name, |_| {})
     }
 
-    pub(crate) fn authority_with(&self, name: &str, bend: impl FnOnce(&mut CertificateParams)) -> Self {
+    pub(crate) fn authority_with(
+        &self,
+        name: &str,
+        bend: impl FnOnce(&mut CertificateParams),
+    ) -> Self {
         self.issue(&PKCS_ECDSA_P384_SHA384, authority_params(name), bend)
     }
 
@@ -73,8 +87,16 @@ impl Certified {
         // The issuer as the library wants it, whatever its own certificate says.
         let mut issuer = authority_params("");
         issuer.distinguished_name = self.name.clone();
-        let der = params.signed_by(&key, &Issuer::new(issuer, &self.key)).unwrap().der().to_vec();
-        Self { der, name: params.distinguished_name, key }
+        let der = params
+            .signed_by(&key, &Issuer::new(issuer, &self.key))
+            .unwrap()
+            .der()
+            .to_vec();
+        Self {
+            der,
+            name: params.distinguished_name,
+            key,
+        }
     }
 }
 
@@ -118,12 +140,22 @@ impl Draft {
 
     /// A good one as far as these certificates are.
     pub(crate) fn under(bundle: &[&Certified], signer: &Certified) -> Self {
-        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, signer.key.serialized_der());
+        let key = EcdsaKeyPair::from_pkcs8(
+            &ECDSA_P384_SHA384_FIXED_SIGNING,
+            signer.key.serialized_der(),
+        );
         // A signer with another kind of key is refused before its signature matters.
-        let key = key.unwrap_or_else(|_| EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap());
-        let bundle_der = bundle.iter().map(|certified| Value::Bytes(certified.der.clone())).collect();
+        let key = key
+            .unwrap_or_else(|_| EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap());
+        let bundle_der = bundle
+            .iter()
+            .map(|certified| Value::Bytes(certified.der.clone()))
+            .collect();
         let members = [
-            ("module_id", Value::from("i-0123456789abcdef0-enc0123456789abcdef")),
+            (
+                "module_id",
+                Value::from("i-0123456789abcdef0-enc0123456789abcdef"),
+            ),
             ("digest", Value::from("SHA384")),
             ("timestamp", Value::from(NOW * 1000)),
             ("pcrs", pcrs(0..16, 48)),
@@ -147,7 +179,11 @@ impl Draft {
 
     /// Replaces a member.
     pub(crate) fn set(mut self, name: &str, value: impl Into<Value>) -> Self {
-        let member = self.members.iter_mut().find(|(key, _)| key.as_text() == Some(name)).unwrap();
+        let member = self
+            .members
+            .iter_mut()
+            .find(|(key, _)| key.as_text() == Some(name))
+            .unwrap();
         member.1 = value.into();
         self
     }
@@ -189,7 +225,11 @@ impl Draft {
             Value::Bytes(Vec::new()),
             Value::Bytes(payload.to_vec()),
         ]));
-        self.key.sign(&SystemRandom::new(), &to_be_signed).unwrap().as_ref().to_vec()
+        self.key
+            .sign(&SystemRandom::new(), &to_be_signed)
+            .unwrap()
+            .as_ref()
+            .to_vec()
     }
 
     /// What [`verify`] says to the signed document with nothing expected.
@@ -197,7 +237,10 @@ impl Draft {
         self.verify_with(&Expectations::default())
     }
 
-    pub(crate) fn verify_with(&self, expectations: &Expectations) -> Result<VerifiedDocument, AttestationError> {
+    pub(crate) fn verify_with(
+        &self,
+        expectations: &Expectations,
+    ) -> Result<VerifiedDocument, AttestationError> {
         verify(&self.sign(), &self.trust_root(), at(NOW), expectations)
     }
 }

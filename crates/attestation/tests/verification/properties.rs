@@ -8,7 +8,10 @@ use crate::vectors::document;
 
 /// Debug mode is allowed, so that it is not the reason for a refusal.
 fn accepts(document: &[u8], at: UnixTime) -> bool {
-    let expectations = Expectations { debug: DebugMode::Allow, ..Expectations::default() };
+    let expectations = Expectations {
+        debug: DebugMode::Allow,
+        ..Expectations::default()
+    };
     verify(document, &TrustRoot::aws(), at, &expectations).is_ok()
 }
 

@@ -1,4 +1,5 @@
-//! The vectors in `tests/vectors/attestation`, one file per case. Other languages read the same files.
+//! The vectors in `tests/vectors/attestation`, one file per case. Other languages read the same
+//! files.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use cloister_attestation::{
-    AttestationError, DebugMode, Expectations, TrustRoot, UnixTime, VerifiedDocument, document_time, verify,
+    AttestationError, DebugMode, Expectations, TrustRoot, UnixTime, VerifiedDocument,
+    document_time, verify,
 };
 use serde::Deserialize;
 
@@ -21,10 +23,20 @@ fn every_vector_comes_out_as_it_says() {
         let found = case.run();
         match (&case.verified, &case.refused) {
             (Some(expected), None) => {
-                assert_eq!(found.as_ref().map(Verified::from), Ok(expected.clone()), "{}", case.name)
+                assert_eq!(
+                    found.as_ref().map(Verified::from),
+                    Ok(expected.clone()),
+                    "{}",
+                    case.name
+                )
             }
             (None, Some(expected)) => {
-                assert_eq!(found.as_ref().map_err(reason), Err(expected.clone()), "{}", case.name)
+                assert_eq!(
+                    found.as_ref().map_err(reason),
+                    Err(expected.clone()),
+                    "{}",
+                    case.name
+                )
             }
             _ => panic!("{} says both or neither", case.name),
         }
@@ -107,7 +119,8 @@ impl Case {
             At::Seconds(seconds) => UnixTime::since_unix_epoch(Duration::from_secs(*seconds)),
             At::Document(word) => {
                 assert_eq!(word, "document");
-                // A malformed document has no time; any will do, for it is refused before time matters.
+                // A malformed document has no time; any will do, for it is refused before time
+                // matters.
                 document_time(&document).unwrap_or(UnixTime::since_unix_epoch(Duration::ZERO))
             }
         };
@@ -117,9 +130,14 @@ impl Case {
 
 impl Expected {
     fn parse(&self) -> Expectations {
-        let hex = |text: &Option<String>| text.as_ref().map(|text| const_hex::decode(text).unwrap());
+        let hex =
+            |text: &Option<String>| text.as_ref().map(|text| const_hex::decode(text).unwrap());
         Expectations {
-            pcrs: self.pcrs.iter().map(|(index, pcr)| (*index, const_hex::decode_to_array(pcr).unwrap())).collect(),
+            pcrs: self
+                .pcrs
+                .iter()
+                .map(|(index, pcr)| (*index, const_hex::decode_to_array(pcr).unwrap()))
+                .collect(),
             debug: match self.debug.as_deref() {
                 None => DebugMode::Refuse,
                 Some("allow") => DebugMode::Allow,
@@ -129,7 +147,10 @@ impl Expected {
             max_age: self.max_age_seconds.map(Duration::from_secs),
             user_data: hex(&self.user_data),
             public_key: hex(&self.public_key),
-            signing_certificate: self.signing_certificate.as_ref().map(|der| BASE64_STANDARD.decode(der).unwrap()),
+            signing_certificate: self
+                .signing_certificate
+                .as_ref()
+                .map(|der| BASE64_STANDARD.decode(der).unwrap()),
         }
     }
 }
@@ -140,7 +161,11 @@ impl From<&VerifiedDocument> for Verified {
         Self {
             module_id: document.module_id().to_owned(),
             timestamp_ms: document.timestamp_ms(),
-            pcrs: document.pcrs().iter().map(|(index, value)| (*index, const_hex::encode(value))).collect(),
+            pcrs: document
+                .pcrs()
+                .iter()
+                .map(|(index, value)| (*index, const_hex::encode(value)))
+                .collect(),
             public_key: hex(document.public_key()),
             user_data: hex(document.user_data()),
             nonce: hex(document.nonce()),

@@ -49,7 +49,13 @@ impl FakeTable {
         let config = aws_sdk_dynamodb::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::new("eu-central-1"))
-            .credentials_provider(Credentials::new("AKIDEXAMPLE", "example", None, None, "test"))
+            .credentials_provider(Credentials::new(
+                "AKIDEXAMPLE",
+                "example",
+                None,
+                None,
+                "test",
+            ))
             .http_client(self.clone())
             .build();
         DynamoDb::new(Client::from_conf(config), TABLE)
@@ -74,19 +80,27 @@ impl FakeTable {
     fn answer(&self, request: &HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let host = request.uri().split('/').nth(2).unwrap().to_owned();
         let target = request.headers().get("x-amz-target").unwrap();
-        let operation = target.strip_prefix("DynamoDB_20120810.").unwrap().to_owned();
+        let operation = target
+            .strip_prefix("DynamoDB_20120810.")
+            .unwrap()
+            .to_owned();
         let body: Value = serde_json::from_slice(request.body().bytes().unwrap()).unwrap();
         let mut state = self.0.lock().unwrap();
         state.calls.push((host, operation.clone(), body.clone()));
         let failure = (!state.failures.is_empty()).then(|| state.failures.remove(0));
         let (status, answer) = match failure {
-            Some(Failure::Refuse(status, name)) => (status, json!({ "__type": name, "message": "words of AWS" })),
+            Some(Failure::Refuse(status, name)) => {
+                (status, json!({ "__type": name, "message": "words of AWS" }))
+            }
             _ => state.carry_out(&operation, &body),
         };
         if matches!(failure, Some(Failure::LoseAnswer)) {
             return Err(ConnectorError::io("connection reset".into()));
         }
-        Ok(HttpResponse::new(status.try_into().unwrap(), SdkBody::from(answer.to_string())))
+        Ok(HttpResponse::new(
+            status.try_into().unwrap(),
+            SdkBody::from(answer.to_string()),
+        ))
     }
 }
 
@@ -94,7 +108,12 @@ impl State {
     fn carry_out(&mut self, operation: &str, request: &Value) -> (u16, Value) {
         assert_eq!(request["TableName"], TABLE);
         if operation == "GetItem" {
-            return (200, self.item.as_ref().map_or_else(|| json!({}), |item| json!({ "Item": item })));
+            return (
+                200,
+                self.item
+                    .as_ref()
+                    .map_or_else(|| json!({}), |item| json!({ "Item": item })),
+            );
         }
         assert_eq!(operation, "PutItem");
         let names = &request["ExpressionAttributeNames"];
@@ -114,10 +133,13 @@ impl State {
             self.item = Some(request["Item"].clone());
             return (200, json!({}));
         }
-        let mut failed =
-            json!({ "__type": "ConditionalCheckFailedException", "message": "The conditional request failed" });
-        if let (Some(item), "ALL_OLD") = (&self.item, request["ReturnValuesOnConditionCheckFailure"].as_str().unwrap())
-        {
+        let mut failed = json!({ "__type": "ConditionalCheckFailedException", "message": "The conditional request failed" });
+        if let (Some(item), "ALL_OLD") = (
+            &self.item,
+            request["ReturnValuesOnConditionCheckFailure"]
+                .as_str()
+                .unwrap(),
+        ) {
             failed["Item"] = item.clone();
         }
         (400, failed)
@@ -125,7 +147,11 @@ impl State {
 }
 
 impl HttpClient for FakeTable {
-    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+    fn http_connector(
+        &self,
+        _: &HttpConnectorSettings,
+        _: &RuntimeComponents,
+    ) -> SharedHttpConnector {
         SharedHttpConnector::new(self.clone())
     }
 }
@@ -166,35 +192,78 @@ async fn a_row_is_written_and_read() {
         "sealed": { "M": { CMK: { "B": "AQID" } } },
     });
     assert_eq!(table.item(), Some(expected));
-    assert_eq!(store.fetch(row(1).key_id, Consistency::Eventual).await, Ok(Some(row(1))));
-    assert_eq!(store.fetch(row(1).key_id, Consistency::Strong).await, Ok(Some(row(1))));
+    assert_eq!(
+        store.fetch(row(1).key_id, Consistency::Eventual).await,
+        Ok(Some(row(1)))
+    );
+    assert_eq!(
+        store.fetch(row(1).key_id, Consistency::Strong).await,
+        Ok(Some(row(1)))
+    );
 
     let calls = table.calls();
-    let reads: Vec<_> = calls.iter().skip(1).map(|(_, _, body)| body["ConsistentRead"].clone()).collect();
+    let reads: Vec<_> = calls
+        .iter()
+        .skip(1)
+        .map(|(_, _, body)| body["ConsistentRead"].clone())
+        .collect();
     assert_eq!(reads, [json!(false), json!(true)]);
-    assert_eq!(calls[1].2["Key"], json!({ "key_id": { "S": "7e99e372-0eba-4001-8002-35e6a1478070" } }));
+    assert_eq!(
+        calls[1].2["Key"],
+        json!({ "key_id": { "S": "7e99e372-0eba-4001-8002-35e6a1478070" } })
+    );
     for (host, ..) in &calls {
-        assert_eq!(host, "dynamodb.eu-central-1.amazonaws.com", "not an endpoint of the account");
+        assert_eq!(
+            host, "dynamodb.eu-central-1.amazonaws.com",
+            "not an endpoint of the account"
+        );
     }
 }
 
 #[tokio::test]
 async fn no_row_is_not_an_error() {
-    assert_eq!(FakeTable::new().store().fetch(KeyId::CANARY, Consistency::Strong).await, Ok(None));
+    assert_eq!(
+        FakeTable::new()
+            .store()
+            .fetch(KeyId::CANARY, Consistency::Strong)
+            .await,
+        Ok(None)
+    );
 }
 
 #[tokio::test]
 async fn writes_are_conditional() {
     let table = FakeTable::new();
     let store = table.store();
-    assert_eq!(store.replace(&row(2), 1).await, Err(StoreError::VersionConflict), "nothing there");
+    assert_eq!(
+        store.replace(&row(2), 1).await,
+        Err(StoreError::VersionConflict),
+        "nothing there"
+    );
     store.insert(&row(1)).await.unwrap();
-    let other = SealedRow { created_at: 3, ..row(1) };
-    assert_eq!(store.insert(&other).await, Err(StoreError::VersionConflict), "there already");
+    let other = SealedRow {
+        created_at: 3,
+        ..row(1)
+    };
+    assert_eq!(
+        store.insert(&other).await,
+        Err(StoreError::VersionConflict),
+        "there already"
+    );
     store.replace(&row(2), 1).await.unwrap();
-    let other = SealedRow { created_at: 3, ..row(2) };
-    assert_eq!(store.replace(&other, 1).await, Err(StoreError::VersionConflict), "changed meanwhile");
-    assert_eq!(store.fetch(row(2).key_id, Consistency::Strong).await, Ok(Some(row(2))));
+    let other = SealedRow {
+        created_at: 3,
+        ..row(2)
+    };
+    assert_eq!(
+        store.replace(&other, 1).await,
+        Err(StoreError::VersionConflict),
+        "changed meanwhile"
+    );
+    assert_eq!(
+        store.fetch(row(2).key_id, Consistency::Strong).await,
+        Ok(Some(row(2)))
+    );
 }
 
 #[tokio::test]
@@ -206,7 +275,10 @@ async fn a_repetition_that_meets_its_own_row_has_succeeded() {
     table.fail([Failure::LoseAnswer, Failure::LoseAnswer]);
     store.replace(&row(2), 1).await.unwrap();
     assert_eq!(table.calls().len(), 2 + 3);
-    assert_eq!(store.fetch(row(2).key_id, Consistency::Strong).await, Ok(Some(row(2))));
+    assert_eq!(
+        store.fetch(row(2).key_id, Consistency::Strong).await,
+        Ok(Some(row(2)))
+    );
 }
 
 #[tokio::test]
@@ -219,36 +291,86 @@ async fn rows_that_are_not_ours() {
     table.set_item(Some(json!({
         "key_id": item["key_id"], "address": item["address"], "ciphertext": { "S": "AQICAHg=" },
     })));
-    let reference = store.fetch(row(1).key_id, Consistency::Eventual).await.unwrap_err();
+    let reference = store
+        .fetch(row(1).key_id, Consistency::Eventual)
+        .await
+        .unwrap_err();
     assert_eq!(reference, StoreError::NotMigrated);
     assert_eq!(Rejection::from(reference).code, Code::NotMigrated);
 
     let mut damaged = item.clone();
     damaged["sealed"] = json!({ "B": "AQID" });
     table.set_item(Some(damaged));
-    let damaged = store.fetch(row(1).key_id, Consistency::Eventual).await.unwrap_err();
+    let damaged = store
+        .fetch(row(1).key_id, Consistency::Eventual)
+        .await
+        .unwrap_err();
     assert_eq!(damaged, StoreError::Malformed("sealed"));
     assert_eq!(Rejection::from(damaged).code, Code::SealedRowRefused);
 
     table.set_item(Some(item));
     let foreign = store.fetch(KeyId::CANARY, Consistency::Eventual).await;
-    assert_eq!(foreign, Err(StoreError::Malformed("key_id")), "another row than was asked for");
+    assert_eq!(
+        foreign,
+        Err(StoreError::Malformed("key_id")),
+        "another row than was asked for"
+    );
 }
 
 #[tokio::test]
 async fn failures_are_sorted_and_transient_ones_repeated() {
     for (status, name, expected, code, calls) in [
-        (400, "ProvisionedThroughputExceededException", StoreError::Throttled, Code::StorageThrottled, 3),
-        (400, "ThrottlingException", StoreError::Throttled, Code::StorageThrottled, 3),
-        (400, "RequestLimitExceeded", StoreError::Throttled, Code::StorageThrottled, 3),
-        (500, "InternalServerError", StoreError::Unavailable, Code::StorageUnavailable, 3),
-        (400, "ResourceNotFoundException", StoreError::Unavailable, Code::StorageUnavailable, 1),
-        (400, "AccessDeniedException", StoreError::Unavailable, Code::StorageUnavailable, 1),
+        (
+            400,
+            "ProvisionedThroughputExceededException",
+            StoreError::Throttled,
+            Code::StorageThrottled,
+            3,
+        ),
+        (
+            400,
+            "ThrottlingException",
+            StoreError::Throttled,
+            Code::StorageThrottled,
+            3,
+        ),
+        (
+            400,
+            "RequestLimitExceeded",
+            StoreError::Throttled,
+            Code::StorageThrottled,
+            3,
+        ),
+        (
+            500,
+            "InternalServerError",
+            StoreError::Unavailable,
+            Code::StorageUnavailable,
+            3,
+        ),
+        (
+            400,
+            "ResourceNotFoundException",
+            StoreError::Unavailable,
+            Code::StorageUnavailable,
+            1,
+        ),
+        (
+            400,
+            "AccessDeniedException",
+            StoreError::Unavailable,
+            Code::StorageUnavailable,
+            1,
+        ),
     ] {
         let table = FakeTable::new();
         let failures = || vec![Failure::Refuse(status, name); 3];
         table.fail(failures());
-        let read = table.store().fetch(KeyId::CANARY, Consistency::Eventual).await.unwrap_err();
+        let read = table
+            .store()
+            .fetch(KeyId::CANARY, Consistency::Eventual)
+            .await
+            .unwrap_err();
         assert_eq!((read, table.calls().len()), (expected, calls), "{name}");
         table.fail(failures());
         assert_eq!(table.store().insert(&row(1)).await, Err(expected), "{name}");
@@ -261,6 +383,9 @@ async fn failures_are_sorted_and_transient_ones_repeated() {
 #[tokio::test]
 async fn one_refusal_of_the_table_is_survived() {
     let table = FakeTable::new();
-    table.fail([Failure::Refuse(400, "ThrottlingException"), Failure::Refuse(500, "InternalServerError")]);
+    table.fail([
+        Failure::Refuse(400, "ThrottlingException"),
+        Failure::Refuse(500, "InternalServerError"),
+    ]);
     table.store().insert(&row(1)).await.unwrap();
 }

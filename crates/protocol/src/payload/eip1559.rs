@@ -1,4 +1,5 @@
-//! The fields of an EIP-1559 transaction, <https://eips.ethereum.org/EIPS/eip-1559>, as the caller wrote them.
+//! The fields of an EIP-1559 transaction, <https://eips.ethereum.org/EIPS/eip-1559>, as the caller
+//! wrote them.
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 
@@ -60,8 +61,13 @@ impl Eip1559 {
             to: recipient(&mut object, &data)?,
             value: value(&mut object)?,
             data,
-            access_list: object.take("accessList")?.map_or(Ok(Vec::new()), |list| access_list(&list))?,
-            from: object.take("from")?.map(|from| address(&from)).transpose()?,
+            access_list: object
+                .take("accessList")?
+                .map_or(Ok(Vec::new()), |list| access_list(&list))?,
+            from: object
+                .take("from")?
+                .map(|from| address(&from))
+                .transpose()?,
         };
         let tip = object.require("maxPriorityFeePerGas")?;
         let max_priority_fee_per_gas = integer_within(&tip, "2^128")?;
@@ -69,7 +75,10 @@ impl Eip1559 {
             return Err(tip.invalid("must not be greater than maxFeePerGas"));
         }
         object.finish()?;
-        Ok(Self { max_priority_fee_per_gas, ..transaction })
+        Ok(Self {
+            max_priority_fee_per_gas,
+            ..transaction
+        })
     }
 }
 
@@ -78,7 +87,10 @@ fn require_type_2(value: &Value<'_>) -> Result<(), Rejection> {
     if number == U256::from(2) {
         Ok(())
     } else if number <= U256::from(4) {
-        Err(value.refused(Code::UnsupportedTransactionType, "must be 2: only EIP-1559 transactions are signed"))
+        Err(value.refused(
+            Code::UnsupportedTransactionType,
+            "must be 2: only EIP-1559 transactions are signed",
+        ))
     } else {
         Err(value.invalid("must be 2: only EIP-1559 transactions are signed"))
     }
@@ -107,9 +119,12 @@ fn value(object: &mut Object<'_>) -> Result<U256, Rejection> {
     }
 }
 
-/// A missing recipient is a mistake; a contract is created only by an explicit null, and only from code.
+/// A missing recipient is a mistake; a contract is created only by an explicit null, and only from
+/// code.
 fn recipient(object: &mut Object<'_>, data: &Bytes) -> Result<Option<Address>, Rejection> {
-    let to = object.take_nullable("to").ok_or_else(|| object.missing("to"))?;
+    let to = object
+        .take_nullable("to")
+        .ok_or_else(|| object.missing("to"))?;
     if !to.is_null() {
         return address(&to).map(Some);
     }
@@ -124,7 +139,8 @@ fn address(value: &Value<'_>) -> Result<Address, Rejection> {
     let text = value.string()?;
     let digits = text.strip_prefix("0x").unwrap_or(&text);
     let mut bytes = [0; 20];
-    const_hex::decode_to_slice(digits, &mut bytes).map_err(|_| value.invalid("must be 20 bytes of hex"))?;
+    const_hex::decode_to_slice(digits, &mut bytes)
+        .map_err(|_| value.invalid("must be 20 bytes of hex"))?;
     let address = Address::from(bytes);
     let mixed = digits.bytes().any(|digit| digit.is_ascii_uppercase())
         && digits.bytes().any(|digit| digit.is_ascii_lowercase());
@@ -152,7 +168,12 @@ fn access_list_item(value: &Value<'_>) -> Result<AccessListItem, Rejection> {
     let mut object = value.object()?;
     let item = AccessListItem {
         address: address(&object.require("address")?)?,
-        storage_keys: object.require("storageKeys")?.array()?.iter().map(bytes_32).collect::<Result<_, _>>()?,
+        storage_keys: object
+            .require("storageKeys")?
+            .array()?
+            .iter()
+            .map(bytes_32)
+            .collect::<Result<_, _>>()?,
     };
     object.finish()?;
     Ok(item)

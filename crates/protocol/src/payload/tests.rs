@@ -24,7 +24,10 @@ fn payload(member: &str, text: Option<&str>) -> String {
     ];
     members.retain(|(name, _)| *name != member);
     members.extend(text.map(|text| (member, text)));
-    let members: Vec<_> = members.iter().map(|(name, text)| format!("\"{name}\":{text}")).collect();
+    let members: Vec<_> = members
+        .iter()
+        .map(|(name, text)| format!("\"{name}\":{text}"))
+        .collect();
     format!("{{{}}}", members.join(","))
 }
 
@@ -39,11 +42,16 @@ fn wei(text: &str) -> Result<U256, Rejection> {
     parse("value", Some(text)).map(|transaction| transaction.value)
 }
 
-/// In the reference deployment 0.01 ether went through a 32-bit float and became 9999999776482582 wei.
+/// In the reference deployment 0.01 ether went through a 32-bit float and became 9999999776482582
+/// wei.
 #[test]
 fn reference_defect_float_for_wei() {
     for text in ["0.01", "\"0.01\"", "1e-2", "\"0x2386f26fc10000\""] {
-        assert_eq!(wei(text).unwrap(), U256::from(10_000_000_000_000_000u64), "{text}");
+        assert_eq!(
+            wei(text).unwrap(),
+            U256::from(10_000_000_000_000_000u64),
+            "{text}"
+        );
     }
 }
 
@@ -56,9 +64,13 @@ fn amounts_at_their_limits() {
     assert_eq!(wei("0e999").unwrap(), U256::ZERO);
     let most = format!("\"0x{}\"", "f".repeat(64));
     assert_eq!(wei(&most).unwrap(), U256::MAX);
-    let most_ether = "115792089237316195423570985008687907853269984665640564039457.584007913129639935";
+    let most_ether =
+        "115792089237316195423570985008687907853269984665640564039457.584007913129639935";
     assert_eq!(wei(most_ether).unwrap(), U256::MAX);
-    assert_eq!(parse("valueWei", Some("7")).unwrap_err().field.unwrap(), "transaction_payload.valueWei");
+    assert_eq!(
+        parse("valueWei", Some("7")).unwrap_err().field.unwrap(),
+        "transaction_payload.valueWei"
+    );
     let only_wei = payload("value", None).replace("\"nonce\"", "\"valueWei\":\"7\",\"nonce\"");
     match SigningPayload::parse(only_wei.as_bytes()).unwrap() {
         SigningPayload::Transaction(transaction) => assert_eq!(transaction.value, U256::from(7)),
@@ -115,7 +127,10 @@ fn wrong_members_are_refused_by_name() {
         ),
         ("chainId", &["0", "\"0x0\"", "18446744073709551616", "1.5"]),
         ("gas", &["\"\"", "18446744073709551616", "\"1_000\""]),
-        ("maxFeePerGas", &["340282366920938463463374607431768211456", "-5"]),
+        (
+            "maxFeePerGas",
+            &["340282366920938463463374607431768211456", "-5"],
+        ),
         ("maxPriorityFeePerGas", &["100000000001"]),
         (
             "to",
@@ -138,37 +153,91 @@ fn wrong_members_are_refused_by_name() {
             let rejection = parse(member, Some(text)).unwrap_err();
             assert_eq!(
                 (rejection.code, rejection.field.as_deref()),
-                (Code::InvalidField, Some(format!("transaction_payload.{member}").as_str())),
+                (
+                    Code::InvalidField,
+                    Some(format!("transaction_payload.{member}").as_str())
+                ),
                 "{member} = {}",
                 &text[..text.len().min(80)]
             );
         }
     }
     for text in ["0", "1", "3", "4", "\"0x1\""] {
-        assert_eq!(parse("type", Some(text)).unwrap_err().code, Code::UnsupportedTransactionType, "{text}");
+        assert_eq!(
+            parse("type", Some(text)).unwrap_err().code,
+            Code::UnsupportedTransactionType,
+            "{text}"
+        );
     }
-    for member in ["to", "nonce", "type", "chainId", "gas", "maxFeePerGas", "maxPriorityFeePerGas"] {
+    for member in [
+        "to",
+        "nonce",
+        "type",
+        "chainId",
+        "gas",
+        "maxFeePerGas",
+        "maxPriorityFeePerGas",
+    ] {
         let rejection = parse(member, None).unwrap_err();
         assert_eq!(rejection.code, Code::MissingField, "{member}");
-        assert_eq!(rejection.field.unwrap(), format!("transaction_payload.{member}"));
+        assert_eq!(
+            rejection.field.unwrap(),
+            format!("transaction_payload.{member}")
+        );
     }
-    assert_eq!(parse("gasPrice", Some("1")).unwrap_err().code, Code::UnknownField);
-    assert_eq!(parse("userOpHash", Some("\"00\"")).unwrap_err().code, Code::UnknownField);
+    assert_eq!(
+        parse("gasPrice", Some("1")).unwrap_err().code,
+        Code::UnknownField
+    );
+    assert_eq!(
+        parse("userOpHash", Some("\"00\"")).unwrap_err().code,
+        Code::UnknownField
+    );
     let both = payload("data", Some("\"0x\",\"input\":\"0x\""));
-    assert_eq!(SigningPayload::parse(both.as_bytes()).unwrap_err().code, Code::DuplicateField);
+    assert_eq!(
+        SigningPayload::parse(both.as_bytes()).unwrap_err().code,
+        Code::DuplicateField
+    );
     let twice = payload("gas", Some("1,\"gas\":1"));
     let twice = SigningPayload::parse(twice.as_bytes()).unwrap_err();
-    assert_eq!((twice.code, twice.field.as_deref()), (Code::DuplicateField, Some("transaction_payload.gas")));
+    assert_eq!(
+        (twice.code, twice.field.as_deref()),
+        (Code::DuplicateField, Some("transaction_payload.gas"))
+    );
 }
 
 #[test]
 fn right_members_are_taken() {
-    assert_eq!(parse("maxPriorityFeePerGas", Some("0")).unwrap().max_priority_fee_per_gas, 0);
-    assert_eq!(parse("maxPriorityFeePerGas", Some("100000000000")).unwrap().max_priority_fee_per_gas, 100_000_000_000);
-    assert_eq!(parse("nonce", Some("18446744073709551614")).unwrap().nonce, u64::MAX - 1);
+    assert_eq!(
+        parse("maxPriorityFeePerGas", Some("0"))
+            .unwrap()
+            .max_priority_fee_per_gas,
+        0
+    );
+    assert_eq!(
+        parse("maxPriorityFeePerGas", Some("100000000000"))
+            .unwrap()
+            .max_priority_fee_per_gas,
+        100_000_000_000
+    );
+    assert_eq!(
+        parse("nonce", Some("18446744073709551614")).unwrap().nonce,
+        u64::MAX - 1
+    );
     assert_eq!(parse("type", Some("\"0x02\"")).unwrap().chain_id, 4);
-    for to in [TO.to_lowercase(), TO.replace("0x", "").to_uppercase(), TO.replace("0x", "")] {
-        assert_eq!(parse("to", Some(&format!("\"{to}\""))).unwrap().to.unwrap().to_checksum(None), TO);
+    for to in [
+        TO.to_lowercase(),
+        TO.replace("0x", "").to_uppercase(),
+        TO.replace("0x", ""),
+    ] {
+        assert_eq!(
+            parse("to", Some(&format!("\"{to}\"")))
+                .unwrap()
+                .to
+                .unwrap()
+                .to_checksum(None),
+            TO
+        );
     }
     for name in ["data", "input"] {
         assert_eq!(parse(name, Some("\"0x6001\"")).unwrap().data[..], [0x60, 1]);
@@ -178,21 +247,44 @@ fn right_members_are_taken() {
         SigningPayload::Transaction(transaction) => assert_eq!(transaction.to, None),
         SigningPayload::UserOpHash(_) => panic!("a transaction was sent"),
     }
-    let list = format!(r#"[{{"address":"{TO}","storageKeys":["0x{}"]}}]"#, "01".repeat(32));
-    assert_eq!(parse("accessList", Some(&list)).unwrap().access_list[0].storage_keys.len(), 1);
-    let nested = parse("accessList", Some(r#"[{"address":"0x00","storageKeys":[]}]"#)).unwrap_err();
-    assert_eq!(nested.field.unwrap(), "transaction_payload.accessList[0].address");
+    let list = format!(
+        r#"[{{"address":"{TO}","storageKeys":["0x{}"]}}]"#,
+        "01".repeat(32)
+    );
+    assert_eq!(
+        parse("accessList", Some(&list)).unwrap().access_list[0]
+            .storage_keys
+            .len(),
+        1
+    );
+    let nested = parse(
+        "accessList",
+        Some(r#"[{"address":"0x00","storageKeys":[]}]"#),
+    )
+    .unwrap_err();
+    assert_eq!(
+        nested.field.unwrap(),
+        "transaction_payload.accessList[0].address"
+    );
 }
 
 #[test]
 fn user_op_hash_is_32_bytes() {
     let digits = "f3df4bcb3b24437160ba86a88f41d522662ed994dddd11ac477cfc16e9a71869";
     for hash in [digits.to_owned(), format!("0x{digits}")] {
-        let parsed = SigningPayload::parse(format!(r#"{{"userOpHash":"{hash}"}}"#).as_bytes()).unwrap();
+        let parsed =
+            SigningPayload::parse(format!(r#"{{"userOpHash":"{hash}"}}"#).as_bytes()).unwrap();
         assert_eq!(parsed, SigningPayload::UserOpHash(digits.parse().unwrap()));
     }
-    for wrong in ["", "0x", &digits[2..], &format!("{digits}00"), &digits.replace('f', "x")] {
-        let rejection = SigningPayload::parse(format!(r#"{{"userOpHash":"{wrong}"}}"#).as_bytes()).unwrap_err();
+    for wrong in [
+        "",
+        "0x",
+        &digits[2..],
+        &format!("{digits}00"),
+        &digits.replace('f', "x"),
+    ] {
+        let rejection =
+            SigningPayload::parse(format!(r#"{{"userOpHash":"{wrong}"}}"#).as_bytes()).unwrap_err();
         assert_eq!(rejection.field.unwrap(), "transaction_payload.userOpHash");
     }
 }
@@ -200,7 +292,10 @@ fn user_op_hash_is_32_bytes() {
 /// What an independent decimal implementation makes of an amount.
 fn expected_wei(text: &str) -> Option<U256> {
     let scaled = BigDecimal::from_str(text).unwrap() * BigDecimal::from(10u64.pow(18));
-    scaled.is_integer().then(|| U256::from_str(&scaled.with_scale(0).to_plain_string()).ok()).flatten()
+    scaled
+        .is_integer()
+        .then(|| U256::from_str(&scaled.with_scale(0).to_plain_string()).ok())
+        .flatten()
 }
 
 proptest! {

@@ -1,4 +1,5 @@
-//! A reader for the part of BER (X.690 §8) that CMS from KMS uses: one-byte tags, short lengths, indefinite lengths.
+//! A reader for the part of BER (X.690 §8) that CMS from KMS uses: one-byte tags, short lengths,
+//! indefinite lengths.
 
 use super::CmsError;
 
@@ -30,7 +31,11 @@ impl<'a> Reader<'a> {
 
     /// Refuses whatever is left.
     pub(super) fn end(&self, what: &'static str) -> Result<(), CmsError> {
-        if self.0.is_empty() { Ok(()) } else { Err(CmsError::Structure(what)) }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(CmsError::Structure(what))
+        }
     }
 
     /// The contents of a primitive element with this tag.
@@ -43,8 +48,17 @@ impl<'a> Reader<'a> {
     }
 
     /// A primitive element that must have exactly these contents.
-    pub(super) fn expect(&mut self, tag: u8, contents: &[u8], what: &'static str) -> Result<(), CmsError> {
-        if self.primitive(tag, what)? == contents { Ok(()) } else { Err(CmsError::Structure(what)) }
+    pub(super) fn expect(
+        &mut self,
+        tag: u8,
+        contents: &[u8],
+        what: &'static str,
+    ) -> Result<(), CmsError> {
+        if self.primitive(tag, what)? == contents {
+            Ok(())
+        } else {
+            Err(CmsError::Structure(what))
+        }
     }
 
     /// Reads the inside of a constructed element with `read`, which has to read all of it.
@@ -72,26 +86,40 @@ impl<'a> Reader<'a> {
     }
 
     fn tag(&mut self, tag: u8, what: &'static str) -> Result<(), CmsError> {
-        if self.take(1, what)? == [tag] { Ok(()) } else { Err(CmsError::Structure(what)) }
+        if self.take(1, what)? == [tag] {
+            Ok(())
+        } else {
+            Err(CmsError::Structure(what))
+        }
     }
 
     fn length(&mut self, what: &'static str) -> Result<Length, CmsError> {
         match self.take(1, what)?[0] {
             short @ 0..0x80 => Ok(Length::Definite(short.into())),
             0x80 => Ok(Length::Indefinite),
-            // Longer forms would exceed MAX_MESSAGE_LEN; shorter numbers in a longer form nobody writes.
+            // Longer forms would exceed MAX_MESSAGE_LEN; shorter numbers in a longer form nobody
+            // writes.
             long @ (0x81 | 0x82) => {
                 let octets = self.take(usize::from(long & 0x7f), what)?;
-                let length = octets.iter().fold(0, |length, octet| length << 8 | usize::from(*octet));
+                let length = octets
+                    .iter()
+                    .fold(0, |length, octet| length << 8 | usize::from(*octet));
                 let shortest = if long == 0x81 { 0x80 } else { 0x100 };
-                if length >= shortest { Ok(Length::Definite(length)) } else { Err(CmsError::Structure(what)) }
+                if length >= shortest {
+                    Ok(Length::Definite(length))
+                } else {
+                    Err(CmsError::Structure(what))
+                }
             }
             _ => Err(CmsError::Structure(what)),
         }
     }
 
     fn take(&mut self, length: usize, what: &'static str) -> Result<&'a [u8], CmsError> {
-        let (taken, rest) = self.0.split_at_checked(length).ok_or(CmsError::Structure(what))?;
+        let (taken, rest) = self
+            .0
+            .split_at_checked(length)
+            .ok_or(CmsError::Structure(what))?;
         self.0 = rest;
         Ok(taken)
     }

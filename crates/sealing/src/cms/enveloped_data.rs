@@ -10,8 +10,8 @@
 use aws_lc_rs::cipher::AES_CBC_IV_LEN;
 
 use super::ber::{
-    CONTEXT_0, CONTEXT_0_CONSTRUCTED, CONTEXT_1_CONSTRUCTED, INTEGER, NULL, OBJECT_IDENTIFIER, OCTET_STRING, Reader,
-    SEQUENCE, SET,
+    CONTEXT_0, CONTEXT_0_CONSTRUCTED, CONTEXT_1_CONSTRUCTED, INTEGER, NULL, OBJECT_IDENTIFIER,
+    OCTET_STRING, Reader, SEQUENCE, SET,
 };
 use super::{BLOCK_LEN, CmsError, MAX_MESSAGE_LEN, RSA_LEN};
 
@@ -44,10 +44,16 @@ impl<'a> EnvelopedData<'a> {
 
 fn enveloped_data<'a>(reader: &mut Reader<'a>) -> Result<EnvelopedData<'a>, CmsError> {
     reader.expect(INTEGER, &[2], "version of EnvelopedData")?;
-    let encrypted_key =
-        reader.constructed(SET, "recipients", |recipients| recipients.constructed(SEQUENCE, "recipient", recipient))?;
-    let (iv, ciphertext) = reader.constructed(SEQUENCE, "EncryptedContentInfo", encrypted_content)?;
-    Ok(EnvelopedData { encrypted_key, iv, ciphertext })
+    let encrypted_key = reader.constructed(SET, "recipients", |recipients| {
+        recipients.constructed(SEQUENCE, "recipient", recipient)
+    })?;
+    let (iv, ciphertext) =
+        reader.constructed(SEQUENCE, "EncryptedContentInfo", encrypted_content)?;
+    Ok(EnvelopedData {
+        encrypted_key,
+        iv,
+        ciphertext,
+    })
 }
 
 /// Gives the encrypted content key.
@@ -63,7 +69,9 @@ fn recipient<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8; RSA_LEN], CmsError>
         algorithm.constructed(SEQUENCE, "RSAES-OAEP parameters", oaep_parameters)
     })?;
     let encrypted_key = reader.primitive(OCTET_STRING, "encrypted key")?;
-    encrypted_key.try_into().map_err(|_| CmsError::Structure("length of the encrypted key"))
+    encrypted_key
+        .try_into()
+        .map_err(|_| CmsError::Structure("length of the encrypted key"))
 }
 
 /// RSAES-OAEP-params (RFC 8017 §A.2.1): SHA-256, MGF1 with SHA-256, no label.
@@ -89,19 +97,28 @@ fn sha256(reader: &mut Reader<'_>) -> Result<(), CmsError> {
 }
 
 /// Gives the initialisation vector and the ciphertext.
-fn encrypted_content<'a>(reader: &mut Reader<'a>) -> Result<(&'a [u8; AES_CBC_IV_LEN], Vec<u8>), CmsError> {
+fn encrypted_content<'a>(
+    reader: &mut Reader<'a>,
+) -> Result<(&'a [u8; AES_CBC_IV_LEN], Vec<u8>), CmsError> {
     reader.expect(OBJECT_IDENTIFIER, DATA, "type of the encrypted content")?;
     let iv = reader.constructed(SEQUENCE, "content encryption algorithm", |algorithm| {
-        algorithm.expect(OBJECT_IDENTIFIER, AES_256_CBC, "content encryption algorithm")?;
+        algorithm.expect(
+            OBJECT_IDENTIFIER,
+            AES_256_CBC,
+            "content encryption algorithm",
+        )?;
         let iv = algorithm.primitive(OCTET_STRING, "initialisation vector")?;
-        iv.try_into().map_err(|_| CmsError::Structure("initialisation vector"))
+        iv.try_into()
+            .map_err(|_| CmsError::Structure("initialisation vector"))
     })?;
     let ciphertext = match reader.peek() {
         Some(CONTEXT_0) => reader.primitive(CONTEXT_0, "encrypted content")?.to_vec(),
         _ => reader.constructed(CONTEXT_0_CONSTRUCTED, "encrypted content", |chunks| {
             let mut joined = Vec::new();
             while chunks.peek() == Some(OCTET_STRING) {
-                joined.extend_from_slice(chunks.primitive(OCTET_STRING, "chunk of the encrypted content")?);
+                joined.extend_from_slice(
+                    chunks.primitive(OCTET_STRING, "chunk of the encrypted content")?,
+                );
             }
             Ok(joined)
         })?,

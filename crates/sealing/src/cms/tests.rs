@@ -97,19 +97,28 @@ impl Sample {
     }
 
     fn message(&self) -> Vec<u8> {
-        STANDARD.decode(&self.ciphertext_for_recipient_base64).unwrap()
+        STANDARD
+            .decode(&self.ciphertext_for_recipient_base64)
+            .unwrap()
     }
 
     fn key(&self) -> RecipientKey {
-        let pkcs1 = STANDARD.decode(&self.rsa_2048_pkcs1_base64_public_test_key).unwrap();
-        // PrivateKeyInfo { version 0, rsaEncryption, OCTET STRING { RSAPrivateKey } } (RFC 5208 §5).
-        let header = const_hex::decode("308204be020100300d06092a864886f70d0101010500048204a8").unwrap();
+        let pkcs1 = STANDARD
+            .decode(&self.rsa_2048_pkcs1_base64_public_test_key)
+            .unwrap();
+        // PrivateKeyInfo { version 0, rsaEncryption, OCTET STRING { RSAPrivateKey } } (RFC 5208
+        // §5).
+        let header =
+            const_hex::decode("308204be020100300d06092a864886f70d0101010500048204a8").unwrap();
         assert_eq!(pkcs1.len(), 0x4a8);
         RecipientKey::from_pkcs8(&[header, pkcs1].concat()).unwrap()
     }
 
     fn assert_content(&self, content: &[u8]) {
-        assert_eq!(serde_json::from_slice::<serde_json::Value>(content).unwrap(), self.plaintext_json);
+        assert_eq!(
+            serde_json::from_slice::<serde_json::Value>(content).unwrap(),
+            self.plaintext_json
+        );
     }
 }
 
@@ -119,14 +128,26 @@ fn what_aws_kms_really_sent() {
     sample.assert_content(&unwrap(&sample.key(), &sample.message()).unwrap());
 }
 
-/// The path of data keys lets nothing through that is not 32 bytes: not even what KMS really sent for something else.
+/// The path of data keys lets nothing through that is not 32 bytes: not even what KMS really sent
+/// for something else.
 #[test]
 fn only_data_keys_come_out_of_the_kms_path() {
     let sample = Sample::load();
-    assert_eq!(unwrap_data_key(&sample.key(), &sample.message()).err(), Some(CmsError::ContentLength));
+    assert_eq!(
+        unwrap_data_key(&sample.key(), &sample.message()).err(),
+        Some(CmsError::ContentLength)
+    );
     for length in [0, 16, 31, 33, 64] {
-        let message = envelop(SHARED.public_key_der(), &vec![7; length], ContentForm::Chunks(100));
-        assert_eq!(unwrap_data_key(&SHARED, &message).err(), Some(CmsError::ContentLength), "{length}");
+        let message = envelop(
+            SHARED.public_key_der(),
+            &vec![7; length],
+            ContentForm::Chunks(100),
+        );
+        assert_eq!(
+            unwrap_data_key(&SHARED, &message).err(),
+            Some(CmsError::ContentLength),
+            "{length}"
+        );
     }
 }
 
@@ -159,7 +180,12 @@ fn other_shapes_are_refused() {
     for name in REFUSED {
         let vector: Vector = read(name);
         let error = unwrap(&key, &STANDARD.decode(&vector.message_base64).unwrap()).err();
-        assert_eq!(error.map(|error| error.to_string()), vector.error, "{name}: {}", vector.name);
+        assert_eq!(
+            error.map(|error| error.to_string()),
+            vector.error,
+            "{name}: {}",
+            vector.name
+        );
     }
 }
 
@@ -171,7 +197,8 @@ fn reference_defect_panic_on_malformed_cms() {
     for end in 0..message.len() {
         assert!(unwrap(&key, &message[..end]).is_err(), "cut at {end}");
     }
-    // Any single byte changed in the structure is refused; in identifier, key, IV or ciphertext the result differs.
+    // Any single byte changed in the structure is refused; in identifier, key, IV or ciphertext the
+    // result differs.
     for place in 0..message.len() {
         let mut changed = message.clone();
         changed[place] ^= 0x01;
@@ -179,14 +206,22 @@ fn reference_defect_panic_on_malformed_cms() {
     }
 }
 
-/// OpenSSL as the other side: an implementation that shares nothing with ours and writes BER the way KMS does.
+/// OpenSSL as the other side: an implementation that shares nothing with ours and writes BER the
+/// way KMS does.
 #[test]
 fn what_openssl_encrypts() {
     let directory = tempfile::tempdir().unwrap();
     let openssl = |arguments: &str| {
-        let output = Command::new("openssl").args(arguments.split(' ')).current_dir(&directory).output();
+        let output = Command::new("openssl")
+            .args(arguments.split(' '))
+            .current_dir(&directory)
+            .output();
         let output = output.expect("the test needs `openssl` 1.1.1 or later");
-        assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{arguments}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     };
     openssl(
         "req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out certificate.pem -subj /CN=test -days 1 \
@@ -198,7 +233,9 @@ fn what_openssl_encrypts() {
 
     // A stream goes into chunks of up to 4 096 bytes and one for the padding.
     for length in [0, 1, 15, 16, 17, 32, 160, 5000] {
-        let content: Vec<u8> = (0..length).map(|place| u8::try_from(place % 251).unwrap()).collect();
+        let content: Vec<u8> = (0..length)
+            .map(|place| u8::try_from(place % 251).unwrap())
+            .collect();
         std::fs::write(directory.path().join("content"), &content).unwrap();
         for form in ["-stream ", ""] {
             openssl(&format!(
@@ -206,8 +243,16 @@ fn what_openssl_encrypts() {
                  -keyopt rsa_padding_mode:oaep -keyopt rsa_oaep_md:sha256 -keyopt rsa_mgf1_md:sha256"
             ));
             let message = file("message");
-            assert_eq!(message.starts_with(&[0x30, 0x80]), !form.is_empty(), "BER exactly when streaming");
-            assert_eq!(*unwrap(&key, &message).unwrap(), content, "{length} bytes {form}");
+            assert_eq!(
+                message.starts_with(&[0x30, 0x80]),
+                !form.is_empty(),
+                "BER exactly when streaming"
+            );
+            assert_eq!(
+                *unwrap(&key, &message).unwrap(),
+                content,
+                "{length} bytes {form}"
+            );
         }
     }
 }
@@ -220,17 +265,29 @@ fn openssl_decrypts_what_the_fake_kms_sends() {
     let pkcs8: Pkcs8V1Der<'_> = private.as_der().unwrap();
     std::fs::write(directory.path().join("key.der"), pkcs8.as_ref()).unwrap();
     let public: PublicKeyX509Der<'_> = private.public_key().as_der().unwrap();
-    for form in [ContentForm::Chunks(16), ContentForm::Chunks(100), ContentForm::Whole] {
-        std::fs::write(directory.path().join("message"), envelop(public.as_ref(), &[7; 32], form)).unwrap();
+    for form in [
+        ContentForm::Chunks(16),
+        ContentForm::Chunks(100),
+        ContentForm::Whole,
+    ] {
+        std::fs::write(
+            directory.path().join("message"),
+            envelop(public.as_ref(), &[7; 32], form),
+        )
+        .unwrap();
         let output = Command::new("openssl")
             .args([
-                "cms", "-decrypt", "-binary", "-inform", "DER", "-in", "message", "-keyform", "DER", "-inkey",
-                "key.der",
+                "cms", "-decrypt", "-binary", "-inform", "DER", "-in", "message", "-keyform",
+                "DER", "-inkey", "key.der",
             ])
             .current_dir(&directory)
             .output()
             .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         assert_eq!(output.stdout, [7; 32]);
     }
 }
@@ -243,7 +300,10 @@ fn padding() {
         remove_padding(&mut content).map(|()| content.len())
     };
     for padding in 1..=16u8 {
-        assert_eq!(removed(&vec![padding; padding.into()]), Ok(32 - usize::from(padding)));
+        assert_eq!(
+            removed(&vec![padding; padding.into()]),
+            Ok(32 - usize::from(padding))
+        );
         for wrong in 0..usize::from(padding) - 1 {
             let mut end = vec![padding; padding.into()];
             end[wrong] ^= 1;
@@ -258,7 +318,8 @@ fn padding() {
 }
 
 /// One key for all cases of the property tests.
-static SHARED: std::sync::LazyLock<RecipientKey> = std::sync::LazyLock::new(|| RecipientKey::generate().unwrap());
+static SHARED: std::sync::LazyLock<RecipientKey> =
+    std::sync::LazyLock::new(|| RecipientKey::generate().unwrap());
 
 proptest! {
     #[test]

@@ -11,7 +11,8 @@ use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 
 use super::KmsError;
 
-/// A request has ten seconds altogether, of which the generator needs two KMS calls and two of the table's.
+/// A request has ten seconds altogether, of which the generator needs two KMS calls and two of the
+/// table's.
 const OPERATION_TIMEOUT: Duration = Duration::from_millis(3500);
 /// One attempt: a fresh TLS connection through the pod included.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -40,7 +41,8 @@ pub(crate) fn log<E>(operation: &'static str, error: &SdkError<E, HttpResponse>)
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
-    // The messages only: the debug form of an SdkError holds the raw reply, hence a key if KMS had sent one in the clear.
+    // The messages only: the debug form of an SdkError holds the raw reply, hence a key if KMS had
+    // sent one in the clear.
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
@@ -48,7 +50,13 @@ where
         source = error.source();
     }
     let message = error.message().unwrap_or_default();
-    tracing::warn!(operation, code = error.code(), message, text, "KMS call failed");
+    tracing::warn!(
+        operation,
+        code = error.code(),
+        message,
+        text,
+        "KMS call failed"
+    );
     reason(error)
 }
 
@@ -59,13 +67,15 @@ fn reason<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> KmsErro
             _ => KmsError::Unavailable,
         };
     };
-    match (refused.err().code().unwrap_or_default(), refused.raw().status().as_u16()) {
+    match (
+        refused.err().code().unwrap_or_default(),
+        refused.raw().status().as_u16(),
+    ) {
         // Success, but the SDK could not read it.
         (_, 200..300) => KmsError::ReplyRefused("not a reply"),
         ("InvalidCiphertextException" | "IncorrectKeyException", _) => KmsError::UnknownDataKey,
-        ("ThrottlingException" | "LimitExceededException" | "RequestLimitExceeded", _) | (_, 429 | 500..) => {
-            KmsError::Unavailable
-        }
+        ("ThrottlingException" | "LimitExceededException" | "RequestLimitExceeded", _)
+        | (_, 429 | 500..) => KmsError::Unavailable,
         _ => KmsError::Denied,
     }
 }

@@ -9,7 +9,10 @@ async fn a_data_key_is_made_and_opened_again() {
     let kms = fake.attested(Service::KeyGenerator).await;
     let fresh = kms.generate_data_key().await.unwrap();
     let made = fresh.as_data_key();
-    let opened = kms.decrypt_data_key(made.wrapped(), made.id()).await.unwrap();
+    let opened = kms
+        .decrypt_data_key(made.wrapped(), made.id())
+        .await
+        .unwrap();
     assert_eq!(opened.expose(), made.expose());
     assert_eq!((opened.id(), opened.cmk_arn()), (made.id(), ARN));
 
@@ -26,19 +29,27 @@ async fn what_is_asked() {
     let kms = fake.attested(Service::KeyGenerator).await;
     let made = kms.generate_data_key().await.unwrap();
     let made = made.as_data_key();
-    kms.decrypt_data_key(made.wrapped(), made.id()).await.unwrap();
+    kms.decrypt_data_key(made.wrapped(), made.id())
+        .await
+        .unwrap();
 
     let context = json!({
         "app": "cloister", "v": "1", "purpose": "wallet", "service": "key-generator", "dek_id": made.id().to_string(),
     });
     assert_eq!(made.id().to_string().len(), 32);
-    let [generate] = &fake.calls("GenerateDataKey")[..] else { panic!() };
-    let [decrypt] = &fake.calls("Decrypt")[..] else { panic!() };
+    let [generate] = &fake.calls("GenerateDataKey")[..] else {
+        panic!()
+    };
+    let [decrypt] = &fake.calls("Decrypt")[..] else {
+        panic!()
+    };
     for call in [generate, decrypt] {
         assert_eq!(call["KeyId"], ARN);
         assert_eq!(call["EncryptionContext"], context);
         let document = call["Recipient"]["AttestationDocument"].as_str().unwrap();
-        let document = base64::engine::general_purpose::STANDARD.decode(document).unwrap();
+        let document = base64::engine::general_purpose::STANDARD
+            .decode(document)
+            .unwrap();
         assert_eq!(claim(&document, "user_data"), b"kms");
     }
     assert_eq!(generate["KeySpec"], "AES_256");
@@ -61,9 +72,18 @@ async fn a_data_key_under_another_name_is_not_ours() {
     let made = kms.generate_data_key().await.unwrap();
     let made = made.as_data_key();
     let other = DekId::from_bytes([0; 16]);
-    assert_eq!(kms.decrypt_data_key(made.wrapped(), other).await.err(), Some(KmsError::UnknownDataKey));
-    assert_eq!(kms.decrypt_data_key(&[1; 184], made.id()).await.err(), Some(KmsError::UnknownDataKey));
-    assert_eq!(Rejection::from(KmsError::UnknownDataKey).code, Code::SealedRowRefused);
+    assert_eq!(
+        kms.decrypt_data_key(made.wrapped(), other).await.err(),
+        Some(KmsError::UnknownDataKey)
+    );
+    assert_eq!(
+        kms.decrypt_data_key(&[1; 184], made.id()).await.err(),
+        Some(KmsError::UnknownDataKey)
+    );
+    assert_eq!(
+        Rejection::from(KmsError::UnknownDataKey).code,
+        Code::SealedRowRefused
+    );
 }
 
 type Change = fn(&mut Value);
@@ -77,18 +97,34 @@ async fn replies_that_an_attested_call_may_not_get() {
     let made = made.as_data_key();
 
     let changes: [(&str, Change); 8] = [
-        ("a plaintext beside the ciphertext", |reply| reply["Plaintext"] = json!("AAAA")),
+        ("a plaintext beside the ciphertext", |reply| {
+            reply["Plaintext"] = json!("AAAA")
+        }),
         ("a plaintext instead of the ciphertext", |reply| {
             reply["Plaintext"] = json!("AAAA");
-            reply.as_object_mut().unwrap().remove("CiphertextForRecipient");
+            reply
+                .as_object_mut()
+                .unwrap()
+                .remove("CiphertextForRecipient");
         }),
         ("no ciphertext", |reply| {
-            reply.as_object_mut().unwrap().remove("CiphertextForRecipient");
+            reply
+                .as_object_mut()
+                .unwrap()
+                .remove("CiphertextForRecipient");
         }),
-        ("an empty ciphertext", |reply| reply["CiphertextForRecipient"] = json!("")),
-        ("a ciphertext that is not CMS", |reply| reply["CiphertextForRecipient"] = json!("AAAA")),
-        ("another key", |reply| reply["KeyId"] = json!(ARN.replace("1234abcd", "ffffabcd"))),
-        ("a bare key id", |reply| reply["KeyId"] = json!("1234abcd-12ab-34cd-56ef-1234567890ab")),
+        ("an empty ciphertext", |reply| {
+            reply["CiphertextForRecipient"] = json!("")
+        }),
+        ("a ciphertext that is not CMS", |reply| {
+            reply["CiphertextForRecipient"] = json!("AAAA")
+        }),
+        ("another key", |reply| {
+            reply["KeyId"] = json!(ARN.replace("1234abcd", "ffffabcd"))
+        }),
+        ("a bare key id", |reply| {
+            reply["KeyId"] = json!("1234abcd-12ab-34cd-56ef-1234567890ab")
+        }),
         ("no key", |reply| {
             reply.as_object_mut().unwrap().remove("KeyId");
         }),
@@ -96,16 +132,30 @@ async fn replies_that_an_attested_call_may_not_get() {
     for (what, change) in changes {
         fake.tamper(move |_, _, reply| change(reply));
         let generated = kms.generate_data_key().await.map(drop);
-        assert!(matches!(generated, Err(KmsError::ReplyRefused(_))), "{what}: {generated:?}");
-        let decrypted = kms.decrypt_data_key(made.wrapped(), made.id()).await.map(drop);
-        assert!(matches!(decrypted, Err(KmsError::ReplyRefused(_))), "{what}: {decrypted:?}");
+        assert!(
+            matches!(generated, Err(KmsError::ReplyRefused(_))),
+            "{what}: {generated:?}"
+        );
+        let decrypted = kms
+            .decrypt_data_key(made.wrapped(), made.id())
+            .await
+            .map(drop);
+        assert!(
+            matches!(decrypted, Err(KmsError::ReplyRefused(_))),
+            "{what}: {decrypted:?}"
+        );
     }
     for wrapped in [json!(""), Value::Null, json!("A".repeat(8196))] {
         fake.tamper(move |_, _, reply| reply["CiphertextBlob"] = wrapped.clone());
-        assert!(matches!(kms.generate_data_key().await, Err(KmsError::ReplyRefused(_))));
+        assert!(matches!(
+            kms.generate_data_key().await,
+            Err(KmsError::ReplyRefused(_))
+        ));
     }
     fake.be_honest();
-    kms.decrypt_data_key(made.wrapped(), made.id()).await.unwrap();
+    kms.decrypt_data_key(made.wrapped(), made.id())
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -119,7 +169,12 @@ async fn errors_are_sorted_by_who_has_to_act() {
         (400, "NotFoundException", KmsError::Denied, 1),
         (400, "ValidationException", KmsError::Denied, 1),
         (400, "UnrecognizedClientException", KmsError::Denied, 1),
-        (400, "InvalidCiphertextException", KmsError::UnknownDataKey, 1),
+        (
+            400,
+            "InvalidCiphertextException",
+            KmsError::UnknownDataKey,
+            1,
+        ),
         (400, "IncorrectKeyException", KmsError::UnknownDataKey, 1),
         (400, "ThrottlingException", KmsError::Unavailable, 3),
         (500, "KMSInternalException", KmsError::Unavailable, 3),
@@ -130,16 +185,26 @@ async fn errors_are_sorted_by_who_has_to_act() {
             *reply = json!({ "__type": name, "message": "words of AWS" });
         });
         let before = fake.calls("Decrypt").len();
-        let error = kms.decrypt_data_key(&[1], DekId::from_bytes([0; 16])).await.unwrap_err();
+        let error = kms
+            .decrypt_data_key(&[1], DekId::from_bytes([0; 16]))
+            .await
+            .unwrap_err();
         assert_eq!(error, expected, "{name}");
-        assert_eq!(fake.calls("Decrypt").len() - before, calls, "calls after {name}");
+        assert_eq!(
+            fake.calls("Decrypt").len() - before,
+            calls,
+            "calls after {name}"
+        );
         assert!(!Rejection::from(error).error.contains("words"));
     }
     fake.tamper(|_, status, reply| {
         *status = 200;
         *reply = Value::String("not JSON".into());
     });
-    let garbled = kms.decrypt_data_key(&[1], DekId::from_bytes([0; 16])).await.unwrap_err();
+    let garbled = kms
+        .decrypt_data_key(&[1], DekId::from_bytes([0; 16]))
+        .await
+        .unwrap_err();
     assert_eq!(garbled, KmsError::ReplyRefused("not a reply"));
 }
 
@@ -153,24 +218,47 @@ async fn a_new_client_has_to_see_the_adopted_key() {
         *status = 400;
         *reply = json!({ "__type": "AccessDeniedException" });
     });
-    assert_eq!(kms.replace_client(foreign.client()).await, Err(KmsError::Denied));
-    foreign.tamper(|_, _, reply| reply["KeyMetadata"]["Arn"] = json!("arn:aws:kms:eu-central-1:1:key/x"));
-    assert!(matches!(kms.replace_client(foreign.client()).await, Err(KmsError::ReplyRefused(_))));
+    assert_eq!(
+        kms.replace_client(foreign.client()).await,
+        Err(KmsError::Denied)
+    );
+    foreign.tamper(|_, _, reply| {
+        reply["KeyMetadata"]["Arn"] = json!("arn:aws:kms:eu-central-1:1:key/x")
+    });
+    assert!(matches!(
+        kms.replace_client(foreign.client()).await,
+        Err(KmsError::ReplyRefused(_))
+    ));
     kms.generate_data_key().await.unwrap();
-    assert_eq!((fake.calls("GenerateDataKey").len(), foreign.calls("GenerateDataKey").len()), (1, 0));
+    assert_eq!(
+        (
+            fake.calls("GenerateDataKey").len(),
+            foreign.calls("GenerateDataKey").len()
+        ),
+        (1, 0)
+    );
 
     let renewed = FakeKms::new();
     kms.replace_client(renewed.client()).await.unwrap();
     kms.generate_data_key().await.unwrap();
-    assert_eq!((fake.calls("GenerateDataKey").len(), renewed.calls("GenerateDataKey").len()), (1, 1));
+    assert_eq!(
+        (
+            fake.calls("GenerateDataKey").len(),
+            renewed.calls("GenerateDataKey").len()
+        ),
+        (1, 1)
+    );
 }
 
-/// What a KMS that ignores the recipient would send in the clear must not reach the log either, whether the SDK can read the
-/// reply or not. AWS's own words do.
+/// What a KMS that ignores the recipient would send in the clear must not reach the log either,
+/// whether the SDK can read the reply or not. AWS's own words do.
 #[tokio::test]
 async fn the_log_has_the_words_of_aws_but_no_key() {
     let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(log.clone()).finish();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_writer(log.clone())
+        .finish();
     let fake = FakeKms::new();
     let kms = fake.attested(Service::KeyGenerator).await;
     // The test runs on this thread alone, so that everything from here on goes into this log.
@@ -179,19 +267,33 @@ async fn the_log_has_the_words_of_aws_but_no_key() {
     let key = "c2VjcmV0IGtleSBpbiB0aGUgY2xlYXI=";
     let readable = json!({ "KeyId": ARN, "Plaintext": key });
     let truncated = readable.to_string().replace('}', "");
-    for reply in [readable, Value::String(truncated), Value::String(format!("\"{key}\""))] {
+    for reply in [
+        readable,
+        Value::String(truncated),
+        Value::String(format!("\"{key}\"")),
+    ] {
         fake.tamper(move |_, status, answer| (*status, *answer) = (200, reply.clone()));
-        assert!(matches!(kms.generate_data_key().await, Err(KmsError::ReplyRefused(_))));
+        assert!(matches!(
+            kms.generate_data_key().await,
+            Err(KmsError::ReplyRefused(_))
+        ));
     }
-    // A test beside this one may have met a place of logging for the first time while there was no log, and switched it off for all.
+    // A test beside this one may have met a place of logging for the first time while there was no
+    // log, and switched it off for all.
     tracing::callsite::rebuild_interest_cache();
     fake.tamper(|_, status, answer| {
-        (*status, *answer) = (400, json!({ "__type": "AccessDeniedException", "message": "words of AWS" }));
+        (*status, *answer) = (
+            400,
+            json!({ "__type": "AccessDeniedException", "message": "words of AWS" }),
+        );
     });
     assert_eq!(kms.generate_data_key().await.err(), Some(KmsError::Denied));
 
     let log = log.text();
-    assert!(log.contains("AccessDeniedException") && log.contains("words of AWS"), "{log}");
+    assert!(
+        log.contains("AccessDeniedException") && log.contains("words of AWS"),
+        "{log}"
+    );
     let bytes = "[115, 101, 99, 114, 101, 116";
     for secret in [key, "secret key in the clear", bytes] {
         assert!(!log.contains(secret), "{log}");

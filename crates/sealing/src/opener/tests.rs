@@ -127,8 +127,14 @@ async fn a_kept_data_key_opens_no_other_row() {
     opener.open(&row).await.unwrap();
     opener.open(&other).await.unwrap();
 
-    let swapped = SealedRow { sealed: row.sealed.clone(), ..other };
-    assert_eq!(opener.open(&swapped).await.unwrap_err(), OpenError::NotAuthentic);
+    let swapped = SealedRow {
+        sealed: row.sealed.clone(),
+        ..other
+    };
+    assert_eq!(
+        opener.open(&swapped).await.unwrap_err(),
+        OpenError::NotAuthentic
+    );
     assert_eq!(fake.calls("Decrypt").len(), 2);
 }
 
@@ -136,11 +142,23 @@ async fn a_kept_data_key_opens_no_other_row() {
 async fn rows_that_cannot_open_cost_no_call() {
     let (fake, kms, row) = setup().await;
     let opener = Opener::new(kms);
-    let none = SealedRow { sealed: BTreeMap::new(), ..row.clone() };
-    let malformed = SealedRow { sealed: BTreeMap::from([(ARN.to_owned(), Envelope(vec![2]))]), ..row };
+    let none = SealedRow {
+        sealed: BTreeMap::new(),
+        ..row.clone()
+    };
+    let malformed = SealedRow {
+        sealed: BTreeMap::from([(ARN.to_owned(), Envelope(vec![2]))]),
+        ..row
+    };
     for row in [none, malformed] {
-        assert_eq!(Rejection::from(opener.open(&row).await.unwrap_err()).code, Code::SealedRowRefused);
-        assert_eq!(Rejection::from(opener.open_through_kms(&row).await.unwrap_err()).code, Code::SealedRowRefused);
+        assert_eq!(
+            Rejection::from(opener.open(&row).await.unwrap_err()).code,
+            Code::SealedRowRefused
+        );
+        assert_eq!(
+            Rejection::from(opener.open_through_kms(&row).await.unwrap_err()).code,
+            Code::SealedRowRefused
+        );
     }
     assert!(fake.calls("Decrypt").is_empty());
 }
@@ -161,8 +179,14 @@ async fn old_data_keys_are_not_used_before_they_are_swept_out() {
     let (fake, kms, row) = setup().await;
     let opener = Opener::new(kms);
     opener.open(&row).await.unwrap();
-    let cache = Cache { entries: Mutex::new(LruCache::new(MAX_ENTRIES)), serve_for: Duration::ZERO };
-    let expired = Opener { kms: opener.kms.clone(), cache: Arc::new(cache) };
+    let cache = Cache {
+        entries: Mutex::new(LruCache::new(MAX_ENTRIES)),
+        serve_for: Duration::ZERO,
+    };
+    let expired = Opener {
+        kms: opener.kms.clone(),
+        cache: Arc::new(cache),
+    };
     expired.open(&row).await.unwrap();
     expired.open(&row).await.unwrap();
     assert_eq!(fake.calls("Decrypt").len(), 3);

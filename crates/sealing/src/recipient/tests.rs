@@ -15,7 +15,11 @@ struct Counting {
 
 impl Counting {
     fn new() -> Arc<Self> {
-        Arc::new(Self { inner: software_nsm(), documents: AtomicUsize::new(0), refuse: false.into() })
+        Arc::new(Self {
+            inner: software_nsm(),
+            documents: AtomicUsize::new(0),
+            refuse: false.into(),
+        })
     }
 
     fn documents(&self) -> usize {
@@ -60,7 +64,11 @@ impl Nsm for Counting {
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn ages(document: Duration, key: Duration, interval: Duration) -> Ages {
-    Ages { max_document: document, max_key: key, interval }
+    Ages {
+        max_document: document,
+        max_key: key,
+        interval,
+    }
 }
 
 async fn eventually(condition: impl Fn() -> bool) {
@@ -76,7 +84,10 @@ async fn a_document_vouches_for_the_key_and_is_used_again() {
     let nsm = Counting::new();
     let recipient = Recipient::start(nsm.clone());
     let first = recipient.attested().await.unwrap();
-    assert_eq!(claim(&first.document, "public_key"), first.key.public_key_der());
+    assert_eq!(
+        claim(&first.document, "public_key"),
+        first.key.public_key_der()
+    );
     assert_eq!(claim(&first.document, "user_data"), KMS_DOCUMENT_TAG);
     // The SubjectPublicKeyInfo of an RSA-2048 key has 294 bytes.
     assert_eq!(first.key.public_key_der().len(), 294);
@@ -89,7 +100,8 @@ async fn a_document_vouches_for_the_key_and_is_used_again() {
 #[tokio::test]
 async fn a_burst_on_an_old_document_asks_the_nsm_once() {
     let nsm = Counting::new();
-    let recipient = Recipient::start_with(nsm.clone(), ages(Duration::from_millis(500), HOUR, HOUR));
+    let recipient =
+        Recipient::start_with(nsm.clone(), ages(Duration::from_millis(500), HOUR, HOUR));
     let first = recipient.attested().await.unwrap();
     eventually(|| first.attested.age() > Duration::from_millis(500)).await;
     let burst: Vec<_> = (0..50)
@@ -110,7 +122,10 @@ async fn a_burst_on_an_old_document_asks_the_nsm_once() {
 async fn the_background_renews_before_anybody_has_to_wait() {
     let nsm = Counting::new();
     let interval = Duration::from_millis(5);
-    let recipient = Recipient::start_with(nsm.clone(), ages(Duration::from_millis(200), HOUR, interval));
+    let recipient = Recipient::start_with(
+        nsm.clone(),
+        ages(Duration::from_millis(200), HOUR, interval),
+    );
     eventually(|| nsm.documents() >= 4).await;
     drop(recipient);
     // The background ends with the last reference.
@@ -125,10 +140,22 @@ async fn keys_are_rotated_and_those_in_use_still_decrypt() {
     let lives = ages(HOUR, Duration::from_millis(300), Duration::from_millis(20));
     let recipient = Recipient::start_with(nsm.clone(), lives);
     let first = recipient.attested().await.unwrap();
-    eventually(|| recipient.current().is_some_and(|current| !Arc::ptr_eq(&current.key, &first.key))).await;
+    eventually(|| {
+        recipient
+            .current()
+            .is_some_and(|current| !Arc::ptr_eq(&current.key, &first.key))
+    })
+    .await;
     let second = recipient.current().unwrap();
-    assert_eq!(claim(&second.document, "public_key"), second.key.public_key_der());
-    let reply = envelop(first.key.public_key_der(), &[7; 32], ContentForm::Chunks(48));
+    assert_eq!(
+        claim(&second.document, "public_key"),
+        second.key.public_key_der()
+    );
+    let reply = envelop(
+        first.key.public_key_der(),
+        &[7; 32],
+        ContentForm::Chunks(48),
+    );
     assert!(crate::cms::unwrap_data_key(&first.key, &reply).is_ok());
     assert!(crate::cms::unwrap_data_key(&second.key, &reply).is_err());
 }
@@ -138,11 +165,17 @@ async fn an_nsm_that_refuses_is_asked_again() {
     let nsm = Counting::new();
     nsm.refuse.store(true, Ordering::SeqCst);
     let recipient = Recipient::start_with(nsm.clone(), ages(Duration::ZERO, HOUR, HOUR));
-    assert!(matches!(recipient.attested().await, Err(RecipientError::Nsm(_))));
+    assert!(matches!(
+        recipient.attested().await,
+        Err(RecipientError::Nsm(_))
+    ));
     nsm.refuse.store(false, Ordering::SeqCst);
     recipient.attested().await.unwrap();
     nsm.refuse.store(true, Ordering::SeqCst);
-    assert!(recipient.attested().await.is_err(), "an old document is never used");
+    assert!(
+        recipient.attested().await.is_err(),
+        "an old document is never used"
+    );
     nsm.refuse.store(false, Ordering::SeqCst);
     recipient.attested().await.unwrap();
 }

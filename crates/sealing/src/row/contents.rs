@@ -9,7 +9,8 @@ use crate::capability::Capabilities;
 const HMAC_VERIFIER: u8 = 1;
 /// Tag reserved for the P-256 public key of a caller that signs its requests.
 const P256_VERIFIER: u8 = 2;
-/// Bytes of a plaintext of format 1: scalar, verifier tag, verifier, capabilities, length of the policy.
+/// Bytes of a plaintext of format 1: scalar, verifier tag, verifier, capabilities, length of the
+/// policy.
 pub(super) const CONTENTS_LEN: usize = 32 + 1 + 32 + 4 + 2;
 
 /// What is sealed: the key, and what decides over its use.
@@ -35,15 +36,21 @@ impl RowContents {
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, UnsupportedContents> {
-        let (scalar, rest) = bytes.split_first_chunk::<32>().ok_or(UnsupportedContents::Length)?;
+        let (scalar, rest) = bytes
+            .split_first_chunk::<32>()
+            .ok_or(UnsupportedContents::Length)?;
         let (tag, rest) = rest.split_first().ok_or(UnsupportedContents::Length)?;
         match *tag {
             HMAC_VERIFIER => {}
             P256_VERIFIER => return Err(UnsupportedContents::PublicKeyVerifier),
             _ => return Err(UnsupportedContents::Verifier),
         }
-        let (verifier, rest) = rest.split_first_chunk::<32>().ok_or(UnsupportedContents::Length)?;
-        let (capabilities, policy) = rest.split_first_chunk::<4>().ok_or(UnsupportedContents::Length)?;
+        let (verifier, rest) = rest
+            .split_first_chunk::<32>()
+            .ok_or(UnsupportedContents::Length)?;
+        let (capabilities, policy) = rest
+            .split_first_chunk::<4>()
+            .ok_or(UnsupportedContents::Length)?;
         let capabilities = Capabilities::from_bits(u32::from_be_bytes(*capabilities));
         match policy {
             [0, 0] => {}
@@ -51,14 +58,16 @@ impl RowContents {
             _ => return Err(UnsupportedContents::Length),
         }
         Ok(Self {
-            key: PrivateKey::take(&mut Zeroizing::new(*scalar)).map_err(|_| UnsupportedContents::Scalar)?,
+            key: PrivateKey::take(&mut Zeroizing::new(*scalar))
+                .map_err(|_| UnsupportedContents::Scalar)?,
             verifier: Verifier::from_bytes(*verifier),
             capabilities: capabilities.ok_or(UnsupportedContents::Capability)?,
         })
     }
 }
 
-/// A row that was sealed correctly says something that this version does not understand, so that it cannot be obeyed.
+/// A row that was sealed correctly says something that this version does not understand, so that it
+/// cannot be obeyed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnsupportedContents {
     /// Too short.
@@ -103,15 +112,42 @@ mod tests {
     fn what_is_reserved_or_unknown_is_refused() {
         let refused = |change: fn(&mut Vec<u8>)| RowContents::decode(&bytes(change)).err();
         assert_eq!(refused(|_| {}), None);
-        assert_eq!(refused(|bytes| bytes[..32].fill(0)), Some(UnsupportedContents::Scalar));
-        assert_eq!(refused(|bytes| bytes[..32].fill(0xff)), Some(UnsupportedContents::Scalar));
-        assert_eq!(refused(|bytes| bytes[32] = 0), Some(UnsupportedContents::Verifier));
-        assert_eq!(refused(|bytes| bytes[32] = 2), Some(UnsupportedContents::PublicKeyVerifier));
-        assert_eq!(refused(|bytes| bytes[68] |= 4), Some(UnsupportedContents::Capability));
-        assert_eq!(refused(|bytes| bytes[65] = 0x80), Some(UnsupportedContents::Capability));
-        assert_eq!(refused(|bytes| bytes[70] = 1), Some(UnsupportedContents::Policy));
-        assert_eq!(refused(|bytes| bytes.push(0)), Some(UnsupportedContents::Policy));
-        assert_eq!(refused(|bytes| bytes.truncate(70)), Some(UnsupportedContents::Length));
+        assert_eq!(
+            refused(|bytes| bytes[..32].fill(0)),
+            Some(UnsupportedContents::Scalar)
+        );
+        assert_eq!(
+            refused(|bytes| bytes[..32].fill(0xff)),
+            Some(UnsupportedContents::Scalar)
+        );
+        assert_eq!(
+            refused(|bytes| bytes[32] = 0),
+            Some(UnsupportedContents::Verifier)
+        );
+        assert_eq!(
+            refused(|bytes| bytes[32] = 2),
+            Some(UnsupportedContents::PublicKeyVerifier)
+        );
+        assert_eq!(
+            refused(|bytes| bytes[68] |= 4),
+            Some(UnsupportedContents::Capability)
+        );
+        assert_eq!(
+            refused(|bytes| bytes[65] = 0x80),
+            Some(UnsupportedContents::Capability)
+        );
+        assert_eq!(
+            refused(|bytes| bytes[70] = 1),
+            Some(UnsupportedContents::Policy)
+        );
+        assert_eq!(
+            refused(|bytes| bytes.push(0)),
+            Some(UnsupportedContents::Policy)
+        );
+        assert_eq!(
+            refused(|bytes| bytes.truncate(70)),
+            Some(UnsupportedContents::Length)
+        );
         assert_eq!(refused(Vec::clear), Some(UnsupportedContents::Length));
     }
 

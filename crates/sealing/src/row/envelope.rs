@@ -22,8 +22,8 @@ pub(crate) struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let wrapped_len =
-            u16::try_from(self.wrapped.len()).expect("a wrapped data key has at most MAX_WRAPPED_LEN bytes");
+        let wrapped_len = u16::try_from(self.wrapped.len())
+            .expect("a wrapped data key has at most MAX_WRAPPED_LEN bytes");
         let mut out = vec![ROW_FORMAT, self.origin as u8];
         out.extend_from_slice(self.dek_id.as_bytes());
         out.extend_from_slice(&wrapped_len.to_be_bytes());
@@ -52,7 +52,13 @@ impl<'a> Parts<'a> {
         if sealed.len() != CONTENTS_LEN + TAG_LEN {
             return Err(truncated);
         }
-        Ok(Self { origin, dek_id: DekId::from_bytes(*dek_id), wrapped, nonce: *nonce, sealed })
+        Ok(Self {
+            origin,
+            dek_id: DekId::from_bytes(*dek_id),
+            wrapped,
+            nonce: *nonce,
+            sealed,
+        })
     }
 }
 

@@ -13,10 +13,11 @@ use crate::capability::Capabilities;
 use crate::data_key::DataKey;
 use crate::kms::KmsError;
 
-/// A row whose envelope was opened: everything it says was sealed together, by an enclave that could have the data key.
+/// A row whose envelope was opened: everything it says was sealed together, by an enclave that
+/// could have the data key.
 ///
-/// Only opening makes one. It does not promise that the row is the newest one: the owner of the table can put back an
-/// older version of the same row.
+/// Only opening makes one. It does not promise that the row is the newest one: the owner of the
+/// table can put back an older version of the same row.
 #[derive(Debug)]
 pub struct OpenedRow {
     header: RowHeader,
@@ -63,8 +64,8 @@ impl OpenedRow {
 /// Opens the envelope that the row has under the data key's CMK.
 ///
 /// # Errors
-/// [`OpenError`] when there is none, when it is not well-formed, when it was not sealed with this data key for exactly
-/// this row, or when it says something this version does not understand.
+/// [`OpenError`] when there is none, when it is not well-formed, when it was not sealed with this
+/// data key for exactly this row, or when it says something this version does not understand.
 pub fn open_with(row: &SealedRow, data_key: &DataKey) -> Result<OpenedRow, OpenError> {
     open_parts(row, &parts(row, data_key.cmk_arn())?, data_key)
 }
@@ -75,17 +76,32 @@ pub(crate) fn parts<'a>(row: &'a SealedRow, cmk_arn: &str) -> Result<Parts<'a>, 
     Parts::decode(&envelope.0).map_err(OpenError::Envelope)
 }
 
-pub(crate) fn open_parts(row: &SealedRow, parts: &Parts<'_>, data_key: &DataKey) -> Result<OpenedRow, OpenError> {
-    let header = RowHeader { key_id: row.key_id, address: row.address, origin: parts.origin, version: row.version };
-    // The envelope's own claims about its data key enter the additional data, so that they are refused where they lie.
+pub(crate) fn open_parts(
+    row: &SealedRow,
+    parts: &Parts<'_>,
+    data_key: &DataKey,
+) -> Result<OpenedRow, OpenError> {
+    let header = RowHeader {
+        key_id: row.key_id,
+        address: row.address,
+        origin: parts.origin,
+        version: row.version,
+    };
+    // The envelope's own claims about its data key enter the additional data, so that they are
+    // refused where they lie.
     let digest = crate::data_key::wrapped_digest(parts.wrapped);
     let aad = additional_data(&header, parts.dek_id, &digest, data_key.cmk_arn());
     let mut buffer = Zeroizing::new(parts.sealed.to_vec());
     let plaintext = row_key(data_key.expose(), &header)
-        .open_in_place(Nonce::assume_unique_for_key(parts.nonce), Aad::from(aad), &mut buffer)
+        .open_in_place(
+            Nonce::assume_unique_for_key(parts.nonce),
+            Aad::from(aad),
+            &mut buffer,
+        )
         .map_err(|_| OpenError::NotAuthentic)?;
     let contents = RowContents::decode(plaintext).map_err(OpenError::Contents)?;
-    // The sealer has checked this too. Once more here, because a signature for the wrong address cannot be taken back.
+    // The sealer has checked this too. Once more here, because a signature for the wrong address
+    // cannot be taken back.
     if address(&contents.key) != header.address {
         return Err(OpenError::Address);
     }
@@ -101,7 +117,8 @@ pub enum OpenError {
     /// The envelope's bytes are not well-formed.
     #[error("the envelope is malformed")]
     Envelope(#[source] MalformedEnvelope),
-    /// Edited, truncated, another row's, another version's, another CMK's or another data key's: not told apart.
+    /// Edited, truncated, another row's, another version's, another CMK's or another data key's:
+    /// not told apart.
     #[error("the envelope was not sealed for this row with this data key")]
     NotAuthentic,
     /// Sealed correctly, but by a version that knew more.
@@ -119,11 +136,15 @@ impl From<OpenError> for Rejection {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::Kms(error) => error.into(),
-            OpenError::NoEnvelope => {
-                Self::new(Code::SealedRowRefused, "the sealed row has no envelope for the CMK in use")
-            }
+            OpenError::NoEnvelope => Self::new(
+                Code::SealedRowRefused,
+                "the sealed row has no envelope for the CMK in use",
+            ),
             // One sentence for the rest: the row comes from the caller's side of the enclave.
-            _ => Self::new(Code::SealedRowRefused, "the sealed row is damaged or belongs to another key"),
+            _ => Self::new(
+                Code::SealedRowRefused,
+                "the sealed row is damaged or belongs to another key",
+            ),
         }
     }
 }

@@ -10,16 +10,22 @@ use super::envelope::Parts;
 use super::{RowContents, RowHeader, additional_data, row_key};
 use crate::data_key::FreshDataKey;
 
-/// Seals a key under a data key that KMS made for this enclave. The envelope belongs into the row under the data key's
-/// [`cmk_arn`](crate::DataKey::cmk_arn).
+/// Seals a key under a data key that KMS made for this enclave. The envelope belongs into the row
+/// under the data key's [`cmk_arn`](crate::DataKey::cmk_arn).
 ///
 /// # Errors
-/// [`SealError`] when the header names another address than the key has, or when there is no randomness.
-pub fn seal(header: &RowHeader, contents: &RowContents, data_key: &FreshDataKey) -> Result<Envelope, SealError> {
+/// [`SealError`] when the header names another address than the key has, or when there is no
+/// randomness.
+pub fn seal(
+    header: &RowHeader,
+    contents: &RowContents,
+    data_key: &FreshDataKey,
+) -> Result<Envelope, SealError> {
     if address(&contents.key) != header.address {
         return Err(SealError::Address);
     }
-    // One data key seals at most 1000 rows, and each row version has its own row key: a random nonce cannot repeat.
+    // One data key seals at most 1000 rows, and each row version has its own row key: a random
+    // nonce cannot repeat.
     let mut nonce = [0; NONCE_LEN];
     rand::fill(&mut nonce).map_err(|_| SealError::Randomness)?;
     Ok(seal_with_nonce(header, contents, data_key, nonce))
@@ -32,15 +38,29 @@ pub(super) fn seal_with_nonce(
     nonce: [u8; NONCE_LEN],
 ) -> Envelope {
     let data_key = data_key.as_data_key();
-    let aad = additional_data(header, data_key.id(), data_key.wrapped_digest(), data_key.cmk_arn());
+    let aad = additional_data(
+        header,
+        data_key.id(),
+        data_key.wrapped_digest(),
+        data_key.cmk_arn(),
+    );
     // Encrypted in place: the plaintext is gone when this is done.
     let mut sealed = contents.encode();
     let tag = row_key(data_key.expose(), header)
-        .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), sealed.as_mut_slice())
+        .seal_in_place_separate_tag(
+            Nonce::assume_unique_for_key(nonce),
+            Aad::from(aad),
+            sealed.as_mut_slice(),
+        )
         .expect("AES-256-GCM seals everything shorter than 64 GiB");
     let sealed = [sealed.as_slice(), tag.as_ref()].concat();
-    let parts =
-        Parts { origin: header.origin, dek_id: data_key.id(), wrapped: data_key.wrapped(), nonce, sealed: &sealed };
+    let parts = Parts {
+        origin: header.origin,
+        dek_id: data_key.id(),
+        wrapped: data_key.wrapped(),
+        nonce,
+        sealed: &sealed,
+    };
     Envelope(parts.encode())
 }
 

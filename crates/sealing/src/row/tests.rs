@@ -13,7 +13,12 @@ use crate::capability::{Capabilities, Capability};
 use crate::data_key::FreshDataKey;
 use crate::hazmat;
 
-const ACCEPTED: &[&str] = &["accepted-canary", "accepted-generated", "accepted-imported", "accepted-leading-zeros"];
+const ACCEPTED: &[&str] = &[
+    "accepted-canary",
+    "accepted-generated",
+    "accepted-imported",
+    "accepted-leading-zeros",
+];
 const REFUSED: &[&str] = &[
     "refused-address-edited",
     "refused-address-of-another",
@@ -79,7 +84,12 @@ impl Vector {
     }
 
     fn data_key(&self) -> FreshDataKey {
-        let DataKeyVector { key, id, wrapped, cmk_arn } = &self.data_key;
+        let DataKeyVector {
+            key,
+            id,
+            wrapped,
+            cmk_arn,
+        } = &self.data_key;
         hazmat::fresh_data_key(
             DekId::from_bytes(bytes(id)),
             &const_hex::decode(wrapped).unwrap(),
@@ -132,19 +142,46 @@ fn every_vector_is_listed() {
 fn golden_envelopes_are_made_and_opened() {
     for name in ACCEPTED {
         let vector = Vector::read(name);
-        let (row, data_key, expected) = (&vector.row, vector.data_key(), vector.contents.as_ref().unwrap());
+        let (row, data_key, expected) = (
+            &vector.row,
+            vector.data_key(),
+            vector.contents.as_ref().unwrap(),
+        );
 
-        let header =
-            RowHeader { key_id: row.key_id, address: row.address, origin: expected.origin(), version: row.version };
-        let envelope = seal_with_nonce(&header, &expected.contents(), &data_key, bytes(&expected.nonce));
-        assert_eq!(envelope, row.sealed[data_key.as_data_key().cmk_arn()], "{}", vector.name);
+        let header = RowHeader {
+            key_id: row.key_id,
+            address: row.address,
+            origin: expected.origin(),
+            version: row.version,
+        };
+        let envelope = seal_with_nonce(
+            &header,
+            &expected.contents(),
+            &data_key,
+            bytes(&expected.nonce),
+        );
+        assert_eq!(
+            envelope,
+            row.sealed[data_key.as_data_key().cmk_arn()],
+            "{}",
+            vector.name
+        );
 
         let opened = open_with(row, data_key.as_data_key()).unwrap();
         assert_eq!(opened.key().expose(), expected.contents().key.expose());
-        assert_eq!(opened.verifier().expose(), expected.contents().verifier.expose());
+        assert_eq!(
+            opened.verifier().expose(),
+            expected.contents().verifier.expose()
+        );
         assert_eq!(opened.capabilities(), expected.contents().capabilities);
-        assert_eq!((opened.key_id(), opened.address()), (row.key_id, row.address));
-        assert_eq!((opened.origin(), opened.version()), (expected.origin(), row.version));
+        assert_eq!(
+            (opened.key_id(), opened.address()),
+            (row.key_id, row.address)
+        );
+        assert_eq!(
+            (opened.origin(), opened.version()),
+            (expected.origin(), row.version)
+        );
     }
 }
 
@@ -153,13 +190,24 @@ fn whatever_was_not_sealed_for_this_row_is_refused() {
     for name in REFUSED {
         let vector = Vector::read(name);
         let error = open_with(&vector.row, vector.data_key().as_data_key()).unwrap_err();
-        assert_eq!(Some(error.to_string()), vector.error, "{name}: {} ({:?})", vector.name, error.source());
+        assert_eq!(
+            Some(error.to_string()),
+            vector.error,
+            "{name}: {} ({:?})",
+            vector.name,
+            error.source()
+        );
         assert_eq!(Rejection::from(error).code, Code::SealedRowRefused);
     }
 }
 
 fn data_key(seed: u8) -> FreshDataKey {
-    hazmat::fresh_data_key(DekId::from_bytes([seed; 16]), &[seed; 184], ARN, &mut [seed; 32])
+    hazmat::fresh_data_key(
+        DekId::from_bytes([seed; 16]),
+        &[seed; 184],
+        ARN,
+        &mut [seed; 32],
+    )
 }
 
 fn row_of(header: &RowHeader, envelope: Envelope) -> SealedRow {
@@ -179,9 +227,16 @@ fn an_address_of_another_key_is_not_sealed() {
         verifier: Verifier::from_bytes([1; 32]),
         capabilities: Capabilities::NONE,
     };
-    let header =
-        RowHeader { key_id: KeyId::CANARY, address: Address::repeat_byte(1), origin: Origin::Generated, version: 1 };
-    assert_eq!(seal(&header, &contents, &data_key(1)).err(), Some(SealError::Address));
+    let header = RowHeader {
+        key_id: KeyId::CANARY,
+        address: Address::repeat_byte(1),
+        origin: Origin::Generated,
+        version: 1,
+    };
+    assert_eq!(
+        seal(&header, &contents, &data_key(1)).err(),
+        Some(SealError::Address)
+    );
 }
 
 #[test]
@@ -192,7 +247,12 @@ fn nonces_are_not_repeated_and_nothing_secret_is_shown() {
         capabilities: Capabilities::NONE,
     };
     let address = address(&contents.key);
-    let header = RowHeader { key_id: KeyId::CANARY, address, origin: Origin::Generated, version: 1 };
+    let header = RowHeader {
+        key_id: KeyId::CANARY,
+        address,
+        origin: Origin::Generated,
+        version: 1,
+    };
     let data_key = data_key(0xee);
     let first = seal(&header, &contents, &data_key).unwrap();
     assert_ne!(first, seal(&header, &contents, &data_key).unwrap());
@@ -213,7 +273,8 @@ fn nonces_are_not_repeated_and_nothing_secret_is_shown() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// The reference deployment writes keys as hex without their leading zeros and cannot read them back: one key in 256.
+    /// The reference deployment writes keys as hex without their leading zeros and cannot read them
+    /// back: one key in 256.
     #[test]
     fn reference_defect_keys_with_leading_zeros_survive(
         scalar: [u8; 32], zeros in 0usize..32, id: [u8; 16], verifier: [u8; 32], version: u64, digest: [u8; 32],

@@ -20,10 +20,15 @@ fn offer(pool: &EgressPool) -> Stream {
 
 /// The pod: waits to be asked for a destination, returns it, and replies.
 async fn reply(stream: &mut Stream, reply: ConnectReply) -> String {
-    let asked = soon(read_frame(stream, Deadlines::default())).await.unwrap().unwrap();
+    let asked = soon(read_frame(stream, Deadlines::default()))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((asked.kind, asked.id), (Kind::Connect, 0));
     let frame = Frame::control(Kind::Connected, vec![reply as u8]);
-    write_frame(stream, &frame, Deadlines::default()).await.unwrap();
+    write_frame(stream, &frame, Deadlines::default())
+        .await
+        .unwrap();
     String::from_utf8(asked.body.to_vec()).unwrap()
 }
 
@@ -31,7 +36,10 @@ async fn reply(stream: &mut Stream, reply: ConnectReply) -> String {
 async fn a_stream_closes_in_each_direction_by_itself() {
     let pool = EgressPool::new();
     let mut pod = offer(&pool);
-    let (stream, asked) = tokio::join!(pool.connect("kms.test", 443), reply(&mut pod, ConnectReply::Connected));
+    let (stream, asked) = tokio::join!(
+        pool.connect("kms.test", 443),
+        reply(&mut pod, ConnectReply::Connected)
+    );
     let mut stream = stream.unwrap();
     assert_eq!(asked, "kms.test:443");
     stream.write_all(b"question").await.unwrap();
@@ -51,13 +59,24 @@ async fn what_the_destination_says_first_is_not_lost() {
     let pool = EgressPool::new();
     let mut pod = offer(&pool);
     let connecting = tokio::spawn(async move { pool.connect("greeter.test", 25).await });
-    soon(read_frame(&mut pod, Deadlines::default())).await.unwrap().unwrap();
+    soon(read_frame(&mut pod, Deadlines::default()))
+        .await
+        .unwrap()
+        .unwrap();
     let connected = Frame::control(Kind::Connected, vec![0]).encode().unwrap();
     let length = u32::try_from(connected.len()).unwrap().to_be_bytes();
-    pod.write_all(&[&length[..], &connected[..], b"220 welcome"].concat()).await.unwrap();
+    pod.write_all(&[&length[..], &connected[..], b"220 welcome"].concat())
+        .await
+        .unwrap();
     drop(pod);
     let mut received = String::new();
-    soon(connecting).await.unwrap().unwrap().read_to_string(&mut received).await.unwrap();
+    soon(connecting)
+        .await
+        .unwrap()
+        .unwrap()
+        .read_to_string(&mut received)
+        .await
+        .unwrap();
     assert_eq!(received, "220 welcome");
 }
 
@@ -84,11 +103,17 @@ async fn dead_and_talkative_connections_are_passed_over() {
     let mut confused = offer(&pool);
     drop(offer(&pool));
     let replies = async {
-        let asked = read_frame(&mut confused, Deadlines::default()).await.unwrap().unwrap();
-        write_frame(&mut confused, &asked, Deadlines::default()).await.unwrap();
+        let asked = read_frame(&mut confused, Deadlines::default())
+            .await
+            .unwrap()
+            .unwrap();
+        write_frame(&mut confused, &asked, Deadlines::default())
+            .await
+            .unwrap();
         reply(&mut good, ConnectReply::Connected).await
     };
-    let (stream, asked) = soon(async { tokio::join!(pool.connect("kms.test", 443), replies) }).await;
+    let (stream, asked) =
+        soon(async { tokio::join!(pool.connect("kms.test", 443), replies) }).await;
     stream.unwrap();
     assert_eq!(asked, "kms.test:443");
 }
@@ -117,7 +142,13 @@ async fn the_connections_of_a_pod_that_is_gone_give_way() {
     let pool = EgressPool::new();
     let mut old: Vec<_> = (0..64).map(|_| offer(&pool)).collect();
     let _new = offer(&pool);
-    assert!(soon(read_frame(&mut old[0], Deadlines::default())).await.unwrap().is_none(), "the oldest is closed");
+    assert!(
+        soon(read_frame(&mut old[0], Deadlines::default()))
+            .await
+            .unwrap()
+            .is_none(),
+        "the oldest is closed"
+    );
 }
 
 #[tokio::test]
@@ -127,8 +158,16 @@ async fn the_server_passes_egress_connections_on() {
     let (near, far) = UnixStream::pair().unwrap();
     let mut pod = Stream::from(near);
     let hello = Frame::control(Kind::Hello, vec![Purpose::Egress as u8]);
-    write_frame(&mut pod, &hello, Deadlines::default()).await.unwrap();
-    server.serve_connection(far.into(), &CancellationToken::new()).await.unwrap();
-    let (stream, _) = tokio::join!(pool.connect("kms.test", 443), reply(&mut pod, ConnectReply::Connected));
+    write_frame(&mut pod, &hello, Deadlines::default())
+        .await
+        .unwrap();
+    server
+        .serve_connection(far.into(), &CancellationToken::new())
+        .await
+        .unwrap();
+    let (stream, _) = tokio::join!(
+        pool.connect("kms.test", 443),
+        reply(&mut pod, ConnectReply::Connected)
+    );
     stream.unwrap();
 }

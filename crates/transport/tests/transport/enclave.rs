@@ -29,7 +29,12 @@ impl Enclave {
         let server = Server::with_limits(gate.clone(), EgressPool::new(), limits);
         let listener = Listener::bind(&address(&directory)).await.unwrap();
         let running = tokio::spawn(server.run(listener, shutdown.clone()));
-        Self { directory, gate, shutdown, running }
+        Self {
+            directory,
+            gate,
+            shutdown,
+            running,
+        }
     }
 
     pub(crate) fn address(&self) -> Address {
@@ -61,20 +66,30 @@ pub(crate) struct Gate {
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { open: Semaphore::new(0), waiting: tokio::sync::watch::Sender::new(0) }
+        Self {
+            open: Semaphore::new(0),
+            waiting: tokio::sync::watch::Sender::new(0),
+        }
     }
 }
 
 impl Gate {
     /// Returns once so many requests have come to wait here.
     pub(crate) async fn reached_by(&self, count: usize) {
-        self.waiting.subscribe().wait_for(|waiting| *waiting >= count).await.unwrap();
+        self.waiting
+            .subscribe()
+            .wait_for(|waiting| *waiting >= count)
+            .await
+            .unwrap();
     }
 }
 
 impl Handler for Gate {
     async fn handle(&self, request: Request) -> Result<Vec<u8>, Rejection> {
-        match (request.operation, request.parts.first().map(|part| &part[..])) {
+        match (
+            request.operation,
+            request.parts.first().map(|part| &part[..]),
+        ) {
             (Operation::GenerateKey, Some(part)) => Ok(part.to_vec()),
             (Operation::SetKey, Some(b"panic")) => panic!("as the test wants it"),
             (Operation::SetKey, Some(b"endless")) => Ok(vec![b' '; 600 * 1024]),
@@ -90,18 +105,29 @@ impl Handler for Gate {
 }
 
 pub(crate) fn echo(part: impl Into<bytes::Bytes>) -> Request {
-    Request { operation: Operation::GenerateKey, parts: vec![part.into()] }
+    Request {
+        operation: Operation::GenerateKey,
+        parts: vec![part.into()],
+    }
 }
 
 pub(crate) fn command(part: &'static str) -> Request {
-    Request { operation: Operation::SetKey, parts: vec![part.into()] }
+    Request {
+        operation: Operation::SetKey,
+        parts: vec![part.into()],
+    }
 }
 
 pub(crate) fn health() -> Request {
-    Request { operation: Operation::Health, parts: vec![] }
+    Request {
+        operation: Operation::Health,
+        parts: vec![],
+    }
 }
 
 /// A test that would hang fails instead.
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future).await.expect("it hangs")
+    tokio::time::timeout(Duration::from_secs(20), future)
+        .await
+        .expect("it hangs")
 }

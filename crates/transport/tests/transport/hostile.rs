@@ -1,4 +1,5 @@
-//! Peers that break the protocol, by malice or by accident: the connection ends, the enclave goes on.
+//! Peers that break the protocol, by malice or by accident: the connection ends, the enclave goes
+//! on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,9 @@ use cloister_protocol::frame::{Frame, FrameError, Kind, Purpose};
 use cloister_protocol::limits::MAX_FRAME_LEN;
 use cloister_protocol::message::decode_response;
 use cloister_protocol::{Code, Operation};
-use cloister_transport::{Deadlines, EgressPool, Limits, Server, Stage, TransportError, read_frame, write_frame};
+use cloister_transport::{
+    Deadlines, EgressPool, Limits, Server, Stage, TransportError, read_frame, write_frame,
+};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -21,23 +24,41 @@ use crate::enclave::{Gate, command, echo, soon};
 fn impatient(stage: Stage) -> Limits {
     let of = |this| Duration::from_millis(if this == stage { 20 } else { 600_000 });
     Limits {
-        deadlines: Deadlines { idle: of(Stage::Idle), header: of(Stage::Header), body: of(Stage::Body) },
+        deadlines: Deadlines {
+            idle: of(Stage::Idle),
+            header: of(Stage::Header),
+            body: of(Stage::Body),
+        },
         ..Limits::default()
     }
 }
 
 /// One end of a connection whose other end the enclave serves, and why the enclave ended it.
-fn connect(limits: Limits) -> (UnixStream, Arc<Gate>, JoinHandle<Result<(), TransportError>>) {
+fn connect(
+    limits: Limits,
+) -> (
+    UnixStream,
+    Arc<Gate>,
+    JoinHandle<Result<(), TransportError>>,
+) {
     let gate = Arc::new(Gate::default());
     let server = Server::with_limits(gate.clone(), EgressPool::new(), limits);
     let (near, far) = UnixStream::pair().unwrap();
-    let served = tokio::spawn(async move { server.serve_connection(far.into(), &CancellationToken::new()).await });
+    let served = tokio::spawn(async move {
+        server
+            .serve_connection(far.into(), &CancellationToken::new())
+            .await
+    });
     (near, gate, served)
 }
 
 fn bytes_of(frame: &Frame) -> Vec<u8> {
     let encoded = frame.encode().unwrap();
-    [&u32::try_from(encoded.len()).unwrap().to_be_bytes()[..], &encoded].concat()
+    [
+        &u32::try_from(encoded.len()).unwrap().to_be_bytes()[..],
+        &encoded,
+    ]
+    .concat()
 }
 
 fn hello() -> Vec<u8> {
@@ -45,7 +66,11 @@ fn hello() -> Vec<u8> {
 }
 
 fn request(id: u64, body: Bytes) -> Vec<u8> {
-    bytes_of(&Frame { kind: Kind::Request, id, body })
+    bytes_of(&Frame {
+        kind: Kind::Request,
+        id,
+        body,
+    })
 }
 
 /// Why the enclave ended a connection on which `bytes` were sent, the sender then waiting.
@@ -61,19 +86,29 @@ async fn reaction(limits: Limits, bytes: &[u8]) -> TransportError {
 #[tokio::test]
 async fn every_stage_has_its_deadline() {
     let whole = request(1, echo("slow").encode());
-    for (sent, stage) in
-        [(0, Stage::Idle), (1, Stage::Header), (15, Stage::Header), (16, Stage::Body), (20, Stage::Body)]
-    {
+    for (sent, stage) in [
+        (0, Stage::Idle),
+        (1, Stage::Header),
+        (15, Stage::Header),
+        (16, Stage::Body),
+        (20, Stage::Body),
+    ] {
         let bytes = [&hello()[..], &whole[..sent]].concat();
         let reason = reaction(impatient(stage), &bytes).await;
-        assert!(matches!(reason, TransportError::TimedOut(at) if at == stage), "{sent} bytes: {reason:?}");
+        assert!(
+            matches!(reason, TransportError::TimedOut(at) if at == stage),
+            "{sent} bytes: {reason:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_connection_that_never_says_what_it_is_for_is_closed_early() {
     let reason = reaction(impatient(Stage::Header), &[]).await;
-    assert!(matches!(reason, TransportError::TimedOut(Stage::Idle)), "{reason:?}");
+    assert!(
+        matches!(reason, TransportError::TimedOut(Stage::Idle)),
+        "{reason:?}"
+    );
 }
 
 #[tokio::test]
@@ -82,14 +117,21 @@ async fn a_peer_that_reads_no_answers_is_dropped() {
     near.write_all(&hello()).await.unwrap();
     let flood = async {
         for id in 1.. {
-            if near.write_all(&request(id, echo(vec![0; 100_000]).encode())).await.is_err() {
+            if near
+                .write_all(&request(id, echo(vec![0; 100_000]).encode()))
+                .await
+                .is_err()
+            {
                 break;
             }
         }
     };
     soon(flood).await;
     let reason = soon(served).await.unwrap().unwrap_err();
-    assert!(matches!(reason, TransportError::TimedOut(Stage::Write | Stage::Body)), "{reason:?}");
+    assert!(
+        matches!(reason, TransportError::TimedOut(Stage::Write | Stage::Body)),
+        "{reason:?}"
+    );
 }
 
 #[tokio::test]
@@ -97,7 +139,10 @@ async fn an_oversize_frame_is_refused_by_its_length() {
     for length in [u32::try_from(MAX_FRAME_LEN + 1).unwrap(), u32::MAX] {
         let bytes = [hello(), length.to_be_bytes().to_vec()].concat();
         let reason = reaction(Limits::default(), &bytes).await;
-        assert!(matches!(reason, TransportError::Frame(FrameError::TooLong)), "{reason:?}");
+        assert!(
+            matches!(reason, TransportError::Frame(FrameError::TooLong)),
+            "{reason:?}"
+        );
     }
 }
 
@@ -108,27 +153,61 @@ async fn half_a_frame_and_then_the_end_is_no_request() {
     near.write_all(&hello()).await.unwrap();
     near.write_all(&whole[..whole.len() - 1]).await.unwrap();
     drop(near);
-    assert!(matches!(soon(served).await.unwrap(), Err(TransportError::Truncated)));
+    assert!(matches!(
+        soon(served).await.unwrap(),
+        Err(TransportError::Truncated)
+    ));
     assert_eq!(Arc::strong_count(&gate), 1, "nothing was begun");
 }
 
 #[tokio::test]
 async fn frames_that_have_no_place_end_the_connection() {
     let cases: [(&str, Vec<u8>); 7] = [
-        ("garbage first", b"GET / HTTP/1.1\r\nHost: enclave\r\n\r\n".to_vec()),
+        (
+            "garbage first",
+            b"GET / HTTP/1.1\r\nHost: enclave\r\n\r\n".to_vec(),
+        ),
         ("a request first", request(1, echo("early").encode())),
-        ("an unknown purpose", bytes_of(&Frame::control(Kind::Hello, vec![9]))),
+        (
+            "an unknown purpose",
+            bytes_of(&Frame::control(Kind::Hello, vec![9])),
+        ),
         ("a second hello", [hello(), hello()].concat()),
-        ("a response", [hello(), bytes_of(&Frame { kind: Kind::Response, id: 1, body: vec![0].into() })].concat()),
-        ("a request without an id", [hello(), request(0, echo("anonymous").encode())].concat()),
+        (
+            "a response",
+            [
+                hello(),
+                bytes_of(&Frame {
+                    kind: Kind::Response,
+                    id: 1,
+                    body: vec![0].into(),
+                }),
+            ]
+            .concat(),
+        ),
+        (
+            "a request without an id",
+            [hello(), request(0, echo("anonymous").encode())].concat(),
+        ),
         (
             "an id that is in use",
-            [hello(), request(7, command("wait").encode()), request(7, echo("again").encode())].concat(),
+            [
+                hello(),
+                request(7, command("wait").encode()),
+                request(7, echo("again").encode()),
+            ]
+            .concat(),
         ),
     ];
     for (what, bytes) in cases {
         let reason = reaction(Limits::default(), &bytes).await;
-        assert!(matches!(reason, TransportError::Frame(_) | TransportError::Violation(_)), "{what}: {reason:?}");
+        assert!(
+            matches!(
+                reason,
+                TransportError::Frame(_) | TransportError::Violation(_)
+            ),
+            "{what}: {reason:?}"
+        );
     }
 }
 
@@ -137,9 +216,17 @@ async fn an_id_may_be_used_again_once_it_is_answered() {
     let (mut near, _gate, _served) = connect(Limits::default());
     near.write_all(&hello()).await.unwrap();
     for body in ["first", "second"] {
-        near.write_all(&request(7, echo(body).encode())).await.unwrap();
-        let answer = soon(read_frame(&mut near, Deadlines::default())).await.unwrap().unwrap();
-        assert_eq!((answer.id, decode_response(answer.body).unwrap()), (7, body.into()));
+        near.write_all(&request(7, echo(body).encode()))
+            .await
+            .unwrap();
+        let answer = soon(read_frame(&mut near, Deadlines::default()))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            (answer.id, decode_response(answer.body).unwrap()),
+            (7, body.into())
+        );
     }
 }
 
@@ -147,10 +234,23 @@ async fn an_id_may_be_used_again_once_it_is_answered() {
 async fn an_unreadable_request_in_a_good_frame_is_answered() {
     let (mut near, _gate, _served) = connect(Limits::default());
     near.write_all(&hello()).await.unwrap();
-    for body in [&[][..], &[200], &[Operation::GenerateKey as u8], &[Operation::GenerateKey as u8, 0, 0, 0, 9, 1]] {
-        near.write_all(&request(1, Bytes::copy_from_slice(body))).await.unwrap();
-        let answer = soon(read_frame(&mut near, Deadlines::default())).await.unwrap().unwrap();
-        assert_eq!(decode_response(answer.body).unwrap_err().code, Code::ProtocolViolation);
+    for body in [
+        &[][..],
+        &[200],
+        &[Operation::GenerateKey as u8],
+        &[Operation::GenerateKey as u8, 0, 0, 0, 9, 1],
+    ] {
+        near.write_all(&request(1, Bytes::copy_from_slice(body)))
+            .await
+            .unwrap();
+        let answer = soon(read_frame(&mut near, Deadlines::default()))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            decode_response(answer.body).unwrap_err().code,
+            Code::ProtocolViolation
+        );
     }
 }
 
@@ -162,7 +262,10 @@ async fn reference_defect_single_read_a_message_in_single_bytes_arrives_whole() 
         near.write_all(&[byte]).await.unwrap();
         tokio::task::yield_now().await;
     }
-    let answer = soon(read_frame(&mut near, Deadlines::default())).await.unwrap().unwrap();
+    let answer = soon(read_frame(&mut near, Deadlines::default()))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(decode_response(answer.body).unwrap(), "in single bytes");
 }
 
@@ -170,11 +273,19 @@ async fn reference_defect_single_read_a_message_in_single_bytes_arrives_whole() 
 #[tokio::test]
 async fn reference_defect_single_read_two_messages_in_one_write_are_two() {
     let (mut near, _gate, _served) = connect(Limits::default());
-    let bytes = [hello(), request(1, echo("a").encode()), request(2, echo("b").encode())].concat();
+    let bytes = [
+        hello(),
+        request(1, echo("a").encode()),
+        request(2, echo("b").encode()),
+    ]
+    .concat();
     near.write_all(&bytes).await.unwrap();
     let mut answers = Vec::new();
     for _ in 0..2 {
-        let answer = soon(read_frame(&mut near, Deadlines::default())).await.unwrap().unwrap();
+        let answer = soon(read_frame(&mut near, Deadlines::default()))
+            .await
+            .unwrap()
+            .unwrap();
         answers.push((answer.id, decode_response(answer.body).unwrap()));
     }
     answers.sort();

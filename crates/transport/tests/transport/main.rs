@@ -1,4 +1,5 @@
-//! Pod and enclave over unix sockets: what a connection does when both behave, and when the other end does not.
+//! Pod and enclave over unix sockets: what a connection does when both behave, and when the other
+//! end does not.
 
 #[cfg(test)]
 mod egress;

@@ -11,7 +11,10 @@ use crate::enclave::{Enclave, command, echo, health, soon};
 
 /// A second connection would be refused, so whatever succeeds went over the first.
 fn one_connection() -> Limits {
-    Limits { connections: 1, ..Limits::default() }
+    Limits {
+        connections: 1,
+        ..Limits::default()
+    }
 }
 
 fn code(outcome: Result<bytes::Bytes, Rejection>) -> Code {
@@ -53,13 +56,20 @@ async fn answers_come_in_the_order_in_which_they_are_ready() {
 async fn a_panic_is_answered_and_harms_nobody_else() {
     let enclave = Enclave::start(one_connection()).await;
     let client = enclave.client();
-    assert_eq!(code(soon(client.call(command("panic"))).await), Code::Internal);
+    assert_eq!(
+        code(soon(client.call(command("panic"))).await),
+        Code::Internal
+    );
     assert_eq!(soon(client.call(echo("on"))).await.unwrap(), "on");
 }
 
 #[tokio::test]
 async fn a_full_queue_is_busy_at_once() {
-    let enclave = Enclave::start(Limits { queued: 1, ..Limits::default() }).await;
+    let enclave = Enclave::start(Limits {
+        queued: 1,
+        ..Limits::default()
+    })
+    .await;
     let (client, other_pod) = (enclave.client(), enclave.client());
     let first = tokio::spawn({
         let client = client.clone();
@@ -75,16 +85,27 @@ async fn a_full_queue_is_busy_at_once() {
 
 #[tokio::test]
 async fn a_request_that_takes_too_long_is_given_up_and_gives_its_place_back() {
-    let limits = Limits { request: Duration::from_millis(20), queued: 1, ..Limits::default() };
+    let limits = Limits {
+        request: Duration::from_millis(20),
+        queued: 1,
+        ..Limits::default()
+    };
     let client_of = Enclave::start(limits).await;
     let client = client_of.client();
-    assert_eq!(code(soon(client.call(command("wait"))).await), Code::DeadlineExceeded);
+    assert_eq!(
+        code(soon(client.call(command("wait"))).await),
+        Code::DeadlineExceeded
+    );
     assert_eq!(soon(client.call(echo("on"))).await.unwrap(), "on");
 }
 
 #[tokio::test]
 async fn more_than_a_connection_may_have_in_flight_wait_for_their_turn() {
-    let enclave = Enclave::start(Limits { in_flight: 2, ..one_connection() }).await;
+    let enclave = Enclave::start(Limits {
+        in_flight: 2,
+        ..one_connection()
+    })
+    .await;
     let client = enclave.client();
     let calls: Vec<_> = (0..5)
         .map(|_| {
@@ -121,7 +142,9 @@ async fn health_does_not_wait_behind_work() {
 async fn an_abandoned_call_leaves_the_connection_whole() {
     let enclave = Enclave::start(one_connection()).await;
     let client = enclave.client();
-    let outcome = client.call_within(command("wait"), Duration::from_millis(20)).await;
+    let outcome = client
+        .call_within(command("wait"), Duration::from_millis(20))
+        .await;
     assert_eq!(code(outcome), Code::DeadlineExceeded);
     let dropped = tokio::spawn({
         let client = client.clone();
@@ -151,14 +174,16 @@ async fn without_an_enclave_every_caller_learns_it() {
     }
 }
 
-/// The reference deployment's pod works once: the second request over a connection that has died hangs.
+/// The reference deployment's pod works once: the second request over a connection that has died
+/// hangs.
 #[tokio::test]
 async fn reference_defect_second_request_after_a_dead_connection_reconnects() {
     let enclave = Enclave::start(Limits::default()).await;
     let client = enclave.client();
     assert_eq!(soon(client.call(echo("first"))).await.unwrap(), "first");
     let enclave = soon(enclave.restart()).await;
-    // The first call after the restart may still meet the dead connection; it says so and is never repeated by itself.
+    // The first call after the restart may still meet the dead connection; it says so and is never
+    // repeated by itself.
     if let Err(rejection) = soon(client.call(echo("second"))).await {
         assert_eq!(rejection.code, Code::EnclaveUnavailable);
     }
@@ -175,7 +200,10 @@ async fn calls_in_flight_learn_that_the_enclave_died() {
     let call = tokio::spawn(async move { client.call(echo("lost")).await });
     let mut stream = soon(listener.accept()).await.unwrap();
     for _ in ["hello", "request"] {
-        soon(read_frame(&mut stream, Deadlines::default())).await.unwrap().unwrap();
+        soon(read_frame(&mut stream, Deadlines::default()))
+            .await
+            .unwrap()
+            .unwrap();
     }
     drop(stream);
     assert_eq!(code(soon(call).await.unwrap()), Code::EnclaveUnavailable);
@@ -189,12 +217,29 @@ async fn an_answer_nobody_asked_for_closes_the_connection() {
     let client = Client::new(address);
     let call = tokio::spawn(async move { client.call(echo("asked")).await });
     let mut stream = soon(listener.accept()).await.unwrap();
-    soon(read_frame(&mut stream, Deadlines::default())).await.unwrap().unwrap();
-    let request = soon(read_frame(&mut stream, Deadlines::default())).await.unwrap().unwrap();
-    let foreign = Frame { kind: Kind::Response, id: request.id + 1, body: vec![0].into() };
-    write_frame(&mut stream, &foreign, Deadlines::default()).await.unwrap();
+    soon(read_frame(&mut stream, Deadlines::default()))
+        .await
+        .unwrap()
+        .unwrap();
+    let request = soon(read_frame(&mut stream, Deadlines::default()))
+        .await
+        .unwrap()
+        .unwrap();
+    let foreign = Frame {
+        kind: Kind::Response,
+        id: request.id + 1,
+        body: vec![0].into(),
+    };
+    write_frame(&mut stream, &foreign, Deadlines::default())
+        .await
+        .unwrap();
     assert_eq!(code(soon(call).await.unwrap()), Code::EnclaveUnavailable);
-    assert!(soon(read_frame(&mut stream, Deadlines::default())).await.unwrap().is_none());
+    assert!(
+        soon(read_frame(&mut stream, Deadlines::default()))
+            .await
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[tokio::test]
@@ -209,14 +254,28 @@ async fn shutting_down_answers_what_is_in_flight() {
     assert_eq!(soon(call).await.unwrap().unwrap(), "waited");
 }
 
-/// The reference deployment takes whatever one `read` of 512 (enclave) or 4096 (pod) bytes returns for a whole message.
+/// The reference deployment takes whatever one `read` of 512 (enclave) or 4096 (pod) bytes returns
+/// for a whole message.
 #[tokio::test]
 async fn reference_defect_single_read_long_messages_arrive_whole() {
     let enclave = Enclave::start(one_connection()).await;
     let client = enclave.client();
-    for length in [511, 512, 513, 4095, 4096, 4097, 65_536, 262_144, MAX_FRAME_LEN - 17] {
+    for length in [
+        511,
+        512,
+        513,
+        4095,
+        4096,
+        4097,
+        65_536,
+        262_144,
+        MAX_FRAME_LEN - 17,
+    ] {
         let message: Vec<u8> = (0..=250).cycle().take(length).collect();
-        assert!(soon(client.call(echo(message.clone()))).await.unwrap() == message, "{length} bytes");
+        assert!(
+            soon(client.call(echo(message.clone()))).await.unwrap() == message,
+            "{length} bytes"
+        );
     }
 }
 
@@ -224,7 +283,13 @@ async fn reference_defect_single_read_long_messages_arrive_whole() {
 async fn what_fits_no_frame_is_refused_where_it_arises() {
     let enclave = Enclave::start(one_connection()).await;
     let client = enclave.client();
-    assert_eq!(code(soon(client.call(echo(vec![0; MAX_FRAME_LEN]))).await), Code::BodyTooLarge);
-    assert_eq!(code(soon(client.call(command("endless"))).await), Code::Internal);
+    assert_eq!(
+        code(soon(client.call(echo(vec![0; MAX_FRAME_LEN]))).await),
+        Code::BodyTooLarge
+    );
+    assert_eq!(
+        code(soon(client.call(command("endless"))).await),
+        Code::Internal
+    );
     assert_eq!(soon(client.call(echo("on"))).await.unwrap(), "on");
 }

@@ -1,16 +1,17 @@
 //! The system calls of an application, and what they are for. Any other ends it.
 //!
-//! The list was made by following the enclaves through start, requests and failures with strace, linked with musl as they are in an
-//! image: key generation, import, signing, custody, and everything that can go wrong with each. What it has beyond that is what musl, the
-//! standard library and the asynchronous runtime fall back to, on one architecture or the other.
+//! The list was made by following the enclaves through start, requests and failures with strace,
+//! linked with musl as they are in an image: key generation, import, signing, custody, and
+//! everything that can go wrong with each. What it has beyond that is what musl, the standard
+//! library and the asynchronous runtime fall back to, on one architecture or the other.
 
 use std::collections::BTreeMap;
 use std::env::consts::ARCH;
 
 use libc::c_long;
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch, apply_filter,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch, apply_filter,
 };
 
 use super::Role;
@@ -30,14 +31,25 @@ fn program(arch: TargetArch, role: &Role) -> Result<BpfProgram, FilterError> {
         Role::ApplicationWithVolume => VOLUME,
         Role::Bridge { .. } => BRIDGE,
     };
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        ANY_ARGUMENTS.iter().chain(more).map(|call| (*call, Vec::new())).collect();
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ANY_ARGUMENTS
+        .iter()
+        .chain(more)
+        .map(|call| (*call, Vec::new()))
+        .collect();
     for &(call, argument, condition) in CERTAIN_ARGUMENTS {
-        rules.entry(call).or_default().push(rule(argument, condition).map_err(FilterError::Compile)?);
+        rules
+            .entry(call)
+            .or_default()
+            .push(rule(argument, condition).map_err(FilterError::Compile)?);
     }
-    SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, arch)
-        .and_then(BpfProgram::try_from)
-        .map_err(FilterError::Compile)
+    SeccompFilter::new(
+        rules,
+        SeccompAction::KillProcess,
+        SeccompAction::Allow,
+        arch,
+    )
+    .and_then(BpfProgram::try_from)
+    .map_err(FilterError::Compile)
 }
 
 fn rule(argument: u8, condition: Condition) -> Result<SeccompRule, seccompiler::BackendError> {
@@ -47,7 +59,12 @@ fn rule(argument: u8, condition: Condition) -> Result<SeccompRule, seccompiler::
         Condition::Lacks(bits) => (SeccompCmpOp::MaskedEq(bits.into()), 0),
     };
     // All of them are C's int or unsigned int, whose upper half the kernel does not look at either.
-    SeccompRule::new(vec![SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value.into())?])
+    SeccompRule::new(vec![SeccompCondition::new(
+        argument,
+        SeccompCmpArgLen::Dword,
+        operator,
+        value.into(),
+    )?])
 }
 
 /// Why the filter is not in place.
@@ -76,7 +93,8 @@ const ANY_ARGUMENTS: &[c_long] = &[
     libc::SYS_madvise,
     libc::SYS_mremap,
     libc::SYS_munmap,
-    // Threads: musl's way to end one, wait for one and number them; the standard library counts processors
+    // Threads: musl's way to end one, wait for one and number them; the standard library counts
+    // processors
     libc::SYS_exit,
     libc::SYS_exit_group,
     libc::SYS_futex,
@@ -145,7 +163,8 @@ const ANY_ARGUMENTS: &[c_long] = &[
     libc::SYS_stat,
 ];
 
-/// What an application with a volume may make beyond that: files that it keeps, and where nothing else can be written than there.
+/// What an application with a volume may make beyond that: files that it keeps, and where nothing
+/// else can be written than there.
 const VOLUME: &[c_long] = &[
     libc::SYS_fallocate,
     libc::SYS_fdatasync,
@@ -173,13 +192,18 @@ const VOLUME: &[c_long] = &[
 /// And the volume's bridge: its limits.
 const BRIDGE: &[c_long] = &[libc::SYS_prlimit64];
 
-/// System call, number of the argument, and what it must be; one of several lines for a call has to hold.
+/// System call, number of the argument, and what it must be; one of several lines for a call has to
+/// hold.
 const CERTAIN_ARGUMENTS: &[(c_long, u8, Condition)] = &[
     // Threads, never processes
     (libc::SYS_clone, 0, Condition::Has(bits(libc::CLONE_THREAD))),
     // Memory is never code
     (libc::SYS_mmap, 2, Condition::Lacks(bits(libc::PROT_EXEC))),
-    (libc::SYS_mprotect, 2, Condition::Lacks(bits(libc::PROT_EXEC))),
+    (
+        libc::SYS_mprotect,
+        2,
+        Condition::Lacks(bits(libc::PROT_EXEC)),
+    ),
     // The names of threads
     (libc::SYS_prctl, 0, Condition::Is(bits(libc::PR_SET_NAME))),
     // Requests to the NSM, and sockets that do not block
@@ -212,7 +236,11 @@ mod tests {
     #[test]
     fn the_list_compiles_for_both_architectures() {
         for arch in [TargetArch::x86_64, TargetArch::aarch64] {
-            for role in [Role::Application, Role::ApplicationWithVolume, Role::Bridge { cid: 3, port: 1 }] {
+            for role in [
+                Role::Application,
+                Role::ApplicationWithVolume,
+                Role::Bridge { cid: 3, port: 1 },
+            ] {
                 assert!(program(arch, &role).unwrap().len() > ANY_ARGUMENTS.len());
             }
         }

@@ -13,7 +13,8 @@ use crate::enclave::Enclave;
 use crate::rows::Rows;
 use crate::site::Site;
 
-const USER_OP: &str = r#"{"userOpHash":"0xf3df4bcb3b24437160ba86a88f41d522662ed994dddd11ac477cfc16e9a71869"}"#;
+const USER_OP: &str =
+    r#"{"userOpHash":"0xf3df4bcb3b24437160ba86a88f41d522662ed994dddd11ac477cfc16e9a71869"}"#;
 
 /// A generator and a signer that serve.
 struct Service {
@@ -31,9 +32,21 @@ impl Service {
         generator.configure(&arn, "key-generator").await.unwrap();
         signer.configure(&arn, "signer").await.unwrap();
         let report = generator.until_ready().await;
-        assert!(report.locked && report.cmk_arn.as_deref() == Some(&arn) && report.service == "key-generator");
-        signer.open_canary(&rows.row(KeyId::CANARY).unwrap()).await.unwrap();
-        Self { rows, generator, signer, _site: site }
+        assert!(
+            report.locked
+                && report.cmk_arn.as_deref() == Some(&arn)
+                && report.service == "key-generator"
+        );
+        signer
+            .open_canary(&rows.row(KeyId::CANARY).unwrap())
+            .await
+            .unwrap();
+        Self {
+            rows,
+            generator,
+            signer,
+            _site: site,
+        }
     }
 }
 
@@ -49,10 +62,17 @@ async fn a_key_is_born_and_signs() {
         created.address
     );
     for payload in [&transfer, USER_OP] {
-        service.signer.sign(created.key_id, &row, payload).await.unwrap();
+        service
+            .signer
+            .sign(created.key_id, &row, payload)
+            .await
+            .unwrap();
     }
     let another = service.generator.generate_key().await.unwrap();
-    assert_ne!((another.key_id, another.address), (created.key_id, created.address));
+    assert_ne!(
+        (another.key_id, another.address),
+        (created.key_id, created.address)
+    );
 }
 
 /// What is signed with which key, and what comes out or how it is refused.
@@ -69,19 +89,30 @@ struct Vector {
     field: Option<String>,
 }
 
-/// Every vector through both enclaves, over their connections: the keys are imported and sign as they always did.
+/// Every vector through both enclaves, over their connections: the keys are imported and sign as
+/// they always did.
 #[tokio::test(flavor = "multi_thread")]
 async fn vectors_through_both_enclaves() {
     let service = Service::start().await;
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors/signing");
     for file in std::fs::read_dir(directory).unwrap() {
-        let vector: Vector = serde_json::from_slice(&std::fs::read(file.unwrap().path()).unwrap()).unwrap();
+        let vector: Vector =
+            serde_json::from_slice(&std::fs::read(file.unwrap().path()).unwrap()).unwrap();
         let created = service.generator.set_key(&vector.eth_key).await.unwrap();
         assert_eq!(created.address, vector.address, "{}", vector.name);
         let row = service.rows.row(created.key_id).unwrap();
-        match service.signer.sign(created.key_id, &row, vector.transaction_payload.get()).await {
-            Ok(Signed::Signature { signature }) => assert_eq!(Some(signature), vector.signature, "{}", vector.name),
-            Ok(Signed::Transaction { transaction_signed, transaction_hash }) => assert_eq!(
+        match service
+            .signer
+            .sign(created.key_id, &row, vector.transaction_payload.get())
+            .await
+        {
+            Ok(Signed::Signature { signature }) => {
+                assert_eq!(Some(signature), vector.signature, "{}", vector.name)
+            }
+            Ok(Signed::Transaction {
+                transaction_signed,
+                transaction_hash,
+            }) => assert_eq!(
                 (Some(transaction_signed), Some(transaction_hash)),
                 (vector.transaction_signed, vector.transaction_hash),
                 "{}",
@@ -90,20 +121,42 @@ async fn vectors_through_both_enclaves() {
             Err(rejection) => {
                 assert_eq!(Some(rejection.code), vector.code, "{}", vector.name);
                 let field = rejection.field.unwrap_or_default();
-                assert!(vector.field.is_none_or(|expected| expected == field), "{}: {field}", vector.name);
+                assert!(
+                    vector.field.is_none_or(|expected| expected == field),
+                    "{}: {field}",
+                    vector.name
+                );
             }
         }
     }
-    assert_eq!(service.generator.set_key("00").await.unwrap_err().field.as_deref(), Some("eth_key"));
+    assert_eq!(
+        service
+            .generator
+            .set_key("00")
+            .await
+            .unwrap_err()
+            .field
+            .as_deref(),
+        Some("eth_key")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_of_others_and_edited_rows_are_refused() {
     let service = Service::start().await;
-    let (one, other) =
-        (service.generator.generate_key().await.unwrap(), service.generator.generate_key().await.unwrap());
+    let (one, other) = (
+        service.generator.generate_key().await.unwrap(),
+        service.generator.generate_key().await.unwrap(),
+    );
     let row = service.rows.row(one.key_id).unwrap();
-    let refused = async |row| service.signer.sign(one.key_id, &row, USER_OP).await.unwrap_err().code;
+    let refused = async |row| {
+        service
+            .signer
+            .sign(one.key_id, &row, USER_OP)
+            .await
+            .unwrap_err()
+            .code
+    };
 
     let others = service.rows.row(other.key_id).unwrap();
     assert_eq!(refused(others.clone()).await, Code::SealedRowRefused);
@@ -119,14 +172,22 @@ async fn rows_of_others_and_edited_rows_are_refused() {
     let mut emptied = row.clone();
     emptied.sealed.clear();
     assert_eq!(refused(emptied).await, Code::SealedRowRefused);
-    service.signer.sign(one.key_id, &row, USER_OP).await.unwrap();
+    service
+        .signer
+        .sign(one.key_id, &row, USER_OP)
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_canary_cannot_be_used() {
     let service = Service::start().await;
     let canary = service.rows.row(KeyId::CANARY).unwrap();
-    let refused = service.signer.sign(KeyId::CANARY, &canary, USER_OP).await.unwrap_err();
+    let refused = service
+        .signer
+        .sign(KeyId::CANARY, &canary, USER_OP)
+        .await
+        .unwrap_err();
     assert_eq!(refused.code, Code::AuthenticationFailed);
 }
 
@@ -134,11 +195,17 @@ async fn the_canary_cannot_be_used() {
 async fn a_key_that_does_not_come_back_is_not_acknowledged() {
     let service = Service::start().await;
     service.rows.set_tampering(true);
-    assert_eq!(service.generator.generate_key().await.unwrap_err().code, Code::VersionConflict);
+    assert_eq!(
+        service.generator.generate_key().await.unwrap_err().code,
+        Code::VersionConflict
+    );
     service.rows.set_tampering(false);
     service.rows.set_unavailable(true);
     let before = service.rows.len();
-    assert_eq!(service.generator.generate_key().await.unwrap_err().code, Code::StorageUnavailable);
+    assert_eq!(
+        service.generator.generate_key().await.unwrap_err().code,
+        Code::StorageUnavailable
+    );
     assert_eq!(service.rows.len(), before);
     service.rows.set_unavailable(false);
     service.generator.generate_key().await.unwrap();
@@ -147,9 +214,22 @@ async fn a_key_that_does_not_come_back_is_not_acknowledged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_are_refused_by_name_and_size() {
     let service = Service::start().await;
-    assert_eq!(service.generator.set_key(&"a".repeat(300_000)).await.unwrap_err().code, Code::BodyTooLarge);
     assert_eq!(
-        service.generator.set_key(r#"","evil":""#).await.unwrap_err().code,
+        service
+            .generator
+            .set_key(&"a".repeat(300_000))
+            .await
+            .unwrap_err()
+            .code,
+        Code::BodyTooLarge
+    );
+    assert_eq!(
+        service
+            .generator
+            .set_key(r#"","evil":""#)
+            .await
+            .unwrap_err()
+            .code,
         Code::UnknownField,
         "a member that nobody knows"
     );

@@ -10,7 +10,8 @@ use crate::enclave::Enclave;
 use crate::rows::Rows;
 use crate::site::{GENERATOR, SIGNER, Site};
 
-const USER_OP: &str = r#"{"userOpHash":"0xf3df4bcb3b24437160ba86a88f41d522662ed994dddd11ac477cfc16e9a71869"}"#;
+const USER_OP: &str =
+    r#"{"userOpHash":"0xf3df4bcb3b24437160ba86a88f41d522662ed994dddd11ac477cfc16e9a71869"}"#;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_signed_before_the_canary_was_opened() {
@@ -18,7 +19,10 @@ async fn nothing_is_signed_before_the_canary_was_opened() {
     let arn = site.create_cmk(Form::Locked).await;
     let generator = Enclave::generator(&site, &rows);
     assert_eq!(generator.health().await.state, State::Unconfigured);
-    assert_eq!(generator.generate_key().await.unwrap_err().code, Code::NotReady);
+    assert_eq!(
+        generator.generate_key().await.unwrap_err().code,
+        Code::NotReady
+    );
     generator.configure(&arn, "key-generator").await.unwrap();
     generator.until_ready().await;
     let created = generator.generate_key().await.unwrap();
@@ -27,20 +31,49 @@ async fn nothing_is_signed_before_the_canary_was_opened() {
 
     let signer = Enclave::signer(&site);
     assert_eq!(signer.health().await.state, State::Unconfigured);
-    assert_eq!(signer.sign(created.key_id, &row, USER_OP).await.unwrap_err().code, Code::NotReady);
-    assert_eq!(signer.open_canary(&canary).await.unwrap_err().code, Code::NotReady);
+    assert_eq!(
+        signer
+            .sign(created.key_id, &row, USER_OP)
+            .await
+            .unwrap_err()
+            .code,
+        Code::NotReady
+    );
+    assert_eq!(
+        signer.open_canary(&canary).await.unwrap_err().code,
+        Code::NotReady
+    );
 
     let report = signer.configure(&arn, "signer").await.unwrap();
-    assert_eq!((report.state, report.locked, report.pcr0), (State::Adopted, true, "51".repeat(48)));
-    assert_eq!(signer.sign(created.key_id, &row, USER_OP).await.unwrap_err().code, Code::NotReady);
+    assert_eq!(
+        (report.state, report.locked, report.pcr0),
+        (State::Adopted, true, "51".repeat(48))
+    );
+    assert_eq!(
+        signer
+            .sign(created.key_id, &row, USER_OP)
+            .await
+            .unwrap_err()
+            .code,
+        Code::NotReady
+    );
     // A row that opens is not the canary, and a canary that does not open proves nothing.
-    assert_eq!(signer.open_canary(&row).await.unwrap_err().code, Code::SealedRowRefused);
+    assert_eq!(
+        signer.open_canary(&row).await.unwrap_err().code,
+        Code::SealedRowRefused
+    );
     let mut edited = canary.clone();
     edited.version += 1;
-    assert_eq!(signer.open_canary(&edited).await.unwrap_err().code, Code::SealedRowRefused);
+    assert_eq!(
+        signer.open_canary(&edited).await.unwrap_err().code,
+        Code::SealedRowRefused
+    );
     assert_eq!(signer.health().await.state, State::Adopted);
 
-    assert_eq!(signer.open_canary(&canary).await.unwrap().state, State::Ready);
+    assert_eq!(
+        signer.open_canary(&canary).await.unwrap().state,
+        State::Ready
+    );
     signer.sign(created.key_id, &row, USER_OP).await.unwrap();
 }
 
@@ -49,13 +82,24 @@ async fn foreign_and_broken_credentials_replace_nothing() {
     let (site, rows) = (Site::start(), Rows::default());
     let arn = site.create_cmk(Form::Locked).await;
     let generator = Enclave::generator(&site, &rows);
-    site.admit(&["key-generator", "administrator", "key-generator@210987654321"]);
-    assert_eq!(generator.configure(&arn, "nobody").await.unwrap_err().code, Code::KmsDenied);
+    site.admit(&[
+        "key-generator",
+        "administrator",
+        "key-generator@210987654321",
+    ]);
+    assert_eq!(
+        generator.configure(&arn, "nobody").await.unwrap_err().code,
+        Code::KmsDenied
+    );
     assert_eq!(generator.health().await.state, State::Unconfigured);
     generator.configure(&arn, "key-generator").await.unwrap();
     generator.until_ready().await;
     for who in ["nobody", "key-generator@210987654321"] {
-        assert_eq!(generator.configure(&arn, who).await.unwrap_err().code, Code::KmsDenied, "{who}");
+        assert_eq!(
+            generator.configure(&arn, who).await.unwrap_err().code,
+            Code::KmsDenied,
+            "{who}"
+        );
     }
     generator.generate_key().await.unwrap();
 }
@@ -68,7 +112,14 @@ async fn newer_credentials_take_over() {
     generator.configure(&arn, "key-generator").await.unwrap();
     generator.until_ready().await;
     site.admit(&["key-generator", "key-generator#2"]);
-    assert_eq!(generator.configure(&arn, "key-generator#2").await.unwrap().state, State::Ready);
+    assert_eq!(
+        generator
+            .configure(&arn, "key-generator#2")
+            .await
+            .unwrap()
+            .state,
+        State::Ready
+    );
     site.admit(&["key-generator#2"]);
     generator.generate_key().await.unwrap();
 }
@@ -76,10 +127,16 @@ async fn newer_credentials_take_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_cmk_per_boot() {
     let (site, rows) = (Site::start(), Rows::default());
-    let (arn, another) = (site.create_cmk(Form::Locked).await, site.create_cmk(Form::Locked).await);
+    let (arn, another) = (
+        site.create_cmk(Form::Locked).await,
+        site.create_cmk(Form::Locked).await,
+    );
     let generator = Enclave::generator(&site, &rows);
     generator.configure(&arn, "key-generator").await.unwrap();
-    let refused = generator.configure(&another, "key-generator").await.unwrap_err();
+    let refused = generator
+        .configure(&another, "key-generator")
+        .await
+        .unwrap_err();
     assert_eq!(refused.code, Code::KeyPolicyRefused);
     assert_eq!(generator.until_ready().await.cmk_arn, Some(arn));
 }
@@ -87,7 +144,10 @@ async fn one_cmk_per_boot() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_the_measured_settings_demand_is_adopted() {
     let site = Site::start();
-    let (open, locked) = (site.create_cmk(Form::Open).await, site.create_cmk(Form::Locked).await);
+    let (open, locked) = (
+        site.create_cmk(Form::Open).await,
+        site.create_cmk(Form::Locked).await,
+    );
     let refused = async |enclave: &Enclave, arn: &str, who| {
         let code = enclave.configure(arn, who).await.unwrap_err().code;
         assert_eq!(enclave.health().await.state, State::Unconfigured);
@@ -95,8 +155,14 @@ async fn only_what_the_measured_settings_demand_is_adopted() {
     };
 
     let strict = Enclave::start(&site, SIGNER, false, Signer::new);
-    assert_eq!(refused(&strict, &open, "signer").await, Code::KeyPolicyRefused);
-    assert_eq!(refused(&strict, "alias/keys", "signer").await, Code::KeyPolicyRefused);
+    assert_eq!(
+        refused(&strict, &open, "signer").await,
+        Code::KeyPolicyRefused
+    );
+    assert_eq!(
+        refused(&strict, "alias/keys", "signer").await,
+        Code::KeyPolicyRefused
+    );
     strict.configure(&locked, "signer").await.unwrap();
     let lenient = Enclave::signer(&site);
     assert!(!lenient.configure(&open, "signer").await.unwrap().locked);
@@ -104,12 +170,19 @@ async fn only_what_the_measured_settings_demand_is_adopted() {
     // An image that the policy does not name, the other service's image, and a debug-mode enclave.
     for pcr0 in [[7; 48], GENERATOR, [0; 48]] {
         let other = Enclave::start(&site, pcr0, true, Signer::new);
-        assert_eq!(refused(&other, &locked, "signer").await, Code::KeyPolicyRefused);
+        assert_eq!(
+            refused(&other, &locked, "signer").await,
+            Code::KeyPolicyRefused
+        );
     }
     let rows = Rows::default();
-    let wrong =
-        Enclave::start(&site, [7; 48], true, |platform| KeyGenerator::with_store(platform, move |_| rows.clone()));
-    assert_eq!(refused(&wrong, &locked, "key-generator").await, Code::KeyPolicyRefused);
+    let wrong = Enclave::start(&site, [7; 48], true, |platform| {
+        KeyGenerator::with_store(platform, move |_| rows.clone())
+    });
+    assert_eq!(
+        refused(&wrong, &locked, "key-generator").await,
+        Code::KeyPolicyRefused
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,8 +215,18 @@ async fn a_generator_whose_table_fails_becomes_ready_when_it_is_back() {
     let arn = site.create_cmk(Form::Locked).await;
     let generator = Enclave::generator(&site, &rows);
     rows.set_unavailable(true);
-    assert_eq!(generator.configure(&arn, "key-generator").await.unwrap().state, State::Adopted);
-    assert_eq!(generator.generate_key().await.unwrap_err().code, Code::NotReady);
+    assert_eq!(
+        generator
+            .configure(&arn, "key-generator")
+            .await
+            .unwrap()
+            .state,
+        State::Adopted
+    );
+    assert_eq!(
+        generator.generate_key().await.unwrap_err().code,
+        Code::NotReady
+    );
     rows.set_unavailable(false);
     generator.until_ready().await;
 }

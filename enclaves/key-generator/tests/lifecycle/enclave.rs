@@ -37,7 +37,9 @@ impl Enclave {
 
     pub(crate) fn generator(site: &Site, rows: &Rows) -> Self {
         let rows = rows.clone();
-        Self::start(site, GENERATOR, true, |platform| KeyGenerator::with_store(platform, move |_| rows.clone()))
+        Self::start(site, GENERATOR, true, |platform| {
+            KeyGenerator::with_store(platform, move |_| rows.clone())
+        })
     }
 
     pub(crate) fn start<H: Handler>(
@@ -63,10 +65,17 @@ impl Enclave {
         let egress = Egress::new(listen.clone(), allow, Limits::default());
         let stop = shutdown.clone();
         tokio::spawn(async move { egress.run(stop).await });
-        Self { pod: Client::new(listen), _shutdown: shutdown.drop_guard() }
+        Self {
+            pod: Client::new(listen),
+            _shutdown: shutdown.drop_guard(),
+        }
     }
 
-    async fn call<T: DeserializeOwned>(&self, operation: Operation, parts: Vec<Bytes>) -> Result<T, Rejection> {
+    async fn call<T: DeserializeOwned>(
+        &self,
+        operation: Operation,
+        parts: Vec<Bytes>,
+    ) -> Result<T, Rejection> {
         let answer = self.pod.call(Request { operation, parts }).await?;
         Ok(serde_json::from_slice(&answer).unwrap())
     }
@@ -76,22 +85,42 @@ impl Enclave {
         eventually(async || self.call(Operation::Health, vec![]).await.ok()).await
     }
 
-    pub(crate) async fn configure(&self, cmk_arn: &str, who: &str) -> Result<HealthReport, Rejection> {
+    pub(crate) async fn configure(
+        &self,
+        cmk_arn: &str,
+        who: &str,
+    ) -> Result<HealthReport, Rejection> {
         self.health().await;
-        let configure = Configure { cmk_arn: cmk_arn.to_owned(), credentials: credentials(who) };
-        self.call(Operation::Configure, vec![serde_json::to_vec(&configure).unwrap().into()]).await
+        let configure = Configure {
+            cmk_arn: cmk_arn.to_owned(),
+            credentials: credentials(who),
+        };
+        self.call(
+            Operation::Configure,
+            vec![serde_json::to_vec(&configure).unwrap().into()],
+        )
+        .await
     }
 
     pub(crate) async fn until_ready(&self) -> HealthReport {
-        eventually(async || Some(self.health().await).filter(|report| report.state == State::Ready)).await
+        eventually(async || Some(self.health().await).filter(|report| report.state == State::Ready))
+            .await
     }
 
     pub(crate) async fn open_canary(&self, row: &SealedRow) -> Result<HealthReport, Rejection> {
-        self.call(Operation::OpenCanary, vec![serde_json::to_vec(row).unwrap().into()]).await
+        self.call(
+            Operation::OpenCanary,
+            vec![serde_json::to_vec(row).unwrap().into()],
+        )
+        .await
     }
 
     pub(crate) async fn generate_key(&self) -> Result<KeyCreated, Rejection> {
-        self.call(Operation::GenerateKey, vec![format!(r#"{{"secret":"{SECRET}"}}"#).into()]).await
+        self.call(
+            Operation::GenerateKey,
+            vec![format!(r#"{{"secret":"{SECRET}"}}"#).into()],
+        )
+        .await
     }
 
     pub(crate) async fn set_key(&self, key: &str) -> Result<KeyCreated, Rejection> {
@@ -99,12 +128,24 @@ impl Enclave {
         self.call(Operation::SetKey, vec![body.into()]).await
     }
 
-    pub(crate) async fn sign(&self, key_id: KeyId, row: &SealedRow, payload: &str) -> Result<Signed, Rejection> {
+    pub(crate) async fn sign(
+        &self,
+        key_id: KeyId,
+        row: &SealedRow,
+        payload: &str,
+    ) -> Result<Signed, Rejection> {
         let secret = CallerSecret::new(SECRET.to_owned().into()).unwrap();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs();
         let request = AuthenticatedRequest::new(key_id, &secret, now, payload);
         let row = serde_json::to_vec(row).unwrap();
-        self.call(Operation::SignTransaction, vec![request.to_json().into(), row.into()]).await
+        self.call(
+            Operation::SignTransaction,
+            vec![request.to_json().into(), row.into()],
+        )
+        .await
     }
 }
 
@@ -118,5 +159,7 @@ async fn eventually<T>(ask: impl AsyncFn() -> Option<T>) -> T {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), asking).await.expect("it did not happen in time")
+    tokio::time::timeout(Duration::from_secs(60), asking)
+        .await
+        .expect("it did not happen in time")
 }

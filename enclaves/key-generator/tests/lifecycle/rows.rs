@@ -61,8 +61,16 @@ impl KeyStore for Rows {
         self.write(row, Some(expected_version))
     }
 
-    async fn fetch(&self, key_id: KeyId, consistency: Consistency) -> Result<Option<SealedRow>, StoreError> {
-        assert_eq!(consistency, Consistency::Strong, "a row that decides is read consistently");
+    async fn fetch(
+        &self,
+        key_id: KeyId,
+        consistency: Consistency,
+    ) -> Result<Option<SealedRow>, StoreError> {
+        assert_eq!(
+            consistency,
+            Consistency::Strong,
+            "a row that decides is read consistently"
+        );
         Ok(self.row(key_id))
     }
 }

@@ -42,8 +42,15 @@ impl Site {
         let key = KeyPair::generate().unwrap();
         let names = vec![KMS.to_owned(), "127.0.0.1".to_owned()];
         let issuer = Issuer::new(ca, ca_key);
-        fs::write(path("kms.pem"), CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap().pem())
-            .unwrap();
+        fs::write(
+            path("kms.pem"),
+            CertificateParams::new(names)
+                .unwrap()
+                .signed_by(&key, &issuer)
+                .unwrap()
+                .pem(),
+        )
+        .unwrap();
         fs::write(path("kms-key.pem"), key.serialize_pem()).unwrap();
         let pki = Pki::generate().unwrap();
         fs::write(path("nsm-root.der"), pki.root_der()).unwrap();
@@ -63,11 +70,16 @@ impl Site {
             clock: Arc::new(SystemTime::now),
         })
         .unwrap();
-        Self { directory, pki, kms, ca: ca_pem }
+        Self {
+            directory,
+            pki,
+            kms,
+            ca: ca_pem,
+        }
     }
 
-    /// From now on these and no other credentials are valid: a role's name, and what tells two credentials of it apart
-    /// after a `#`.
+    /// From now on these and no other credentials are valid: a role's name, and what tells two
+    /// credentials of it apart after a `#`.
     pub(crate) fn admit(&self, names: &[&str]) {
         admit(&self.directory, names);
     }
@@ -76,16 +88,28 @@ impl Site {
         let pcr0 = |bytes| Pcr0::try_from(bytes).unwrap();
         let measurements = Measurements::new(pcr0(SIGNER), pcr0(GENERATOR));
         let policy = render(&deployment(), &measurements, form).unwrap();
-        let created =
-            self.administrator().create_key().policy(policy).bypass_policy_lockout_safety_check(true).send().await;
+        let created = self
+            .administrator()
+            .create_key()
+            .policy(policy)
+            .bypass_policy_lockout_safety_check(true)
+            .send()
+            .await;
         created.unwrap().key_metadata.unwrap().arn.unwrap()
     }
 
     fn administrator(&self) -> Client {
-        let roots = TrustStore::empty().with_native_roots(false).with_pem_certificate(self.ca.as_bytes());
+        let roots = TrustStore::empty()
+            .with_native_roots(false)
+            .with_pem_certificate(self.ca.as_bytes());
         let http = aws_smithy_http_client::Builder::new()
             .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-            .tls_context(TlsContext::builder().with_trust_store(roots).build().unwrap())
+            .tls_context(
+                TlsContext::builder()
+                    .with_trust_store(roots)
+                    .build()
+                    .unwrap(),
+            )
             .build_https();
         let pushed = credentials("administrator");
         let config = Config::builder()
@@ -104,7 +128,12 @@ impl Site {
     }
 
     pub(crate) fn settings(&self, accept_open_policy: bool) -> Settings {
-        let Deployment { partition, account, region, .. } = deployment();
+        let Deployment {
+            partition,
+            account,
+            region,
+            ..
+        } = deployment();
         let settings = json!({
             "partition": partition,
             "account": account,
@@ -126,7 +155,10 @@ impl Site {
 pub(crate) fn credentials(name: &str) -> Credentials {
     let redacted = |text: String| Redacted::new(text);
     Credentials {
-        access_key_id: redacted(format!("AKIA{}", name.to_uppercase().replace(['-', '#', '@'], ""))),
+        access_key_id: redacted(format!(
+            "AKIA{}",
+            name.to_uppercase().replace(['-', '#', '@'], "")
+        )),
         secret_access_key: redacted(format!("{name:x<40}")),
         session_token: redacted(format!("token of {name}")),
         expires_at: None,
@@ -148,7 +180,11 @@ fn admit(directory: &TempDir, names: &[&str]) {
         })
     };
     let principals = names.iter().map(principal).collect::<Vec<_>>();
-    fs::write(directory.path().join("principals.json"), json!({ "principals": principals }).to_string()).unwrap();
+    fs::write(
+        directory.path().join("principals.json"),
+        json!({ "principals": principals }).to_string(),
+    )
+    .unwrap();
 }
 
 fn role(name: &str) -> String {

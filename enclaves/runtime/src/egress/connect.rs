@@ -33,22 +33,31 @@ impl Connect {
 
     async fn connect(self, uri: Uri) -> io::Result<Secured> {
         if uri.scheme() != Some(&Scheme::HTTPS) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "only https leaves the enclave"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "only https leaves the enclave",
+            ));
         }
-        let host = uri.host().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no host to connect to"))?;
+        let host = uri
+            .host()
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no host to connect to"))?;
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let handshake = async {
-            let stream = self.pool.connect(host, uri.port_u16().unwrap_or(HTTPS_PORT)).await?;
-            // The SDK would tell only that there was no connection; an unknown root is somebody in between.
+            let stream = self
+                .pool
+                .connect(host, uri.port_u16().unwrap_or(HTTPS_PORT))
+                .await?;
+            // The SDK would tell only that there was no connection; an unknown root is somebody in
+            // between.
             let secured = self.tls.connect(name, stream).await;
             secured.inspect_err(|error| tracing::warn!(host, %error, "no TLS with an AWS service"))
         };
         let stream = match self.limit {
             None => handshake.await?,
-            Some(limit) => timeout(limit, handshake)
-                .await
-                .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "connecting took too long"))??,
+            Some(limit) => timeout(limit, handshake).await.map_err(|_| {
+                io::Error::new(io::ErrorKind::TimedOut, "connecting took too long")
+            })??,
         };
         Ok(Secured(TokioIo::new(stream)))
     }
@@ -85,13 +94,21 @@ impl Connection for Secured {
 }
 
 impl Read for Secured {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }
 
 impl Write for Secured {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, buf)
     }
 

@@ -17,14 +17,23 @@ use cloister_signing::sign_prehash;
 
 pub(super) fn sign(row: &OpenedRow, request: &Eip1559) -> Result<Signed, Rejection> {
     if request.from.is_some_and(|from| from != row.address()) {
-        return Err(Rejection::invalid("transaction_payload.from", "is not the address of this key"));
+        return Err(Rejection::invalid(
+            "transaction_payload.from",
+            "is not the address of this key",
+        ));
     }
     let transaction = unsigned(request);
     let signature = sign_prehash(row.key(), &transaction.signature_hash(), row.address())?;
-    let signed = transaction.into_signed(Signature::from_bytes_and_parity(&signature.r_s, signature.y_odd));
+    let signed = transaction.into_signed(Signature::from_bytes_and_parity(
+        &signature.r_s,
+        signature.y_odd,
+    ));
     let encoded = signed.encoded_2718();
     if !says(&encoded, request) {
-        return Err(Rejection::new(Code::Internal, "the transaction failed its self-check and was dropped"));
+        return Err(Rejection::new(
+            Code::Internal,
+            "the transaction failed its self-check and was dropped",
+        ));
     }
     Ok(Signed::Transaction {
         transaction_signed: const_hex::encode_prefixed(&encoded),
@@ -41,18 +50,29 @@ fn unsigned(request: &Eip1559) -> TxEip1559 {
         max_priority_fee_per_gas: request.max_priority_fee_per_gas,
         to: request.to.map_or(TxKind::Create, TxKind::Call),
         value: request.value,
-        access_list: request.access_list.iter().map(list_item).collect::<Vec<_>>().into(),
+        access_list: request
+            .access_list
+            .iter()
+            .map(list_item)
+            .collect::<Vec<_>>()
+            .into(),
         input: request.data.clone(),
     }
 }
 
 fn list_item(item: &AccessListItem) -> eip2930::AccessListItem {
-    eip2930::AccessListItem { address: item.address, storage_keys: item.storage_keys.clone() }
+    eip2930::AccessListItem {
+        address: item.address,
+        storage_keys: item.storage_keys.clone(),
+    }
 }
 
-/// Whether the finished bytes, read as a network would read them, say what was asked for, and nothing else.
+/// Whether the finished bytes, read as a network would read them, say what was asked for, and
+/// nothing else.
 fn says(encoded: &[u8], request: &Eip1559) -> bool {
-    let Ok(read) = SignedTransaction::<TxEip1559>::decode_2718_exact(encoded) else { return false };
+    let Ok(read) = SignedTransaction::<TxEip1559>::decode_2718_exact(encoded) else {
+        return false;
+    };
     let TxEip1559 {
         chain_id,
         nonce,
@@ -75,7 +95,9 @@ fn says(encoded: &[u8], request: &Eip1559) -> bool {
         && access_list
             .iter()
             .zip(&request.access_list)
-            .all(|(read, asked)| read.address == asked.address && read.storage_keys == asked.storage_keys)
+            .all(|(read, asked)| {
+                read.address == asked.address && read.storage_keys == asked.storage_keys
+            })
         && *input == request.data
 }
 
@@ -104,10 +126,13 @@ mod tests {
     }
 
     fn encoded(request: &Eip1559) -> Vec<u8> {
-        unsigned(request).into_signed(Signature::test_signature()).encoded_2718()
+        unsigned(request)
+            .into_signed(Signature::test_signature())
+            .encoded_2718()
     }
 
-    /// Every field of the finished bytes is compared: a transaction that differs in one is not what was asked for.
+    /// Every field of the finished bytes is compared: a transaction that differs in one is not what
+    /// was asked for.
     #[test]
     fn a_difference_in_any_field_is_seen() {
         assert!(says(&encoded(&request()), &request()));

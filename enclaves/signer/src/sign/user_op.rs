@@ -1,5 +1,6 @@
-//! The hash of an ERC-4337 user operation, <https://eips.ethereum.org/EIPS/eip-4337>, signed as it is: no EIP-191 prefix, no
-//! further hash. A blind signature, which is why it is a permission of its own.
+//! The hash of an ERC-4337 user operation, <https://eips.ethereum.org/EIPS/eip-4337>, signed as it
+//! is: no EIP-191 prefix, no further hash. A blind signature, which is why it is a permission of
+//! its own.
 
 use alloy_primitives::B256;
 use cloister_protocol::Rejection;
@@ -13,5 +14,7 @@ pub(super) fn sign(row: &OpenedRow, hash: &B256) -> Result<Signed, Rejection> {
     let mut bytes = [0; 65];
     bytes[..64].copy_from_slice(&signature.r_s);
     bytes[64] = 27 + u8::from(signature.y_odd);
-    Ok(Signed::Signature { signature: const_hex::encode_prefixed(bytes) })
+    Ok(Signed::Signature {
+        signature: const_hex::encode_prefixed(bytes),
+    })
 }

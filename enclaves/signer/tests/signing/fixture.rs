@@ -3,11 +3,14 @@
 use cloister_protocol::message::Signed;
 use cloister_protocol::request::AuthenticatedRequest;
 use cloister_protocol::{CallerSecret, KeyId, PrivateKey, Rejection, SealedRow, Verifier};
-use cloister_sealing::{Capabilities, DataKey, DekId, Origin, RowContents, RowHeader, hazmat, open_with, seal};
+use cloister_sealing::{
+    Capabilities, DataKey, DekId, Origin, RowContents, RowHeader, hazmat, open_with, seal,
+};
 use cloister_signer::{Failures, SignTransaction};
 use cloister_signing::address;
 
-pub(crate) const CMK_ARN: &str = "arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+pub(crate) const CMK_ARN: &str =
+    "arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab";
 /// When all of this happens, in seconds since the Unix epoch.
 pub(crate) const NOW: u64 = 1_800_000_000;
 
@@ -24,9 +27,19 @@ impl Wallet {
     }
 
     pub(crate) fn named(key_id: KeyId, key: PrivateKey, capabilities: Capabilities) -> Self {
-        let secret = CallerSecret::new("9779d2b8f0bc495b1691ce1a2baf8004".to_owned().into()).expect("32 characters");
-        let header = RowHeader { key_id, address: address(&key), origin: Origin::Generated, version: 1 };
-        let contents = RowContents { key, verifier: Verifier::derive(&secret, key_id), capabilities };
+        let secret = CallerSecret::new("9779d2b8f0bc495b1691ce1a2baf8004".to_owned().into())
+            .expect("32 characters");
+        let header = RowHeader {
+            key_id,
+            address: address(&key),
+            origin: Origin::Generated,
+            version: 1,
+        };
+        let contents = RowContents {
+            key,
+            verifier: Verifier::derive(&secret, key_id),
+            capabilities,
+        };
         let dek_id = DekId::from_bytes([1; 16]);
         let fresh = hazmat::fresh_data_key(dek_id, b"wrapped", CMK_ARN, &mut [2; 32]);
         let envelope = seal(&header, &contents, &fresh).expect("the address is the key's");
@@ -37,7 +50,12 @@ impl Wallet {
             created_at: NOW,
             sealed: [(CMK_ARN.to_owned(), envelope)].into(),
         };
-        Self { key_id, secret, row, data_key: hazmat::data_key(dek_id, b"wrapped", CMK_ARN, &mut [2; 32]) }
+        Self {
+            key_id,
+            secret,
+            row,
+            data_key: hazmat::data_key(dek_id, b"wrapped", CMK_ARN, &mut [2; 32]),
+        }
     }
 
     /// A request to sign `payload`, as the front door makes it.
@@ -51,14 +69,23 @@ impl Wallet {
     }
 
     /// Request bytes in, response bytes out, with the data key at hand.
-    pub(crate) fn answer(&self, request: &[u8], row: &[u8], failures: &Failures) -> Result<Vec<u8>, Rejection> {
+    pub(crate) fn answer(
+        &self,
+        request: &[u8],
+        row: &[u8],
+        failures: &Failures,
+    ) -> Result<Vec<u8>, Rejection> {
         let request = SignTransaction::parse(request, row, NOW)?;
         let opened = open_with(request.row(), &self.data_key)?;
         request.answer(&opened, failures)
     }
 
     pub(crate) fn sign(&self, payload: &str) -> Result<Signed, Rejection> {
-        let answer = self.answer(&self.request(payload).to_json(), &self.row_json(), &Failures::new())?;
+        let answer = self.answer(
+            &self.request(payload).to_json(),
+            &self.row_json(),
+            &Failures::new(),
+        )?;
         Ok(serde_json::from_slice(&answer).expect("an answer is what the protocol says"))
     }
 }

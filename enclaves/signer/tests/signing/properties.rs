@@ -30,8 +30,15 @@ struct Request {
 impl Request {
     fn json(&self) -> String {
         let item = |(address, keys): &([u8; 20], Vec<[u8; 32]>)| {
-            let keys = keys.iter().map(|key| format!("\"{}\"", hex::encode_prefixed(key))).collect::<Vec<_>>();
-            format!(r#"{{"address":"{}","storageKeys":[{}]}}"#, hex::encode_prefixed(address), keys.join(","))
+            let keys = keys
+                .iter()
+                .map(|key| format!("\"{}\"", hex::encode_prefixed(key)))
+                .collect::<Vec<_>>();
+            format!(
+                r#"{{"address":"{}","storageKeys":[{}]}}"#,
+                hex::encode_prefixed(address),
+                keys.join(",")
+            )
         };
         format!(
             r#"{{"type":2,"chainId":{},"nonce":{},"gas":"{:#x}","maxFeePerGas":{},"maxPriorityFeePerGas":"{}","to":{},"valueWei":"{}","data":"{}","accessList":[{}]}}"#,
@@ -40,10 +47,17 @@ impl Request {
             self.gas,
             self.max_fee,
             self.tip,
-            self.to.map_or("null".to_owned(), |to| format!("\"{}\"", hex::encode_prefixed(to))),
+            self.to.map_or("null".to_owned(), |to| format!(
+                "\"{}\"",
+                hex::encode_prefixed(to)
+            )),
             U256::from_be_bytes(self.value),
             hex::encode_prefixed(&self.data),
-            self.access_list.iter().map(item).collect::<Vec<_>>().join(","),
+            self.access_list
+                .iter()
+                .map(item)
+                .collect::<Vec<_>>()
+                .join(","),
         )
     }
 }
@@ -70,14 +84,21 @@ prop_compose! {
 
 fn wallet(mut key: [u8; 32]) -> Option<Wallet> {
     let key = PrivateKey::take(&mut key).ok()?;
-    Some(Wallet::new(key, [Capability::Transaction, Capability::UserOpHash].into_iter().collect()))
+    Some(Wallet::new(
+        key,
+        [Capability::Transaction, Capability::UserOpHash]
+            .into_iter()
+            .collect(),
+    ))
 }
 
 /// Whom libsecp256k1 takes for the signer.
 fn signer(prehash: B256, r_s: &[u8; 64], y_odd: bool) -> Address {
     let recovery = RecoveryId::from_u8_masked(u8::from(y_odd));
     let signature = RecoverableSignature::from_compact(r_s, recovery).unwrap();
-    let key = signature.recover_ecdsa(Message::from_digest(prehash.0)).unwrap();
+    let key = signature
+        .recover_ecdsa(Message::from_digest(prehash.0))
+        .unwrap();
     Address::from_slice(&keccak256(&key.serialize_uncompressed()[1..])[12..])
 }
 

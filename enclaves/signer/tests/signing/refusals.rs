@@ -8,11 +8,15 @@ use cloister_signer::{Failures, SignTransaction};
 
 use crate::fixture::{NOW, Wallet};
 
-const USER_OP: &str = r#"{"userOpHash":"0xf3df4bcb3b24437160ba86a88f41d522662ed994dddd11ac477cfc16e9a71869"}"#;
+const USER_OP: &str =
+    r#"{"userOpHash":"0xf3df4bcb3b24437160ba86a88f41d522662ed994dddd11ac477cfc16e9a71869"}"#;
 const TRANSFER: &str = r#"{"type":2,"chainId":1,"nonce":0,"gas":21000,"maxFeePerGas":2,"maxPriorityFeePerGas":1,"to":"0x1111111111111111111111111111111111111111","value":1}"#;
 
 fn wallet(capabilities: &[Capability]) -> Wallet {
-    Wallet::new(PrivateKey::take(&mut [0x42; 32]).unwrap(), capabilities.iter().copied().collect())
+    Wallet::new(
+        PrivateKey::take(&mut [0x42; 32]).unwrap(),
+        capabilities.iter().copied().collect(),
+    )
 }
 
 fn able() -> Wallet {
@@ -37,7 +41,11 @@ fn each_kind_of_payload_is_a_permission_of_its_own() {
 
 #[test]
 fn the_canary_signs_nothing() {
-    let canary = Wallet::named(KeyId::CANARY, PrivateKey::take(&mut [0x42; 32]).unwrap(), Capabilities::NONE);
+    let canary = Wallet::named(
+        KeyId::CANARY,
+        PrivateKey::take(&mut [0x42; 32]).unwrap(),
+        Capabilities::NONE,
+    );
     for payload in [TRANSFER, USER_OP] {
         assert_eq!(canary.sign(payload).unwrap_err().code, Code::NotPermitted);
     }
@@ -59,7 +67,9 @@ fn a_wrong_secret_or_a_changed_request_is_refused() {
     });
     wrong[0].mac.reverse();
     for request in wrong.iter().chain([&guess(&wallet)]) {
-        let rejection = wallet.answer(&request.to_json(), &wallet.row_json(), &Failures::new()).unwrap_err();
+        let rejection = wallet
+            .answer(&request.to_json(), &wallet.row_json(), &Failures::new())
+            .unwrap_err();
         assert_eq!(rejection.code, Code::AuthenticationFailed);
     }
 }
@@ -69,53 +79,87 @@ fn a_wrong_secret_or_a_changed_request_is_refused() {
 fn failures_of_others_lock_nobody_out() {
     let (wallet, failures) = (able(), Failures::new());
     let (right, wrong) = (wallet.request(USER_OP).to_json(), guess(&wallet).to_json());
-    let codes = (0..20).map(|_| wallet.answer(&wrong, &wallet.row_json(), &failures).unwrap_err().code);
+    let codes = (0..20).map(|_| {
+        wallet
+            .answer(&wrong, &wallet.row_json(), &failures)
+            .unwrap_err()
+            .code
+    });
     let codes = codes.collect::<Vec<_>>();
     assert_eq!(codes[0], Code::AuthenticationFailed);
     assert_eq!(codes[19], Code::TooManyFailures);
-    wallet.answer(&right, &wallet.row_json(), &failures).unwrap();
-    assert_eq!(wallet.answer(&wrong, &wallet.row_json(), &failures).unwrap_err().code, Code::TooManyFailures);
+    wallet
+        .answer(&right, &wallet.row_json(), &failures)
+        .unwrap();
+    assert_eq!(
+        wallet
+            .answer(&wrong, &wallet.row_json(), &failures)
+            .unwrap_err()
+            .code,
+        Code::TooManyFailures
+    );
 }
 
 #[test]
 fn requests_out_of_shape_time_or_place_are_refused_before_the_row_is_opened() {
     let wallet = able();
     let row = wallet.row_json();
-    let refused = |request: &[u8], row: &[u8], now| SignTransaction::parse(request, row, now).unwrap_err().code;
+    let refused = |request: &[u8], row: &[u8], now| {
+        SignTransaction::parse(request, row, now).unwrap_err().code
+    };
     let good = wallet.request(USER_OP).to_json();
     SignTransaction::parse(&good, &row, NOW).unwrap();
 
     assert_eq!(refused(b"{}", &row, NOW), Code::MissingField);
     assert_eq!(refused(&good[1..], &row, NOW), Code::MalformedJson);
-    assert_eq!(refused(&wallet.request("{}").to_json(), &row, NOW), Code::MissingField);
+    assert_eq!(
+        refused(&wallet.request("{}").to_json(), &row, NOW),
+        Code::MissingField
+    );
     assert_eq!(refused(&good, &row, NOW + 61), Code::TimestampOutOfWindow);
     assert_eq!(refused(&good, &row, NOW - 61), Code::TimestampOutOfWindow);
     assert_eq!(refused(&good, b"{}", NOW), Code::ProtocolViolation);
-    let padded = format!("{}{USER_OP}", " ".repeat(cloister_protocol::limits::MAX_BODY_LEN));
-    assert_eq!(refused(&wallet.request(&padded).to_json(), &row, NOW), Code::BodyTooLarge);
+    let padded = format!(
+        "{}{USER_OP}",
+        " ".repeat(cloister_protocol::limits::MAX_BODY_LEN)
+    );
+    assert_eq!(
+        refused(&wallet.request(&padded).to_json(), &row, NOW),
+        Code::BodyTooLarge
+    );
 
     let another = Wallet::named(
         KeyId::from_random_bytes([8; 16]),
         PrivateKey::take(&mut [0x42; 32]).unwrap(),
         Capabilities::NONE,
     );
-    assert_eq!(refused(&good, &another.row_json(), NOW), Code::SealedRowRefused);
+    assert_eq!(
+        refused(&good, &another.row_json(), NOW),
+        Code::SealedRowRefused
+    );
 }
 
 #[test]
 fn a_sender_that_is_not_this_key_is_refused() {
     let wallet = able();
-    let from = |address: &str| wallet.sign(&TRANSFER.replacen('{', &format!(r#"{{"from":"{address}","#), 1));
+    let from = |address: &str| {
+        wallet.sign(&TRANSFER.replacen('{', &format!(r#"{{"from":"{address}","#), 1))
+    };
     from(&wallet.row.address.to_string()).unwrap();
     let rejection = from("0x1111111111111111111111111111111111111111").unwrap_err();
-    assert_eq!((rejection.code, rejection.field.as_deref()), (Code::InvalidField, Some("transaction_payload.from")));
+    assert_eq!(
+        (rejection.code, rejection.field.as_deref()),
+        (Code::InvalidField, Some("transaction_payload.from"))
+    );
 }
 
 #[test]
 fn a_repeat_yields_the_identical_signature() {
     let wallet = able();
     let signed = || match wallet.sign(TRANSFER).unwrap() {
-        Signed::Transaction { transaction_signed, .. } => transaction_signed,
+        Signed::Transaction {
+            transaction_signed, ..
+        } => transaction_signed,
         Signed::Signature { .. } => panic!("a transaction was asked for"),
     };
     assert_eq!(signed(), signed());

@@ -16,7 +16,10 @@ use crate::fixture::Wallet;
 fn case(name: &str) {
     let (case, outcome) = sign(name);
     match outcome.unwrap() {
-        Signed::Transaction { transaction_signed, transaction_hash } => {
+        Signed::Transaction {
+            transaction_signed,
+            transaction_hash,
+        } => {
             assert_eq!(transaction_signed, case["transaction_signed"]);
             assert_eq!(transaction_hash, case["transaction_hash"]);
         }
@@ -30,18 +33,31 @@ fn refused(name: &str) {
     let rejection = outcome.unwrap_err();
     assert_eq!(rejection.code.as_str(), case["code"], "{name}: {rejection}");
     if let Some(field) = case["field"].as_str() {
-        assert_eq!(rejection.field.as_deref(), Some(field), "{name}: {rejection}");
+        assert_eq!(
+            rejection.field.as_deref(),
+            Some(field),
+            "{name}: {rejection}"
+        );
     }
 }
 
 fn sign(name: &str) -> (Value, Result<Signed, Rejection>) {
     let text = fs::read_to_string(directory().join(name).with_extension("json")).unwrap();
-    // The payload's exact text is what is parsed: a JSON value would have rounded its numbers already.
+    // The payload's exact text is what is parsed: a JSON value would have rounded its numbers
+    // already.
     let exact: BTreeMap<String, Box<RawValue>> = serde_json::from_str(&text).unwrap();
     let case: Value = serde_json::from_str(&text).unwrap();
     let key = PrivateKey::from_hex(case["eth_key"].as_str().unwrap()).unwrap();
-    let wallet = Wallet::new(key, [Capability::Transaction, Capability::UserOpHash].into_iter().collect());
-    assert_eq!(wallet.row.address.to_string().to_lowercase(), case["address"]);
+    let wallet = Wallet::new(
+        key,
+        [Capability::Transaction, Capability::UserOpHash]
+            .into_iter()
+            .collect(),
+    );
+    assert_eq!(
+        wallet.row.address.to_string().to_lowercase(),
+        case["address"]
+    );
     (case, wallet.sign(exact["transaction_payload"].get()))
 }
 
@@ -113,10 +129,16 @@ fn refusals() {
 
 #[test]
 fn every_file_is_a_case() {
-    let files = fs::read_dir(directory()).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    let files = fs::read_dir(directory())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect::<Vec<_>>();
     for file in &files {
         let name = file.file_stem().unwrap().to_str().unwrap();
-        assert!(include_str!("vectors.rs").contains(&format!("(\"{name}\")")), "{name} is not tested");
+        assert!(
+            include_str!("vectors.rs").contains(&format!("(\"{name}\")")),
+            "{name} is not tested"
+        );
     }
     assert!(!files.is_empty());
 }

@@ -1,4 +1,5 @@
-//! Just enough of IAM and STS for a rehearsal: roles come and go, and whoever assumes one is known to the stack's KMS.
+//! Just enough of IAM and STS for a rehearsal: roles come and go, and whoever assumes one is known
+//! to the stack's KMS.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -38,7 +39,9 @@ impl Account {
             known: true,
             principals: local.stack.data().path("principals.json"),
         }));
-        let router = Router::new().route("/", post(answer)).with_state(Arc::clone(&shared));
+        let router = Router::new()
+            .route("/", post(answer))
+            .with_state(Arc::clone(&shared));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -71,22 +74,33 @@ impl Account {
 }
 
 async fn answer(State(shared): State<Arc<Mutex<Shared>>>, body: String) -> (StatusCode, String) {
-    let form: BTreeMap<String, String> = form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+    let form: BTreeMap<String, String> = form_urlencoded::parse(body.as_bytes())
+        .into_owned()
+        .collect();
     let mut shared = shared.lock().unwrap();
     match shared.perform(&form) {
         Ok(xml) => (StatusCode::OK, xml),
         Err((code, message)) => {
-            let error = format!("<Type>Sender</Type><Code>{code}</Code><Message>{message}</Message>");
-            let xml = format!("<ErrorResponse><Error>{error}</Error><RequestId>r</RequestId></ErrorResponse>");
+            let error =
+                format!("<Type>Sender</Type><Code>{code}</Code><Message>{message}</Message>");
+            let xml = format!(
+                "<ErrorResponse><Error>{error}</Error><RequestId>r</RequestId></ErrorResponse>"
+            );
             (StatusCode::FORBIDDEN, xml)
         }
     }
 }
 
 impl Shared {
-    fn perform(&mut self, form: &BTreeMap<String, String>) -> Result<String, (&'static str, &'static str)> {
+    fn perform(
+        &mut self,
+        form: &BTreeMap<String, String>,
+    ) -> Result<String, (&'static str, &'static str)> {
         if !self.known {
-            return Err(("InvalidClientTokenId", "The security token included in the request is invalid."));
+            return Err((
+                "InvalidClientTokenId",
+                "The security token included in the request is invalid.",
+            ));
         }
         let role = form.get("RoleName").cloned().unwrap_or_default();
         let gone = ("NoSuchEntity", "The role cannot be found.");
@@ -100,7 +114,10 @@ impl Shared {
                 ))
             }
             "CreateRole" => {
-                assert!(form["AssumeRolePolicyDocument"].contains("sts:AssumeRole"), "{form:?}");
+                assert!(
+                    form["AssumeRolePolicyDocument"].contains("sts:AssumeRole"),
+                    "{form:?}"
+                );
                 self.created += 1;
                 self.seen.insert(role.clone());
                 match self.roles.insert(role, false) {
@@ -113,11 +130,17 @@ impl Shared {
                     form["PolicyDocument"].contains(":key/"),
                     "a role may use the keys of a rehearsal only: {form:?}"
                 );
-                there(self.roles.get_mut(&role).map(|allowed| std::mem::replace(allowed, true)))
+                there(
+                    self.roles
+                        .get_mut(&role)
+                        .map(|allowed| std::mem::replace(allowed, true)),
+                )
             }
-            "DeleteRolePolicy" => {
-                there(self.roles.get_mut(&role).and_then(|allowed| std::mem::replace(allowed, false).then_some(true)))
-            }
+            "DeleteRolePolicy" => there(
+                self.roles
+                    .get_mut(&role)
+                    .and_then(|allowed| std::mem::replace(allowed, false).then_some(true)),
+            ),
             "DeleteRole" => match self.roles.remove(&role) {
                 Some(true) => Err(("DeleteConflict", "The role has a policy.")),
                 other => there(other),
@@ -129,8 +152,12 @@ impl Shared {
 
     /// Makes the KMS know somebody.
     fn credentials(&self, arn: &str, token: &str) -> (String, String) {
-        let (id, secret) = (format!("ASIA{}", &random_secret().to_uppercase()[..16]), random_secret()[..40].to_owned());
-        let mut principals: Value = serde_json::from_slice(&std::fs::read(&self.principals).unwrap()).unwrap();
+        let (id, secret) = (
+            format!("ASIA{}", &random_secret().to_uppercase()[..16]),
+            random_secret()[..40].to_owned(),
+        );
+        let mut principals: Value =
+            serde_json::from_slice(&std::fs::read(&self.principals).unwrap()).unwrap();
         principals["principals"].as_array_mut().unwrap().push(json!({
             "access_key_id": id, "secret_access_key": secret, "session_token": token, "principal_arn": arn,
         }));

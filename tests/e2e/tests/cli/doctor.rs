@@ -20,17 +20,29 @@ async fn ask(shell: &Shell, more: &[&str]) -> (i32, Vec<Value>) {
 }
 
 fn state<'a>(findings: &'a [Value], check: &str) -> &'a Value {
-    findings.iter().find(|finding| finding["check"] == check).unwrap_or_else(|| panic!("no {check}: {findings:?}"))
+    findings
+        .iter()
+        .find(|finding| finding["check"] == check)
+        .unwrap_or_else(|| panic!("no {check}: {findings:?}"))
 }
 
 /// Exactly this check fails, with something to do about it.
 async fn fails(shell: &Shell, more: &[&str], check: &str, finding: &str) {
     let (code, findings) = ask(shell, more).await;
-    let failed: Vec<_> = findings.iter().filter(|finding| finding["state"] == "failed").collect();
+    let failed: Vec<_> = findings
+        .iter()
+        .filter(|finding| finding["state"] == "failed")
+        .collect();
     assert_eq!((code, failed.len()), (3, 1), "{check}: {findings:#?}");
     assert_eq!(failed[0]["check"], check, "{findings:#?}");
-    assert!(failed[0]["finding"].as_str().unwrap().contains(finding), "{finding}: {findings:#?}");
-    assert!(failed[0]["fix"].as_str().is_some_and(|fix| !fix.is_empty()), "{findings:#?}");
+    assert!(
+        failed[0]["finding"].as_str().unwrap().contains(finding),
+        "{finding}: {findings:#?}"
+    );
+    assert!(
+        failed[0]["fix"].as_str().is_some_and(|fix| !fix.is_empty()),
+        "{findings:#?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,11 +52,23 @@ async fn tells_what_is_wrong_and_what_to_do() {
 
     let (code, findings) = ask(&shell, &[]).await;
     assert_eq!(code, 0, "{findings:#?}");
-    for check in ["credentials", "region", "endpoint", "DNS", "TCP", "clock", "signature", "front door"] {
+    for check in [
+        "credentials",
+        "region",
+        "endpoint",
+        "DNS",
+        "TCP",
+        "clock",
+        "signature",
+        "front door",
+    ] {
         assert_eq!(state(&findings, check)["state"], "ok", "{findings:#?}");
     }
     let human = shell.run(&["doctor"]).await;
-    assert!(human.code == 0 && human.out.starts_with("ok  credentials"), "{human:?}");
+    assert!(
+        human.code == 0 && human.out.starts_with("ok  credentials"),
+        "{human:?}"
+    );
 
     let mut nobody = Shell::of_a_caller(&local);
     nobody.unset("AWS_ACCESS_KEY_ID");
@@ -52,13 +76,55 @@ async fn tells_what_is_wrong_and_what_to_do() {
     let mut nowhere = Shell::of_a_caller(&local);
     nowhere.unset("AWS_REGION");
     fails(&nowhere, &[], "region", "none").await;
-    fails(&shell, &["--endpoint", "wallet.example/prod"], "endpoint", "not an http or https URL").await;
-    fails(&shell, &["--endpoint", "https://wallet.invalid"], "DNS", "wallet.invalid").await;
-    fails(&shell, &["--endpoint", "http://127.0.0.1:1"], "TCP", "port 1").await;
-    fails(&shell.with("AWS_SECRET_ACCESS_KEY", &random_secret()), &[], "signature", "does not match").await;
-    fails(&shell.with("AWS_SESSION_TOKEN", "another"), &[], "signature", "security token").await;
-    fails(&shell.with("AWS_ACCESS_KEY_ID", "ASIANOBODY"), &[], "signature", "security token").await;
-    fails(&shell, &["--region", "eu-west-1"], "signature", "valid region").await;
+    fails(
+        &shell,
+        &["--endpoint", "wallet.example/prod"],
+        "endpoint",
+        "not an http or https URL",
+    )
+    .await;
+    fails(
+        &shell,
+        &["--endpoint", "https://wallet.invalid"],
+        "DNS",
+        "wallet.invalid",
+    )
+    .await;
+    fails(
+        &shell,
+        &["--endpoint", "http://127.0.0.1:1"],
+        "TCP",
+        "port 1",
+    )
+    .await;
+    fails(
+        &shell.with("AWS_SECRET_ACCESS_KEY", &random_secret()),
+        &[],
+        "signature",
+        "does not match",
+    )
+    .await;
+    fails(
+        &shell.with("AWS_SESSION_TOKEN", "another"),
+        &[],
+        "signature",
+        "security token",
+    )
+    .await;
+    fails(
+        &shell.with("AWS_ACCESS_KEY_ID", "ASIANOBODY"),
+        &[],
+        "signature",
+        "security token",
+    )
+    .await;
+    fails(
+        &shell,
+        &["--region", "eu-west-1"],
+        "signature",
+        "valid region",
+    )
+    .await;
 
     // A certificate of a root that is not trusted here, then trusted; behind it is no API Gateway.
     let pod = local.stack.https(Part::SignerPod).unwrap();
@@ -67,17 +133,45 @@ async fn tells_what_is_wrong_and_what_to_do() {
     std::fs::write(&root, local.stack.root_certificate()).unwrap();
     let root = root.to_str().unwrap();
     let (code, findings) = ask(&shell, &["--endpoint", &pod, "--ca-file", root]).await;
-    assert_eq!((code, &state(&findings, "TLS")["state"]), (3, &Value::from("ok")), "{findings:#?}");
-    assert_eq!(state(&findings, "front door")["state"], "failed", "{findings:#?}");
+    assert_eq!(
+        (code, &state(&findings, "TLS")["state"]),
+        (3, &Value::from("ok")),
+        "{findings:#?}"
+    );
+    assert_eq!(
+        state(&findings, "front door")["state"],
+        "failed",
+        "{findings:#?}"
+    );
     let no_roots = shell.run(&["doctor", "--ca-file", "/dev/null"]).await;
-    assert!(no_roots.code == 2 && no_roots.err.contains("no certificate"), "{no_roots:?}");
+    assert!(
+        no_roots.code == 2 && no_roots.err.contains("no certificate"),
+        "{no_roots:?}"
+    );
 
     // A pod's own word, by the address that serves it.
-    let health = local.stack.address(Part::SignerPod).unwrap().health.unwrap();
+    let health = local
+        .stack
+        .address(Part::SignerPod)
+        .unwrap()
+        .health
+        .unwrap();
     let (code, findings) = ask(&shell, &["--pod", &format!("http://{health}")]).await;
     assert_eq!(code, 0, "{findings:#?}");
-    assert!(state(&findings, "pod")["finding"].as_str().unwrap().contains("\"version\""), "{findings:#?}");
-    fails(&shell, &["--pod", "http://127.0.0.1:1"], "pod", "127.0.0.1:1").await;
+    assert!(
+        state(&findings, "pod")["finding"]
+            .as_str()
+            .unwrap()
+            .contains("\"version\""),
+        "{findings:#?}"
+    );
+    fails(
+        &shell,
+        &["--pod", "http://127.0.0.1:1"],
+        "pod",
+        "127.0.0.1:1",
+    )
+    .await;
 
     let late = serve(Router::new().route(
         "/version",
@@ -86,9 +180,21 @@ async fn tells_what_is_wrong_and_what_to_do() {
             ([(DATE, "Sun, 06 Nov 1994 08:49:37 GMT")], body)
         }),
     ));
-    fails(&shell, &["--endpoint", &format!("http://{}", late.await)], "clock", "ahead").await;
+    fails(
+        &shell,
+        &["--endpoint", &format!("http://{}", late.await)],
+        "clock",
+        "ahead",
+    )
+    .await;
     let broken = serve(Router::new().route("/version", get(|| async { "<html>" }))).await;
-    fails(&shell, &["--endpoint", &format!("http://{broken}")], "front door", "not understood").await;
+    fails(
+        &shell,
+        &["--endpoint", &format!("http://{broken}")],
+        "front door",
+        "not understood",
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,12 +204,26 @@ async fn asks_whose_credentials_they_are() {
     let shell = Shell::of_a_caller(&local).with("AWS_ENDPOINT_URL_STS", account.url());
     let (code, findings) = ask(&shell, &[]).await;
     assert_eq!(code, 0, "{findings:#?}");
-    assert!(state(&findings, "identity")["finding"].as_str().unwrap().contains(":assumed-role/"), "{findings:#?}");
+    assert!(
+        state(&findings, "identity")["finding"]
+            .as_str()
+            .unwrap()
+            .contains(":assumed-role/"),
+        "{findings:#?}"
+    );
 
     account.forget_everybody();
     fails(&shell, &[], "identity", "InvalidClientTokenId").await;
-    let (code, findings) = ask(&shell.with("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1"), &[]).await;
-    assert_eq!((code, &state(&findings, "identity")["state"]), (0, &Value::from("not_checked")), "{findings:#?}");
+    let (code, findings) = ask(
+        &shell.with("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1"),
+        &[],
+    )
+    .await;
+    assert_eq!(
+        (code, &state(&findings, "identity")["state"]),
+        (0, &Value::from("not_checked")),
+        "{findings:#?}"
+    );
 }
 
 async fn serve(router: Router) -> SocketAddr {

@@ -29,7 +29,10 @@ fn measurements(local: &Local, change: impl FnOnce(&mut Value)) -> PathBuf {
         },
     });
     change(&mut file);
-    let path = local.stack.data().path(&format!("measurements-{}.json", cloister_e2e::random_secret()));
+    let path = local.stack.data().path(&format!(
+        "measurements-{}.json",
+        cloister_e2e::random_secret()
+    ));
     fs::write(&path, file.to_string()).unwrap();
     path
 }
@@ -40,17 +43,42 @@ async fn is_rendered_read_and_judged() {
     let shell = Shell::of(&local.stack.identities().administrator, &local);
     let root = local.stack.data().path("root.pem");
     fs::write(&root, local.stack.root_certificate()).unwrap();
-    let (root, kms, arn) = (root.to_str().unwrap(), local.stack.https(Part::Kms).unwrap(), local.stack.cmk_arn());
+    let (root, kms, arn) = (
+        root.to_str().unwrap(),
+        local.stack.https(Part::Kms).unwrap(),
+        local.stack.cmk_arn(),
+    );
     let ours = measurements(&local, |_| {});
     let ours = ours.to_str().unwrap();
-    let live =
-        ["kms", "verify-policy", "--key", arn, "--measurements", ours, "--endpoint-url", &kms, "--ca-file", root];
+    let live = [
+        "kms",
+        "verify-policy",
+        "--key",
+        arn,
+        "--measurements",
+        ours,
+        "--endpoint-url",
+        &kms,
+        "--ca-file",
+        root,
+    ];
 
     let human = shell.run(&live).await;
-    assert!(human.code == 0 && human.out.contains("exactly the open form"), "{human:?}");
-    assert!(human.out.contains("cloister-administrator may replace the policy (kms:PutKeyPolicy)"), "{human:?}");
+    assert!(
+        human.code == 0 && human.out.contains("exactly the open form"),
+        "{human:?}"
+    );
+    assert!(
+        human
+            .out
+            .contains("cloister-administrator may replace the policy (kms:PutKeyPolicy)"),
+        "{human:?}"
+    );
     let verdict = shell.run(&[&live[..], &["--json"]].concat()).await.json();
-    assert_eq!((&verdict["ok"], &verdict["form"], &verdict["key"]), (&json!(true), &json!("open"), &json!(arn)));
+    assert_eq!(
+        (&verdict["ok"], &verdict["form"], &verdict["key"]),
+        (&json!(true), &json!("open"), &json!(arn))
+    );
 
     // What is rendered verifies, in both forms and with a next release.
     let next = measurements(&local, |file| {
@@ -58,38 +86,116 @@ async fn is_rendered_read_and_judged() {
         file["images"]["key-generator"]["pcr0"] = "cd".repeat(48).into();
     });
     let next = next.to_str().unwrap();
-    for (more, form) in [(vec![], "open"), (vec!["--form", "locked"], "locked"), (vec!["--next", next], "open")] {
-        let rendered = shell.run(&[&["kms", "render", "--measurements", ours], &more[..]].concat()).await;
+    for (more, form) in [
+        (vec![], "open"),
+        (vec!["--form", "locked"], "locked"),
+        (vec!["--next", next], "open"),
+    ] {
+        let rendered = shell
+            .run(&[&["kms", "render", "--measurements", ours], &more[..]].concat())
+            .await;
         assert_eq!(rendered.code, 0, "{rendered:?}");
         let file = local.stack.data().path("policy.json");
         fs::write(&file, &rendered.out).unwrap();
-        let verify = ["kms", "verify-policy", "--policy", file.to_str().unwrap(), "--measurements", ours, "--json"];
+        let verify = [
+            "kms",
+            "verify-policy",
+            "--policy",
+            file.to_str().unwrap(),
+            "--measurements",
+            ours,
+            "--json",
+        ];
         let verdict = shell.run(&verify).await;
-        assert_eq!((verdict.code, &verdict.json()["form"]), (0, &json!(form)), "{verdict:?}");
+        assert_eq!(
+            (verdict.code, &verdict.json()["form"]),
+            (0, &json!(form)),
+            "{verdict:?}"
+        );
     }
-    let locked_next = ["kms", "render", "--measurements", ours, "--next", next, "--form", "locked"];
+    let locked_next = [
+        "kms",
+        "render",
+        "--measurements",
+        ours,
+        "--next",
+        next,
+        "--form",
+        "locked",
+    ];
     assert_eq!(shell.run(&locked_next).await.code, 2);
-    let of_another = measurements(&local, |file| file["settings"]["region"] = "eu-west-1".into());
-    let of_another =
-        shell.run(&["kms", "render", "--measurements", ours, "--next", of_another.to_str().unwrap()]).await;
+    let of_another = measurements(&local, |file| {
+        file["settings"]["region"] = "eu-west-1".into()
+    });
+    let of_another = shell
+        .run(&[
+            "kms",
+            "render",
+            "--measurements",
+            ours,
+            "--next",
+            of_another.to_str().unwrap(),
+        ])
+        .await;
     assert_eq!(of_another.code, 2, "{of_another:?}");
 
     // Another release, and another policy on the key.
-    let verify_as =
-        ["kms", "verify-policy", "--key", arn, "--measurements", next, "--endpoint-url", &kms, "--ca-file", root];
+    let verify_as = [
+        "kms",
+        "verify-policy",
+        "--key",
+        arn,
+        "--measurements",
+        next,
+        "--endpoint-url",
+        &kms,
+        "--ca-file",
+        root,
+    ];
     let another = shell.run(&verify_as).await;
-    assert!(another.code == 3 && another.out.contains("NOT what it should be"), "{another:?}");
-    let administrator = local.stack.kms(&local.stack.identities().administrator).unwrap();
-    let policy =
-        administrator.get_key_policy().key_id(arn).policy_name("default").send().await.unwrap().policy.unwrap();
+    assert!(
+        another.code == 3 && another.out.contains("NOT what it should be"),
+        "{another:?}"
+    );
+    let administrator = local
+        .stack
+        .kms(&local.stack.identities().administrator)
+        .unwrap();
+    let policy = administrator
+        .get_key_policy()
+        .key_id(arn)
+        .policy_name("default")
+        .send()
+        .await
+        .unwrap()
+        .policy
+        .unwrap();
     let mut changed: Value = serde_json::from_str(&policy).unwrap();
-    changed["Statement"][0]["Action"].as_array_mut().unwrap().push("kms:CreateGrant".into());
-    administrator.put_key_policy().key_id(arn).policy(changed.to_string()).send().await.unwrap();
+    changed["Statement"][0]["Action"]
+        .as_array_mut()
+        .unwrap()
+        .push("kms:CreateGrant".into());
+    administrator
+        .put_key_policy()
+        .key_id(arn)
+        .policy(changed.to_string())
+        .send()
+        .await
+        .unwrap();
     let verdict = shell.run(&[&live[..], &["--json"]].concat()).await;
-    assert_eq!((verdict.code, &verdict.json()["ok"]), (3, &json!(false)), "{verdict:?}");
+    assert_eq!(
+        (verdict.code, &verdict.json()["ok"]),
+        (3, &json!(false)),
+        "{verdict:?}"
+    );
     let grants = verdict.json()["by_a_change"].to_string();
-    assert!(grants.contains("everybody in account 111122223333 whom IAM allows it may create grants"), "{grants}");
+    assert!(
+        grants.contains("everybody in account 111122223333 whom IAM allows it may create grants"),
+        "{grants}"
+    );
 
-    let denied = Shell::of(&local.stack.identities().caller, &local).run(&live).await;
+    let denied = Shell::of(&local.stack.identities().caller, &local)
+        .run(&live)
+        .await;
     assert_eq!(denied.code, 6, "{denied:?}");
 }

@@ -33,8 +33,14 @@ impl Shell {
     }
 
     pub(crate) fn of(identity: &Identity, local: &Local) -> Self {
-        let mut shell = Self { variables: Vec::new(), printed: Mutex::default() };
-        identity.variables().into_iter().for_each(|(name, value)| shell.set(name, value));
+        let mut shell = Self {
+            variables: Vec::new(),
+            printed: Mutex::default(),
+        };
+        identity
+            .variables()
+            .into_iter()
+            .for_each(|(name, value)| shell.set(name, value));
         shell.set("AWS_REGION", local.stack.region());
         // Nothing of whoever runs the tests, and no wait for a metadata service.
         shell.set("AWS_EC2_METADATA_DISABLED", "true");
@@ -54,7 +60,10 @@ impl Shell {
 
     /// The same shell with one variable set otherwise.
     pub(crate) fn with(&self, name: &str, value: &str) -> Self {
-        let mut other = Self { variables: self.variables.clone(), printed: Mutex::default() };
+        let mut other = Self {
+            variables: self.variables.clone(),
+            printed: Mutex::default(),
+        };
         other.set(name, value);
         other
     }
@@ -86,12 +95,20 @@ impl Shell {
     }
 
     pub(crate) async fn end(&self, child: Child) -> Ended {
-        let Output { status, stdout, stderr } = child.wait_with_output().await.unwrap();
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = child.wait_with_output().await.unwrap();
         let mut printed = self.printed.lock().unwrap();
         printed.extend_from_slice(&stdout);
         printed.extend_from_slice(&stderr);
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        Ended { code: status.code().unwrap(), out: text(stdout), err: text(stderr) }
+        Ended {
+            code: status.code().unwrap(),
+            out: text(stdout),
+            err: text(stderr),
+        }
     }
 
     /// Whether any command ever printed it.

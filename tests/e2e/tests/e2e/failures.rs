@@ -1,4 +1,5 @@
-//! Parts that are down, refuse or throttle: a clean error with the right status, nothing lost, and work again afterwards.
+//! Parts that are down, refuse or throttle: a clean error with the right status, nothing lost, and
+//! work again afterwards.
 
 use std::collections::HashMap;
 
@@ -17,13 +18,22 @@ async fn a_part_that_is_down_is_unavailable_until_it_is_back() {
     for part in [Part::SignerEnclave, Part::SignerPod] {
         local.stack.stop(part).unwrap();
         for _ in 0..2 {
-            unavailable(&local.post("/sign_transaction", &key.sign_body(TRANSFER)).await, "enclave_unavailable");
+            unavailable(
+                &local
+                    .post("/sign_transaction", &key.sign_body(TRANSFER))
+                    .await,
+                "enclave_unavailable",
+            );
         }
         // The other service does not care.
         local.generate().await;
         local.stack.resume(part).await.unwrap();
         eventually("signing again", async || {
-            local.post("/sign_transaction", &key.sign_body(TRANSFER)).await.status == 200
+            local
+                .post("/sign_transaction", &key.sign_body(TRANSFER))
+                .await
+                .status
+                == 200
         })
         .await;
         assert_eq!(local.sign(&key, TRANSFER).await, signature);
@@ -31,7 +41,10 @@ async fn a_part_that_is_down_is_unavailable_until_it_is_back() {
     let rows = local.rows().await.len();
     for part in [Part::KeyGeneratorEnclave, Part::KeyGeneratorPod] {
         local.stack.stop(part).unwrap();
-        unavailable(&local.post("/generate_key", &generate()).await, "enclave_unavailable");
+        unavailable(
+            &local.post("/generate_key", &generate()).await,
+            "enclave_unavailable",
+        );
         assert_eq!(local.rows().await.len(), rows);
         local.sign(&key, TRANSFER).await;
         local.stack.resume(part).await.unwrap();
@@ -43,21 +56,34 @@ async fn a_part_that_is_down_is_unavailable_until_it_is_back() {
             answer.status == 200
         })
         .await;
-        let id = cloister_e2e::json_body(&answer)["key_id"].as_str().unwrap().to_owned();
-        local.table().delete_item().table_name(table_arn()).key("key_id", AttributeValue::S(id)).send().await.unwrap();
+        let id = cloister_e2e::json_body(&answer)["key_id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        local
+            .table()
+            .delete_item()
+            .table_name(table_arn())
+            .key("key_id", AttributeValue::S(id))
+            .send()
+            .await
+            .unwrap();
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kms_that_denies_or_throttles() {
     let local = Local::start().await;
-    for (error, status, code) in
-        [("AccessDeniedException", 502, "kms_denied"), ("ThrottlingException", 503, "kms_unavailable")]
-    {
+    for (error, status, code) in [
+        ("AccessDeniedException", 502, "kms_denied"),
+        ("ThrottlingException", 503, "kms_unavailable"),
+    ] {
         // A key that the signer has not opened yet: otherwise it would not ask KMS.
         let key = local.generate().await;
         local.fault(Part::Kms, "Decrypt", error, 1000).await;
-        let answer = local.post("/sign_transaction", &key.sign_body(TRANSFER)).await;
+        let answer = local
+            .post("/sign_transaction", &key.sign_body(TRANSFER))
+            .await;
         refused_without_details(&answer, status, code);
         local.fault(Part::Kms, "Decrypt", error, 0).await;
         local.sign(&key, TRANSFER).await;
@@ -65,9 +91,14 @@ async fn kms_that_denies_or_throttles() {
         let rows = local.rows().await;
         for operation in ["GenerateDataKey", "Decrypt"] {
             local.fault(Part::Kms, operation, error, 1000).await;
-            refused_without_details(&local.post("/generate_key", &generate()).await, status, code);
+            refused_without_details(
+                &local.post("/generate_key", &generate()).await,
+                status,
+                code,
+            );
             local.fault(Part::Kms, operation, error, 0).await;
-            // A row that could not be read back through KMS was never acknowledged; whatever is left of it signs nothing for anybody.
+            // A row that could not be read back through KMS was never acknowledged; whatever is
+            // left of it signs nothing for anybody.
             for (id, row) in &rows {
                 assert_eq!(local.rows().await.get(id), Some(row), "{operation} {error}");
             }
@@ -81,16 +112,25 @@ async fn a_table_that_throttles() {
     let local = Local::start().await;
     let key = local.generate().await;
     let rows = local.rows().await;
-    for error in ["ProvisionedThroughputExceededException", "ThrottlingException"] {
+    for error in [
+        "ProvisionedThroughputExceededException",
+        "ThrottlingException",
+    ] {
         local.fault(Part::Table, "GetItem", error, 1000).await;
         refused_without_details(
-            &local.post("/sign_transaction", &key.sign_body(TRANSFER)).await,
+            &local
+                .post("/sign_transaction", &key.sign_body(TRANSFER))
+                .await,
             503,
             "storage_throttled",
         );
         local.fault(Part::Table, "GetItem", error, 0).await;
         local.fault(Part::Table, "PutItem", error, 1000).await;
-        refused_without_details(&local.post("/generate_key", &generate()).await, 503, "storage_throttled");
+        refused_without_details(
+            &local.post("/generate_key", &generate()).await,
+            503,
+            "storage_throttled",
+        );
         assert_eq!(local.rows().await, rows);
         local.fault(Part::Table, "PutItem", error, 0).await;
         local.sign(&key, TRANSFER).await;
@@ -109,13 +149,24 @@ async fn rows_that_are_not_what_they_say() {
     };
     let number = |number: u32| AttributeValue::N(number.to_string());
     for (what, row) in [
-        ("another key's envelope", changed("sealed", rows[&other.id]["sealed"].clone())),
-        ("another address", changed("address", AttributeValue::S(other.address.clone()))),
+        (
+            "another key's envelope",
+            changed("sealed", rows[&other.id]["sealed"].clone()),
+        ),
+        (
+            "another address",
+            changed("address", AttributeValue::S(other.address.clone())),
+        ),
         ("another version", changed("version", number(2))),
-        ("no envelope", changed("sealed", AttributeValue::M(HashMap::new()))),
+        (
+            "no envelope",
+            changed("sealed", AttributeValue::M(HashMap::new())),
+        ),
     ] {
         put(&local, row).await;
-        let answer = local.post("/sign_transaction", &key.sign_body(TRANSFER)).await;
+        let answer = local
+            .post("/sign_transaction", &key.sign_body(TRANSFER))
+            .await;
         refused_without_details(&answer, 500, "sealed_row_refused");
         // The address of a row that did not open is nobody's.
         assert!(!answer.text().contains(&other.address), "{what}");
@@ -124,18 +175,43 @@ async fn rows_that_are_not_what_they_say() {
     }
 
     let reference = HashMap::from([
-        ("key_id".to_owned(), AttributeValue::S("7e99e372-0eba-4001-8002-35e6a1478070".to_owned())),
-        ("ciphertext".to_owned(), AttributeValue::S("AQICAHg=".to_owned())),
+        (
+            "key_id".to_owned(),
+            AttributeValue::S("7e99e372-0eba-4001-8002-35e6a1478070".to_owned()),
+        ),
+        (
+            "ciphertext".to_owned(),
+            AttributeValue::S("AQICAHg=".to_owned()),
+        ),
         ("address".to_owned(), AttributeValue::S(key.address.clone())),
     ]);
     put(&local, reference).await;
-    let migrated = Key { id: "7e99e372-0eba-4001-8002-35e6a1478070".to_owned(), ..key.clone() };
-    refused_without_details(&local.post("/sign_transaction", &migrated.sign_body(TRANSFER)).await, 409, "not_migrated");
+    let migrated = Key {
+        id: "7e99e372-0eba-4001-8002-35e6a1478070".to_owned(),
+        ..key.clone()
+    };
+    refused_without_details(
+        &local
+            .post("/sign_transaction", &migrated.sign_body(TRANSFER))
+            .await,
+        409,
+        "not_migrated",
+    );
 
     // The canary's row can be opened by every signer, and used by nobody.
-    let canary = Key { id: "00000000-0000-0000-0000-000000000000".to_owned(), ..key.clone() };
-    let refused = Refused::new(&local.post("/sign_transaction", &canary.sign_body(TRANSFER)).await);
-    assert_eq!((refused.status, &*refused.code), (403, "authentication_failed"));
+    let canary = Key {
+        id: "00000000-0000-0000-0000-000000000000".to_owned(),
+        ..key.clone()
+    };
+    let refused = Refused::new(
+        &local
+            .post("/sign_transaction", &canary.sign_body(TRANSFER))
+            .await,
+    );
+    assert_eq!(
+        (refused.status, &*refused.code),
+        (403, "authentication_failed")
+    );
 }
 
 /// Strangers who guess are told to wait; the caller who knows the secret is served all the same.
@@ -143,10 +219,20 @@ async fn rows_that_are_not_what_they_say() {
 async fn guesses_never_lock_the_caller_out() {
     let local = Local::start().await;
     let key = local.generate().await;
-    let stranger = Key { secret: cloister_e2e::random_secret(), ..key.clone() };
+    let stranger = Key {
+        secret: cloister_e2e::random_secret(),
+        ..key.clone()
+    };
     let mut codes = Vec::new();
     for _ in 0..30 {
-        codes.push(Refused::new(&local.post("/sign_transaction", &stranger.sign_body(TRANSFER)).await).code);
+        codes.push(
+            Refused::new(
+                &local
+                    .post("/sign_transaction", &stranger.sign_body(TRANSFER))
+                    .await,
+            )
+            .code,
+        );
         local.sign(&key, TRANSFER).await;
     }
     assert_eq!(codes[0], "authentication_failed");
@@ -154,7 +240,14 @@ async fn guesses_never_lock_the_caller_out() {
 }
 
 async fn put(local: &Local, row: HashMap<String, AttributeValue>) {
-    local.table().put_item().table_name(table_arn()).set_item(Some(row)).send().await.unwrap();
+    local
+        .table()
+        .put_item()
+        .table_name(table_arn())
+        .set_item(Some(row))
+        .send()
+        .await
+        .unwrap();
 }
 
 fn generate() -> String {
@@ -163,14 +256,24 @@ fn generate() -> String {
 
 fn unavailable(answer: &Response, code: &str) {
     let refused = Refused::new(answer);
-    assert_eq!((refused.status, &*refused.code, refused.retryable), (503, code, true), "{}", answer.text());
+    assert_eq!(
+        (refused.status, &*refused.code, refused.retryable),
+        (503, code, true),
+        "{}",
+        answer.text()
+    );
     assert!(answer.headers.contains_key("retry-after"));
 }
 
 /// The code says it all; what AWS said stays in the log.
 fn refused_without_details(answer: &Response, status: u16, code: &str) {
     let refused = Refused::new(answer);
-    assert_eq!((refused.status, &*refused.code), (status, code), "{}", answer.text());
+    assert_eq!(
+        (refused.status, &*refused.code),
+        (status, code),
+        "{}",
+        answer.text()
+    );
     for word in ["Exception", "arn:aws", "fault", "amazonaws"] {
         assert!(!answer.text().contains(word), "{}", answer.text());
     }

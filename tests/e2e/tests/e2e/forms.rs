@@ -42,21 +42,41 @@ async fn vectors_through_every_form() {
                     (refused_status, 400, code),
                     "{name}: {form}"
                 );
-                assert!(vector.field.as_ref().is_none_or(|field| *field == refused.field), "{name}: {form}: {body}");
+                assert!(
+                    vector
+                        .field
+                        .as_ref()
+                        .is_none_or(|field| *field == refused.field),
+                    "{name}: {form}: {body}"
+                );
             } else {
-                assert_eq!((answer.status, body), (200, vector.success(wrapped)), "{name}: {form}");
+                assert_eq!(
+                    (answer.status, body),
+                    (200, vector.success(wrapped)),
+                    "{name}: {form}"
+                );
             }
         };
-        check("route", &local.post("/sign_transaction", &body).await, false);
+        check(
+            "route",
+            &local.post("/sign_transaction", &body).await,
+            false,
+        );
         for operation in ["ethereum-signer_sign_transaction", "sign_transaction"] {
             let envelope = format!(r#"{{"operation":"{operation}","payload":{body}}}"#);
             check(operation, &local.post("/", &envelope).await, false);
             let direct = local.client.invoke("front-door", envelope).await.unwrap();
-            assert!(!direct.headers.contains_key("x-amz-function-error"), "{name}");
+            assert!(
+                !direct.headers.contains_key("x-amz-function-error"),
+                "{name}"
+            );
             check("direct invoke", &direct, false);
         }
         let path = format!("/key/{}/{}", key.id, vector.last_of_path());
-        let without_id = format!(r#"{{"secret":"{}","transaction_payload":{payload}}}"#, key.secret);
+        let without_id = format!(
+            r#"{{"secret":"{}","transaction_payload":{payload}}}"#,
+            key.secret
+        );
         for body in [&body, &without_id] {
             check("REST", &local.post(&path, body).await, true);
         }
@@ -67,17 +87,27 @@ impl Vector {
     /// The body of a success, as routes and operations answer it or wrapped as the REST form does.
     fn success(&self, wrapped: bool) -> Value {
         let result = match (&self.transaction_signed, wrapped) {
-            (Some(signed), false) => json!({ "transaction_signed": signed, "transaction_hash": self.transaction_hash }),
+            (Some(signed), false) => {
+                json!({ "transaction_signed": signed, "transaction_hash": self.transaction_hash })
+            }
             (Some(signed), true) => {
                 json!({ "tx_signed": signed.strip_prefix("0x").unwrap(), "tx_hash": self.transaction_hash })
             }
             (None, _) => json!({ "signature": self.signature }),
         };
-        if wrapped { json!({ "enclave_status": 200, "enclave_result": result }) } else { result }
+        if wrapped {
+            json!({ "enclave_status": 200, "enclave_result": result })
+        } else {
+            result
+        }
     }
 
     fn last_of_path(&self) -> &'static str {
-        if self.transaction_payload.get().contains("userOpHash") { "userop_signature" } else { "tx_signature" }
+        if self.transaction_payload.get().contains("userOpHash") {
+            "userop_signature"
+        } else {
+            "tx_signature"
+        }
     }
 }
 
@@ -94,19 +124,35 @@ async fn keys_through_every_form() {
     let generate = json!({ "secret": secret });
     let set = json!({ "secret": secret, "eth_key": eth_key });
 
-    assert!(!imported(&json_body(&local.post("/generate_key", &generate.to_string()).await)));
-    assert!(imported(&json_body(&local.post("/set_key", &set.to_string()).await)));
+    assert!(!imported(&json_body(
+        &local.post("/generate_key", &generate.to_string()).await
+    )));
+    assert!(imported(&json_body(
+        &local.post("/set_key", &set.to_string()).await
+    )));
     for operation in ["ethereum-signer_set_key", "set_key"] {
         let body = json!({ "operation": operation, "payload": set });
-        assert!(imported(&json_body(&local.post("/", &body.to_string()).await)), "{operation}");
         assert!(
-            imported(&json_body(&local.client.invoke("front-door", body.to_string()).await.unwrap())),
+            imported(&json_body(&local.post("/", &body.to_string()).await)),
+            "{operation}"
+        );
+        assert!(
+            imported(&json_body(
+                &local
+                    .client
+                    .invoke("front-door", body.to_string())
+                    .await
+                    .unwrap()
+            )),
             "{operation}"
         );
     }
     for operation in ["ethereum-key-generator_generate_key", "generate_key"] {
         let body = json!({ "operation": operation, "payload": generate });
-        assert!(!imported(&json_body(&local.post("/", &body.to_string()).await)), "{operation}");
+        assert!(
+            !imported(&json_body(&local.post("/", &body.to_string()).await)),
+            "{operation}"
+        );
     }
     let wrapped = json_body(&local.post("/key", &generate.to_string()).await);
     assert_eq!(wrapped["enclave_status"], 200);
@@ -122,10 +168,14 @@ async fn reference_defect_post_key_ignores_eth_key() {
         "eth_key": "6835311872e1c63b50a8edd16605e2253c2a9c58ef9bf41f1d1c0c724981931a",
     });
     let answer = json_body(&local.post("/key", &body.to_string()).await);
-    assert_eq!(answer["enclave_result"]["address"], "0xe06C2c216fC36E2d40fB0199623032CC17b3B41b");
+    assert_eq!(
+        answer["enclave_result"]["address"],
+        "0xe06C2c216fC36E2d40fB0199623032CC17b3B41b"
+    );
 }
 
-/// A key whose number starts with zero bytes is as good as any other; the reference deployment lost the zeros.
+/// A key whose number starts with zero bytes is as good as any other; the reference deployment lost
+/// the zeros.
 #[tokio::test(flavor = "multi_thread")]
 async fn reference_defect_short_keys() {
     let local = Local::start().await;
@@ -145,20 +195,39 @@ async fn authenticated_form() {
     let local = Local::start().await;
     let key = local.generate().await;
     let secret = cloister_protocol::CallerSecret::new(key.secret.clone().into()).unwrap();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
     let send = async |timestamp: u64, tampered: bool| {
-        let mut request =
-            AuthenticatedRequest::new(key.id.parse().unwrap(), &secret, timestamp, cloister_e2e::TRANSFER);
+        let mut request = AuthenticatedRequest::new(
+            key.id.parse().unwrap(),
+            &secret,
+            timestamp,
+            cloister_e2e::TRANSFER,
+        );
         if tampered {
             request.payload = request.payload.replace("0.01", "0.02");
         }
-        let body = format!(r#"{{"authenticated":{}}}"#, String::from_utf8(request.to_json()).unwrap());
+        let body = format!(
+            r#"{{"authenticated":{}}}"#,
+            String::from_utf8(request.to_json()).unwrap()
+        );
         local.post("/sign_transaction", &body).await
     };
-    assert_eq!(json_body(&send(now, false).await), local.sign(&key, cloister_e2e::TRANSFER).await);
-    assert_eq!(Refused::new(&send(now, true).await).code, "authentication_failed");
+    assert_eq!(
+        json_body(&send(now, false).await),
+        local.sign(&key, cloister_e2e::TRANSFER).await
+    );
+    assert_eq!(
+        Refused::new(&send(now, true).await).code,
+        "authentication_failed"
+    );
     for outside in [now - 100, now + 100] {
-        assert_eq!(Refused::new(&send(outside, false).await).code, "timestamp_out_of_window");
+        assert_eq!(
+            Refused::new(&send(outside, false).await).code,
+            "timestamp_out_of_window"
+        );
     }
 }
 
@@ -166,20 +235,35 @@ async fn authenticated_form() {
 async fn from_must_be_the_keys_address() {
     let local = Local::start().await;
     let key: Key = local.generate().await;
-    let with_from = |from: &str| cloister_e2e::TRANSFER.replacen('{', &format!(r#"{{"from":"{from}","#), 1);
+    let with_from =
+        |from: &str| cloister_e2e::TRANSFER.replacen('{', &format!(r#"{{"from":"{from}","#), 1);
     local.sign(&key, &with_from(&key.address)).await;
     let stranger = with_from("0xa5D3241A1591061F2a4bB69CA0215F66520E67cf");
-    let refused = Refused::new(&local.post("/sign_transaction", &key.sign_body(&stranger)).await);
-    assert_eq!((refused.status, refused.field.as_str()), (400, "transaction_payload.from"));
+    let refused = Refused::new(
+        &local
+            .post("/sign_transaction", &key.sign_body(&stranger))
+            .await,
+    );
+    assert_eq!(
+        (refused.status, refused.field.as_str()),
+        (400, "transaction_payload.from")
+    );
 }
 
 fn vectors() -> Vec<Vector> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("vectors/signing");
-    let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let vectors: Vec<Vector> =
-        files.map(|file| serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()).collect();
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .join("vectors/signing");
+    let files = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let vectors: Vec<Vector> = files
+        .map(|file| serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap())
+        .collect();
     assert!(
-        vectors.iter().any(|vector| vector.code.is_some()) && vectors.iter().any(|vector| vector.signature.is_some())
+        vectors.iter().any(|vector| vector.code.is_some())
+            && vectors.iter().any(|vector| vector.signature.is_some())
     );
     vectors
 }

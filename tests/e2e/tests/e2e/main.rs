@@ -1,4 +1,5 @@
-//! The whole system, from a caller's signed request to the sealed row: the same stack a person runs with `cargo local up`.
+//! The whole system, from a caller's signed request to the sealed row: the same stack a person runs
+//! with `cargo local up`.
 
 #![allow(clippy::unwrap_used, reason = "what cannot go on in a test fails it")]
 

@@ -18,11 +18,21 @@ async fn ethers_signs_the_same_bytes() {
     let key = local.import(&eth_key).await;
     let transactions: Vec<_> = (0..TRANSACTIONS).map(Random::transaction).collect();
 
-    let theirs = ethers(&local, &eth_key, transactions.iter().map(|(_, theirs)| theirs.clone()).collect());
+    let theirs = ethers(
+        &local,
+        &eth_key,
+        transactions
+            .iter()
+            .map(|(_, theirs)| theirs.clone())
+            .collect(),
+    );
     assert_eq!(theirs["address"], *key.address);
     for (index, (payload, _)) in transactions.iter().enumerate() {
         let ours = local.sign(&key, &payload.to_string()).await;
-        assert_eq!(ours["transaction_signed"], theirs["signed"][index], "{payload}");
+        assert_eq!(
+            ours["transaction_signed"], theirs["signed"][index],
+            "{payload}"
+        );
         let signed = const_hex::decode(ours["transaction_signed"].as_str().unwrap()).unwrap();
         assert_eq!(ours["transaction_hash"], keccak256(signed).to_string());
     }
@@ -32,10 +42,18 @@ fn ethers(local: &Local, eth_key: &str, transactions: Value) -> Value {
     let modules = local.stack.packages().file("");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("ethers.mjs");
     let mut node = Command::new(local.stack.packages().node());
-    let node = node.arg(script).arg(modules).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let node = node
+        .arg(script)
+        .arg(modules)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
     let mut node = node.spawn().unwrap();
     let input = json!({ "eth_key": eth_key, "transactions": transactions }).to_string();
-    node.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    node.stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
     let output = node.wait_with_output().unwrap();
     assert!(output.status.success());
     serde_json::from_slice(&output.stdout).unwrap()
@@ -49,7 +67,9 @@ struct Random {
 impl Random {
     /// The same transaction as the wallet takes it and as ethers does.
     fn transaction(index: u32) -> (Value, Value) {
-        let mut random = Self { seed: keccak256(index.to_be_bytes()) };
+        let mut random = Self {
+            seed: keccak256(index.to_be_bytes()),
+        };
         let fee = random.below(63);
         let tip = fee & random.below(64);
         let width = random.bits(120);
@@ -57,13 +77,23 @@ impl Random {
         let data = format!("0x{}", const_hex::encode(random.bytes(200)));
         let list: Vec<_> = (0..random.bits(3))
             .map(|_| {
-                let keys: Vec<_> = (0..random.bits(3)).map(|_| random.next().to_string()).collect();
+                let keys: Vec<_> = (0..random.bits(3))
+                    .map(|_| random.next().to_string())
+                    .collect();
                 json!({ "address": random.address().to_checksum(None), "storageKeys": keys })
             })
             .collect();
-        let (chain, nonce, gas) = (random.below(40) + U256::ONE, random.below(32), random.below(30));
+        let (chain, nonce, gas) = (
+            random.below(40) + U256::ONE,
+            random.below(32),
+            random.below(30),
+        );
         let creates = random.bits(8) == 0 && data != "0x";
-        let to = if creates { Value::Null } else { json!(random.address().to_checksum(None)) };
+        let to = if creates {
+            Value::Null
+        } else {
+            json!(random.address().to_checksum(None))
+        };
         let number = |number: U256| json!(u64::try_from(number).unwrap());
         let ours = json!({
             "type": 2, "chainId": number(chain), "nonce": number(nonce), "gas": number(gas),
@@ -85,7 +115,11 @@ impl Random {
 
     /// A number of at most `bits` bits.
     fn below(&mut self, bits: usize) -> U256 {
-        if bits == 0 { U256::ZERO } else { U256::from_be_bytes(self.next().0) >> (256 - bits) }
+        if bits == 0 {
+            U256::ZERO
+        } else {
+            U256::from_be_bytes(self.next().0) >> (256 - bits)
+        }
     }
 
     /// A small number below `limit`.

@@ -1,4 +1,5 @@
-//! A release replaces another: both are admitted while the enclaves are exchanged, then the new one alone.
+//! A release replaces another: both are admitted while the enclaves are exchanged, then the new one
+//! alone.
 
 use cloister_e2e::{Local, TRANSFER, eventually};
 use cloister_key_policy::{Measurements, NextRelease, Pcr0};
@@ -11,24 +12,50 @@ async fn both_releases_serve_while_enclaves_are_exchanged() {
     let key = local.generate().await;
     let signature = local.sign(&key, TRANSFER).await;
     let present = *local.stack.measurements();
-    let next = NextRelease { signer: pcr0(OTHER), generator: pcr0([0x22; 48]) };
+    let next = NextRelease {
+        signer: pcr0(OTHER),
+        generator: pcr0([0x22; 48]),
+    };
 
-    // It opens the canary that the present release sealed, for which KMS has to release the data key to it.
-    local.stack.admit(&Measurements { next: Some(next), ..present }).await.unwrap();
+    // It opens the canary that the present release sealed, for which KMS has to release the data
+    // key to it.
+    local
+        .stack
+        .admit(&Measurements {
+            next: Some(next),
+            ..present
+        })
+        .await
+        .unwrap();
     let signer = local.stack.start_another_signer().await.unwrap();
-    eventually("the next signer serving", async || readiness(signer.health).await.unwrap().0 == 200).await;
+    eventually("the next signer serving", async || {
+        readiness(signer.health).await.unwrap().0 == 200
+    })
+    .await;
     // An enclave of the present release that starts now adopts the same policy.
     restart_signer(&mut local).await;
-    eventually("the present signer serving", async || signs(&local, &key).await).await;
+    eventually("the present signer serving", async || {
+        signs(&local, &key).await
+    })
+    .await;
     assert_eq!(local.sign(&key, TRANSFER).await, signature);
     drop(signer);
 
-    local.stack.admit(&Measurements::new(next.signer, next.generator)).await.unwrap();
+    local
+        .stack
+        .admit(&Measurements::new(next.signer, next.generator))
+        .await
+        .unwrap();
     let signer = local.stack.start_another_signer().await.unwrap();
-    eventually("the new signer serving", async || readiness(signer.health).await.unwrap().0 == 200).await;
+    eventually("the new signer serving", async || {
+        readiness(signer.health).await.unwrap().0 == 200
+    })
+    .await;
     restart_signer(&mut local).await;
     eventually("the old signer refusing the CMK", async || {
-        local.log(Part::SignerEnclave).contains("the CMK was not adopted")
+        local
+            .log(Part::SignerEnclave)
+            .contains("the CMK was not adopted")
     })
     .await;
     assert!(!signs(&local, &key).await);
@@ -40,7 +67,11 @@ async fn restart_signer(local: &mut Local) {
 }
 
 async fn signs(local: &Local, key: &cloister_e2e::Key) -> bool {
-    local.post("/sign_transaction", &key.sign_body(TRANSFER)).await.status == 200
+    local
+        .post("/sign_transaction", &key.sign_body(TRANSFER))
+        .await
+        .status
+        == 200
 }
 
 fn pcr0(bytes: [u8; 48]) -> Pcr0 {

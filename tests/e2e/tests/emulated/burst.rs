@@ -11,5 +11,8 @@ pub(crate) async fn run(local: &Local) {
     for signed in local.sign_at_once(&key, TRANSFER, 100).await {
         assert_eq!(signed, expected);
     }
-    eprintln!("100 concurrent signatures took {:.2} s", started.elapsed().as_secs_f64());
+    eprintln!(
+        "100 concurrent signatures took {:.2} s",
+        started.elapsed().as_secs_f64()
+    );
 }

@@ -1,4 +1,5 @@
-//! A parent whose clock is wrong by an hour: enclaves take the time from their NSM. And half the memory is enough.
+//! A parent whose clock is wrong by an hour: enclaves take the time from their NSM. And half the
+//! memory is enough.
 
 use cloister_e2e::{Local, TRANSFER};
 use cloister_local::part::Part;
@@ -9,9 +10,14 @@ use crate::{TURN, burst};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_parents_wrong_clock_is_nobodys_business() {
     let _turn = TURN.lock().await;
-    let emulation = Emulation { memory_mib: 64, signer_clock_ahead: HOUR, key_generator_clock_ahead: -HOUR };
+    let emulation = Emulation {
+        memory_mib: 64,
+        signer_clock_ahead: HOUR,
+        key_generator_clock_ahead: -HOUR,
+    };
     let local = Local::start_emulated(emulation).await;
-    // TLS and SigV4 to KMS and the table, freshness of documents and of requests: all of it depends on the time.
+    // TLS and SigV4 to KMS and the table, freshness of documents and of requests: all of it depends
+    // on the time.
     let key = local.generate().await;
     local.sign(&key, TRANSFER).await;
     burst::run(&local).await;
@@ -19,13 +25,19 @@ async fn a_parents_wrong_clock_is_nobodys_business() {
     // The machines did boot with another time.
     for (pod, ahead) in [(Part::SignerPod, HOUR), (Part::KeyGeneratorPod, -HOUR)] {
         let corrected = corrected_by(&local.log(pod));
-        assert!((corrected + ahead).abs() < 60, "{pod}: the clock was corrected by {corrected} s");
+        assert!(
+            (corrected + ahead).abs() < 60,
+            "{pod}: the clock was corrected by {corrected} s"
+        );
     }
 }
 
 /// Seconds by which init corrected the clock at boot, from its log.
 fn corrected_by(log: &str) -> i64 {
-    let line = log.lines().find(|line| line.contains("the clock is set")).unwrap();
+    let line = log
+        .lines()
+        .find(|line| line.contains("the clock is set"))
+        .unwrap();
     // The line is quoted within the pod's: backslashes come before its quotes.
     let (_, rest) = line.split_once("offset_ms").unwrap();
     let number: String = rest

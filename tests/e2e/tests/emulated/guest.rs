@@ -1,4 +1,5 @@
-//! The self-test from within: an image whose application checks NSM, clock, sandbox and vsock, and reports on the log port.
+//! The self-test from within: an image whose application checks NSM, clock, sandbox and vsock, and
+//! reports on the log port.
 
 use cloister_e2e::guest::{Guest, assemble};
 use cloister_local::emulator::Tools;
@@ -24,9 +25,17 @@ async fn every_check_holds_and_every_end_has_its_reason() {
         let checks = log.checks().await;
         assert!(checks.len() >= 28, "only {} checks", checks.len());
         // What the builder says, the reader of images computes, and the guest hears from its NSM.
-        for (name, pcr) in [("pcr0", measured.pcr0), ("pcr1", measured.pcr1), ("pcr2", measured.pcr2)] {
+        for (name, pcr) in [
+            ("pcr0", measured.pcr0),
+            ("pcr1", measured.pcr1),
+            ("pcr2", measured.pcr2),
+        ] {
             let found = checks.iter().find(|check| check["name"] == name).unwrap();
-            assert_eq!(found["detail"].as_str(), Some(&*const_hex::encode(pcr)), "{name}");
+            assert_eq!(
+                found["detail"].as_str(),
+                Some(&*const_hex::encode(pcr)),
+                "{name}"
+            );
         }
 
         let mut order = guest.connect(5000).await;

@@ -1,5 +1,5 @@
-//! An emulator that is killed in the midst of a request: an error that may be tried again, and a new enclave that opens the
-//! same keys.
+//! An emulator that is killed in the midst of a request: an error that may be tried again, and a
+//! new enclave that opens the same keys.
 
 use std::time::Instant;
 
@@ -13,16 +13,29 @@ pub(crate) async fn run(local: &Local) {
     let key = local.generate().await;
     let signature = local.sign(&key, TRANSFER).await;
 
-    // Stopped, it cannot answer before it is killed. The pod reads the row right before it asks the enclave.
-    local.stack.signal_emulator(Service::Signer, Signal::STOP).unwrap();
+    // Stopped, it cannot answer before it is killed. The pod reads the row right before it asks the
+    // enclave.
+    local
+        .stack
+        .signal_emulator(Service::Signer, Signal::STOP)
+        .unwrap();
     let reads = rows_read(local);
     let (client, body) = (local.client.clone(), key.sign_body(TRANSFER));
     let asked = tokio::spawn(async move { client.post("/sign_transaction", body).await.unwrap() });
-    eventually("the request reaching the pod", async || rows_read(local) > reads).await;
+    eventually("the request reaching the pod", async || {
+        rows_read(local) > reads
+    })
+    .await;
     let killed = Instant::now();
-    local.stack.signal_emulator(Service::Signer, Signal::KILL).unwrap();
+    local
+        .stack
+        .signal_emulator(Service::Signer, Signal::KILL)
+        .unwrap();
     let refused = Refused::new(&asked.await.unwrap());
-    assert_eq!((refused.status, &*refused.code, refused.retryable), (503, "enclave_unavailable", true));
+    assert_eq!(
+        (refused.status, &*refused.code, refused.retryable),
+        (503, "enclave_unavailable", true)
+    );
     let answered = killed.elapsed();
 
     // Nobody else is hurt, and the signer comes back by itself.
@@ -37,7 +50,9 @@ pub(crate) async fn run(local: &Local) {
 }
 
 async fn signs(local: &Local, key: &Key) -> bool {
-    let answer = local.post("/sign_transaction", &key.sign_body(TRANSFER)).await;
+    let answer = local
+        .post("/sign_transaction", &key.sign_body(TRANSFER))
+        .await;
     if answer.status != 200 {
         let refused = Refused::new(&answer);
         assert!(refused.retryable, "{}", answer.text());

@@ -1,6 +1,8 @@
-//! Enclaves as the images that a deployment runs, booted and measured by an emulator: the main job, and what must not break it.
+//! Enclaves as the images that a deployment runs, booted and measured by an emulator: the main job,
+//! and what must not break it.
 //!
-//! A boot takes seconds of every core there is, so one stack serves many of these tests, one after the other.
+//! A boot takes seconds of every core there is, so one stack serves many of these tests, one after
+//! the other.
 
 #![allow(clippy::unwrap_used, reason = "what cannot go on in a test fails it")]
 
@@ -24,14 +26,18 @@ async fn the_main_job_through_images() {
     let _turn = TURN.lock().await;
     let local = Local::start_emulated(Emulation::default()).await;
     // The altered image, the policy and the forged documents are steps of it.
-    demo::run(&local.stack, &mut Report::new(Format::Json)).await.unwrap();
+    demo::run(&local.stack, &mut Report::new(Format::Json))
+        .await
+        .unwrap();
     burst::run(&local).await;
     other_images::run(&local).await;
     killed::run(&local).await;
     // How busy they are, nobody outside of the machines could say.
     for pod in [Part::SignerPod, Part::KeyGeneratorPod] {
-        eventually("the enclave's metrics", async || local.log(pod).contains("\"enclave_cpu_utilization_user\":"))
-            .await;
+        eventually("the enclave's metrics", async || {
+            local.log(pod).contains("\"enclave_cpu_utilization_user\":")
+        })
+        .await;
     }
     // Of consoles, emulators and enclaves that were never ready, too.
     log_scan::no_secret_is_written_down(&local).await;

@@ -1,5 +1,5 @@
-//! Images that are not the deployment's: the pod does not start what measures otherwise than it was told, and what is started
-//! anyway gets nothing from KMS.
+//! Images that are not the deployment's: the pod does not start what measures otherwise than it was
+//! told, and what is started anyway gets nothing from KMS.
 
 use std::fs;
 use std::path::Path;
@@ -18,9 +18,21 @@ pub(crate) async fn run(local: &Local) {
     let tampered = Images::open(directory.path());
     let eif = fs::read(ours.image(Service::Signer)).unwrap();
     // One bit of the command line, which changes nothing that matters: the enclave boots as ever.
-    fs::write(tampered.image(Service::Signer), with_a_flipped_bit(eif, b"panic=30")).unwrap();
-    let measured = Eif::read(&tampered.image(Service::Signer)).unwrap().measurements();
-    assert_ne!(measured.pcr0, Eif::read(&ours.image(Service::Signer)).unwrap().measurements().pcr0);
+    fs::write(
+        tampered.image(Service::Signer),
+        with_a_flipped_bit(eif, b"panic=30"),
+    )
+    .unwrap();
+    let measured = Eif::read(&tampered.image(Service::Signer))
+        .unwrap()
+        .measurements();
+    assert_ne!(
+        measured.pcr0,
+        Eif::read(&ours.image(Service::Signer))
+            .unwrap()
+            .measurements()
+            .pcr0
+    );
 
     // With the measurements of the deployment the pod refuses it.
     fs::copy(ours.measurements_file(), tampered.measurements_file()).unwrap();
@@ -32,14 +44,25 @@ pub(crate) async fn run(local: &Local) {
     drop(refused);
 
     // A pod that was lied to starts it. It runs, and adopts no CMK.
-    measure_as(&tampered.measurements_file(), &measured.pcr0, &measured.pcr1);
+    measure_as(
+        &tampered.measurements_file(),
+        &measured.pcr0,
+        &measured.pcr1,
+    );
     let mut started = local.stack.start_signer_of(tampered).await.unwrap();
-    within(BOOT, "the refused adoption", async || says(&mut started, "the CMK was not adopted")).await;
+    within(BOOT, "the refused adoption", async || {
+        says(&mut started, "the CMK was not adopted")
+    })
+    .await;
     not_ready(&started).await;
 }
 
 fn says(signer: &mut AnotherSigner, words: &str) -> bool {
-    assert!(signer.pod.ended().is_none(), "{:#}", signer.pod.failure("it ended"));
+    assert!(
+        signer.pod.ended().is_none(),
+        "{:#}",
+        signer.pod.failure("it ended")
+    );
     signer.speaker().output().unwrap().contains(words)
 }
 
@@ -50,7 +73,10 @@ async fn not_ready(signer: &AnotherSigner) {
 
 /// The bit is the last of the byte behind which `text` ends; the checksum is made right.
 fn with_a_flipped_bit(mut eif: Vec<u8>, text: &[u8]) -> Vec<u8> {
-    let found = eif.windows(text.len()).position(|window| window == text).unwrap();
+    let found = eif
+        .windows(text.len())
+        .position(|window| window == text)
+        .unwrap();
     eif[found + text.len() - 1] ^= 1;
     let mut checksum = crc32fast::Hasher::new();
     checksum.update(&eif[..HEADER_LEN - CHECKSUM_LEN]);

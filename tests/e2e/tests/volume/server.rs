@@ -25,21 +25,48 @@ impl Server {
         fs::create_dir(&export).unwrap();
         fs::create_dir(&recovery).unwrap();
         chown(&export, Some(USER), Some(USER)).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let file = directory.path().join("ganesha.conf");
-        let settings = CONFIGURATION.replace("@port@", &port.to_string()).replace("@user@", &USER.to_string());
+        let settings = CONFIGURATION
+            .replace("@port@", &port.to_string())
+            .replace("@user@", &USER.to_string());
         let settings = settings.replace("@export@", &export.display().to_string());
-        fs::write(&file, settings.replace("@recovery@", &recovery.display().to_string())).unwrap();
+        fs::write(
+            &file,
+            settings.replace("@recovery@", &recovery.display().to_string()),
+        )
+        .unwrap();
 
-        let program = Program::new("ganesha", "/usr/bin/ganesha.nfsd").argument("-F").argument("-f").argument(file);
-        let program = program.argument("-L").argument(directory.path().join("log"));
-        let mut process = program.argument("-p").argument(directory.path().join("pid")).start(logs).unwrap();
+        let program = Program::new("ganesha", "/usr/bin/ganesha.nfsd")
+            .argument("-F")
+            .argument("-f")
+            .argument(file);
+        let program = program
+            .argument("-L")
+            .argument(directory.path().join("log"));
+        let mut process = program
+            .argument("-p")
+            .argument(directory.path().join("pid"))
+            .start(logs)
+            .unwrap();
         eventually("the NFS server listening", async || {
-            assert!(process.ended().is_none(), "{:#}", process.failure("it ended"));
+            assert!(
+                process.ended().is_none(),
+                "{:#}",
+                process.failure("it ended")
+            );
             TcpStream::connect(("127.0.0.1", port)).await.is_ok()
         })
         .await;
-        Self { _process: process, directory, port }
+        Self {
+            _process: process,
+            directory,
+            port,
+        }
     }
 
     pub(crate) fn port(&self) -> u16 {

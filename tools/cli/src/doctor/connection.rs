@@ -16,7 +16,11 @@ use crate::failure::chain;
 pub(super) async fn findings(endpoint: &str, findings: &mut Vec<Finding>) -> bool {
     let Some((host, port)) = host_and_port(endpoint) else {
         let fix = "give the whole URL with its stage, such as https://ID.execute-api.REGION.amazonaws.com/STAGE";
-        findings.push(Finding::failed("endpoint", format!("`{endpoint}` is not an http or https URL"), fix));
+        findings.push(Finding::failed(
+            "endpoint",
+            format!("`{endpoint}` is not an http or https URL"),
+            fix,
+        ));
         return false;
     };
     findings.push(Finding::ok("endpoint", endpoint));
@@ -27,7 +31,11 @@ pub(super) async fn findings(endpoint: &str, findings: &mut Vec<Finding>) -> boo
     };
     if addresses.is_empty() {
         let fix = "check the name; that of a private API is known only inside its VPC";
-        findings.push(Finding::failed("DNS", format!("{host} has no address here"), fix));
+        findings.push(Finding::failed(
+            "DNS",
+            format!("{host} has no address here"),
+            fix,
+        ));
         return false;
     }
     findings.push(Finding::ok("DNS", list(&addresses)));
@@ -42,7 +50,11 @@ pub(super) async fn findings(endpoint: &str, findings: &mut Vec<Finding>) -> boo
         true => "is `cargo local up` running, and is this its endpoint of now?",
         false => "a firewall, a security group or a proxy is in between, or the port is wrong",
     };
-    findings.push(Finding::failed("TCP", format!("port {port} of {host} does not accept connections"), fix));
+    findings.push(Finding::failed(
+        "TCP",
+        format!("port {port} of {host} does not accept connections"),
+        fix,
+    ));
     false
 }
 
@@ -55,15 +67,26 @@ pub(super) fn no_answer(error: &ClientError) -> Finding {
             finding,
             "the certificate is not trusted here or is another host's: check the URL, or name its root with --ca-file",
         ),
-        Some(_) => Finding::failed("TLS", finding, "this port does not speak TLS as it should: check the URL's port"),
-        None => Finding::failed("TLS", finding, "the connection ended without an answer: is it http:// or https://?"),
+        Some(_) => Finding::failed(
+            "TLS",
+            finding,
+            "this port does not speak TLS as it should: check the URL's port",
+        ),
+        None => Finding::failed(
+            "TLS",
+            finding,
+            "the connection ended without an answer: is it http:// or https://?",
+        ),
     }
 }
 
 /// Whether the endpoint names a loopback address.
 pub(super) fn is_this_machine(endpoint: &str) -> bool {
     host_and_port(endpoint).is_some_and(|(host, _)| {
-        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        host == "localhost"
+            || host
+                .parse::<IpAddr>()
+                .is_ok_and(|address| address.is_loopback())
     })
 }
 
@@ -79,7 +102,11 @@ fn host_and_port(endpoint: &str) -> Option<(String, u16)> {
 }
 
 fn list(addresses: &[SocketAddr]) -> String {
-    addresses.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>().join(" ")
+    addresses
+        .iter()
+        .map(|address| address.ip().to_string())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// An I/O error hides what it was made of from `source`.
@@ -89,7 +116,9 @@ fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> 
         if let Some(error) = error.downcast_ref::<rustls::Error>() {
             return Some(error);
         }
-        if let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref)
+        if let Some(inner) = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
             && let Some(found) = tls_error(inner)
         {
             return Some(found);
@@ -115,7 +144,11 @@ mod tests {
             ("a.example/prod", None),
             ("https://", None),
         ] {
-            assert_eq!(host_and_port(endpoint), expected.map(|(host, port)| (host.to_owned(), port)), "{endpoint}");
+            assert_eq!(
+                host_and_port(endpoint),
+                expected.map(|(host, port)| (host.to_owned(), port)),
+                "{endpoint}"
+            );
         }
         assert!(is_this_machine("http://[::1]:1") && !is_this_machine("https://a.example"));
     }

@@ -8,10 +8,17 @@ use serde::Deserialize;
 
 use super::Finding;
 
-/// Compares this machine's clock with the answer's Date (RFC 9110 §6.6.1), which counts whole seconds.
+/// Compares this machine's clock with the answer's Date (RFC 9110 §6.6.1), which counts whole
+/// seconds.
 pub(super) fn clock(answer: &Response) -> Finding {
-    let here = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let date = answer.headers.get("date").and_then(|date| date.to_str().ok());
+    let here = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
+    let date = answer
+        .headers
+        .get("date")
+        .and_then(|date| date.to_str().ok());
     match date.and_then(|date| DateTime::parse_from_rfc2822(date).ok()) {
         Some(there) => skew(here.cast_signed() - there.timestamp()),
         None => Finding::not_checked("clock", "the answer carries no date"),
@@ -25,8 +32,16 @@ fn skew(seconds: i64) -> Finding {
     match seconds.abs() {
         0..=1 => Finding::ok("clock", "as the endpoint's"),
         2..=TOLERATED => Finding::ok("clock", finding),
-        ..=SIGNATURE => Finding::failed("clock", finding, fix("the enclave refuses requests outside of a minute")),
-        _ => Finding::failed("clock", finding, fix("AWS refuses signatures outside of five minutes")),
+        ..=SIGNATURE => Finding::failed(
+            "clock",
+            finding,
+            fix("the enclave refuses requests outside of a minute"),
+        ),
+        _ => Finding::failed(
+            "clock",
+            finding,
+            fix("AWS refuses signatures outside of five minutes"),
+        ),
     }
 }
 
@@ -36,16 +51,33 @@ pub(super) fn findings(answer: &Response, findings: &mut Vec<Finding>) {
         Ok(Version { service, version }) => {
             findings.push(Finding::ok("signature", "accepted"));
             let own = env!("CARGO_PKG_VERSION");
-            let note = if version == own { String::new() } else { format!("; this program is {own}") };
-            findings.push(Finding::ok("front door", format!("{service} {version}{note}")));
+            let note = if version == own {
+                String::new()
+            } else {
+                format!("; this program is {own}")
+            };
+            findings.push(Finding::ok(
+                "front door",
+                format!("{service} {version}{note}"),
+            ));
         }
         Err(ClientError::Gateway { status, message }) => {
             let fix = what_to_do(status, &message);
-            findings.push(Finding::failed("signature", format!("refused with status {status}: {message}"), fix));
-            findings.push(Finding::not_checked("front door", "AWS let no request through"));
+            findings.push(Finding::failed(
+                "signature",
+                format!("refused with status {status}: {message}"),
+                fix,
+            ));
+            findings.push(Finding::not_checked(
+                "front door",
+                "AWS let no request through",
+            ));
         }
         Err(error) => {
-            findings.push(Finding::not_checked("signature", "the answer is not API Gateway's"));
+            findings.push(Finding::not_checked(
+                "signature",
+                "the answer is not API Gateway's",
+            ));
             let fix = "is this the endpoint of Cloister, with its stage?";
             findings.push(Finding::failed("front door", error.to_string(), fix));
         }
@@ -58,7 +90,8 @@ struct Version {
     version: String,
 }
 
-/// AWS's sentences: <https://docs.aws.amazon.com/apigateway/latest/developerguide/supported-gateway-response-types.html>.
+/// AWS's sentences:
+/// <https://docs.aws.amazon.com/apigateway/latest/developerguide/supported-gateway-response-types.html>.
 fn what_to_do(status: u16, message: &str) -> &'static str {
     let said = |words: &str| message.to_ascii_lowercase().contains(words);
     if said("missing authentication token") {
@@ -96,7 +129,12 @@ mod tests {
 
     #[test]
     fn a_minute_is_the_limit_and_travel_takes_its_part() {
-        for (seconds, state) in [(0, State::Ok), (-30, State::Ok), (31, State::Failed), (-3600, State::Failed)] {
+        for (seconds, state) in [
+            (0, State::Ok),
+            (-30, State::Ok),
+            (31, State::Failed),
+            (-3600, State::Failed),
+        ] {
             assert_eq!(skew(seconds).state, state, "{seconds}");
         }
         assert!(skew(-3600).finding.contains("3600 s behind"));
@@ -113,7 +151,8 @@ mod tests {
             "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key.",
             "Forbidden",
         ];
-        let advice: std::collections::BTreeSet<_> = sentences.map(|sentence| what_to_do(403, sentence)).into();
+        let advice: std::collections::BTreeSet<_> =
+            sentences.map(|sentence| what_to_do(403, sentence)).into();
         assert_eq!(advice.len(), sentences.len());
     }
 }

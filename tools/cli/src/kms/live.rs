@@ -2,7 +2,9 @@
 
 use aws_config::SdkConfig;
 use aws_sdk_kms::Client;
-use aws_sdk_kms::types::{GrantListEntry, KeyManagerType, KeyMetadata, KeySpec, KeyState, KeyUsageType, OriginType};
+use aws_sdk_kms::types::{
+    GrantListEntry, KeyManagerType, KeyMetadata, KeySpec, KeyState, KeyUsageType, OriginType,
+};
 use cloister_key_policy::Deployment;
 
 use crate::arguments::Common;
@@ -25,7 +27,9 @@ pub(super) async fn client(common: &Common, endpoint: Option<&str>) -> Result<Cl
     let configuration = aws::configuration(common).await?;
     aws::credentials(&configuration).await?;
     if configuration.region().is_none() {
-        return Err(Failure::input("there is no region: give --region, or set AWS_REGION or the profile's region"));
+        return Err(Failure::input(
+            "there is no region: give --region, or set AWS_REGION or the profile's region",
+        ));
     }
     Ok(of(&configuration, endpoint))
 }
@@ -41,15 +45,36 @@ pub(super) fn of(configuration: &SdkConfig, endpoint: Option<&str>) -> Client {
 
 impl LiveKey {
     /// Reads the key `arn`, which is to be one of `deployment`.
-    pub(super) async fn read(client: &Client, arn: &str, deployment: &Deployment) -> Result<Self, Failure> {
-        let described = client.describe_key().key_id(arn).send().await.map_err(Failure::aws("DescribeKey"))?;
-        let metadata = described.key_metadata.ok_or_else(|| Failure::Wrong("KMS describes no key".to_owned()))?;
-        let policy = client.get_key_policy().key_id(arn).policy_name("default").send().await;
+    pub(super) async fn read(
+        client: &Client,
+        arn: &str,
+        deployment: &Deployment,
+    ) -> Result<Self, Failure> {
+        let described = client
+            .describe_key()
+            .key_id(arn)
+            .send()
+            .await
+            .map_err(Failure::aws("DescribeKey"))?;
+        let metadata = described
+            .key_metadata
+            .ok_or_else(|| Failure::Wrong("KMS describes no key".to_owned()))?;
+        let policy = client
+            .get_key_policy()
+            .key_id(arn)
+            .policy_name("default")
+            .send()
+            .await;
         let policy = policy.map_err(Failure::aws("GetKeyPolicy"))?.policy;
         let mut grants = Vec::new();
         let mut marker = None;
         loop {
-            let page = client.list_grants().key_id(arn).set_marker(marker).send().await;
+            let page = client
+                .list_grants()
+                .key_id(arn)
+                .set_marker(marker)
+                .send()
+                .await;
             let page = page.map_err(Failure::aws("ListGrants"))?;
             grants.extend(page.grants().iter().map(grant));
             marker = page.next_marker;
@@ -68,16 +93,42 @@ impl LiveKey {
 
 /// The same attributes that an enclave looks at before it adopts a key.
 fn problems(key: &KeyMetadata, deployment: &Deployment) -> Vec<String> {
-    let Deployment { partition, region, account, .. } = deployment;
+    let Deployment {
+        partition,
+        region,
+        account,
+        ..
+    } = deployment;
     let own = format!("arn:{partition}:kms:{region}:{account}:key/");
     let requirements = [
-        ("it belongs to another partition, region or account", key.arn().is_some_and(|arn| arn.starts_with(&own))),
-        ("its material does not come from KMS", key.origin() == Some(&OriginType::AwsKms)),
-        ("it is AWS's own, not the account's", key.key_manager() == Some(&KeyManagerType::Customer)),
-        ("it is not symmetric", key.key_spec() == Some(&KeySpec::SymmetricDefault)),
-        ("it is not for encryption", key.key_usage() == Some(&KeyUsageType::EncryptDecrypt)),
-        ("it is a multi-region key: a replica has a policy of its own", key.multi_region() == Some(false)),
-        ("it lies in a custom key store", key.custom_key_store_id().is_none() && key.xks_key_configuration().is_none()),
+        (
+            "it belongs to another partition, region or account",
+            key.arn().is_some_and(|arn| arn.starts_with(&own)),
+        ),
+        (
+            "its material does not come from KMS",
+            key.origin() == Some(&OriginType::AwsKms),
+        ),
+        (
+            "it is AWS's own, not the account's",
+            key.key_manager() == Some(&KeyManagerType::Customer),
+        ),
+        (
+            "it is not symmetric",
+            key.key_spec() == Some(&KeySpec::SymmetricDefault),
+        ),
+        (
+            "it is not for encryption",
+            key.key_usage() == Some(&KeyUsageType::EncryptDecrypt),
+        ),
+        (
+            "it is a multi-region key: a replica has a policy of its own",
+            key.multi_region() == Some(false),
+        ),
+        (
+            "it lies in a custom key store",
+            key.custom_key_store_id().is_none() && key.xks_key_configuration().is_none(),
+        ),
     ];
     let state = match key.key_state() {
         Some(KeyState::Enabled) => None,
@@ -85,11 +136,21 @@ fn problems(key: &KeyMetadata, deployment: &Deployment) -> Vec<String> {
         None => Some("its state is not told".to_owned()),
     };
     let failed = requirements.into_iter().filter(|(_, holds)| !holds);
-    failed.map(|(problem, _)| problem.to_owned()).chain(state).collect()
+    failed
+        .map(|(problem, _)| problem.to_owned())
+        .chain(state)
+        .collect()
 }
 
 fn grant(grant: &GrantListEntry) -> String {
-    let operations: Vec<_> = grant.operations().iter().map(|operation| operation.as_str()).collect();
+    let operations: Vec<_> = grant
+        .operations()
+        .iter()
+        .map(|operation| operation.as_str())
+        .collect();
     let to = grant.grantee_principal().unwrap_or("somebody");
-    format!("{to} may {} by a grant, whatever the policy does not deny", operations.join(", "))
+    format!(
+        "{to} may {} by a grant, whatever the policy does not deny",
+        operations.join(", ")
+    )
 }

@@ -1,4 +1,5 @@
-//! `cloister kms rehearse`: does KMS itself decide as the table says? On throw-away keys of any account.
+//! `cloister kms rehearse`: does KMS itself decide as the table says? On throw-away keys of any
+//! account.
 
 mod call;
 mod iam;
@@ -63,13 +64,23 @@ struct Row {
 pub(crate) async fn run(command: &Command, common: &Common) -> Result<Answer, Failure> {
     let configuration = aws::configuration(common).await?;
     aws::credentials(&configuration).await?;
-    let region = configuration.region().map(Region::to_string).ok_or_else(|| {
-        Failure::input("there is no region: give --region, or set AWS_REGION or the profile's region")
-    })?;
+    let region = configuration
+        .region()
+        .map(Region::to_string)
+        .ok_or_else(|| {
+            Failure::input(
+                "there is no region: give --region, or set AWS_REGION or the profile's region",
+            )
+        })?;
     let sts = aws_sdk_sts::Client::new(&configuration);
-    let caller = sts.get_caller_identity().send().await.map_err(Failure::aws("GetCallerIdentity"))?;
+    let caller = sts
+        .get_caller_identity()
+        .send()
+        .await
+        .map_err(Failure::aws("GetCallerIdentity"))?;
     let arn = caller.arn.unwrap_or_default();
-    let (Some(partition), Some(account)) = (arn.split(':').nth(1), caller.account.as_deref()) else {
+    let (Some(partition), Some(account)) = (arn.split(':').nth(1), caller.account.as_deref())
+    else {
         return Err(Failure::Wrong("STS names no caller".to_owned()));
     };
     let name = format!("cloister-rehearsal-{}", const_hex::encode(random::<4>()?));
@@ -78,15 +89,22 @@ pub(crate) async fn run(command: &Command, common: &Common) -> Result<Answer, Fa
     match &command.confirm {
         Some(confirmed) if confirmed == account => {}
         Some(confirmed) => {
-            return Err(Failure::Input(format!("{arn} is of account {account}, not of {confirmed}: nothing was done")));
+            return Err(Failure::Input(format!(
+                "{arn} is of account {account}, not of {confirmed}: nothing was done"
+            )));
         }
         None => {
             let plan = plan(&arn, &deployment, &name);
-            return Err(Failure::Input(format!("nothing was done. With --confirm {account} this is done,\n{plan}")));
+            return Err(Failure::Input(format!(
+                "nothing was done. With --confirm {account} this is done,\n{plan}"
+            )));
         }
     }
     let stranger = match &command.other_account_profile {
-        Some(profile) => Some(kms(&aws::configuration(&of_profile(common, profile)).await?, command)),
+        Some(profile) => Some(kms(
+            &aws::configuration(&of_profile(common, profile)).await?,
+            command,
+        )),
         None => None,
     };
     let roles = Roles::new(common, &configuration, &deployment, &name).await?;
@@ -125,22 +143,31 @@ impl Rehearsal<'_> {
         let mut keys = Vec::new();
         let mut rows = Vec::new();
         let interrupted = Arc::clone(&self.interrupted);
-        tokio::spawn(async move { interrupted.store(tokio::signal::ctrl_c().await.is_ok(), Ordering::Relaxed) });
+        tokio::spawn(async move {
+            interrupted.store(tokio::signal::ctrl_c().await.is_ok(), Ordering::Relaxed)
+        });
         let outcome = self.both_forms(name, &mut keys, &mut rows).await;
-        // Whatever happened, roles do not stay, and keys are left only after their deletion was asked for.
+        // Whatever happened, roles do not stay, and keys are left only after their deletion was
+        // asked for.
         let retired = match &outcome {
             Ok(()) => Ok(()),
             Err(_) => self.retire_all(&keys).await,
         };
         let cleaned = retired.and(self.roles.delete().await);
         if let Err(failure) = outcome {
-            let keys =
-                if keys.is_empty() { "no key was made".to_owned() } else { format!("keys made: {}", keys.join(" ")) };
+            let keys = if keys.is_empty() {
+                "no key was made".to_owned()
+            } else {
+                format!("keys made: {}", keys.join(" "))
+            };
             let then = match cleaned {
                 Ok(()) => format!("{keys}; deletion scheduled, roles deleted"),
                 Err(error) => format!("{keys}; NOT CLEANED UP: {error}"),
             };
-            return Err(Failure::Then { failure: Box::new(failure), then });
+            return Err(Failure::Then {
+                failure: Box::new(failure),
+                then,
+            });
         }
         cleaned?;
         let report = Report {
@@ -160,21 +187,33 @@ impl Rehearsal<'_> {
         }
     }
 
-    /// The open form first: the locked key is made only when the retirement role has been seen to get rid of a key.
-    async fn both_forms(&self, name: &str, keys: &mut Vec<String>, rows: &mut Vec<Row>) -> Result<(), Failure> {
+    /// The open form first: the locked key is made only when the retirement role has been seen to
+    /// get rid of a key.
+    async fn both_forms(
+        &self,
+        name: &str,
+        keys: &mut Vec<String>,
+        rows: &mut Vec<Row>,
+    ) -> Result<(), Failure> {
         self.roles.create().await?;
         for form in [Form::Open, Form::Locked] {
             let target = self.key(name, form, keys).await?;
             if !self.quiet {
-                eprintln!("{}: the {} form", target.arn, policy_name(form, &self.measurements));
+                eprintln!(
+                    "{}: the {} form",
+                    target.arn,
+                    policy_name(form, &self.measurements)
+                );
             }
             self.settled(&target).await?;
             self.rows(form, &target, rows).await?;
             self.roles.re_create(Role::Retirement).await?;
-            let again =
-                |caller: &Caller| caller.re_created && caller.role == Role::Retirement && caller.image.is_none();
+            let again = |caller: &Caller| {
+                caller.re_created && caller.role == Role::Retirement && caller.image.is_none()
+            };
             let client = self.client(Role::Retirement).await?;
-            self.patiently(|| perform_describe(&client, &target)).await?;
+            self.patiently(|| perform_describe(&client, &target))
+                .await?;
             let again = self.table.callers.iter().filter(|caller| again(caller));
             let callers: Vec<_> = again.map(|caller| (caller, client.clone())).collect();
             self.rows_of(form, &callers, &target, rows).await?;
@@ -183,7 +222,8 @@ impl Rehearsal<'_> {
         Ok(())
     }
 
-    /// A key under the rendered policy. It begins under KMS's default policy, so that there are ciphertexts to be refused.
+    /// A key under the rendered policy. It begins under KMS's default policy, so that there are
+    /// ciphertexts to be refused.
     async fn key(&self, name: &str, form: Form, keys: &mut Vec<String>) -> Result<Target, Failure> {
         let form_name = policy_name(form, &self.measurements);
         let created = self
@@ -201,7 +241,12 @@ impl Rehearsal<'_> {
         self.roles.allow(&arn).await?;
 
         let mut ciphertexts = BTreeMap::new();
-        let purposes: BTreeMap<_, _> = self.table.actions.iter().map(|action| (&action.purpose, action)).collect();
+        let purposes: BTreeMap<_, _> = self
+            .table
+            .actions
+            .iter()
+            .map(|action| (&action.purpose, action))
+            .collect();
         for (purpose, action) in purposes {
             let encrypted = self
                 .operator
@@ -212,10 +257,13 @@ impl Rehearsal<'_> {
                 .send()
                 .await
                 .map_err(Failure::aws("Encrypt"))?;
-            ciphertexts.insert(purpose.clone(), encrypted.ciphertext_blob.unwrap_or_else(|| Blob::new([])));
+            ciphertexts.insert(
+                purpose.clone(),
+                encrypted.ciphertext_blob.unwrap_or_else(|| Blob::new([])),
+            );
         }
-        let policy =
-            render(&self.deployment, &self.measurements, form).map_err(|error| Failure::Here(chain(&error)))?;
+        let policy = render(&self.deployment, &self.measurements, form)
+            .map_err(|error| Failure::Here(chain(&error)))?;
         self.operator
             .put_key_policy()
             .key_id(&arn)
@@ -226,7 +274,12 @@ impl Rehearsal<'_> {
             .await
             .map_err(Failure::aws("PutKeyPolicy"))?;
         self.holds(&arn, form).await?;
-        Ok(Target { arn, policy, ciphertexts, grantee: self.deployment.signer_role.clone() })
+        Ok(Target {
+            arn,
+            policy,
+            ciphertexts,
+            grantee: self.deployment.signer_role.clone(),
+        })
     }
 
     /// What KMS holds is what was put, as soon as it has told its machines.
@@ -240,35 +293,59 @@ impl Rehearsal<'_> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             self.go_on()?;
-            let found = self.operator.get_key_policy().key_id(arn).policy_name("default").send().await;
-            let found = found.map_err(Failure::aws("GetKeyPolicy"))?.policy.unwrap_or_default();
+            let found = self
+                .operator
+                .get_key_policy()
+                .key_id(arn)
+                .policy_name("default")
+                .send()
+                .await;
+            let found = found
+                .map_err(Failure::aws("GetKeyPolicy"))?
+                .policy
+                .unwrap_or_default();
             match check(&found, &expected) {
                 Ok(checked) if checked.form == form => return Ok(()),
                 other if Instant::now() > deadline => {
-                    let why = other.err().map_or_else(|| "it is the other form".to_owned(), |error| chain(&error));
-                    return Err(Failure::Wrong(format!("KMS holds another policy than was put: {why}")));
+                    let why = other
+                        .err()
+                        .map_or_else(|| "it is the other form".to_owned(), |error| chain(&error));
+                    return Err(Failure::Wrong(format!(
+                        "KMS holds another policy than was put: {why}"
+                    )));
                 }
                 _ => tokio::time::sleep(Duration::from_secs(1)).await,
             }
         }
     }
 
-    /// IAM and KMS tell their machines in their own time: a denial counts only once the roles' own policies allow, and the
-    /// key's default policy is gone.
+    /// IAM and KMS tell their machines in their own time: a denial counts only once the roles' own
+    /// policies allow, and the key's default policy is gone.
     async fn settled(&self, target: &Target) -> Result<(), Failure> {
         for role in ROLES {
             let client = self.client(role).await?;
             self.patiently(|| perform_describe(&client, target)).await?;
         }
-        let encrypt = self.table.actions.iter().find(|action| action.action == "kms:Encrypt");
-        let encrypt = encrypt.ok_or_else(|| Failure::Here("the table has no Encrypt".to_owned()))?;
+        let encrypt = self
+            .table
+            .actions
+            .iter()
+            .find(|action| action.action == "kms:Encrypt");
+        let encrypt =
+            encrypt.ok_or_else(|| Failure::Here("the table has no Encrypt".to_owned()))?;
         self.patiently(|| async {
-            matches!(perform(&self.operator, target, encrypt).await, Some(Outcome::DeniedByPolicy { .. }))
+            matches!(
+                perform(&self.operator, target, encrypt).await,
+                Some(Outcome::DeniedByPolicy { .. })
+            )
         })
         .await
     }
 
-    async fn patiently<F: Future<Output = bool>>(&self, condition: impl Fn() -> F) -> Result<(), Failure> {
+    async fn patiently<F: Future<Output = bool>>(
+        &self,
+        condition: impl Fn() -> F,
+    ) -> Result<(), Failure> {
         let deadline = Instant::now() + PATIENCE;
         while !condition().await {
             self.go_on()?;
@@ -288,12 +365,18 @@ impl Rehearsal<'_> {
         for role in ROLES {
             clients.insert(role, self.client(role).await?);
         }
-        let tried = self.table.callers.iter().filter(|caller| self.why_not(caller).is_none() && !caller.re_created);
+        let tried = self
+            .table
+            .callers
+            .iter()
+            .filter(|caller| self.why_not(caller).is_none() && !caller.re_created);
         let client = |caller: &Caller| match caller.account {
             Account::Own => clients.get(&caller.role).cloned(),
             Account::Another => self.stranger.clone(),
         };
-        let callers: Vec<_> = tried.filter_map(|caller| Some((caller, client(caller)?))).collect();
+        let callers: Vec<_> = tried
+            .filter_map(|caller| Some((caller, client(caller)?)))
+            .collect();
         self.rows_of(form, &callers, target, rows).await
     }
 
@@ -310,9 +393,13 @@ impl Rehearsal<'_> {
         for allowed in [false, true] {
             for (caller, client) in callers {
                 let actions = self.table.actions.iter();
-                for action in actions.filter(|action| self.table.allows(name, caller, action) == allowed) {
+                for action in
+                    actions.filter(|action| self.table.allows(name, caller, action) == allowed)
+                {
                     self.go_on()?;
-                    let row = perform(client, target, action).await.map(|found| self.row(name, caller, action, &found));
+                    let row = perform(client, target, action)
+                        .await
+                        .map(|found| self.row(name, caller, action, &found));
                     tried.extend(row.map(|row| (row, caller, client, action)));
                 }
             }
@@ -339,22 +426,39 @@ impl Rehearsal<'_> {
         let (expected, ok) = if self.table.allows(form, caller, action) {
             ("allowed", *found == Outcome::Allowed)
         } else if self.table.denies_explicitly(form, caller, action) {
-            ("denied explicitly", *found == Outcome::DeniedByPolicy { explicitly: true })
+            (
+                "denied explicitly",
+                *found == Outcome::DeniedByPolicy { explicitly: true },
+            )
         } else {
             ("denied", matches!(found, Outcome::DeniedByPolicy { .. }))
         };
         let (caller, action) = (caller.name.clone(), action.name.clone());
-        Row { form, caller, action, expected, found: found.to_string(), ok }
+        Row {
+            form,
+            caller,
+            action,
+            expected,
+            found: found.to_string(),
+            ok,
+        }
     }
 
     /// Why a caller cannot be played.
     fn why_not(&self, caller: &Caller) -> Option<&'static str> {
         match caller {
-            Caller { image: Some(_), .. } => Some("it takes an enclave to send an attestation document"),
-            Caller { account: Account::Another, .. } if self.stranger.is_none() => {
-                Some("it takes --other-account-profile")
+            Caller { image: Some(_), .. } => {
+                Some("it takes an enclave to send an attestation document")
             }
-            Caller { account: Account::Own, role: Role::Root, .. } => Some("it takes the root user's credentials"),
+            Caller {
+                account: Account::Another,
+                ..
+            } if self.stranger.is_none() => Some("it takes --other-account-profile"),
+            Caller {
+                account: Account::Own,
+                role: Role::Root,
+                ..
+            } => Some("it takes the root user's credentials"),
             _ => None,
         }
     }
@@ -366,8 +470,15 @@ impl Rehearsal<'_> {
                 reasons.entry(why).or_default().push(caller.name.clone());
             }
         }
-        let untried = self.table.actions.iter().filter(|action| !call::can_be_tried(action));
-        reasons.insert("KMS has no dry run of it", untried.map(|action| action.name.clone()).collect());
+        let untried = self
+            .table
+            .actions
+            .iter()
+            .filter(|action| !call::can_be_tried(action));
+        reasons.insert(
+            "KMS has no dry run of it",
+            untried.map(|action| action.name.clone()).collect(),
+        );
         reasons
     }
 
@@ -375,7 +486,10 @@ impl Rehearsal<'_> {
         let credentials = self.roles.assume(role).await?;
         let configuration = self.configuration.clone().into_builder();
         let provider = aws_credential_types::provider::SharedCredentialsProvider::new(credentials);
-        Ok(kms(&configuration.credentials_provider(provider).build(), self.command))
+        Ok(kms(
+            &configuration.credentials_provider(provider).build(),
+            self.command,
+        ))
     }
 
     async fn retire_all(&self, keys: &[String]) -> Result<(), Failure> {
@@ -387,7 +501,9 @@ impl Rehearsal<'_> {
                 Err(_) => schedule(&self.operator, key).await,
             };
             if let Err(error) = scheduled {
-                first = first.and(Err(Failure::Here(format!("the deletion of {key} is NOT scheduled: {error}"))));
+                first = first.and(Err(Failure::Here(format!(
+                    "the deletion of {key} is NOT scheduled: {error}"
+                ))));
             }
         }
         first
@@ -400,17 +516,30 @@ impl Rehearsal<'_> {
 }
 
 async fn schedule(client: &Client, key: &str) -> Result<(), Failure> {
-    match client.schedule_key_deletion().key_id(key).pending_window_in_days(30).send().await {
+    match client
+        .schedule_key_deletion()
+        .key_id(key)
+        .pending_window_in_days(30)
+        .send()
+        .await
+    {
         Ok(_) => Ok(()),
         Err(error) => match Failure::aws("ScheduleKeyDeletion")(error) {
-            Failure::Aws { code: Some(code), .. } if code == "KMSInvalidStateException" => Ok(()),
+            Failure::Aws {
+                code: Some(code), ..
+            } if code == "KMSInvalidStateException" => Ok(()),
             failure => Err(failure),
         },
     }
 }
 
 async fn perform_describe(client: &Client, target: &Target) -> bool {
-    client.describe_key().key_id(&target.arn).send().await.is_ok()
+    client
+        .describe_key()
+        .key_id(&target.arn)
+        .send()
+        .await
+        .is_ok()
 }
 
 fn kms(configuration: &SdkConfig, command: &Command) -> Client {
@@ -418,11 +547,19 @@ fn kms(configuration: &SdkConfig, command: &Command) -> Client {
 }
 
 fn of_profile(common: &Common, profile: &str) -> Common {
-    Common { profile: Some(profile.to_owned()), ..common.clone() }
+    Common {
+        profile: Some(profile.to_owned()),
+        ..common.clone()
+    }
 }
 
 fn deployment(partition: &str, account: &str, region: &str, name: &str) -> Deployment {
-    let role = |role| format!("arn:{partition}:iam::{account}:role/{}", roles::name(name, role));
+    let role = |role| {
+        format!(
+            "arn:{partition}:iam::{account}:role/{}",
+            roles::name(name, role)
+        )
+    };
     Deployment {
         partition: partition.to_owned(),
         account: account.to_owned(),
@@ -435,7 +572,9 @@ fn deployment(partition: &str, account: &str, region: &str, name: &str) -> Deplo
 }
 
 fn plan(arn: &str, deployment: &Deployment, name: &str) -> String {
-    let Deployment { account, region, .. } = deployment;
+    let Deployment {
+        account, region, ..
+    } = deployment;
     let roles: Vec<_> = ROLES.map(|role| roles::name(name, role)).into();
     format!(
         "\
@@ -460,25 +599,38 @@ It needs kms:CreateKey and everything on the keys made, iam:CreateRole, DeleteRo
 
 fn text(report: &Report) -> String {
     let (held, wrong): (Vec<_>, Vec<_>) = report.rows.iter().partition(|row| row.ok);
-    let mut text =
-        format!("{} of {} rows are as the table says, in account {}\n", held.len(), report.rows.len(), report.account);
+    let mut text = format!(
+        "{} of {} rows are as the table says, in account {}\n",
+        held.len(),
+        report.rows.len(),
+        report.account
+    );
     if !wrong.is_empty() {
-        let cells = wrong
-            .iter()
-            .map(|row| [row.form, &row.caller, &row.action, row.expected, &row.found].map(str::to_owned).to_vec());
+        let cells = wrong.iter().map(|row| {
+            [row.form, &row.caller, &row.action, row.expected, &row.found]
+                .map(str::to_owned)
+                .to_vec()
+        });
         let header = ["form", "who", "does what", "expected", "found"];
         text.push_str(&format!("\n{}\n", table(Some(&header), cells)));
     }
     for (why, what) in &report.not_tried {
-        text.push_str(&format!("\nnot tried, because {why}: {}\n", what.join("; ")));
+        text.push_str(&format!(
+            "\nnot tried, because {why}: {}\n",
+            what.join("; ")
+        ));
     }
-    text.push_str(&format!("\nleft behind, to be deleted in 30 days: {}\n", report.keys.join(" ")));
+    text.push_str(&format!(
+        "\nleft behind, to be deleted in 30 days: {}\n",
+        report.keys.join(" ")
+    ));
     text
 }
 
 fn random<const N: usize>() -> Result<[u8; N], Failure> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| Failure::Here(format!("there is no randomness: {error}")))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Failure::Here(format!("there is no randomness: {error}")))?;
     Ok(bytes)
 }
 
@@ -488,7 +640,13 @@ fn random_pcr0() -> Result<Pcr0, Failure> {
 }
 
 /// The roles that are made.
-const ROLES: [Role; 5] = [Role::Signer, Role::Generator, Role::Retirement, Role::Administrator, Role::Lambda];
+const ROLES: [Role; 5] = [
+    Role::Signer,
+    Role::Generator,
+    Role::Retirement,
+    Role::Administrator,
+    Role::Lambda,
+];
 /// KMS says that a changed policy is in effect after five minutes at most:
 /// <https://docs.aws.amazon.com/kms/latest/developerguide/accessing-kms.html#programming-eventual-consistency>.
 const PATIENCE: Duration = Duration::from_secs(300);

@@ -16,7 +16,11 @@ use crate::failure::{Failure, chain};
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ReleaseFiles {
     /// The release's measurements.json, which names its images and the settings they measure
-    #[arg(long, value_name = "FILE", default_value = "target/images/deployment/measurements.json")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "target/images/deployment/measurements.json"
+    )]
     measurements: PathBuf,
     /// The settings file, to be compared with the settings of the measurements
     #[arg(long, value_name = "FILE")]
@@ -39,7 +43,10 @@ impl ReleaseFiles {
         let (signer, generator) = images(&self.measurements, &json)?;
         let measurements = Measurements::new(signer, generator);
         if let Some(file) = &self.settings {
-            let given = parse(&read(file, "give the settings with --settings, or leave it out")?);
+            let given = parse(&read(
+                file,
+                "give the settings with --settings, or leave it out",
+            )?);
             if given.map_err(|problem| wrong(file, &problem))?.deployment != settings.deployment {
                 let (file, measurements) = (file.display(), self.measurements.display());
                 return Err(Failure::Input(format!(
@@ -47,25 +54,40 @@ impl ReleaseFiles {
                 )));
             }
         }
-        Ok(Release { deployment: settings.deployment, measurements, accept_open_policy: settings.accept_open_policy })
+        Ok(Release {
+            deployment: settings.deployment,
+            measurements,
+            accept_open_policy: settings.accept_open_policy,
+        })
     }
 }
 
 impl Release {
     #[cfg(test)]
-    pub(super) fn new(deployment: Deployment, measurements: Measurements, accept_open_policy: bool) -> Self {
-        Self { deployment, measurements, accept_open_policy }
+    pub(super) fn new(
+        deployment: Deployment,
+        measurements: Measurements,
+        accept_open_policy: bool,
+    ) -> Self {
+        Self {
+            deployment,
+            measurements,
+            accept_open_policy,
+        }
     }
 
-    /// Why the enclaves of this release would not use a key with such a policy, though it is a rendering.
+    /// Why the enclaves of this release would not use a key with such a policy, though it is a
+    /// rendering.
     pub(super) fn why_not_adopted(&self, form: Form, previous: bool) -> Vec<&'static str> {
         let open = "the enclaves of this release do not adopt a key with the open form (accept_open_policy is false)";
-        let admits =
-            "no enclave adopts a key whose policy admits a previous key generator, before there is a hand-over";
-        [(form == Form::Open && !self.accept_open_policy, open), (previous, admits)]
-            .into_iter()
-            .filter_map(|(applies, why)| applies.then_some(why))
-            .collect()
+        let admits = "no enclave adopts a key whose policy admits a previous key generator, before there is a hand-over";
+        [
+            (form == Form::Open && !self.accept_open_policy, open),
+            (previous, admits),
+        ]
+        .into_iter()
+        .filter_map(|(applies, why)| applies.then_some(why))
+        .collect()
     }
 }
 
@@ -73,7 +95,11 @@ impl Release {
 pub(super) fn next(file: &Path, deployment: &Deployment) -> Result<NextRelease, Failure> {
     let json = read(file, "give the next release's with --next")?;
     let settings = settings_of(&json).and_then(|settings| parse(settings.get().as_bytes()));
-    if settings.map_err(|problem| wrong(file, &problem))?.deployment != *deployment {
+    if settings
+        .map_err(|problem| wrong(file, &problem))?
+        .deployment
+        != *deployment
+    {
         return Err(wrong(
             file,
             "the next release is of another deployment: its account, region and roles have to be the same",
@@ -84,7 +110,10 @@ pub(super) fn next(file: &Path, deployment: &Deployment) -> Result<NextRelease, 
 }
 
 fn images(file: &Path, json: &[u8]) -> Result<(Pcr0, Pcr0), Failure> {
-    Ok((pcr0(file, json, "signer")?, pcr0(file, json, "key-generator")?))
+    Ok((
+        pcr0(file, json, "signer")?,
+        pcr0(file, json, "key-generator")?,
+    ))
 }
 
 /// PCR0 of a previous key generator.
@@ -99,13 +128,17 @@ impl FromStr for Previous {
             return text.parse().map(Self).map_err(|error| chain(&error));
         }
         let file = Path::new(text);
-        let json = fs::read(file).map_err(|error| format!("neither 96 hex digits nor a file: {error}"))?;
-        pcr0(file, &json, "key-generator").map(Self).map_err(|error| error.to_string())
+        let json =
+            fs::read(file).map_err(|error| format!("neither 96 hex digits nor a file: {error}"))?;
+        pcr0(file, &json, "key-generator")
+            .map(Self)
+            .map_err(|error| error.to_string())
     }
 }
 
 fn pcr0(file: &Path, json: &[u8], service: &str) -> Result<Pcr0, Failure> {
-    let expected = ExpectedMeasurements::parse(json, service).map_err(|error| wrong(file, &chain(&error)))?;
+    let expected =
+        ExpectedMeasurements::parse(json, service).map_err(|error| wrong(file, &chain(&error)))?;
     Pcr0::try_from(expected.measurements().pcr0).map_err(|error| wrong(file, &chain(&error)))
 }
 
@@ -116,7 +149,8 @@ fn settings_of(json: &[u8]) -> Result<Box<RawValue>, String> {
     }
 
     let file = serde_json::from_slice::<File>(json);
-    file.map(|file| file.settings).map_err(|error| format!("these are not measurements of a release: {error}"))
+    file.map(|file| file.settings)
+        .map_err(|error| format!("these are not measurements of a release: {error}"))
 }
 
 fn parse(settings: &[u8]) -> Result<Settings, String> {
@@ -124,7 +158,12 @@ fn parse(settings: &[u8]) -> Result<Settings, String> {
 }
 
 fn read(file: &Path, advice: &str) -> Result<Vec<u8>, Failure> {
-    fs::read(file).map_err(|error| Failure::Input(format!("{} cannot be read ({error}): {advice}", file.display())))
+    fs::read(file).map_err(|error| {
+        Failure::Input(format!(
+            "{} cannot be read ({error}): {advice}",
+            file.display()
+        ))
+    })
 }
 
 fn wrong(file: &Path, problem: &str) -> Failure {

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cloister_key_policy::{Decision, Deployment, Form, KmsRequest, Measurements, Policy, PolicyError};
+use cloister_key_policy::{
+    Decision, Deployment, Form, KmsRequest, Measurements, Policy, PolicyError,
+};
 use serde::Deserialize;
 
 /// The table. Everything it does not allow is denied.
@@ -12,7 +14,10 @@ pub(super) struct Table {
     #[serde(rename = "about")]
     _about: String,
     /// The renderings it speaks of.
-    #[cfg_attr(not(test), expect(dead_code, reason = "tests hold the rules against it"))]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "tests hold the rules against it")
+    )]
     policies: Vec<String>,
     pub(super) callers: Vec<Caller>,
     pub(super) actions: Vec<Action>,
@@ -27,7 +32,8 @@ pub(super) struct Table {
 pub(super) struct Caller {
     pub(super) name: String,
     pub(super) role: Role,
-    /// What the attestation document that comes with the call measures; without one the call comes from no enclave.
+    /// What the attestation document that comes with the call measures; without one the call comes
+    /// from no enclave.
     pub(super) image: Option<Image>,
     /// Whether the role was deleted and made again under its name.
     #[serde(default)]
@@ -111,7 +117,8 @@ struct Rule {
 
 impl Table {
     pub(super) fn load() -> Self {
-        const TABLE: &str = include_str!("../../../../tests/vectors/key-policy/who-may-do-what.json");
+        const TABLE: &str =
+            include_str!("../../../../tests/vectors/key-policy/who-may-do-what.json");
         serde_json::from_str(TABLE).expect("the table is part of this build and its tests parse it")
     }
 
@@ -127,7 +134,9 @@ impl Table {
 
     fn any(&self, rules: &[Rule], policy: &str, caller: &Caller, action: &Action) -> bool {
         rules.iter().any(|rule| {
-            rule.policies.as_ref().is_none_or(|policies| policies.iter().any(|name| name == policy))
+            rule.policies
+                .as_ref()
+                .is_none_or(|policies| policies.iter().any(|name| name == policy))
                 && self.holds(&rule.callers, &caller.name)
                 && self.holds(&rule.actions, &action.name)
         })
@@ -143,7 +152,11 @@ impl Table {
 
 /// The name that the table has for a rendering.
 pub(super) fn policy_name(form: Form, measurements: &Measurements) -> &'static str {
-    let Measurements { previous_generator, next, .. } = measurements;
+    let Measurements {
+        previous_generator,
+        next,
+        ..
+    } = measurements;
     match (form, next.is_some(), previous_generator.is_some()) {
         (Form::Open, true, _) => "open-with-next",
         (Form::Open, false, true) => "open-with-previous",
@@ -162,9 +175,20 @@ pub(super) struct Place<'a> {
 
 impl Place<'_> {
     /// What `policy` says to one cell.
-    pub(super) fn ask(&self, policy: &Policy, caller: &Caller, action: &Action) -> Result<Decision, PolicyError> {
+    pub(super) fn ask(
+        &self,
+        policy: &Policy,
+        caller: &Caller,
+        action: &Action,
+    ) -> Result<Decision, PolicyError> {
         let account = self.account(caller.account);
-        self.ask_for(policy, self.principal(caller, &account), account, caller.image, action)
+        self.ask_for(
+            policy,
+            self.principal(caller, &account),
+            account,
+            caller.image,
+            action,
+        )
     }
 
     /// What `policy` says to an action of the principal with this ARN.
@@ -176,18 +200,42 @@ impl Place<'_> {
         image: Option<Image>,
         action: &Action,
     ) -> Result<Decision, PolicyError> {
-        let Deployment { partition, account: owner, region, .. } = self.deployment;
+        let Deployment {
+            partition,
+            account: owner,
+            region,
+            ..
+        } = self.deployment;
         let conditions = [
-            image.map(|image| ("kms:RecipientAttestation:ImageSha384", self.measurement(image))),
-            action.purpose.clone().map(|purpose| ("kms:EncryptionContext:purpose", purpose)),
-            action.window.map(|days| ("kms:ScheduleKeyDeletionPendingWindowInDays", days.to_string())),
+            image.map(|image| {
+                (
+                    "kms:RecipientAttestation:ImageSha384",
+                    self.measurement(image),
+                )
+            }),
+            action
+                .purpose
+                .clone()
+                .map(|purpose| ("kms:EncryptionContext:purpose", purpose)),
+            action.window.map(|days| {
+                (
+                    "kms:ScheduleKeyDeletionPendingWindowInDays",
+                    days.to_string(),
+                )
+            }),
         ];
         policy.evaluate(&KmsRequest {
             principal_arn,
             account,
             action: action.action.clone(),
-            resource: format!("arn:{partition}:kms:{region}:{owner}:key/00000000-0000-4000-8000-000000000000"),
-            context: conditions.into_iter().flatten().map(|(key, value)| (key.to_owned(), vec![value])).collect(),
+            resource: format!(
+                "arn:{partition}:kms:{region}:{owner}:key/00000000-0000-4000-8000-000000000000"
+            ),
+            context: conditions
+                .into_iter()
+                .flatten()
+                .map(|(key, value)| (key.to_owned(), vec![value]))
+                .collect(),
         })
     }
 
@@ -201,9 +249,14 @@ impl Place<'_> {
     }
 
     fn principal(&self, caller: &Caller, account: &str) -> String {
-        let Deployment { partition, account: own, .. } = self.deployment;
+        let Deployment {
+            partition,
+            account: own,
+            ..
+        } = self.deployment;
         let another = |name: &str| format!("arn:{partition}:iam::{account}:{name}");
-        let deployed = |role: &str| role.replacen(&format!("::{own}:"), &format!("::{account}:"), 1);
+        let deployed =
+            |role: &str| role.replacen(&format!("::{own}:"), &format!("::{account}:"), 1);
         match caller.role {
             Role::Signer => deployed(&self.deployment.signer_role),
             Role::Generator => deployed(&self.deployment.generator_role),
@@ -216,7 +269,12 @@ impl Place<'_> {
     }
 
     fn measurement(&self, image: Image) -> String {
-        let Measurements { signer, generator, previous_generator, next } = self.measurements;
+        let Measurements {
+            signer,
+            generator,
+            previous_generator,
+            next,
+        } = self.measurements;
         // What the policy does not name is any image that it does not name.
         let named = match image {
             Image::Signer => Some(*signer),
@@ -232,15 +290,25 @@ impl Place<'_> {
 
     /// A measurement that the policy does not name.
     fn stranger(&self) -> String {
-        let Measurements { signer, generator, previous_generator, next } = self.measurements;
-        let next = next.map(|next| [next.signer, next.generator]).into_iter().flatten();
+        let Measurements {
+            signer,
+            generator,
+            previous_generator,
+            next,
+        } = self.measurements;
+        let next = next
+            .map(|next| [next.signer, next.generator])
+            .into_iter()
+            .flatten();
         let ours: BTreeSet<_> = [*signer, *generator]
             .into_iter()
             .chain(*previous_generator)
             .chain(next)
             .map(|pcr0| pcr0.to_string())
             .collect();
-        let mut others = (1..=9).map(|digit| digit.to_string().repeat(96)).filter(|pcr0| !ours.contains(pcr0));
+        let mut others = (1..=9)
+            .map(|digit| digit.to_string().repeat(96))
+            .filter(|pcr0| !ours.contains(pcr0));
         others.next().expect("nine values less five are four")
     }
 }
@@ -255,17 +323,45 @@ mod tests {
     #[test]
     fn every_name_in_the_table_exists_once() {
         let table = Table::load();
-        let callers: BTreeSet<_> = table.callers.iter().map(|caller| caller.name.as_str()).collect();
-        let actions: BTreeSet<_> = table.actions.iter().map(|action| action.name.as_str()).collect();
-        assert_eq!((callers.len(), actions.len()), (table.callers.len(), table.actions.len()));
+        let callers: BTreeSet<_> = table
+            .callers
+            .iter()
+            .map(|caller| caller.name.as_str())
+            .collect();
+        let actions: BTreeSet<_> = table
+            .actions
+            .iter()
+            .map(|action| action.name.as_str())
+            .collect();
+        assert_eq!(
+            (callers.len(), actions.len()),
+            (table.callers.len(), table.actions.len())
+        );
         let known = |name: &String, one: &BTreeSet<&str>| {
             let set = table.sets.get(name);
-            one.contains(name.as_str()) || set.is_some_and(|set| set.iter().all(|name| one.contains(name.as_str())))
+            one.contains(name.as_str())
+                || set.is_some_and(|set| set.iter().all(|name| one.contains(name.as_str())))
         };
-        for rule in table.allowed.iter().chain(&table.denied_whatever_else_allows_it) {
-            assert!(rule.callers.iter().all(|name| known(name, &callers)), "{rule:?}");
-            assert!(rule.actions.iter().all(|name| known(name, &actions)), "{rule:?}");
-            assert!(rule.policies.iter().flatten().all(|name| table.policies.contains(name)), "{rule:?}");
+        for rule in table
+            .allowed
+            .iter()
+            .chain(&table.denied_whatever_else_allows_it)
+        {
+            assert!(
+                rule.callers.iter().all(|name| known(name, &callers)),
+                "{rule:?}"
+            );
+            assert!(
+                rule.actions.iter().all(|name| known(name, &actions)),
+                "{rule:?}"
+            );
+            assert!(
+                rule.policies
+                    .iter()
+                    .flatten()
+                    .all(|name| table.policies.contains(name)),
+                "{rule:?}"
+            );
         }
     }
 
@@ -283,20 +379,37 @@ mod tests {
         ] {
             let name = policy_name(form, &measurements);
             assert!(table.policies.iter().any(|policy| policy == name), "{name}");
-            let policy: Policy = render(&deployment, &measurements, form).unwrap().parse().unwrap();
-            let place = Place { deployment: &deployment, measurements: &measurements };
+            let policy: Policy = render(&deployment, &measurements, form)
+                .unwrap()
+                .parse()
+                .unwrap();
+            let place = Place {
+                deployment: &deployment,
+                measurements: &measurements,
+            };
             for caller in &table.callers {
                 for action in &table.actions {
                     let at = format!("{name}: {}: {}", caller.name, action.name);
                     let decision = place.ask(&policy, caller, action).unwrap();
                     let allowed = matches!(decision, Decision::Allow(_));
-                    assert_eq!(allowed, table.allows(name, caller, action), "{at}: {decision:?}");
+                    assert_eq!(
+                        allowed,
+                        table.allows(name, caller, action),
+                        "{at}: {decision:?}"
+                    );
                     let explicit = matches!(decision, Decision::ExplicitDeny(_));
-                    assert_eq!(explicit, table.denies_explicitly(name, caller, action), "{at}: {decision:?}");
+                    assert_eq!(
+                        explicit,
+                        table.denies_explicitly(name, caller, action),
+                        "{at}: {decision:?}"
+                    );
                     cells += 1;
                 }
             }
         }
-        assert_eq!(cells, table.policies.len() * table.callers.len() * table.actions.len());
+        assert_eq!(
+            cells,
+            table.policies.len() * table.callers.len() * table.actions.len()
+        );
     }
 }

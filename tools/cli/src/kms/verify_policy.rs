@@ -5,7 +5,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
-use cloister_key_policy::{Decision, Deployment, Expected, Form, Measurements, Pcr0, Policy, check};
+use cloister_key_policy::{
+    Decision, Deployment, Expected, Form, Measurements, Pcr0, Policy, check,
+};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -69,8 +71,9 @@ pub(crate) async fn run(command: &Command, common: &Common) -> Result<Answer, Fa
     let release = command.release.read()?;
     let verdict = match (&command.what.policy, &command.what.key) {
         (Some(file), _) => {
-            let policy = fs::read_to_string(file)
-                .map_err(|error| Failure::Input(format!("{} cannot be read: {error}", file.display())))?;
+            let policy = fs::read_to_string(file).map_err(|error| {
+                Failure::Input(format!("{} cannot be read: {error}", file.display()))
+            })?;
             verdict(&policy, &release)
         }
         (None, Some(arn)) => {
@@ -84,9 +87,21 @@ pub(crate) async fn run(command: &Command, common: &Common) -> Result<Answer, Fa
 }
 
 fn verdict(policy: &str, release: &Release) -> Verdict {
-    let Release { deployment, measurements, .. } = release;
+    let Release {
+        deployment,
+        measurements,
+        ..
+    } = release;
     let generator = Some(measurements.generator);
-    let checked = check(policy, &Expected { deployment, signer: measurements.signer, generator, accept_open: true });
+    let checked = check(
+        policy,
+        &Expected {
+            deployment,
+            signer: measurements.signer,
+            generator,
+            accept_open: true,
+        },
+    );
     let mut verdict = Verdict {
         ok: checked.is_ok(),
         key: None,
@@ -102,7 +117,10 @@ fn verdict(policy: &str, release: &Release) -> Verdict {
             verdict.form = Some(form_name(checked.form));
             verdict.notes.extend(
                 release
-                    .why_not_adopted(checked.form, checked.measurements.previous_generator.is_some())
+                    .why_not_adopted(
+                        checked.form,
+                        checked.measurements.previous_generator.is_some(),
+                    )
                     .into_iter()
                     .map(str::to_owned),
             );
@@ -114,14 +132,34 @@ fn verdict(policy: &str, release: &Release) -> Verdict {
         Err(mismatch) => {
             verdict.problems.push(chain(&mismatch));
             // Compared with the form that it comes closer to.
-            (if policy.contains("\"Frozen\"") { Form::Locked } else { Form::Open }, *measurements)
+            (
+                if policy.contains("\"Frozen\"") {
+                    Form::Locked
+                } else {
+                    Form::Open
+                },
+                *measurements,
+            )
         }
     };
     match policy.parse::<Policy>() {
         Ok(parsed) => {
-            let place = Place { deployment, measurements: &measurements };
-            let others = if verdict.ok { BTreeSet::new() } else { other_principals(policy, deployment) };
-            Asked { place, policy: &parsed, table: Table::load(), others }.answer(form, &mut verdict);
+            let place = Place {
+                deployment,
+                measurements: &measurements,
+            };
+            let others = if verdict.ok {
+                BTreeSet::new()
+            } else {
+                other_principals(policy, deployment)
+            };
+            Asked {
+                place,
+                policy: &parsed,
+                table: Table::load(),
+                others,
+            }
+            .answer(form, &mut verdict);
         }
         Err(error) => {
             let problem = format!(
@@ -149,7 +187,9 @@ fn verdict(policy: &str, release: &Release) -> Verdict {
 fn with_key(mut verdict: Verdict, key: LiveKey) -> Verdict {
     verdict.problems.extend(key.problems);
     if !key.grants.is_empty() {
-        verdict.problems.push("it has grants, which bypass its policy".to_owned());
+        verdict
+            .problems
+            .push("it has grants, which bypass its policy".to_owned());
     }
     verdict.departures.extend(key.grants);
     verdict.ok = verdict.problems.is_empty();
@@ -183,7 +223,10 @@ impl Asked<'_> {
                     may.entry(action.does).or_default().insert(self.who(caller));
                 }
                 if allowed.is_some() != self.table.allows(name, caller, action) {
-                    beyond.entry((allowed, &action.name)).or_default().insert(self.who(caller));
+                    beyond
+                        .entry((allowed, &action.name))
+                        .or_default()
+                        .insert(self.who(caller));
                 }
             }
         }
@@ -191,26 +234,42 @@ impl Asked<'_> {
         for principal in &self.others {
             let allowed = self.allowed_to(principal);
             for action in &allowed {
-                may.entry(action.does).or_default().insert(principal.clone());
+                may.entry(action.does)
+                    .or_default()
+                    .insert(principal.clone());
             }
             if !allowed.is_empty() {
                 let names: Vec<_> = allowed.iter().map(|action| action.name.as_str()).collect();
                 let names = names.join(", ");
-                verdict.departures.push(format!("{principal}, whom the template does not name, may: {names}"));
+                verdict.departures.push(format!(
+                    "{principal}, whom the template does not name, may: {names}"
+                ));
             }
         }
         verdict.today = ABILITIES
             .into_iter()
-            .filter_map(|(does, may_what)| Some(Ability { may: may_what, who: shortest(may.get(&does)?) }))
+            .filter_map(|(does, may_what)| {
+                Some(Ability {
+                    may: may_what,
+                    who: shortest(may.get(&does)?),
+                })
+            })
             .collect();
         verdict.by_a_change = self.by_a_change();
     }
 
-    /// What a principal that the policy names, and the template does not, may do outside of an enclave or in the signer's image.
+    /// What a principal that the policy names, and the template does not, may do outside of an
+    /// enclave or in the signer's image.
     fn allowed_to(&self, principal: &str) -> Vec<&Action> {
         let account = principal.split(':').nth(4).unwrap_or_default();
         let asked = |action: &Action, image| {
-            self.place.ask_for(self.policy, principal.to_owned(), account.to_owned(), image, action)
+            self.place.ask_for(
+                self.policy,
+                principal.to_owned(),
+                account.to_owned(),
+                image,
+                action,
+            )
         };
         let allowed = |action: &&Action| {
             [None, Some(Image::Signer), Some(Image::Generator)]
@@ -223,19 +282,44 @@ impl Asked<'_> {
     fn by_a_change(&self) -> Vec<String> {
         let changing = |name: &str| self.table.actions.iter().find(|action| action.name == name);
         let consequences = [
-            ("PutKeyPolicy", "may replace the policy (kms:PutKeyPolicy): everything said above may then be different"),
-            ("CreateGrant", "may create grants (kms:CreateGrant), which bypass the policy"),
+            (
+                "PutKeyPolicy",
+                "may replace the policy (kms:PutKeyPolicy): everything said above may then be different",
+            ),
+            (
+                "CreateGrant",
+                "may create grants (kms:CreateGrant), which bypass the policy",
+            ),
         ];
         let mut sentences = Vec::new();
         for (name, consequence) in consequences {
-            let Some(action) = changing(name) else { continue };
-            let may = |caller: &&Caller| matches!(self.place.ask(self.policy, caller, action), Ok(Decision::Allow(_)));
-            let others = self.others.iter().filter(|other| self.allowed_to(other).iter().any(|may| may.name == name));
-            let callers = self.table.callers.iter().filter(may).map(|caller| self.who(caller));
+            let Some(action) = changing(name) else {
+                continue;
+            };
+            let may = |caller: &&Caller| {
+                matches!(
+                    self.place.ask(self.policy, caller, action),
+                    Ok(Decision::Allow(_))
+                )
+            };
+            let others = self
+                .others
+                .iter()
+                .filter(|other| self.allowed_to(other).iter().any(|may| may.name == name));
+            let callers = self
+                .table
+                .callers
+                .iter()
+                .filter(may)
+                .map(|caller| self.who(caller));
             let who: BTreeSet<_> = callers.chain(others.cloned()).collect();
             match who.is_empty() {
                 true => sentences.push(format!("nobody {consequence}")),
-                false => sentences.extend(shortest(&who).iter().map(|who| format!("{who} {consequence}"))),
+                false => sentences.extend(
+                    shortest(&who)
+                        .iter()
+                        .map(|who| format!("{who} {consequence}")),
+                ),
             }
         }
         sentences
@@ -243,8 +327,14 @@ impl Asked<'_> {
 
     /// A caller in the words of this deployment.
     fn who(&self, caller: &Caller) -> String {
-        let Deployment { signer_role, generator_role, retirement_role, administrator_role, account, .. } =
-            self.place.deployment;
+        let Deployment {
+            signer_role,
+            generator_role,
+            retirement_role,
+            administrator_role,
+            account,
+            ..
+        } = self.place.deployment;
         let role = match (caller.account, caller.role) {
             (Account::Another, _) => ANOTHER_ACCOUNT.to_owned(),
             (Account::Own, Role::Signer) => signer_role.clone(),
@@ -255,14 +345,22 @@ impl Asked<'_> {
                 format!("{EVERYBODY} {account} whom IAM allows it")
             }
         };
-        let Measurements { signer, generator, previous_generator, next } = self.place.measurements;
+        let Measurements {
+            signer,
+            generator,
+            previous_generator,
+            next,
+        } = self.place.measurements;
         let (name, measurement) = match caller.image {
             None => return role,
             Some(Image::Signer) => ("the signer's image", Some(*signer)),
             Some(Image::Generator) => ("the key generator's image", Some(*generator)),
             Some(Image::Previous) => ("the previous key generator's image", *previous_generator),
             Some(Image::NextSigner) => ("the next signer's image", next.map(|next| next.signer)),
-            Some(Image::NextGenerator) => ("the next key generator's image", next.map(|next| next.generator)),
+            Some(Image::NextGenerator) => (
+                "the next key generator's image",
+                next.map(|next| next.generator),
+            ),
             Some(Image::Other) => ("any image", None),
             Some(Image::Zeros) => return format!("{role}, in any image in debug mode"),
         };
@@ -277,7 +375,10 @@ impl Asked<'_> {
 fn departures(beyond: BTreeMap<(Option<String>, &str), BTreeSet<String>>) -> Vec<String> {
     let mut sentences: BTreeMap<(Option<String>, Vec<String>), Vec<&str>> = BTreeMap::new();
     for ((sid, action), who) in beyond {
-        sentences.entry((sid, shortest(&who))).or_default().push(action);
+        sentences
+            .entry((sid, shortest(&who)))
+            .or_default()
+            .push(action);
     }
     let sentence = |((sid, who), actions): ((Option<String>, Vec<String>), Vec<&str>)| {
         let (who, actions) = (who.join("; "), actions.join(", "));
@@ -289,18 +390,24 @@ fn departures(beyond: BTreeMap<(Option<String>, &str), BTreeSet<String>>) -> Vec
     sentences.into_iter().map(sentence).collect()
 }
 
-/// Leaves out what a wider entry says already: `everybody` says it of each role, a role of each of its images.
+/// Leaves out what a wider entry says already: `everybody` says it of each role, a role of each of
+/// its images.
 fn shortest(who: &BTreeSet<String>) -> Vec<String> {
     let covers = |wide: &String, narrow: &String| {
-        let (wide_role, wide_image) =
-            wide.split_once(", in ").map_or((wide.as_str(), None), |(role, image)| (role, Some(image)));
-        let (role, image) =
-            narrow.split_once(", in ").map_or((narrow.as_str(), None), |(role, image)| (role, Some(image)));
-        let roles = wide_role == role || wide_role == ANOTHER_ACCOUNT || wide_role.starts_with(EVERYBODY);
+        let (wide_role, wide_image) = wide
+            .split_once(", in ")
+            .map_or((wide.as_str(), None), |(role, image)| (role, Some(image)));
+        let (role, image) = narrow
+            .split_once(", in ")
+            .map_or((narrow.as_str(), None), |(role, image)| (role, Some(image)));
+        let roles =
+            wide_role == role || wide_role == ANOTHER_ACCOUNT || wide_role.starts_with(EVERYBODY);
         roles && (wide_image.is_none() || wide_image == image)
     };
     let wider = |name: &&String| {
-        !who.iter().any(|other| other != *name && covers(other, name) && !(covers(name, other) && *name < other))
+        !who.iter().any(|other| {
+            other != *name && covers(other, name) && !(covers(name, other) && *name < other)
+        })
     };
     who.iter().filter(wider).cloned().collect()
 }
@@ -317,17 +424,38 @@ fn other_principals(policy: &str, deployment: &Deployment) -> BTreeSet<String> {
     }
 
     let mut named = BTreeSet::new();
-    strings(&serde_json::from_str(policy).unwrap_or_default(), &mut named);
-    let Deployment { partition, account, signer_role, generator_role, retirement_role, administrator_role, .. } =
-        deployment;
-    let known = [signer_role, generator_role, retirement_role, administrator_role];
+    strings(
+        &serde_json::from_str(policy).unwrap_or_default(),
+        &mut named,
+    );
+    let Deployment {
+        partition,
+        account,
+        signer_role,
+        generator_role,
+        retirement_role,
+        administrator_role,
+        ..
+    } = deployment;
+    let known = [
+        signer_role,
+        generator_role,
+        retirement_role,
+        administrator_role,
+    ];
     let root = format!("arn:{partition}:iam::{account}:root");
-    let principals = named.into_iter().filter(|text| text.starts_with("arn:") && text.contains(":iam::"));
-    principals.filter(|text| *text != root && !known.contains(&text)).collect()
+    let principals = named
+        .into_iter()
+        .filter(|text| text.starts_with("arn:") && text.contains(":iam::"));
+    principals
+        .filter(|text| *text != root && !known.contains(&text))
+        .collect()
 }
 
 fn text(verdict: &Verdict, release: &Release) -> String {
-    let Measurements { signer, generator, .. } = release.measurements;
+    let Measurements {
+        signer, generator, ..
+    } = release.measurements;
     let subject = verdict.key.as_deref().unwrap_or("the policy");
     let mut text = match (verdict.ok, verdict.form) {
         (true, Some(form)) => format!(
@@ -341,7 +469,9 @@ fn text(verdict: &Verdict, release: &Release) -> String {
     let mut list = |title: &str, lines: &[String]| {
         if !lines.is_empty() {
             text.push_str(&format!("\n{title}\n"));
-            lines.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
+            lines
+                .iter()
+                .for_each(|line| text.push_str(&format!("  {line}\n")));
         }
     };
     list("Because", &verdict.problems);
@@ -377,9 +507,18 @@ const ANOTHER_ACCOUNT: &str = "principals of other accounts";
 
 /// In the order of what there is to lose.
 const ABILITIES: [(Does, &str); 9] = [
-    (Does::Open, "decrypt data keys, which opens wallet keys, which is what signing takes:"),
-    (Does::Make, "generate data keys, which new wallet keys are sealed with:"),
-    (Does::Plant, "wrap data of their own, to be taken for a data key:"),
+    (
+        Does::Open,
+        "decrypt data keys, which opens wallet keys, which is what signing takes:",
+    ),
+    (
+        Does::Make,
+        "generate data keys, which new wallet keys are sealed with:",
+    ),
+    (
+        Does::Plant,
+        "wrap data of their own, to be taken for a data key:",
+    ),
     (Does::Change, "change the policy, or what it is about:"),
     (Does::Stop, "disable the key, which stops every signature:"),
     (
@@ -388,7 +527,10 @@ const ABILITIES: [(Does, &str); 9] = [
     ),
     (Does::Rescue, "cancel a deletion and enable the key again:"),
     (Does::Look, "read its description, policy and grants:"),
-    (Does::Rotate, "switch yearly rotation on, which opens nothing:"),
+    (
+        Does::Rotate,
+        "switch yearly rotation on, which opens nothing:",
+    ),
 ];
 
 #[cfg(test)]
@@ -416,12 +558,21 @@ pub(super) mod tests {
     }
 
     pub(crate) fn with_previous() -> Measurements {
-        Measurements { previous_generator: Some(pcr0(0x70)), ..measurements() }
+        Measurements {
+            previous_generator: Some(pcr0(0x70)),
+            ..measurements()
+        }
     }
 
     pub(crate) fn with_next() -> Measurements {
-        let next = NextRelease { signer: pcr0(0xa1), generator: pcr0(0xa2) };
-        Measurements { next: Some(next), ..measurements() }
+        let next = NextRelease {
+            signer: pcr0(0xa1),
+            generator: pcr0(0xa2),
+        };
+        Measurements {
+            next: Some(next),
+            ..measurements()
+        }
     }
 
     fn pcr0(byte: u8) -> Pcr0 {
@@ -440,7 +591,10 @@ pub(super) mod tests {
     fn the_open_form_in_words() {
         let release = release();
         let verdict = verdict(&rendered(Form::Open).to_string(), &release);
-        assert!(verdict.ok && verdict.departures.is_empty() && verdict.problems.is_empty(), "{verdict:?}");
+        assert!(
+            verdict.ok && verdict.departures.is_empty() && verdict.problems.is_empty(),
+            "{verdict:?}"
+        );
         let expected = "\
 the policy: exactly the open form for account 111122223333, signer 515151515151…, key generator 6e6e6e6e6e6e…
 
@@ -474,16 +628,34 @@ And by a change
         let policy = render(&deployment(), &with_next(), Form::Open).unwrap();
         let verdict = verdict(&policy, &release());
         assert!(verdict.ok && verdict.departures.is_empty(), "{verdict:?}");
-        assert!(text(&verdict, &release()).contains("role/cloister/signer, in the next signer's image a1a1a1a1a1a1…"));
-        assert!(verdict.notes.iter().any(|note| note.contains("next release")), "{verdict:?}");
+        assert!(
+            text(&verdict, &release())
+                .contains("role/cloister/signer, in the next signer's image a1a1a1a1a1a1…")
+        );
+        assert!(
+            verdict
+                .notes
+                .iter()
+                .any(|note| note.contains("next release")),
+            "{verdict:?}"
+        );
     }
 
     #[test]
     fn in_the_locked_form_nobody_changes_anything() {
         let verdict = verdict(&rendered(Form::Locked).to_string(), &release());
         assert_eq!((verdict.ok, verdict.form), (true, Some("locked")));
-        assert!(verdict.by_a_change[0].starts_with("nobody may replace the policy"), "{verdict:?}");
-        assert!(verdict.today.iter().all(|ability| !ability.may.starts_with("change")), "{verdict:?}");
+        assert!(
+            verdict.by_a_change[0].starts_with("nobody may replace the policy"),
+            "{verdict:?}"
+        );
+        assert!(
+            verdict
+                .today
+                .iter()
+                .all(|ability| !ability.may.starts_with("change")),
+            "{verdict:?}"
+        );
     }
 
     #[test]
@@ -495,18 +667,35 @@ And by a change
             "Condition": { "ArnEquals": { "aws:PrincipalArn": "arn:aws:iam::111122223333:role/debugger" } }
         }));
         let verdict = verdict(&policy.to_string(), &release());
-        assert!(!verdict.ok && verdict.problems[0].contains("/Statement/7"), "{verdict:?}");
-        let expected =
-            "arn:aws:iam::111122223333:role/debugger, whom the template does not name, may: CreateGrant, DisableKey";
-        assert!(verdict.departures.iter().any(|line| line.starts_with(expected)), "{verdict:?}");
+        assert!(
+            !verdict.ok && verdict.problems[0].contains("/Statement/7"),
+            "{verdict:?}"
+        );
+        let expected = "arn:aws:iam::111122223333:role/debugger, whom the template does not name, may: CreateGrant, DisableKey";
+        assert!(
+            verdict
+                .departures
+                .iter()
+                .any(|line| line.starts_with(expected)),
+            "{verdict:?}"
+        );
         let change = "arn:aws:iam::111122223333:role/debugger may create grants";
-        assert!(verdict.by_a_change.iter().any(|line| line.starts_with(change)), "{verdict:?}");
+        assert!(
+            verdict
+                .by_a_change
+                .iter()
+                .any(|line| line.starts_with(change)),
+            "{verdict:?}"
+        );
     }
 
     #[test]
     fn without_its_deny_everything_else_is_still_denied_but_that_is_not_enough() {
         let mut policy = rendered(Form::Open);
-        policy["Statement"].as_array_mut().unwrap().retain(|statement| statement["Sid"] != "Attested");
+        policy["Statement"]
+            .as_array_mut()
+            .unwrap()
+            .retain(|statement| statement["Sid"] != "Attested");
         let verdict = verdict(&policy.to_string(), &release());
         assert!(!verdict.ok, "{verdict:?}");
     }
@@ -521,17 +710,23 @@ And by a change
         }
         let verdict = verdict(&policy.to_string(), &release());
         assert!(!verdict.ok, "{verdict:?}");
-        let everybody = "everybody in account 111122223333 whom IAM allows it, in the signer's image";
-        let told = |line: &String| line.starts_with("statement `Signer` lets") && line.contains(everybody);
+        let everybody =
+            "everybody in account 111122223333 whom IAM allows it, in the signer's image";
+        let told =
+            |line: &String| line.starts_with("statement `Signer` lets") && line.contains(everybody);
         assert!(verdict.departures.iter().any(told), "{verdict:#?}");
     }
 
     #[test]
     fn what_is_not_understood_is_said_to_be() {
         let mut policy = rendered(Form::Open);
-        policy["Statement"][0]["Condition"] = json!({ "IpAddress": { "aws:SourceIp": "10.0.0.0/8" } });
+        policy["Statement"][0]["Condition"] =
+            json!({ "IpAddress": { "aws:SourceIp": "10.0.0.0/8" } });
         let verdict = verdict(&policy.to_string(), &release());
-        assert!(!verdict.ok && verdict.today.is_empty() && verdict.problems.len() == 2, "{verdict:?}");
+        assert!(
+            !verdict.ok && verdict.today.is_empty() && verdict.problems.len() == 2,
+            "{verdict:?}"
+        );
         assert!(!super::verdict("{", &release()).ok);
     }
 }

@@ -75,12 +75,19 @@ pub(crate) struct ReEncrypt {
 }
 
 impl Call<'_> {
-    pub(super) fn generate_data_key(&mut self, parameters: &GenerateDataKey) -> Result<Value, KmsError> {
+    pub(super) fn generate_data_key(
+        &mut self,
+        parameters: &GenerateDataKey,
+    ) -> Result<Value, KmsError> {
         let length = match (parameters.key_spec.as_deref(), parameters.number_of_bytes) {
             (Some("AES_256"), None) => 32,
             (Some("AES_128"), None) => 16,
             (None, Some(length @ 1..=1024)) => length,
-            _ => return Err(KmsError::validation("either KeySpec or NumberOfBytes from 1 to 1024 is needed")),
+            _ => {
+                return Err(KmsError::validation(
+                    "either KeySpec or NumberOfBytes from 1 to 1024 is needed",
+                ));
+            }
         };
         let key = self.kms.keys.find(&parameters.key_id)?;
         let recipient = self.authorize_cryptography(
@@ -93,8 +100,13 @@ impl Call<'_> {
 
         let mut data_key = Zeroizing::new(vec![0; length]);
         rand::fill(&mut data_key).map_err(|_| KmsError::internal("no random numbers"))?;
-        let blob = ciphertext::seal(key.id, key.material()?, &parameters.encryption_context, &data_key)
-            .map_err(|_| KmsError::internal("the data key could not be sealed"))?;
+        let blob = ciphertext::seal(
+            key.id,
+            key.material()?,
+            &parameters.encryption_context,
+            &data_key,
+        )
+        .map_err(|_| KmsError::internal("the data key could not be sealed"))?;
         let mut reply = self.reply(&key, recipient, &data_key)?;
         reply["CiphertextBlob"] = BASE64_STANDARD.encode(blob).into();
         Ok(reply)
@@ -120,8 +132,13 @@ impl Call<'_> {
         )?;
         expect_real_run(parameters.dry_run)?;
 
-        let plaintext = ciphertext::open(key.id, key.material()?, &parameters.encryption_context, blob)
-            .map_err(|_| KmsError::invalid_ciphertext())?;
+        let plaintext = ciphertext::open(
+            key.id,
+            key.material()?,
+            &parameters.encryption_context,
+            blob,
+        )
+        .map_err(|_| KmsError::invalid_ciphertext())?;
         let mut reply = self.reply(&key, recipient, &plaintext)?;
         reply["EncryptionAlgorithm"] = ALGORITHM.into();
         Ok(reply)
@@ -137,8 +154,13 @@ impl Call<'_> {
         self.authorize_cryptography(&key, "Encrypt", &parameters.encryption_context, None)?;
         expect_real_run(parameters.dry_run)?;
 
-        let blob = ciphertext::seal(key.id, key.material()?, &parameters.encryption_context, plaintext)
-            .map_err(|_| KmsError::internal("the plaintext could not be sealed"))?;
+        let blob = ciphertext::seal(
+            key.id,
+            key.material()?,
+            &parameters.encryption_context,
+            plaintext,
+        )
+        .map_err(|_| KmsError::internal("the plaintext could not be sealed"))?;
         Ok(json!({
             "CiphertextBlob": BASE64_STANDARD.encode(blob),
             "EncryptionAlgorithm": ALGORITHM,
@@ -149,11 +171,24 @@ impl Call<'_> {
     /// Decided as KMS decides it, and not performed.
     pub(super) fn re_encrypt(&mut self, parameters: &ReEncrypt) -> Result<Value, KmsError> {
         let source = self.kms.keys.find(&parameters.source_key_id)?;
-        self.authorize_cryptography(&source, "ReEncryptFrom", &parameters.source_encryption_context, None)?;
+        self.authorize_cryptography(
+            &source,
+            "ReEncryptFrom",
+            &parameters.source_encryption_context,
+            None,
+        )?;
         let destination = self.kms.keys.find(&parameters.destination_key_id)?;
-        self.authorize_cryptography(&destination, "ReEncryptTo", &parameters.destination_encryption_context, None)?;
+        self.authorize_cryptography(
+            &destination,
+            "ReEncryptTo",
+            &parameters.destination_encryption_context,
+            None,
+        )?;
         expect_real_run(parameters.dry_run)?;
-        Err(KmsError::new("UnsupportedOperationException", "the policy allows it; the local KMS does not do it"))
+        Err(KmsError::new(
+            "UnsupportedOperationException",
+            "the policy allows it; the local KMS does not do it",
+        ))
     }
 
     /// Verifies the document first: what it measures is what the policy is asked about.
@@ -164,7 +199,8 @@ impl Call<'_> {
         context: &EncryptionContext,
         recipient: Option<&Recipient>,
     ) -> Result<Option<AttestedRecipient>, KmsError> {
-        // Condition keys are compared without regard to case; two spellings of one would leave the policy to guess.
+        // Condition keys are compared without regard to case; two spellings of one would leave the
+        // policy to guess.
         let spellings: BTreeSet<_> = context.keys().map(|key| key.to_ascii_lowercase()).collect();
         if spellings.len() != context.len() || spellings.contains("") {
             return Err(KmsError::validation(
@@ -172,9 +208,13 @@ impl Call<'_> {
             ));
         }
         let now = UnixTime::since_unix_epoch(self.now);
-        let attested = recipient.map(|recipient| recipient.verify(&self.kms.trust, now)).transpose()?;
+        let attested = recipient
+            .map(|recipient| recipient.verify(&self.kms.trust, now))
+            .transpose()?;
 
-        let context = context.iter().map(|(key, value)| (format!("kms:EncryptionContext:{key}"), value.clone()));
+        let context = context
+            .iter()
+            .map(|(key, value)| (format!("kms:EncryptionContext:{key}"), value.clone()));
         let measured = attested.iter().flat_map(AttestedRecipient::condition_keys);
         let condition_keys: Vec<_> = context.chain(measured).collect();
         self.authorize(key, operation, condition_keys)?;
@@ -182,11 +222,17 @@ impl Call<'_> {
     }
 
     /// With a recipient the plaintext leaves encrypted to it, and in no other way.
-    fn reply(&self, key: &Key, recipient: Option<AttestedRecipient>, plaintext: &[u8]) -> Result<Value, KmsError> {
+    fn reply(
+        &self,
+        key: &Key,
+        recipient: Option<AttestedRecipient>,
+        plaintext: &[u8],
+    ) -> Result<Value, KmsError> {
         let mut reply = json!({ "KeyId": self.kms.keys.arn(key) });
         match recipient {
             Some(recipient) => {
-                reply["CiphertextForRecipient"] = BASE64_STANDARD.encode(recipient.encrypt(plaintext)?).into();
+                reply["CiphertextForRecipient"] =
+                    BASE64_STANDARD.encode(recipient.encrypt(plaintext)?).into();
             }
             None => reply["Plaintext"] = BASE64_STANDARD.encode(plaintext).into(),
         }
@@ -198,13 +244,19 @@ impl Call<'_> {
 fn expect_real_run(dry_run: bool) -> Result<(), KmsError> {
     match dry_run {
         false => Ok(()),
-        true => Err(KmsError::new("DryRunOperationException", "the call would have been performed")),
+        true => Err(KmsError::new(
+            "DryRunOperationException",
+            "the call would have been performed",
+        )),
     }
 }
 
 fn expect_symmetric(algorithm: Option<&str>) -> Result<(), KmsError> {
     match algorithm {
         None | Some(ALGORITHM) => Ok(()),
-        Some(_) => Err(KmsError::new("InvalidKeyUsageException", "the keys of this KMS are symmetric")),
+        Some(_) => Err(KmsError::new(
+            "InvalidKeyUsageException",
+            "the keys of this KMS are symmetric",
+        )),
     }
 }

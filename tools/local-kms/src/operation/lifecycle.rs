@@ -45,9 +45,12 @@ pub(crate) struct ScheduleKeyDeletion {
 impl Call<'_> {
     pub(super) fn create_key(&mut self, parameters: CreateKey) -> Result<Value, KmsError> {
         self.expect_own_account()?;
-        let symmetric = |spec: &Option<String>| matches!(spec.as_deref(), None | Some("SYMMETRIC_DEFAULT"));
-        if !matches!(parameters.key_usage.as_deref(), None | Some("ENCRYPT_DECRYPT"))
-            || !symmetric(&parameters.key_spec)
+        let symmetric =
+            |spec: &Option<String>| matches!(spec.as_deref(), None | Some("SYMMETRIC_DEFAULT"));
+        if !matches!(
+            parameters.key_usage.as_deref(),
+            None | Some("ENCRYPT_DECRYPT")
+        ) || !symmetric(&parameters.key_spec)
             || !symmetric(&parameters.customer_master_key_spec)
         {
             return Err(KmsError::new(
@@ -59,7 +62,13 @@ impl Call<'_> {
         self.expect_acceptable_policy(&policy, parameters.bypass_policy_lockout_safety_check)?;
 
         let origin = parameters.origin.unwrap_or(Origin::AwsKms);
-        let key = Key::generate(self.now.as_secs(), parameters.description, origin, parameters.multi_region, policy)?;
+        let key = Key::generate(
+            self.now.as_secs(),
+            parameters.description,
+            origin,
+            parameters.multi_region,
+            policy,
+        )?;
         let key = self.kms.keys.insert(key)?;
         self.audit.key = Some(self.kms.keys.arn(&key));
         Ok(json!({ "KeyMetadata": self.metadata(&key) }))
@@ -78,10 +87,18 @@ impl Call<'_> {
         Ok(json!({ "Keys": keys, "Truncated": false }))
     }
 
-    pub(super) fn schedule_key_deletion(&mut self, parameters: &ScheduleKeyDeletion) -> Result<Value, KmsError> {
+    pub(super) fn schedule_key_deletion(
+        &mut self,
+        parameters: &ScheduleKeyDeletion,
+    ) -> Result<Value, KmsError> {
         let key = self.kms.keys.find(&parameters.key_id)?;
         let named = parameters.pending_window_in_days;
-        let condition = named.map(|days| ("kms:ScheduleKeyDeletionPendingWindowInDays".to_owned(), days.to_string()));
+        let condition = named.map(|days| {
+            (
+                "kms:ScheduleKeyDeletionPendingWindowInDays".to_owned(),
+                days.to_string(),
+            )
+        });
         self.authorize(&key, "ScheduleKeyDeletion", condition)?;
 
         let window_days = named.unwrap_or(DEFAULT_WINDOW);
@@ -89,10 +106,15 @@ impl Call<'_> {
             return Err(KmsError::validation("PendingWindowInDays is 7 to 30"));
         }
         if key.deletion.is_some() {
-            return Err(KmsError::new("KMSInvalidStateException", "the key is pending deletion already"));
+            return Err(KmsError::new(
+                "KMSInvalidStateException",
+                "the key is pending deletion already",
+            ));
         }
         let date = self.now.as_secs() + u64::from(window_days) * SECONDS_PER_DAY;
-        let key = self.kms.keys.change(key.id, |key| key.deletion = Some(Deletion { date, window_days }))?;
+        let key = self.kms.keys.change(key.id, |key| {
+            key.deletion = Some(Deletion { date, window_days })
+        })?;
         Ok(json!({
             "KeyId": self.kms.keys.arn(&key),
             "KeyState": key.state(),
@@ -105,7 +127,10 @@ impl Call<'_> {
         let key = self.kms.keys.find(&parameters.key_id)?;
         self.authorize(&key, "CancelKeyDeletion", [])?;
         if key.deletion.is_none() {
-            return Err(KmsError::new("KMSInvalidStateException", "the key is not pending deletion"));
+            return Err(KmsError::new(
+                "KMSInvalidStateException",
+                "the key is not pending deletion",
+            ));
         }
         let key = self.kms.keys.change(key.id, |key| {
             key.deletion = None;
@@ -123,9 +148,14 @@ impl Call<'_> {
         let key = self.kms.keys.find(&parameters.key_id)?;
         self.authorize(&key, operation, [])?;
         if let state @ ("PendingDeletion" | "PendingImport") = key.state() {
-            return Err(KmsError::new("KMSInvalidStateException", format!("the key is {state}")));
+            return Err(KmsError::new(
+                "KMSInvalidStateException",
+                format!("the key is {state}"),
+            ));
         }
-        self.kms.keys.change(key.id, |key| key.disabled = disabled)?;
+        self.kms
+            .keys
+            .change(key.id, |key| key.disabled = disabled)?;
         Ok(json!({}))
     }
 
@@ -134,7 +164,10 @@ impl Call<'_> {
         if self.caller.account == self.kms.account {
             return Ok(());
         }
-        Err(KmsError::new("AccessDeniedException", "the keys of this KMS belong to another account"))
+        Err(KmsError::new(
+            "AccessDeniedException",
+            "the keys of this KMS belong to another account",
+        ))
     }
 
     /// What KMS gives a key that is created without a policy.

@@ -37,7 +37,10 @@ pub(crate) struct ListGrants {
 }
 
 impl Call<'_> {
-    pub(super) fn fetch_key_policy(&mut self, parameters: &FetchKeyPolicy) -> Result<Value, KmsError> {
+    pub(super) fn fetch_key_policy(
+        &mut self,
+        parameters: &FetchKeyPolicy,
+    ) -> Result<Value, KmsError> {
         let key = self.kms.keys.find(&parameters.key_id)?;
         self.authorize(&key, "GetKeyPolicy", [])?;
         expect_default(parameters.policy_name.as_deref())?;
@@ -46,10 +49,19 @@ impl Call<'_> {
 
     pub(super) fn put_key_policy(&mut self, parameters: PutKeyPolicy) -> Result<Value, KmsError> {
         let key = self.kms.keys.find(&parameters.key_id)?;
-        self.authorize(&key, "PutKeyPolicy", bypass_condition(parameters.bypass_policy_lockout_safety_check))?;
+        self.authorize(
+            &key,
+            "PutKeyPolicy",
+            bypass_condition(parameters.bypass_policy_lockout_safety_check),
+        )?;
         expect_default(parameters.policy_name.as_deref())?;
-        self.expect_acceptable_policy(&parameters.policy, parameters.bypass_policy_lockout_safety_check)?;
-        self.kms.keys.change(key.id, |key| key.policy = parameters.policy)?;
+        self.expect_acceptable_policy(
+            &parameters.policy,
+            parameters.bypass_policy_lockout_safety_check,
+        )?;
+        self.kms
+            .keys
+            .change(key.id, |key| key.policy = parameters.policy)?;
         Ok(json!({}))
     }
 
@@ -60,26 +72,45 @@ impl Call<'_> {
         Ok(json!({ "Grants": [], "Truncated": false }))
     }
 
-    /// Refuses a policy that cannot be decided, and, unless told otherwise, one that its author could not change again.
-    pub(super) fn expect_acceptable_policy(&self, policy: &str, bypass: Option<bool>) -> Result<(), KmsError> {
-        let malformed = |message: String| KmsError::new("MalformedPolicyDocumentException", message);
+    /// Refuses a policy that cannot be decided, and, unless told otherwise, one that its author
+    /// could not change again.
+    pub(super) fn expect_acceptable_policy(
+        &self,
+        policy: &str,
+        bypass: Option<bool>,
+    ) -> Result<(), KmsError> {
+        let malformed =
+            |message: String| KmsError::new("MalformedPolicyDocumentException", message);
         if policy.len() > MAX_POLICY_LEN {
-            return Err(KmsError::new("LimitExceededException", "a key policy has at most 32 KiB"));
+            return Err(KmsError::new(
+                "LimitExceededException",
+                "a key policy has at most 32 KiB",
+            ));
         }
-        let parsed: Policy = policy.parse().map_err(|error| malformed(format!("{error}")))?;
+        let parsed: Policy = policy
+            .parse()
+            .map_err(|error| malformed(format!("{error}")))?;
         if bypass == Some(true) {
             return Ok(());
         }
         let again = self.request("*".to_owned(), "PutKeyPolicy", bypass_condition(bypass));
         match parsed.evaluate(&again) {
             Ok(Decision::Allow(_)) => Ok(()),
-            _ => Err(malformed("The new key policy will not allow you to update the key policy in the future.".into())),
+            _ => Err(malformed(
+                "The new key policy will not allow you to update the key policy in the future."
+                    .into(),
+            )),
         }
     }
 }
 
 fn bypass_condition(bypass: Option<bool>) -> Option<(String, String)> {
-    bypass.map(|bypass| ("kms:BypassPolicyLockoutSafetyCheck".to_owned(), bypass.to_string()))
+    bypass.map(|bypass| {
+        (
+            "kms:BypassPolicyLockoutSafetyCheck".to_owned(),
+            bypass.to_string(),
+        )
+    })
 }
 
 fn expect_default(name: Option<&str>) -> Result<(), KmsError> {

@@ -26,16 +26,36 @@ impl Sealed {
         let harness = Harness::start();
         let key = harness.create_key(&policy(Form::Locked)).await;
         let generator = harness.enclave(GENERATOR);
-        let reply =
-            generate(&harness.client("key-generator"), &key, "wallet", Some(generator.recipient())).await.unwrap();
+        let reply = generate(
+            &harness.client("key-generator"),
+            &key,
+            "wallet",
+            Some(generator.recipient()),
+        )
+        .await
+        .unwrap();
         assert_eq!(reply.key_id.as_deref(), Some(key.as_str()));
-        assert!(reply.plaintext.is_none_or(|plaintext| plaintext.as_ref().is_empty()));
+        assert!(
+            reply
+                .plaintext
+                .is_none_or(|plaintext| plaintext.as_ref().is_empty())
+        );
         let data_key = generator.open(&reply.ciphertext_for_recipient.unwrap());
         assert_eq!(data_key.len(), 32);
-        Self { harness, key, wrapped: reply.ciphertext_blob.unwrap(), data_key }
+        Self {
+            harness,
+            key,
+            wrapped: reply.ciphertext_blob.unwrap(),
+            data_key,
+        }
     }
 
-    async fn decrypt(&self, role: &str, purpose: &str, recipient: Option<RecipientInfo>) -> Result<Blob, String> {
+    async fn decrypt(
+        &self,
+        role: &str,
+        purpose: &str,
+        recipient: Option<RecipientInfo>,
+    ) -> Result<Blob, String> {
         let sent = self
             .harness
             .client(role)
@@ -49,7 +69,11 @@ impl Sealed {
             .await;
         match sent {
             Ok(reply) => {
-                assert!(reply.plaintext.is_none_or(|plaintext| plaintext.as_ref().is_empty()));
+                assert!(
+                    reply
+                        .plaintext
+                        .is_none_or(|plaintext| plaintext.as_ref().is_empty())
+                );
                 assert_eq!(reply.key_id.as_deref(), Some(self.key.as_str()));
                 Ok(reply.ciphertext_for_recipient.unwrap())
             }
@@ -88,7 +112,10 @@ async fn the_measured_enclaves_open() {
     let sealed = Sealed::new().await;
     for (role, image) in [("signer", SIGNER), ("key-generator", GENERATOR)] {
         let enclave = sealed.harness.enclave(image);
-        let opened = sealed.decrypt(role, "wallet", Some(enclave.recipient())).await.unwrap();
+        let opened = sealed
+            .decrypt(role, "wallet", Some(enclave.recipient()))
+            .await
+            .unwrap();
         assert_eq!(enclave.open(&opened), sealed.data_key, "{role}");
     }
 }
@@ -108,10 +135,19 @@ async fn other_images_roles_and_purposes_do_not() {
         ("administrator", "wallet", recipient(SIGNER)),
         ("administrator", "wallet", None),
     ] {
-        assert_eq!(sealed.refused(role, purpose, recipient).await, "AccessDeniedException", "{role} {purpose}");
+        assert_eq!(
+            sealed.refused(role, purpose, recipient).await,
+            "AccessDeniedException",
+            "{role} {purpose}"
+        );
     }
     sealed.harness.files.write_principals(&["stranger"]);
-    assert_eq!(sealed.refused("stranger", "wallet", recipient(SIGNER)).await, "AccessDeniedException");
+    assert_eq!(
+        sealed
+            .refused("stranger", "wallet", recipient(SIGNER))
+            .await,
+        "AccessDeniedException"
+    );
 }
 
 #[tokio::test]
@@ -124,7 +160,14 @@ async fn only_the_generator_generates() {
         ("key-generator", recipient(DEBUG)),
         ("key-generator", None),
     ] {
-        let refused = generate(&sealed.harness.client(role), &sealed.key, "wallet", recipient).await.unwrap_err();
+        let refused = generate(
+            &sealed.harness.client(role),
+            &sealed.key,
+            "wallet",
+            recipient,
+        )
+        .await
+        .unwrap_err();
         assert_eq!(refused, "AccessDeniedException", "{role}");
     }
 }
@@ -137,24 +180,42 @@ async fn documents_are_verified() {
     let document = genuine.attestation_document.clone().unwrap().into_inner();
 
     let foreign_root = Enclave::new(&Pki::generate().unwrap(), SIGNER).recipient();
-    assert_eq!(sealed.refused("signer", "wallet", Some(foreign_root)).await, "ValidationException");
+    assert_eq!(
+        sealed.refused("signer", "wallet", Some(foreign_root)).await,
+        "ValidationException"
+    );
     for position in [0, document.len() / 2, document.len() - 1] {
         let mut changed = document.clone();
         changed[position] ^= 1;
-        let refused = sealed.refused("signer", "wallet", Some(recipient_info(changed))).await;
+        let refused = sealed
+            .refused("signer", "wallet", Some(recipient_info(changed)))
+            .await;
         assert_eq!(refused, "ValidationException", "byte {position}");
     }
     let cut = recipient_info(document[..document.len() - 1].to_vec());
-    assert_eq!(sealed.refused("signer", "wallet", Some(cut)).await, "ValidationException");
+    assert_eq!(
+        sealed.refused("signer", "wallet", Some(cut)).await,
+        "ValidationException"
+    );
     for key in [None, Some(b"not a key".to_vec())] {
-        let refused = sealed.refused("signer", "wallet", Some(signer.recipient_with_key(key))).await;
+        let refused = sealed
+            .refused("signer", "wallet", Some(signer.recipient_with_key(key)))
+            .await;
         assert_eq!(refused, "ValidationException");
     }
 
     sealed.harness.let_time_pass(4 * 60);
-    assert!(sealed.decrypt("signer", "wallet", Some(genuine.clone())).await.is_ok());
+    assert!(
+        sealed
+            .decrypt("signer", "wallet", Some(genuine.clone()))
+            .await
+            .is_ok()
+    );
     sealed.harness.let_time_pass(61);
-    assert_eq!(sealed.refused("signer", "wallet", Some(genuine)).await, "ValidationException");
+    assert_eq!(
+        sealed.refused("signer", "wallet", Some(genuine)).await,
+        "ValidationException"
+    );
 }
 
 #[tokio::test]
@@ -164,24 +225,57 @@ async fn ciphertexts_are_bound_to_key_and_context() {
     let client = sealed.harness.client("signer");
     let other_key = sealed.harness.create_key(&policy(Form::Locked)).await;
     let decrypt = || {
-        let call = client.decrypt().ciphertext_blob(sealed.wrapped.clone()).recipient(signer.recipient());
-        call.encryption_context("app", "cloister").encryption_context("purpose", "wallet")
+        let call = client
+            .decrypt()
+            .ciphertext_blob(sealed.wrapped.clone())
+            .recipient(signer.recipient());
+        call.encryption_context("app", "cloister")
+            .encryption_context("purpose", "wallet")
     };
     assert!(decrypt().send().await.is_ok());
-    assert_eq!(exception(decrypt().key_id(&other_key).send().await), "IncorrectKeyException");
-    assert_eq!(exception(decrypt().key_id("nothing").send().await), "NotFoundException");
-    assert_eq!(exception(decrypt().encryption_context("app", "other").send().await), "InvalidCiphertextException");
-    assert_eq!(exception(decrypt().encryption_context("more", "").send().await), "InvalidCiphertextException");
-    assert_eq!(exception(decrypt().encryption_context("Purpose", "wallet").send().await), "ValidationException");
+    assert_eq!(
+        exception(decrypt().key_id(&other_key).send().await),
+        "IncorrectKeyException"
+    );
+    assert_eq!(
+        exception(decrypt().key_id("nothing").send().await),
+        "NotFoundException"
+    );
+    assert_eq!(
+        exception(decrypt().encryption_context("app", "other").send().await),
+        "InvalidCiphertextException"
+    );
+    assert_eq!(
+        exception(decrypt().encryption_context("more", "").send().await),
+        "InvalidCiphertextException"
+    );
+    assert_eq!(
+        exception(
+            decrypt()
+                .encryption_context("Purpose", "wallet")
+                .send()
+                .await
+        ),
+        "ValidationException"
+    );
     // Within the policy, but not what the data key was made for.
     assert_eq!(
-        exception(decrypt().encryption_context("purpose", "request-key").send().await),
+        exception(
+            decrypt()
+                .encryption_context("purpose", "request-key")
+                .send()
+                .await
+        ),
         "InvalidCiphertextException"
     );
     for position in [0, 5, 20, sealed.wrapped.as_ref().len() - 1] {
         let mut changed = sealed.wrapped.as_ref().to_vec();
         changed[position] ^= 1;
         let refused = decrypt().ciphertext_blob(Blob::new(changed)).send().await;
-        assert_eq!(exception(refused), "InvalidCiphertextException", "byte {position}");
+        assert_eq!(
+            exception(refused),
+            "InvalidCiphertextException",
+            "byte {position}"
+        );
     }
 }

@@ -19,10 +19,17 @@ use crate::{
 #[tokio::test]
 async fn keys_survive_a_restart_and_the_log_keeps_secrets() {
     let files = Files::new();
-    let (generator, signer) = (Enclave::new(&files.pki, GENERATOR), Enclave::new(&files.pki, SIGNER));
+    let (generator, signer) = (
+        Enclave::new(&files.pki, GENERATOR),
+        Enclave::new(&files.pki, SIGNER),
+    );
 
     let first = Process::start(&files, "first");
-    let key = create_key(&files.client(first.address, "administrator"), &policy(Form::Locked)).await;
+    let key = create_key(
+        &files.client(first.address, "administrator"),
+        &policy(Form::Locked),
+    )
+    .await;
     let sealing = generator.recipient();
     let sealed = files
         .client(first.address, "key-generator")
@@ -35,7 +42,11 @@ async fn keys_survive_a_restart_and_the_log_keeps_secrets() {
         .await
         .unwrap();
     let data_key = generator.open(&sealed.ciphertext_for_recipient.unwrap());
-    let planted = files.client(first.address, "signer").encrypt().key_id(&key).plaintext(Blob::new(data_key.clone()));
+    let planted = files
+        .client(first.address, "signer")
+        .encrypt()
+        .key_id(&key)
+        .plaintext(Blob::new(data_key.clone()));
     assert!(planted.send().await.is_err());
     let (status, mut log) = first.terminate();
     assert!(status.success(), "{log}");
@@ -51,15 +62,27 @@ async fn keys_survive_a_restart_and_the_log_keeps_secrets() {
         .send()
         .await
         .unwrap();
-    assert_eq!(signer.open(&opened.ciphertext_for_recipient.unwrap()), data_key);
+    assert_eq!(
+        signer.open(&opened.ciphertext_for_recipient.unwrap()),
+        data_key
+    );
     let (status, second_log) = second.terminate();
     assert!(status.success(), "{second_log}");
     log.push_str(&second_log);
 
-    let stored = fs::read_dir(files.path("data")).unwrap().map(|entry| entry.unwrap().path());
-    let stored: Vec<_> = stored.map(|path| fs::read_to_string(path).unwrap()).collect();
-    let [stored] = &stored[..] else { panic!("one file per key") };
-    let material = serde_json::from_str::<serde_json::Value>(stored).unwrap()["material"].as_str().unwrap().to_owned();
+    let stored = fs::read_dir(files.path("data"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let stored: Vec<_> = stored
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    let [stored] = &stored[..] else {
+        panic!("one file per key")
+    };
+    let material = serde_json::from_str::<serde_json::Value>(stored).unwrap()["material"]
+        .as_str()
+        .unwrap()
+        .to_owned();
 
     for line in [
         "decision=\"allow\" statement=\"Generator\"",
@@ -69,10 +92,16 @@ async fn keys_survive_a_restart_and_the_log_keeps_secrets() {
         assert!(log.contains(line), "{line} in {log}");
     }
     let mut secrets = vec![material];
-    for bytes in
-        [&data_key, opening.attestation_document.unwrap().as_ref(), sealing.attestation_document.unwrap().as_ref()]
-    {
-        secrets.extend([BASE64_STANDARD.encode(bytes), const_hex::encode(bytes), format!("{bytes:?}")]);
+    for bytes in [
+        &data_key,
+        opening.attestation_document.unwrap().as_ref(),
+        sealing.attestation_document.unwrap().as_ref(),
+    ] {
+        secrets.extend([
+            BASE64_STANDARD.encode(bytes),
+            const_hex::encode(bytes),
+            format!("{bytes:?}"),
+        ]);
     }
     for role in ["signer", "key-generator", "administrator"] {
         let (_, secret, token) = credentials(role);
@@ -91,7 +120,10 @@ struct Process {
 
 impl Process {
     fn start(files: &Files, name: &str) -> Self {
-        let (address_file, log) = (files.path(&format!("{name}.json")), files.path(&format!("{name}.log")));
+        let (address_file, log) = (
+            files.path(&format!("{name}.json")),
+            files.path(&format!("{name}.log")),
+        );
         let child = Command::new(env!("CARGO_BIN_EXE_cloister-local-kms"))
             .env("RUST_LOG", "trace")
             .args(["--region", REGION, "--account", "111122223333"])
@@ -110,15 +142,29 @@ impl Process {
             .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        let address = wait_for_json(&address_file)["https"].as_str().unwrap().parse().unwrap();
-        Self { child, address, log }
+        let address = wait_for_json(&address_file)["https"]
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        Self {
+            child,
+            address,
+            log,
+        }
     }
 
     /// Sends SIGTERM and waits; returns the log.
     fn terminate(mut self) -> (ExitStatus, String) {
-        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        let sent = Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status()
+            .unwrap();
         assert!(sent.success());
-        (self.child.wait().unwrap(), fs::read_to_string(&self.log).unwrap())
+        (
+            self.child.wait().unwrap(),
+            fs::read_to_string(&self.log).unwrap(),
+        )
     }
 }
 

@@ -1,4 +1,5 @@
-//! A KMS on a port of its own, its clients, its images, and a recipient that opens what KMS sends it.
+//! A KMS on a port of its own, its clients, its images, and a recipient that opens what KMS sends
+//! it.
 
 use std::{
     collections::BTreeMap,
@@ -50,15 +51,29 @@ impl Files {
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
+        let certificate = CertificateParams::new(["127.0.0.1".to_owned()])
+            .unwrap()
+            .signed_by(&key, &ca)
+            .unwrap();
         let pki = Pki::generate().unwrap();
 
-        let write = |name: &str, contents: &[u8]| fs::write(directory.path().join(name), contents).unwrap();
+        let write =
+            |name: &str, contents: &[u8]| fs::write(directory.path().join(name), contents).unwrap();
         write("cert.pem", certificate.pem().as_bytes());
         write("key.pem", key.serialize_pem().as_bytes());
         write("root.der", pki.root_der());
-        let files = Self { ca_pem: ca.pem(), directory, pki };
-        files.write_principals(&["signer", "key-generator", "retirement", "administrator", "front-door"]);
+        let files = Self {
+            ca_pem: ca.pem(),
+            directory,
+            pki,
+        };
+        files.write_principals(&[
+            "signer",
+            "key-generator",
+            "retirement",
+            "administrator",
+            "front-door",
+        ]);
         files
     }
 
@@ -66,7 +81,8 @@ impl Files {
         self.directory.path().join(name)
     }
 
-    /// Principals of account 111122223333 by role name; a name `stranger` belongs to another account.
+    /// Principals of account 111122223333 by role name; a name `stranger` belongs to another
+    /// account.
     pub(crate) fn write_principals(&self, names: &[&str]) {
         let principal = |name: &&str| {
             let (access_key_id, secret_access_key, session_token) = credentials(name);
@@ -78,19 +94,39 @@ impl Files {
             })
         };
         let principals: Vec<_> = names.iter().map(principal).collect();
-        fs::write(self.path("principals.json"), json!({ "principals": principals }).to_string()).unwrap();
+        fs::write(
+            self.path("principals.json"),
+            json!({ "principals": principals }).to_string(),
+        )
+        .unwrap();
     }
 
     pub(crate) fn client(&self, address: SocketAddr, name: &str) -> Client {
         let (access_key_id, secret_access_key, session_token) = credentials(name);
-        self.client_with(address, Credentials::new(access_key_id, secret_access_key, Some(session_token), None, "test"))
+        self.client_with(
+            address,
+            Credentials::new(
+                access_key_id,
+                secret_access_key,
+                Some(session_token),
+                None,
+                "test",
+            ),
+        )
     }
 
     pub(crate) fn client_with(&self, address: SocketAddr, credentials: Credentials) -> Client {
-        let roots = TrustStore::empty().with_native_roots(false).with_pem_certificate(self.ca_pem.as_bytes());
+        let roots = TrustStore::empty()
+            .with_native_roots(false)
+            .with_pem_certificate(self.ca_pem.as_bytes());
         let http = aws_smithy_http_client::Builder::new()
             .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-            .tls_context(TlsContext::builder().with_trust_store(roots).build().unwrap())
+            .tls_context(
+                TlsContext::builder()
+                    .with_trust_store(roots)
+                    .build()
+                    .unwrap(),
+            )
             .build_https();
         let config = Config::builder()
             .behavior_version(BehaviorVersion::latest())
@@ -122,7 +158,8 @@ impl Files {
                 .with_no_client_auth();
             let name = ServerName::from(address.ip());
             let connection = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
-            let mut stream = rustls::StreamOwned::new(connection, TcpStream::connect(address).unwrap());
+            let mut stream =
+                rustls::StreamOwned::new(connection, TcpStream::connect(address).unwrap());
             let mut head = format!(
                 "POST {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {}\r\n",
                 body.len()
@@ -155,11 +192,15 @@ impl Harness {
         Self::start_believing_unsigned(false)
     }
 
-    pub(crate) fn start_believing_unsigned(accept_unsigned_documents_of_the_emulator: bool) -> Self {
+    pub(crate) fn start_believing_unsigned(
+        accept_unsigned_documents_of_the_emulator: bool,
+    ) -> Self {
         let files = Files::new();
         let seconds_ahead = Arc::new(AtomicU64::new(0));
         let ahead = Arc::clone(&seconds_ahead);
-        let clock = Arc::new(move || SystemTime::now() + Duration::from_secs(ahead.load(Ordering::Relaxed)));
+        let clock = Arc::new(move || {
+            SystemTime::now() + Duration::from_secs(ahead.load(Ordering::Relaxed))
+        });
         let kms = LocalKms::start(Options {
             listen: "127.0.0.1:0".parse().unwrap(),
             address_file: None,
@@ -175,7 +216,11 @@ impl Harness {
             clock,
         })
         .unwrap();
-        Self { files, kms, seconds_ahead }
+        Self {
+            files,
+            kms,
+            seconds_ahead,
+        }
     }
 
     pub(crate) fn client(&self, name: &str) -> Client {
@@ -197,8 +242,13 @@ impl Harness {
 }
 
 pub(crate) async fn create_key(administrator: &Client, policy: &str) -> String {
-    let created =
-        administrator.create_key().policy(policy).bypass_policy_lockout_safety_check(true).send().await.unwrap();
+    let created = administrator
+        .create_key()
+        .policy(policy)
+        .bypass_policy_lockout_safety_check(true)
+        .send()
+        .await
+        .unwrap();
     created.key_metadata.unwrap().arn.unwrap()
 }
 
@@ -212,7 +262,10 @@ impl Enclave {
     pub(crate) fn new(pki: &Pki, image: [u8; 48]) -> Self {
         let pcrs = BTreeMap::from([(0, image), (1, [0x11; 48]), (2, [0x22; 48])]);
         let nsm = SoftwareNsm::new(pki, pcrs).unwrap();
-        Self { nsm, key: PrivateDecryptingKey::generate(KeySize::Rsa2048).unwrap() }
+        Self {
+            nsm,
+            key: PrivateDecryptingKey::generate(KeySize::Rsa2048).unwrap(),
+        }
     }
 
     pub(crate) fn recipient(&self) -> RecipientInfo {
@@ -221,21 +274,37 @@ impl Enclave {
     }
 
     pub(crate) fn recipient_with_key(&self, public_key: Option<Vec<u8>>) -> RecipientInfo {
-        let claims = Claims { public_key, ..Claims::default() };
+        let claims = Claims {
+            public_key,
+            ..Claims::default()
+        };
         recipient_info(self.nsm.attest(&claims).unwrap())
     }
 
-    /// Opens a CiphertextForRecipient of one chunk; the places are those of KMS's own encoding for an RSA-2048 key.
+    /// Opens a CiphertextForRecipient of one chunk; the places are those of KMS's own encoding for
+    /// an RSA-2048 key.
     pub(crate) fn open(&self, ciphertext: &Blob) -> Vec<u8> {
         let message = ciphertext.as_ref();
         let oaep = OaepPrivateDecryptingKey::new(self.key.clone()).unwrap();
         let mut content_key = vec![0; oaep.min_output_size()];
-        let content_key = oaep.decrypt(&OAEP_SHA256_MGF1SHA256, &message[131..387], &mut content_key, None).unwrap();
+        let content_key = oaep
+            .decrypt(
+                &OAEP_SHA256_MGF1SHA256,
+                &message[131..387],
+                &mut content_key,
+                None,
+            )
+            .unwrap();
         let iv: [u8; 16] = message[415..431].try_into().unwrap();
         let mut content = message[435..435 + usize::from(message[434])].to_vec();
-        let cipher =
-            PaddedBlockDecryptingKey::cbc_pkcs7(UnboundCipherKey::new(&AES_256, content_key).unwrap()).unwrap();
-        cipher.decrypt(&mut content, DecryptionContext::Iv128(iv.into())).unwrap().to_vec()
+        let cipher = PaddedBlockDecryptingKey::cbc_pkcs7(
+            UnboundCipherKey::new(&AES_256, content_key).unwrap(),
+        )
+        .unwrap();
+        cipher
+            .decrypt(&mut content, DecryptionContext::Iv128(iv.into()))
+            .unwrap()
+            .to_vec()
     }
 }
 
@@ -247,18 +316,31 @@ pub(crate) fn recipient_info(document: Vec<u8>) -> RecipientInfo {
 }
 
 pub(crate) fn role(name: &str) -> String {
-    let account = if name == "stranger" { "999988887777" } else { "111122223333" };
+    let account = if name == "stranger" {
+        "999988887777"
+    } else {
+        "111122223333"
+    };
     format!("arn:aws:iam::{account}:role/cloister/{name}")
 }
 
 /// Access key, secret, session token.
 pub(crate) fn credentials(name: &str) -> (String, String, String) {
-    (format!("AKIA{}", name.to_uppercase()), format!("{name:k<40}"), format!("token-of-{name}"))
+    (
+        format!("AKIA{}", name.to_uppercase()),
+        format!("{name:k<40}"),
+        format!("token-of-{name}"),
+    )
 }
 
 /// The exception that a call failed with.
-pub(crate) fn exception<T, E: ProvideErrorMetadata, R>(result: Result<T, SdkError<E, R>>) -> String {
-    result.err().and_then(|error| error.code().map(str::to_owned)).unwrap_or_else(|| "no exception".to_owned())
+pub(crate) fn exception<T, E: ProvideErrorMetadata, R>(
+    result: Result<T, SdkError<E, R>>,
+) -> String {
+    result
+        .err()
+        .and_then(|error| error.code().map(str::to_owned))
+        .unwrap_or_else(|| "no exception".to_owned())
 }
 
 /// Polls until a file is there and returns its JSON.
@@ -268,7 +350,11 @@ pub(crate) fn wait_for_json(path: &Path) -> Value {
         if let Ok(text) = fs::read(path) {
             return serde_json::from_slice(&text).unwrap();
         }
-        assert!(SystemTime::now() < deadline, "{} did not appear", path.display());
+        assert!(
+            SystemTime::now() < deadline,
+            "{} did not appear",
+            path.display()
+        );
         std::thread::yield_now();
     }
 }

@@ -1,4 +1,5 @@
-//! Documents of the emulated NSM: believed where it was asked for, and only as far as signed ones are.
+//! Documents of the emulated NSM: believed where it was asked for, and only as far as signed ones
+//! are.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -45,7 +46,8 @@ impl Emulated {
 
     /// As virtio-nsm.c writes it, member by member.
     fn document(self) -> Vec<u8> {
-        let milliseconds = u64::try_from(self.time.duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+        let milliseconds =
+            u64::try_from(self.time.duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
         let bytes = |bytes: &[u8]| Value::Bytes(bytes.to_vec());
         let payload = cbor!({
             "module_id" => self.module_id,
@@ -77,8 +79,13 @@ fn encoded(value: &Value) -> Vec<u8> {
 /// What GenerateDataKey says to the generator's role with this document.
 async fn answer(harness: &Harness, key: &str, document: Vec<u8>) -> String {
     let client = harness.client("key-generator");
-    let call = client.generate_data_key().key_id(key).key_spec(aws_sdk_kms::types::DataKeySpec::Aes256);
-    let call = call.encryption_context("app", "cloister").encryption_context("purpose", "wallet");
+    let call = client
+        .generate_data_key()
+        .key_id(key)
+        .key_spec(aws_sdk_kms::types::DataKeySpec::Aes256);
+    let call = call
+        .encryption_context("app", "cloister")
+        .encryption_context("purpose", "wallet");
     match call.recipient(recipient_info(document)).send().await {
         Ok(reply) => {
             assert!(reply.plaintext.is_none() && reply.ciphertext_for_recipient.is_some());
@@ -92,7 +99,10 @@ async fn answer(harness: &Harness, key: &str, document: Vec<u8>) -> String {
 async fn nobody_believes_them_without_being_told_to() {
     let harness = Harness::start();
     let key = harness.create_key(&policy(Form::Locked)).await;
-    assert_eq!(answer(&harness, &key, Emulated::new(GENERATOR).document()).await, "ValidationException");
+    assert_eq!(
+        answer(&harness, &key, Emulated::new(GENERATOR).document()).await,
+        "ValidationException"
+    );
 }
 
 #[tokio::test]
@@ -100,34 +110,105 @@ async fn they_are_held_to_policy_time_and_form() {
     let harness = Harness::start_believing_unsigned(true);
     let key = harness.create_key(&policy(Form::Locked)).await;
     let genuine = Emulated::new(GENERATOR);
-    assert_eq!(answer(&harness, &key, genuine.clone().document()).await, "data key");
+    assert_eq!(
+        answer(&harness, &key, genuine.clone().document()).await,
+        "data key"
+    );
     for image in [SIGNER, FOREIGN, [0; 48]] {
-        assert_eq!(answer(&harness, &key, Emulated::new(image).document()).await, "AccessDeniedException");
+        assert_eq!(
+            answer(&harness, &key, Emulated::new(image).document()).await,
+            "AccessDeniedException"
+        );
     }
     let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
     for (what, changed) in [
-        ("old", Emulated { time: genuine.time - minutes(6), ..genuine.clone() }),
-        ("from the future", Emulated { time: genuine.time + minutes(2), ..genuine.clone() }),
-        ("without a key", Emulated { public_key: Vec::new(), ..genuine.clone() }),
-        ("another module's", Emulated { module_id: "i-0123456789abcdef0-enc0123", ..genuine.clone() }),
-        ("ES384", Emulated { protected: vec![0xa1, 0x01, 0x38, 0x22], ..genuine.clone() }),
-        ("with a byte of signature", Emulated { signature: with_a_byte(), ..genuine.clone() }),
-        ("with a byte of certificate", Emulated { certificate: with_a_byte(), ..genuine.clone() }),
-        ("with a byte of chain", Emulated { cabundle: with_a_byte(), ..genuine.clone() }),
+        (
+            "old",
+            Emulated {
+                time: genuine.time - minutes(6),
+                ..genuine.clone()
+            },
+        ),
+        (
+            "from the future",
+            Emulated {
+                time: genuine.time + minutes(2),
+                ..genuine.clone()
+            },
+        ),
+        (
+            "without a key",
+            Emulated {
+                public_key: Vec::new(),
+                ..genuine.clone()
+            },
+        ),
+        (
+            "another module's",
+            Emulated {
+                module_id: "i-0123456789abcdef0-enc0123",
+                ..genuine.clone()
+            },
+        ),
+        (
+            "ES384",
+            Emulated {
+                protected: vec![0xa1, 0x01, 0x38, 0x22],
+                ..genuine.clone()
+            },
+        ),
+        (
+            "with a byte of signature",
+            Emulated {
+                signature: with_a_byte(),
+                ..genuine.clone()
+            },
+        ),
+        (
+            "with a byte of certificate",
+            Emulated {
+                certificate: with_a_byte(),
+                ..genuine.clone()
+            },
+        ),
+        (
+            "with a byte of chain",
+            Emulated {
+                cabundle: with_a_byte(),
+                ..genuine.clone()
+            },
+        ),
     ] {
-        assert_eq!(answer(&harness, &key, changed.document()).await, "ValidationException", "{what}");
+        assert_eq!(
+            answer(&harness, &key, changed.document()).await,
+            "ValidationException",
+            "{what}"
+        );
     }
     let trailing = [genuine.document(), vec![0]].concat();
-    assert_eq!(answer(&harness, &key, trailing).await, "ValidationException");
+    assert_eq!(
+        answer(&harness, &key, trailing).await,
+        "ValidationException"
+    );
 }
 
 #[tokio::test]
 async fn signed_ones_are_believed_beside_them() {
     let harness = Harness::start_believing_unsigned(true);
     let key = harness.create_key(&policy(Form::Locked)).await;
-    let signed = |image| harness.enclave(image).recipient().attestation_document.unwrap().into_inner();
+    let signed = |image| {
+        harness
+            .enclave(image)
+            .recipient()
+            .attestation_document
+            .unwrap()
+            .into_inner()
+    };
     assert_eq!(answer(&harness, &key, signed(GENERATOR)).await, "data key");
-    assert_eq!(answer(&harness, &key, signed(FOREIGN)).await, "AccessDeniedException");
+    assert_eq!(
+        answer(&harness, &key, signed(FOREIGN)).await,
+        "AccessDeniedException"
+    );
 }
 
 fn with_a_byte() -> Vec<u8> {

@@ -1,5 +1,6 @@
-//! Becomes another program that ends with its parent: `cloister-local-child PARENT PROGRAM [ARGUMENT …]`, PARENT being the
-//! process id of who starts it.
+//! Becomes another program that ends with its parent:
+//! `cloister-local-child PARENT PROGRAM [ARGUMENT …]`, PARENT being the process id of who starts
+//! it.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};

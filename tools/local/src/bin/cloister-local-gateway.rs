@@ -20,7 +20,8 @@ struct Arguments {
     /// Where to write `{"http":"ip:port"}` once bound.
     #[arg(long)]
     address_file: Option<PathBuf>,
-    /// Who may call: `{"principals":[{"access_key_id","secret_access_key","session_token","principal_arn"}]}`.
+    /// Who may call:
+    /// `{"principals":[{"access_key_id","secret_access_key","session_token","principal_arn"}]}`.
     #[arg(long)]
     callers: PathBuf,
     /// The AWS region that signatures must be scoped to.
@@ -45,17 +46,27 @@ fn variable(text: &str) -> Result<(String, String), String> {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     // The signature library's own log shows what was signed, session tokens included.
-    let filter = std::env::var("RUST_LOG").ok().and_then(|filter| filter.parse::<Targets>().ok());
+    let filter = std::env::var("RUST_LOG")
+        .ok()
+        .and_then(|filter| filter.parse::<Targets>().ok());
     let filter = filter
         .unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO))
         .with_target("scratchstack_aws_signature", LevelFilter::OFF);
     let json = tracing_subscriber::fmt::layer().json().flatten_event(true);
-    tracing_subscriber::registry().with(json).with(filter).init();
+    tracing_subscriber::registry()
+        .with(json)
+        .with(filter)
+        .init();
     let arguments = Arguments::parse();
-    let name = arguments.function.file_stem().and_then(|name| name.to_str()).context("--function has no file name")?;
+    let name = arguments
+        .function
+        .file_stem()
+        .and_then(|name| name.to_str())
+        .context("--function has no file name")?;
     let options = Options {
         listen: arguments.listen,
-        callers: Callers::read(&arguments.callers).with_context(|| arguments.callers.display().to_string())?,
+        callers: Callers::read(&arguments.callers)
+            .with_context(|| arguments.callers.display().to_string())?,
         region: arguments.region,
         function: Function {
             name: name.to_owned(),
@@ -66,10 +77,14 @@ async fn main() -> anyhow::Result<()> {
         limits: Limits::default(),
     };
     // Before the address is told: whoever reads it may also send a signal at once.
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
     let gateway = Gateway::start(options).await.context("cannot listen")?;
     if let Some(file) = &arguments.address_file {
-        tell(file, gateway.address()).with_context(|| format!("cannot write {}", file.display()))?;
+        tell(file, gateway.address())
+            .with_context(|| format!("cannot write {}", file.display()))?;
     }
     tracing::info!(address = %gateway.address(), "listening");
     tokio::select! {

@@ -1,4 +1,5 @@
-//! A pod whose enclave is emulated: the libraries of the pods that ship, with another driver for their enclaves.
+//! A pod whose enclave is emulated: the libraries of the pods that ship, with another driver for
+//! their enclaves.
 
 use std::process::ExitCode;
 
@@ -6,7 +7,8 @@ use clap::{Parser, Subcommand};
 use cloister_keystore::DynamoDb;
 use cloister_local::emulator::{Emulator, Machine, Tools};
 use cloister_pods::{
-    AwsClients, KeyGenerator, KeyGeneratorConfig, Signer, SignerConfig, log_as_json, run_with_driver, terminated,
+    AwsClients, KeyGenerator, KeyGeneratorConfig, Signer, SignerConfig, log_as_json,
+    run_with_driver, terminated,
 };
 
 /// A pod whose enclave is emulated.
@@ -39,7 +41,8 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(machine: Machine, service: Service) -> anyhow::Result<()> {
-    let (Service::Signer(SignerConfig { pod, .. }) | Service::KeyGenerator(KeyGeneratorConfig { pod })) = &service;
+    let (Service::Signer(SignerConfig { pod, .. })
+    | Service::KeyGenerator(KeyGeneratorConfig { pod })) = &service;
     log_as_json(pod.log);
     let emulator = Emulator::new(Tools::find()?, machine);
     let aws = AwsClients::load(pod).await?;
@@ -50,7 +53,14 @@ async fn serve(machine: Machine, service: Service) -> anyhow::Result<()> {
             run_with_driver(config.pod, emulator, signer, aws.credentials, shutdown).await?;
         }
         Service::KeyGenerator(config) => {
-            run_with_driver(config.pod, emulator, KeyGenerator, aws.credentials, shutdown).await?;
+            run_with_driver(
+                config.pod,
+                emulator,
+                KeyGenerator,
+                aws.credentials,
+                shutdown,
+            )
+            .await?;
         }
     }
     Ok(())

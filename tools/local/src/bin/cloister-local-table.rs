@@ -1,4 +1,5 @@
-//! `cloister-local-table`: reads its command line, serves the DynamoDB endpoint, and stops on SIGTERM or SIGINT.
+//! `cloister-local-table`: reads its command line, serves the DynamoDB endpoint, and stops on
+//! SIGTERM or SIGINT.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -45,12 +46,19 @@ struct Arguments {
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     // The signature library's own log shows what was signed, session tokens included.
-    let filter = std::env::var("RUST_LOG").ok().and_then(|filter| filter.parse::<Targets>().ok());
+    let filter = std::env::var("RUST_LOG")
+        .ok()
+        .and_then(|filter| filter.parse::<Targets>().ok());
     let filter = filter
         .unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO))
         .with_target("scratchstack_aws_signature", LevelFilter::OFF);
-    let text = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
-    tracing_subscriber::registry().with(text).with(filter).init();
+    let text = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
+    tracing_subscriber::registry()
+        .with(text)
+        .with(filter)
+        .init();
     // Fails only when a provider is installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 

@@ -36,13 +36,15 @@ enum Command {
         /// What the enclaves are.
         #[arg(long, value_enum, default_value_t)]
         enclaves: Enclaves,
-        /// The front door to run, such as the `bootstrap` of a Lambda package; without this, the one built with this program.
+        /// The front door to run, such as the `bootstrap` of a Lambda package; without this, the
+        /// one built with this program.
         #[arg(long, value_parser = existing_file)]
         front_door: Option<PathBuf>,
     },
     /// Start the stack, use it as a customer would, and tell what was seen.
     Demo {
-        /// Where everything of the stack lies; without this, in a directory that is removed after a success.
+        /// Where everything of the stack lies; without this, in a directory that is removed after a
+        /// success.
         #[arg(long)]
         data_dir: Option<PathBuf>,
         /// What the enclaves are.
@@ -81,12 +83,19 @@ enum Enclaves {
 
 fn existing_file(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
-    if path.is_file() { Ok(path) } else { Err("there is no such file".to_owned()) }
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err("there is no such file".to_owned())
+    }
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return failure(&error.into()),
     };
@@ -105,11 +114,28 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Up { data_dir, enclaves, front_door } => {
-            up(Options { front_door, ..options(&data_dir, enclaves) }).await
+        Command::Up {
+            data_dir,
+            enclaves,
+            front_door,
+        } => {
+            up(Options {
+                front_door,
+                ..options(&data_dir, enclaves)
+            })
+            .await
         }
-        Command::Demo { data_dir, enclaves, json } => {
-            demo(data_dir, enclaves, if json { Format::Json } else { Format::Text }).await
+        Command::Demo {
+            data_dir,
+            enclaves,
+            json,
+        } => {
+            demo(
+                data_dir,
+                enclaves,
+                if json { Format::Json } else { Format::Text },
+            )
+            .await
         }
         Command::SetUp => {
             let progress = Progress::new();
@@ -131,7 +157,8 @@ fn become_program(program: node::Program, arguments: &[OsString]) -> anyhow::Res
     Err(error).with_context(|| format!("cannot start {}", command.get_program().display()))
 }
 
-/// Ends with an error when a part ends by itself; otherwise only with the process, which a signal ends.
+/// Ends with an error when a part ends by itself; otherwise only with the process, which a signal
+/// ends.
 async fn up(options: Options) -> anyhow::Result<()> {
     let mut stack = Stack::start(options, &Progress::new()).await?;
     println!("{}", endpoint::instructions(&stack));
@@ -160,7 +187,10 @@ async fn demo(data_dir: Option<PathBuf>, enclaves: Enclaves, format: Format) -> 
     .await;
     // The directory of a demonstration that failed says why.
     if let (Err(_), Some(temporary)) = (&outcome, temporary) {
-        eprintln!("everything of this run is kept in {}", temporary.keep().display());
+        eprintln!(
+            "everything of this run is kept in {}",
+            temporary.keep().display()
+        );
     }
     outcome
 }
@@ -171,7 +201,13 @@ fn options(data_dir: &Path, enclaves: Enclaves) -> Options {
         Enclaves::Emulated => stack::Enclaves::Emulated(Emulation::default()),
     };
     let log = std::env::var("RUST_LOG").ok();
-    Options { data_dir: data_dir.to_owned(), chain: true, log, enclaves, front_door: None }
+    Options {
+        data_dir: data_dir.to_owned(),
+        chain: true,
+        log,
+        enclaves,
+        front_door: None,
+    }
 }
 
 /// Resolves when somebody wants this process to end.

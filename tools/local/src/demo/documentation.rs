@@ -1,5 +1,5 @@
-//! Step 4: the key of the reference deployment's documentation, imported, signs the documentation's transaction byte for
-//! byte.
+//! Step 4: the key of the reference deployment's documentation, imported, signs the documentation's
+//! transaction byte for byte.
 
 use anyhow::ensure;
 use serde::Deserialize;
@@ -8,20 +8,41 @@ use serde_json::value::RawValue;
 use super::Demo;
 
 pub(super) async fn run(demo: &mut Demo<'_>) -> anyhow::Result<()> {
-    demo.report.chapter("An imported key reproduces the documentation's signed transaction");
+    demo.report
+        .chapter("An imported key reproduces the documentation's signed transaction");
     let documented: Documented<'_> = serde_json::from_str(DOCUMENTED)?;
     let (wallet, timing) = demo.door.set_key(documented.eth_key).await?;
     ensure!(
-        wallet.address.to_string().eq_ignore_ascii_case(documented.address),
+        wallet
+            .address
+            .to_string()
+            .eq_ignore_ascii_case(documented.address),
         "the imported key has address {}",
         wallet.address
     );
-    demo.report.held(&format!("the documentation's key is imported: {}", wallet.address), Some(&timing));
+    demo.report.held(
+        &format!("the documentation's key is imported: {}", wallet.address),
+        Some(&timing),
+    );
 
-    let (signed, timing) = demo.door.sign(&wallet, documented.transaction_payload.get()).await?;
-    ensure!(signed.transaction == documented.transaction_signed, "other bytes were signed: {}", signed.transaction);
-    ensure!(signed.hash.to_string() == documented.transaction_hash, "another hash was returned: {}", signed.hash);
-    demo.report.held("transaction_signed and transaction_hash are equal byte for byte", Some(&timing));
+    let (signed, timing) = demo
+        .door
+        .sign(&wallet, documented.transaction_payload.get())
+        .await?;
+    ensure!(
+        signed.transaction == documented.transaction_signed,
+        "other bytes were signed: {}",
+        signed.transaction
+    );
+    ensure!(
+        signed.hash.to_string() == documented.transaction_hash,
+        "another hash was returned: {}",
+        signed.hash
+    );
+    demo.report.held(
+        "transaction_signed and transaction_hash are equal byte for byte",
+        Some(&timing),
+    );
     Ok(())
 }
 

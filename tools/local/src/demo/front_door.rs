@@ -49,33 +49,66 @@ impl FrontDoor {
 
     pub(super) async fn generate_key(&self) -> anyhow::Result<(Wallet, Timing)> {
         let secret = Secret::random()?;
-        self.key("/generate_key", json!({ "secret": secret.0 }), secret).await
+        self.key("/generate_key", json!({ "secret": secret.0 }), secret)
+            .await
     }
 
     pub(super) async fn set_key(&self, eth_key: &str) -> anyhow::Result<(Wallet, Timing)> {
         let secret = Secret::random()?;
-        self.key("/set_key", json!({ "secret": secret.0, "eth_key": eth_key }), secret).await
+        self.key(
+            "/set_key",
+            json!({ "secret": secret.0, "eth_key": eth_key }),
+            secret,
+        )
+        .await
     }
 
-    /// Has a transaction signed; `payload` is its JSON text, which reaches the enclave as it stands.
-    pub(super) async fn sign(&self, wallet: &Wallet, payload: &str) -> anyhow::Result<(Signed, Timing)> {
-        let (answer, timing) = self.post("/sign_transaction", &sign_request(wallet, payload)).await?;
+    /// Has a transaction signed; `payload` is its JSON text, which reaches the enclave as it
+    /// stands.
+    pub(super) async fn sign(
+        &self,
+        wallet: &Wallet,
+        payload: &str,
+    ) -> anyhow::Result<(Signed, Timing)> {
+        let (answer, timing) = self
+            .post("/sign_transaction", &sign_request(wallet, payload))
+            .await?;
         let success: Value = success(&answer)?;
-        let text = |name: &str| success[name].as_str().map(str::to_owned).with_context(|| format!("no `{name}`"));
-        let hash = text("transaction_hash")?.parse().context("`transaction_hash` is no hash")?;
-        Ok((Signed { transaction: text("transaction_signed")?, hash }, timing))
+        let text = |name: &str| {
+            success[name]
+                .as_str()
+                .map(str::to_owned)
+                .with_context(|| format!("no `{name}`"))
+        };
+        let hash = text("transaction_hash")?
+            .parse()
+            .context("`transaction_hash` is no hash")?;
+        Ok((
+            Signed {
+                transaction: text("transaction_signed")?,
+                hash,
+            },
+            timing,
+        ))
     }
 
     /// Has 32 bytes signed as a UserOp hash.
-    pub(super) async fn sign_hash(&self, wallet: &Wallet, hash: B256) -> anyhow::Result<(Bytes, Timing)> {
+    pub(super) async fn sign_hash(
+        &self,
+        wallet: &Wallet,
+        hash: B256,
+    ) -> anyhow::Result<(Bytes, Timing)> {
         let payload = json!({ "userOpHash": hash }).to_string();
-        let (answer, timing) = self.post("/sign_transaction", &sign_request(wallet, &payload)).await?;
+        let (answer, timing) = self
+            .post("/sign_transaction", &sign_request(wallet, &payload))
+            .await?;
         let success: Value = success(&answer)?;
         let signature = success["signature"].as_str().context("no `signature`")?;
         Ok((signature.parse().context("`signature` is not hex")?, timing))
     }
 
-    /// A signed request that has to be refused with this status and code; returns the sentence for a human.
+    /// A signed request that has to be refused with this status and code; returns the sentence for
+    /// a human.
     pub(super) async fn refused(
         &self,
         path: &str,
@@ -85,7 +118,11 @@ impl FrontDoor {
     ) -> anyhow::Result<(String, Timing)> {
         let (answer, timing) = self.post(path, body).await?;
         let Some(refusal) = answer.refusal() else {
-            bail!("status {} where {status} {code} was due: {}", answer.status, answer.text());
+            bail!(
+                "status {} where {status} {code} was due: {}",
+                answer.status,
+                answer.text()
+            );
         };
         ensure!(
             (answer.status, refusal.status, &refusal.code[..]) == (status, status, code),
@@ -98,37 +135,69 @@ impl FrontDoor {
     }
 
     /// A request without a signature.
-    pub(super) async fn post_unsigned(&self, path: &str, body: &str) -> anyhow::Result<(Response, Timing)> {
-        let request = self.client.request(http::Method::POST, path, body.to_owned())?;
+    pub(super) async fn post_unsigned(
+        &self,
+        path: &str,
+        body: &str,
+    ) -> anyhow::Result<(Response, Timing)> {
+        let request = self
+            .client
+            .request(http::Method::POST, path, body.to_owned())?;
         let started = Instant::now();
-        let answer = self.client.send(request).await.with_context(|| format!("POST {path}"))?;
+        let answer = self
+            .client
+            .send(request)
+            .await
+            .with_context(|| format!("POST {path}"))?;
         let timing = timing(started, &answer);
         Ok((answer, timing))
     }
 
-    async fn key(&self, path: &str, body: Value, secret: Secret) -> anyhow::Result<(Wallet, Timing)> {
+    async fn key(
+        &self,
+        path: &str,
+        body: Value,
+        secret: Secret,
+    ) -> anyhow::Result<(Wallet, Timing)> {
         let (answer, timing) = self.post(path, &body.to_string()).await?;
         let success: Value = success(&answer)?;
-        let key_id = success["key_id"].as_str().context("no `key_id`")?.to_owned();
+        let key_id = success["key_id"]
+            .as_str()
+            .context("no `key_id`")?
+            .to_owned();
         let address: Address = success["address"]
             .as_str()
             .and_then(|text| Address::parse_checksummed(text, None).ok())
             .context("no `address` with a right checksum")?;
-        Ok((Wallet { key_id, address, secret }, timing))
+        Ok((
+            Wallet {
+                key_id,
+                address,
+                secret,
+            },
+            timing,
+        ))
     }
 
     async fn post(&self, path: &str, body: &str) -> anyhow::Result<(Response, Timing)> {
         let started = Instant::now();
-        let answer = self.client.post(path, body.to_owned()).await.with_context(|| format!("POST {path}"))?;
+        let answer = self
+            .client
+            .post(path, body.to_owned())
+            .await
+            .with_context(|| format!("POST {path}"))?;
         let timing = timing(started, &answer);
         Ok((answer, timing))
     }
 }
 
-/// The body of a request for a signature. `payload` is put in as it stands: it may hold numbers that a JSON library would
-/// write differently.
+/// The body of a request for a signature. `payload` is put in as it stands: it may hold numbers
+/// that a JSON library would write differently.
 pub(super) fn sign_request(wallet: &Wallet, payload: &str) -> String {
-    format!(r#"{{"key_id":"{}","secret":"{}","transaction_payload":{payload}}}"#, wallet.key_id, wallet.secret.0)
+    format!(
+        r#"{{"key_id":"{}","secret":"{}","transaction_payload":{payload}}}"#,
+        wallet.key_id, wallet.secret.0
+    )
 }
 
 fn success<T: DeserializeOwned>(answer: &Response) -> anyhow::Result<T> {
@@ -136,6 +205,10 @@ fn success<T: DeserializeOwned>(answer: &Response) -> anyhow::Result<T> {
 }
 
 fn timing(started: Instant, answer: &Response) -> Timing {
-    let header = answer.headers.get("server-timing").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let header = answer
+        .headers
+        .get("server-timing")
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     Timing::new(started.elapsed(), header)
 }

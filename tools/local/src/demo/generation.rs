@@ -6,13 +6,21 @@ use anyhow::ensure;
 use super::{Demo, Wallet};
 
 pub(super) async fn run(demo: &mut Demo<'_>) -> anyhow::Result<Wallet> {
-    demo.report.chapter("A key is generated in the enclave, and its address funded");
+    demo.report
+        .chapter("A key is generated in the enclave, and its address funded");
     let (wallet, timing) = demo.door.generate_key().await?;
-    demo.report.held(&format!("key {} has address {}", wallet.key_id, wallet.address), Some(&timing));
+    demo.report.held(
+        &format!("key {} has address {}", wallet.key_id, wallet.address),
+        Some(&timing),
+    );
 
     demo.chain.fund(wallet.address, ether(100)).await?;
-    ensure!(demo.chain.balance(wallet.address).await? == ether(100), "the address was not funded");
-    demo.report.held("the address holds 100 ether on a real Ethereum node", None);
+    ensure!(
+        demo.chain.balance(wallet.address).await? == ether(100),
+        "the address was not funded"
+    );
+    demo.report
+        .held("the address holds 100 ether on a real Ethereum node", None);
     Ok(wallet)
 }
 

@@ -1,4 +1,5 @@
-//! Step 6, last part: an enclave that measures differently gets nothing, neither from the stack's own code nor from the KMS.
+//! Step 6, last part: an enclave that measures differently gets nothing, neither from the stack's
+//! own code nor from the KMS.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -20,41 +21,63 @@ pub(super) async fn run(demo: &mut Demo<'_>, wallet: &Wallet) -> anyhow::Result<
     another_enclave(demo).await?;
 
     // The data key of a real row, asked for directly with the credentials that the signer has.
-    let table = demo.stack.dynamodb(&demo.stack.identities().administrator)?;
+    let table = demo
+        .stack
+        .dynamodb(&demo.stack.identities().administrator)?;
     let data_key = WrappedDataKey::of(&row(&table, wallet).await?, demo.stack.cmk_arn())?;
-    let signer: [u8; 48] = const_hex::decode_to_array(demo.stack.measurements().signer.to_string())?;
+    let signer: [u8; 48] =
+        const_hex::decode_to_array(demo.stack.measurements().signer.to_string())?;
 
     let released = decrypt(demo, &data_key, Some(signer)).await?;
-    ensure!(released == Answer::Released, "KMS refuses the measurement that the policy names");
-    demo.report.held("KMS releases a row's data key to the measurement that the policy names …", None);
+    ensure!(
+        released == Answer::Released,
+        "KMS refuses the measurement that the policy names"
+    );
+    demo.report.held(
+        "KMS releases a row's data key to the measurement that the policy names …",
+        None,
+    );
     for (what, pcr0) in [
         ("to another measurement", Some(OTHER)),
         ("to a debug-mode document", Some(DEBUG)),
         ("without a document", None),
     ] {
         let answer = decrypt(demo, &data_key, pcr0).await?;
-        ensure!(answer == Answer::AccessDenied, "KMS releases the data key {what}");
-        demo.report.held(&format!("… and not {what}: AccessDeniedException"), None);
+        ensure!(
+            answer == Answer::AccessDenied,
+            "KMS releases the data key {what}"
+        );
+        demo.report
+            .held(&format!("… and not {what}: AccessDeniedException"), None);
     }
     Ok(())
 }
 
-/// A real signer, pod and enclave, whose measurement the policy does not name. It must not adopt the CMK.
+/// A real signer, pod and enclave, whose measurement the policy does not name. It must not adopt
+/// the CMK.
 async fn another_enclave(demo: &mut Demo<'_>) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut signer = demo.stack.start_another_signer().await?;
     let deadline = Instant::now() + PATIENCE;
     while !refused_adoption(signer.speaker())? {
         if Instant::now() > deadline {
-            bail!(signer.speaker().failure("it has not refused to adopt the CMK"));
+            bail!(
+                signer
+                    .speaker()
+                    .failure("it has not refused to adopt the CMK")
+            );
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let (status, body) = readiness(signer.health).await?;
     ensure!(status == 503, "the other enclave's pod is ready: {body}");
     let seconds = started.elapsed().as_secs_f64();
-    demo.report
-        .held(&format!("an enclave with another measurement adopts no CMK and is never ready ({seconds:.1} s)"), None);
+    demo.report.held(
+        &format!(
+            "an enclave with another measurement adopts no CMK and is never ready ({seconds:.1} s)"
+        ),
+        None,
+    );
     Ok(())
 }
 
@@ -69,7 +92,8 @@ struct WrappedDataKey {
 }
 
 impl WrappedDataKey {
-    /// Out of the envelope for `cmk_arn`: format 1, as the sealing crate's specification lays it out.
+    /// Out of the envelope for `cmk_arn`: format 1, as the sealing crate's specification lays it
+    /// out.
     fn of(row: &Row, cmk_arn: &str) -> anyhow::Result<Self> {
         let envelope = row
             .get("sealed")
@@ -78,9 +102,15 @@ impl WrappedDataKey {
             .and_then(|envelope| envelope.as_b().ok())
             .context("the row holds no envelope for the CMK")?
             .as_ref();
-        let (dek_id, rest) = envelope.get(2..).and_then(<[u8]>::split_first_chunk::<16>).context("a short envelope")?;
+        let (dek_id, rest) = envelope
+            .get(2..)
+            .and_then(<[u8]>::split_first_chunk::<16>)
+            .context("a short envelope")?;
         let (length, rest) = rest.split_first_chunk().context("a short envelope")?;
-        let wrapped = rest.get(..u16::from_be_bytes(*length).into()).context("a short envelope")?.to_vec();
+        let wrapped = rest
+            .get(..u16::from_be_bytes(*length).into())
+            .context("a short envelope")?
+            .to_vec();
         let context = [
             ("app", "cloister"),
             ("v", "1"),
@@ -88,7 +118,12 @@ impl WrappedDataKey {
             ("service", "key-generator"),
             ("dek_id", &const_hex::encode(dek_id)),
         ];
-        Ok(Self { wrapped, context: context.map(|(name, value)| (name.to_owned(), value.to_owned())).into() })
+        Ok(Self {
+            wrapped,
+            context: context
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+        })
     }
 }
 
@@ -99,7 +134,11 @@ enum Answer {
 }
 
 /// Asks KMS for the data key with a document of an enclave that measures as `pcr0`.
-async fn decrypt(demo: &Demo<'_>, data_key: &WrappedDataKey, pcr0: Option<[u8; 48]>) -> anyhow::Result<Answer> {
+async fn decrypt(
+    demo: &Demo<'_>,
+    data_key: &WrappedDataKey,
+    pcr0: Option<[u8; 48]>,
+) -> anyhow::Result<Answer> {
     let kms = demo.stack.kms(&demo.stack.identities().signer)?;
     let mut call = kms
         .decrypt()
@@ -114,12 +153,22 @@ async fn decrypt(demo: &Demo<'_>, data_key: &WrappedDataKey, pcr0: Option<[u8; 4
     }
     match call.send().await {
         Ok(reply) => {
-            ensure!(reply.plaintext().is_none_or(|plaintext| plaintext.as_ref().is_empty()), "KMS returns a plaintext");
-            reply.ciphertext_for_recipient().context("KMS returns nothing for the recipient")?;
+            ensure!(
+                reply
+                    .plaintext()
+                    .is_none_or(|plaintext| plaintext.as_ref().is_empty()),
+                "KMS returns a plaintext"
+            );
+            reply
+                .ciphertext_for_recipient()
+                .context("KMS returns nothing for the recipient")?;
             Ok(Answer::Released)
         }
         Err(error)
-            if error.as_service_error().and_then(|error| error.meta().code()) == Some("AccessDeniedException") =>
+            if error
+                .as_service_error()
+                .and_then(|error| error.meta().code())
+                == Some("AccessDeniedException") =>
         {
             Ok(Answer::AccessDenied)
         }
@@ -127,13 +176,20 @@ async fn decrypt(demo: &Demo<'_>, data_key: &WrappedDataKey, pcr0: Option<[u8; 4
     }
 }
 
-/// A real attestation document, signed below the root that the KMS of the stack trusts. A debug-mode enclave's registers
-/// are all zeros.
+/// A real attestation document, signed below the root that the KMS of the stack trusts. A
+/// debug-mode enclave's registers are all zeros.
 fn document(demo: &Demo<'_>, pcr0: [u8; 48]) -> anyhow::Result<Vec<u8>> {
-    let nsm = SoftwareNsm::new(demo.stack.nsm(), BTreeMap::from([(0, pcr0)])).context("cannot make an NSM")?;
+    let nsm = SoftwareNsm::new(demo.stack.nsm(), BTreeMap::from([(0, pcr0)]))
+        .context("cannot make an NSM")?;
     let key = PrivateDecryptingKey::generate(KeySize::Rsa2048).context("cannot make an RSA key")?;
-    let key: PublicKeyX509Der<'_> = key.public_key().as_der().context("cannot encode an RSA key")?;
-    let claims = Claims { public_key: Some(key.as_ref().to_vec()), ..Claims::default() };
+    let key: PublicKeyX509Der<'_> = key
+        .public_key()
+        .as_der()
+        .context("cannot encode an RSA key")?;
+    let claims = Claims {
+        public_key: Some(key.as_ref().to_vec()),
+        ..Claims::default()
+    };
     nsm.attest(&claims).context("the NSM does not attest")
 }
 

@@ -33,24 +33,41 @@ struct Enclave {
 impl Emulator {
     /// Runs nothing yet.
     pub fn new(tools: Tools, machine: Machine) -> Self {
-        Self { tools, machine, enclave: None }
+        Self {
+            tools,
+            machine,
+            enclave: None,
+        }
     }
 
     /// QEMU ends at once when the image is none that it can read; its log says why.
     async fn boot(&self, launch: &Launch) -> Result<Enclave, DriverError> {
-        let parent =
-            Parent::listen(&self.machine.vsock()).await.map_err(|error| cannot("listen for the boot", error))?;
-        let vsock = self.machine.vsock_device(&self.tools).start(&self.machine.logs);
+        let parent = Parent::listen(&self.machine.vsock())
+            .await
+            .map_err(|error| cannot("listen for the boot", error))?;
+        let vsock = self
+            .machine
+            .vsock_device(&self.tools)
+            .start(&self.machine.logs);
         let mut vsock = vsock.map_err(|error| cannot("start the vsock device", error))?;
         let deadline = Instant::now() + DEVICE_DEADLINE;
         while !listens(&self.machine.vhost()) {
             if vsock.ended().is_some() || Instant::now() > deadline {
-                return Err(cannot("connect the vsock device", vsock.failure("it does not listen")));
+                return Err(cannot(
+                    "connect the vsock device",
+                    vsock.failure("it does not listen"),
+                ));
             }
             sleep(Duration::from_millis(2)).await;
         }
-        let qemu = self.machine.qemu(&self.tools, launch).start(&self.machine.logs);
-        let mut enclave = Enclave { qemu: qemu.map_err(|error| cannot("start QEMU", error))?, vsock };
+        let qemu = self
+            .machine
+            .qemu(&self.tools, launch)
+            .start(&self.machine.logs);
+        let mut enclave = Enclave {
+            qemu: qemu.map_err(|error| cannot("start QEMU", error))?,
+            vsock,
+        };
         let booted = tokio::select! {
             heard = timeout(BOOT_DEADLINE, parent.hear_heartbeat()) => heard.unwrap_or(Err(io::ErrorKind::TimedOut.into())),
             _ = enclave.gone() => Err(io::Error::other("it ended")),
@@ -58,7 +75,10 @@ impl Emulator {
         match booted {
             Ok(()) => Ok(enclave),
             Err(error) => Err(DriverError::failed(
-                format!("the enclave does not boot: {:#}", enclave.qemu.failure(&error.to_string())),
+                format!(
+                    "the enclave does not boot: {:#}",
+                    enclave.qemu.failure(&error.to_string())
+                ),
                 format!("see its console in {}", self.machine.console().display()),
             )),
         }
@@ -76,13 +96,20 @@ impl Enclave {
 
 impl EnclaveDriver for Emulator {
     fn address(&self, port: u32) -> Address {
-        Address::Hybrid { path: self.machine.vsock(), port }
+        Address::Hybrid {
+            path: self.machine.vsock(),
+            port,
+        }
     }
 
     /// An earlier pod's processes ended with it; their files may be left.
     async fn clean_up(&mut self) -> Result<(), DriverError> {
         self.terminate().await?;
-        for file in [self.machine.vsock(), self.machine.vhost(), self.machine.pid_file()] {
+        for file in [
+            self.machine.vsock(),
+            self.machine.vhost(),
+            self.machine.pid_file(),
+        ] {
             remove(&file).map_err(|error| cannot("remove what was left behind", error))?;
         }
         Ok(())
@@ -91,7 +118,10 @@ impl EnclaveDriver for Emulator {
     async fn start(&mut self, launch: &Launch) -> Result<(), DriverError> {
         if launch.debug {
             let remedy = "its console is in a log file anyway".to_owned();
-            return Err(DriverError::Failed { problem: "an emulated enclave has no debug mode".to_owned(), remedy });
+            return Err(DriverError::Failed {
+                problem: "an emulated enclave has no debug mode".to_owned(),
+                remedy,
+            });
         }
         self.enclave = Some(self.boot(launch).await?);
         Ok(())
@@ -120,7 +150,9 @@ impl EnclaveDriver for Emulator {
 
 impl fmt::Debug for Emulator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Emulator").field("machine", &self.machine).finish_non_exhaustive()
+        f.debug_struct("Emulator")
+            .field("machine", &self.machine)
+            .finish_non_exhaustive()
     }
 }
 
@@ -132,7 +164,10 @@ fn remove(file: &Path) -> io::Result<()> {
 }
 
 fn cannot(what: &str, error: impl fmt::Display) -> DriverError {
-    DriverError::failed(format!("cannot {what}: {error:#}"), "see the logs of the machine")
+    DriverError::failed(
+        format!("cannot {what}: {error:#}"),
+        "see the logs of the machine",
+    )
 }
 
 const DEVICE_DEADLINE: Duration = Duration::from_secs(20);

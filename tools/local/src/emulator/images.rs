@@ -17,7 +17,8 @@ use crate::service::Service;
 pub struct Images(PathBuf);
 
 impl Images {
-    /// Puts the images together, or takes those that lie in `directory` if they were made of the same release and settings.
+    /// Puts the images together, or takes those that lie in `directory` if they were made of the
+    /// same release and settings.
     ///
     /// # Errors
     /// When the tool that makes them fails; it says why.
@@ -34,13 +35,30 @@ impl Images {
             let settings_file = directory.join("settings.json");
             fs::write(&settings_file, settings)?;
             let mut tool = Command::new(&tools.image_tool);
-            tool.arg("assemble").arg("--release").arg(&tools.release).arg("--settings").arg(&settings_file);
-            let output = tool.arg("--output").arg(directory).stdin(Stdio::null()).output()?;
-            ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim_end());
+            tool.arg("assemble")
+                .arg("--release")
+                .arg(&tools.release)
+                .arg("--settings")
+                .arg(&settings_file);
+            let output = tool
+                .arg("--output")
+                .arg(directory)
+                .stdin(Stdio::null())
+                .output()?;
+            ensure!(
+                output.status.success(),
+                "{}",
+                String::from_utf8_lossy(&output.stderr).trim_end()
+            );
             fs::write(&key_file, key)?;
             Ok(())
         };
-        make().with_context(|| format!("cannot make the enclaves' images in {}", directory.display()))?;
+        make().with_context(|| {
+            format!(
+                "cannot make the enclaves' images in {}",
+                directory.display()
+            )
+        })?;
         Ok(images)
     }
 
@@ -68,14 +86,22 @@ impl Images {
             let expected = ExpectedMeasurements::read(&self.measurements_file(), service.name())?;
             Pcr0::try_from(expected.measurements().pcr0).context("an image measures as zeros")
         };
-        Ok(Measurements::new(pcr0(Service::Signer)?, pcr0(Service::KeyGenerator)?))
+        Ok(Measurements::new(
+            pcr0(Service::Signer)?,
+            pcr0(Service::KeyGenerator)?,
+        ))
     }
 }
 
 /// `release.json` names what the release is made of by hash.
 fn key(tools: &Tools, settings: &str) -> anyhow::Result<String> {
     let release = tools.release.join("release.json");
-    let release = fs::read(&release).with_context(|| format!("cannot read {}", release.display()))?;
+    let release =
+        fs::read(&release).with_context(|| format!("cannot read {}", release.display()))?;
     let hash = |bytes: &[u8]| const_hex::encode(digest::digest(&SHA256, bytes));
-    Ok(format!("release {} settings {}", hash(&release), hash(settings.as_bytes())))
+    Ok(format!(
+        "release {} settings {}",
+        hash(&release),
+        hash(settings.as_bytes())
+    ))
 }

@@ -21,7 +21,11 @@ pub struct Machine {
     #[arg(long = "machine-logs")]
     pub logs: PathBuf,
     /// Seconds by which its clock is ahead of this machine's
-    #[arg(long = "machine-clock-ahead", default_value_t = 0, allow_negative_numbers = true)]
+    #[arg(
+        long = "machine-clock-ahead",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
     pub clock_ahead: i64,
 }
 
@@ -63,7 +67,10 @@ impl Machine {
     pub(super) fn qemu(&self, tools: &Tools, launch: &Launch) -> Program {
         let mut qemu = Program::new(format!("{}-qemu", self.name), &tools.qemu)
             .argument("-M")
-            .argument(format!("nitro-enclave,vsock=vsock,id={MODULE_ID_PREFIX}{}", self.name))
+            .argument(format!(
+                "nitro-enclave,vsock=vsock,id={MODULE_ID_PREFIX}{}",
+                self.name
+            ))
             .argument("-accel")
             .argument(if kvm() { "kvm" } else { "tcg" })
             .argument("-cpu")
@@ -74,17 +81,23 @@ impl Machine {
             .argument(format!("{}M", launch.memory_mib))
             .argument("-kernel")
             .argument(&launch.image)
-            // The machine measures the image first. The last of several `reboot` counts: the keyboard controller that the
-            // image would ask for is not there.
+            // The machine measures the image first. The last of several `reboot` counts: the
+            // keyboard controller that the image would ask for is not there.
             .argument("-append")
-            .argument(format!("console=ttyS0 reboot=t cloister.parent_cid={PARENT_CID}{}", clock_source()))
+            .argument(format!(
+                "console=ttyS0 reboot=t cloister.parent_cid={PARENT_CID}{}",
+                clock_source()
+            ))
             .argument("-no-reboot")
             .argument("-pidfile")
             .argument(self.pid_file())
             .argument("-chardev")
             .argument(format!("socket,id=vsock,path={}", self.vhost().display()))
             .argument("-chardev")
-            .argument(format!("file,id=console,append=on,path={}", self.console().display()))
+            .argument(format!(
+                "file,id=console,append=on,path={}",
+                self.console().display()
+            ))
             .argument("-serial")
             .argument("chardev:console")
             .argument("-display")
@@ -105,22 +118,33 @@ impl Machine {
     }
 }
 
-/// Whether a unix socket is listened on, without connecting to it: the vsock device serves whoever connects first.
+/// Whether a unix socket is listened on, without connecting to it: the vsock device serves whoever
+/// connects first.
 pub(super) fn listens(socket: &Path) -> bool {
     let sockets = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
     let path = socket.to_string_lossy();
     // Num RefCount Protocol Flags Type St Inode Path
-    sockets.lines().any(|line| line.ends_with(&format!(" {path}")) && line.split(' ').nth(3) == Some(ACCEPTS))
+    sockets
+        .lines()
+        .any(|line| line.ends_with(&format!(" {path}")) && line.split(' ').nth(3) == Some(ACCEPTS))
 }
 
-/// Whether the processor's own virtualisation can be used: the device alone says too little within a virtual machine.
+/// Whether the processor's own virtualisation can be used: the device alone says too little within
+/// a virtual machine.
 fn kvm() -> bool {
-    let processor = cpu("flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "vmx" || flag == "svm"));
-    processor && OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok()
+    let processor = cpu("flags")
+        .is_some_and(|flags| flags.split(' ').any(|flag| flag == "vmx" || flag == "svm"));
+    processor
+        && OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/kvm")
+            .is_ok()
 }
 
-/// Without KVM a guest's time stamp counter is this machine's, but on a busy machine the guest cannot find out how fast it
-/// counts, and its time stumbles. Its frequency is known where this machine is itself a guest, so that it does not change.
+/// Without KVM a guest's time stamp counter is this machine's, but on a busy machine the guest
+/// cannot find out how fast it counts, and its time stumbles. Its frequency is known where this
+/// machine is itself a guest, so that it does not change.
 fn clock_source() -> String {
     let guest = cpu("flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor"));
     match cpu("cpu MHz").and_then(|mhz| mhz.parse::<f64>().ok()) {
@@ -132,17 +156,19 @@ fn clock_source() -> String {
 /// What the kernel says of this machine's first processor.
 fn cpu(name: &str) -> Option<String> {
     let cpus = std::fs::read_to_string("/proc/cpuinfo").ok()?;
-    cpus.lines().find_map(|line| Some(line.strip_prefix(name)?.split_once(": ")?.1.to_owned()))
+    cpus.lines()
+        .find_map(|line| Some(line.strip_prefix(name)?.split_once(": ")?.1.to_owned()))
 }
 
 /// Nobody else has it: every machine has a vsock device of its own.
 const GUEST_CID: u32 = 16;
-/// Bytes that a guest may send before the device has passed them on. The device loses packets that are spread over memory, as
-/// Linux makes them above 32 KiB: none is longer than this.
+/// Bytes that a guest may send before the device has passed them on. The device loses packets that
+/// are spread over memory, as Linux makes them above 32 KiB: none is longer than this.
 const BUFFER_SIZE: u32 = 24 * 1024;
 /// How the vsock device calls the parent; on Nitro it is 3.
 const PARENT_CID: u32 = 2;
-/// An enclave's init takes the parent's context id from its command line only when its NSM is called so.
+/// An enclave's init takes the parent's context id from its command line only when its NSM is
+/// called so.
 const MODULE_ID_PREFIX: &str = "emulator-";
 /// `__SO_ACCEPTCON` of Linux.
 const ACCEPTS: &str = "00010000";

@@ -13,7 +13,8 @@ use tokio::time::timeout;
 pub(super) struct Parent(Listener);
 
 impl Parent {
-    /// Listens where the emulated vsock device leads connections to the parent's heartbeat port: `SOCKET_PORT`.
+    /// Listens where the emulated vsock device leads connections to the parent's heartbeat port:
+    /// `SOCKET_PORT`.
     pub(super) async fn listen(socket: &Path) -> io::Result<Self> {
         let mut path = socket.as_os_str().to_owned();
         path.push(format!("_{PORT}"));
@@ -27,7 +28,8 @@ impl Parent {
             return Err(io::ErrorKind::InvalidData.into());
         }
         stream.write_u8(HEARTBEAT).await?;
-        // The device gives up what it has not passed on when the connection closes: the enclave closes it.
+        // The device gives up what it has not passed on when the connection closes: the enclave
+        // closes it.
         let _ = timeout(GRACE, stream.read_u8()).await;
         Ok(())
     }
@@ -57,7 +59,10 @@ mod tests {
                 stream.read_u8().await
             };
             let (heard, answer) = tokio::join!(parent.hear_heartbeat(), enclave);
-            assert_eq!((heard.is_ok(), answer.is_ok_and(|answer| answer == 0xb7)), (answered, answered));
+            assert_eq!(
+                (heard.is_ok(), answer.is_ok_and(|answer| answer == 0xb7)),
+                (answered, answered)
+            );
         }
     }
 }

@@ -38,10 +38,22 @@ impl Tools {
     /// # Errors
     /// When it cannot be read, or names something that is not there.
     pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read(file).with_context(|| format!("cannot read {}: {BUILD}", file.display()))?;
-        let tools: Self = serde_json::from_slice(&text).with_context(|| format!("{} is damaged", file.display()))?;
-        let Self { qemu, firmware, vsock_device, image_tool, release, guest_release } = &tools;
-        for path in [qemu, vsock_device, image_tool, release, guest_release].into_iter().chain(firmware) {
+        let text = std::fs::read(file)
+            .with_context(|| format!("cannot read {}: {BUILD}", file.display()))?;
+        let tools: Self = serde_json::from_slice(&text)
+            .with_context(|| format!("{} is damaged", file.display()))?;
+        let Self {
+            qemu,
+            firmware,
+            vsock_device,
+            image_tool,
+            release,
+            guest_release,
+        } = &tools;
+        for path in [qemu, vsock_device, image_tool, release, guest_release]
+            .into_iter()
+            .chain(firmware)
+        {
             if !path.exists() {
                 bail!("{} is gone: {BUILD}", path.display());
             }

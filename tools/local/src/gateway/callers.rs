@@ -43,14 +43,18 @@ impl Callers {
             if account(&caller.principal_arn).is_none() {
                 return Err(CallersError::Arn { index });
             }
-            if callers[..index].iter().any(|earlier| earlier.access_key_id == caller.access_key_id) {
+            if callers[..index]
+                .iter()
+                .any(|earlier| earlier.access_key_id == caller.access_key_id)
+            {
                 return Err(CallersError::Duplicate { index });
             }
         }
         Ok(Self(callers.into()))
     }
 
-    /// Reads a file of the form `{"principals":[{"access_key_id","secret_access_key","session_token","principal_arn"}]}`.
+    /// Reads a file of the form
+    /// `{"principals":[{"access_key_id","secret_access_key","session_token","principal_arn"}]}`.
     ///
     /// # Errors
     /// [`CallersError`].
@@ -63,13 +67,17 @@ impl Callers {
 
         let text = fs::read(path).map_err(CallersError::Read)?;
         // The parser's own message could quote a credential.
-        let file: File = serde_json::from_slice(&text)
-            .map_err(|error| CallersError::Json { line: error.line(), column: error.column() })?;
+        let file: File = serde_json::from_slice(&text).map_err(|error| CallersError::Json {
+            line: error.line(),
+            column: error.column(),
+        })?;
         Self::new(file.principals)
     }
 
     pub(crate) fn find(&self, access_key_id: &str) -> Option<&Caller> {
-        self.0.iter().find(|caller| caller.access_key_id == access_key_id)
+        self.0
+            .iter()
+            .find(|caller| caller.access_key_id == access_key_id)
     }
 
     pub(crate) fn first(&self) -> Option<&Caller> {
@@ -80,7 +88,8 @@ impl Callers {
 impl Caller {
     /// The account the caller belongs to.
     pub fn account(&self) -> &str {
-        account(&self.principal_arn).expect("callers without an account are refused when they are read")
+        account(&self.principal_arn)
+            .expect("callers without an account are refused when they are read")
     }
 }
 
@@ -88,9 +97,10 @@ impl Caller {
 fn account(arn: &str) -> Option<&str> {
     let parts: Vec<_> = arn.splitn(6, ':').collect();
     match parts[..] {
-        ["arn", _, "iam" | "sts", "", account, _] if account.len() == 12 => {
-            account.bytes().all(|byte| byte.is_ascii_digit()).then_some(account)
-        }
+        ["arn", _, "iam" | "sts", "", account, _] if account.len() == 12 => account
+            .bytes()
+            .all(|byte| byte.is_ascii_digit())
+            .then_some(account),
         _ => None,
     }
 }
@@ -111,7 +121,9 @@ pub enum CallersError {
         column: usize,
     },
     /// A secret.
-    #[error("the secret access key of caller {index} does not have {SECRET_ACCESS_KEY_LEN} characters")]
+    #[error(
+        "the secret access key of caller {index} does not have {SECRET_ACCESS_KEY_LEN} characters"
+    )]
     SecretLength {
         /// Which, from 0.
         index: usize,
@@ -147,9 +159,12 @@ mod tests {
     fn files_are_checked_and_never_quoted() {
         let secret = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
         let caller = |id: &str, secret: &str, arn: &str| {
-            format!(r#"{{"access_key_id":"{id}","secret_access_key":"{secret}","principal_arn":"{arn}"}}"#)
+            format!(
+                r#"{{"access_key_id":"{id}","secret_access_key":"{secret}","principal_arn":"{arn}"}}"#
+            )
         };
-        let file = |callers: &[String]| read(&format!(r#"{{"principals":[{}]}}"#, callers.join(",")));
+        let file =
+            |callers: &[String]| read(&format!(r#"{{"principals":[{}]}}"#, callers.join(",")));
         let role = "arn:aws:iam::111122223333:role/caller";
 
         let callers = file(&[caller("A", secret, role), caller("B", secret, role)]).unwrap();
@@ -157,17 +172,33 @@ mod tests {
         assert!(callers.find("C").is_none());
         assert!(!format!("{callers:?}").contains(secret));
 
-        assert!(matches!(file(&[caller("A", "short", role)]), Err(CallersError::SecretLength { index: 0 })));
+        assert!(matches!(
+            file(&[caller("A", "short", role)]),
+            Err(CallersError::SecretLength { index: 0 })
+        ));
         assert!(matches!(
             file(&[caller("A", secret, role), caller("A", secret, role)]),
             Err(CallersError::Duplicate { index: 1 })
         ));
-        for wrong in
-            ["", "role/caller", "arn:aws:s3:::bucket", "arn:aws:iam::12345:role/x", "arn:aws:iam::11112222333x:role/x"]
-        {
-            assert!(matches!(file(&[caller("A", secret, wrong)]), Err(CallersError::Arn { index: 0 })), "{wrong}");
+        for wrong in [
+            "",
+            "role/caller",
+            "arn:aws:s3:::bucket",
+            "arn:aws:iam::12345:role/x",
+            "arn:aws:iam::11112222333x:role/x",
+        ] {
+            assert!(
+                matches!(
+                    file(&[caller("A", secret, wrong)]),
+                    Err(CallersError::Arn { index: 0 })
+                ),
+                "{wrong}"
+            );
         }
-        let error = read(&format!(r#"{{"principals":[{{"access_key_id":"{secret}","x":1}}]}}"#)).unwrap_err();
+        let error = read(&format!(
+            r#"{{"principals":[{{"access_key_id":"{secret}","x":1}}]}}"#
+        ))
+        .unwrap_err();
         assert!(matches!(error, CallersError::Json { .. }));
         assert!(!format!("{error:?} {error}").contains(secret));
     }

@@ -1,4 +1,5 @@
-//! Execution environments: one process of the function with a Runtime API of its own, started anew whenever it ends.
+//! Execution environments: one process of the function with a Runtime API of its own, started anew
+//! whenever it ends.
 
 use std::io;
 use std::process::{ExitStatus, Stdio};
@@ -37,8 +38,13 @@ impl Environment {
                     tracing::error!(%error, %program, "the function cannot be started");
                 }
             }
-            // Doubled while it does not live long, so that a function that cannot start does not keep the machine busy.
-            pause = if started.elapsed() > LONG_LIFE { SHORTEST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+            // Doubled while it does not live long, so that a function that cannot start does not
+            // keep the machine busy.
+            pause = if started.elapsed() > LONG_LIFE {
+                SHORTEST_PAUSE
+            } else {
+                (pause * 2).min(LONGEST_PAUSE)
+            };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled() => return,
@@ -63,8 +69,12 @@ impl Environment {
                 api.fail(FunctionError::TimedOut(self.timeout));
             }
             End::Stopped => {
-                // `serve` has been dropped, so the process has lost its Runtime API and ends by itself.
-                if tokio::time::timeout(FAREWELL, process.wait()).await.is_err() {
+                // `serve` has been dropped, so the process has lost its Runtime API and ends by
+                // itself.
+                if tokio::time::timeout(FAREWELL, process.wait())
+                    .await
+                    .is_err()
+                {
                     process.kill().await?;
                 }
                 api.fail(FunctionError::Exited);
@@ -86,7 +96,10 @@ impl Environment {
                 ("AWS_LAMBDA_FUNCTION_NAME", &function.name),
                 ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
                 ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
-                ("AWS_LAMBDA_LOG_GROUP_NAME", &format!("/aws/lambda/{}", function.name)),
+                (
+                    "AWS_LAMBDA_LOG_GROUP_NAME",
+                    &format!("/aws/lambda/{}", function.name),
+                ),
                 ("AWS_LAMBDA_LOG_STREAM_NAME", "local"),
                 ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand"),
                 ("AWS_REGION", region),

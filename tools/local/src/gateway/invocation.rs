@@ -43,12 +43,15 @@ pub(crate) fn channel() -> (Invoker, Queue) {
 }
 
 impl Invoker {
-    /// Has `event` carried out; waits for a free worker and its answer. Dropping the future takes the event back if no worker
-    /// has it yet. `id` is the function's request id.
+    /// Has `event` carried out; waits for a free worker and its answer. Dropping the future takes
+    /// the event back if no worker has it yet. `id` is the function's request id.
     pub(crate) async fn invoke(&self, id: String, event: Bytes) -> Outcome {
         let (answer, outcome) = oneshot::channel();
         let invocation = Invocation { id, event, answer };
-        self.0.send(invocation).await.map_err(|_| FunctionError::Exited)?;
+        self.0
+            .send(invocation)
+            .await
+            .map_err(|_| FunctionError::Exited)?;
         outcome.await.unwrap_or(Err(FunctionError::Exited))
     }
 }
@@ -70,14 +73,17 @@ impl FunctionError {
     /// The error object that a direct invoke is answered with.
     pub(crate) fn body(&self) -> Bytes {
         let described = |kind: &str, message: String| {
-            serde_json::json!({ "errorType": kind, "errorMessage": message }).to_string().into()
+            serde_json::json!({ "errorType": kind, "errorMessage": message })
+                .to_string()
+                .into()
         };
         match self {
             Self::Reported(body) => body.clone(),
             Self::Exited => described("Runtime.ExitError", "Runtime exited".into()),
-            Self::TimedOut(after) => {
-                described("Sandbox.Timedout", format!("Task timed out after {:.2} seconds", after.as_secs_f64()))
-            }
+            Self::TimedOut(after) => described(
+                "Sandbox.Timedout",
+                format!("Task timed out after {:.2} seconds", after.as_secs_f64()),
+            ),
         }
     }
 }
@@ -92,11 +98,15 @@ mod tests {
     #[tokio::test]
     async fn answers_reach_their_invocation_and_abandoned_ones_are_skipped() {
         let (invoker, queue) = channel();
-        let abandoned =
-            tokio::time::timeout(Duration::from_millis(1), invoker.invoke("1".into(), "abandoned".into())).await;
+        let abandoned = tokio::time::timeout(
+            Duration::from_millis(1),
+            invoker.invoke("1".into(), "abandoned".into()),
+        )
+        .await;
         assert!(abandoned.is_err());
 
-        let waiting = tokio::spawn(async move { invoker.invoke("2".into(), "wanted".into()).await });
+        let waiting =
+            tokio::spawn(async move { invoker.invoke("2".into(), "wanted".into()).await });
         let invocation = queue.next().await.unwrap();
         assert_eq!(invocation.event, "wanted");
         invocation.answer.send(Ok("result".into())).unwrap();
@@ -108,7 +118,9 @@ mod tests {
     #[tokio::test]
     async fn a_dropped_invocation_is_an_error() {
         let (invoker, queue) = channel();
-        let (outcome, ()) = tokio::join!(invoker.invoke("1".into(), "x".into()), async { drop(queue.next().await) });
+        let (outcome, ()) = tokio::join!(invoker.invoke("1".into(), "x".into()), async {
+            drop(queue.next().await)
+        });
         assert_eq!(outcome, Err(FunctionError::Exited));
     }
 }

@@ -29,7 +29,12 @@ pub(crate) fn proxy_event(parts: &Parts, body: &Bytes, context: &Context<'_>) ->
     let query = query(parts.uri.query());
     // Without binary media types every body is text.
     let body = (!body.is_empty()).then(|| String::from_utf8_lossy(body));
-    let Context { caller, source, request_id, now } = context;
+    let Context {
+        caller,
+        source,
+        request_id,
+        now,
+    } = context;
     json!({
         "resource": resource,
         "path": path,
@@ -84,7 +89,12 @@ fn resource(path: &str) -> (&'static str, Option<BTreeMap<&'static str, &str>>) 
         .iter()
         .find_map(|template| Some((*template, fit(template, path)?)))
         .map(|(template, parameters)| (template, (!parameters.is_empty()).then_some(parameters)))
-        .unwrap_or_else(|| (CATCH_ALL, Some(BTreeMap::from([("proxy", path.trim_start_matches('/'))]))))
+        .unwrap_or_else(|| {
+            (
+                CATCH_ALL,
+                Some(BTreeMap::from([("proxy", path.trim_start_matches('/'))])),
+            )
+        })
 }
 
 /// The parameters with which `template` becomes `path`.
@@ -95,7 +105,10 @@ fn fit<'a>(template: &'static str, path: &'a str) -> Option<BTreeMap<&'static st
     }
     let mut parameters = BTreeMap::new();
     for (template, segment) in templates.zip(segments) {
-        match template.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+        match template
+            .strip_prefix('{')
+            .and_then(|name| name.strip_suffix('}'))
+        {
             Some(name) if !segment.is_empty() => {
                 parameters.insert(name, segment);
             }
@@ -120,9 +133,13 @@ fn headers(headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {
 
 fn query(query: Option<&str>) -> BTreeMap<String, Vec<String>> {
     let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    if let Some(url) = query.and_then(|query| reqwest::Url::parse(&format!("http://localhost/?{query}")).ok()) {
+    if let Some(url) =
+        query.and_then(|query| reqwest::Url::parse(&format!("http://localhost/?{query}")).ok())
+    {
         for (name, value) in url.query_pairs() {
-            all.entry(name.into_owned()).or_default().push(value.into_owned());
+            all.entry(name.into_owned())
+                .or_default()
+                .push(value.into_owned());
         }
     }
     all
@@ -133,7 +150,9 @@ fn last(all: &BTreeMap<String, Vec<String>>) -> Value {
     if all.is_empty() {
         return Value::Null;
     }
-    all.iter().filter_map(|(name, values)| Some((name.clone(), Value::from(values.last()?.as_str())))).collect()
+    all.iter()
+        .filter_map(|(name, values)| Some((name.clone(), Value::from(values.last()?.as_str()))))
+        .collect()
 }
 
 /// The API's resources, each with the method ANY; the most specific first.
@@ -184,20 +203,41 @@ mod tests {
 
     #[test]
     fn the_event_has_the_members_of_a_rest_proxy_event() {
-        let event = event("/key/7e99/tx_signature?b=2&a=%201&a=x+y", br#"{"value": 0.10}"#);
+        let event = event(
+            "/key/7e99/tx_signature?b=2&a=%201&a=x+y",
+            br#"{"value": 0.10}"#,
+        );
         assert_eq!(event["resource"], "/key/{key_id}/tx_signature");
         assert_eq!(event["path"], "/key/7e99/tx_signature");
         assert_eq!(event["httpMethod"], "POST");
         assert_eq!(event["pathParameters"], json!({ "key_id": "7e99" }));
-        assert_eq!(event["headers"], json!({ "user-agent": "test", "x-twice": "2" }));
+        assert_eq!(
+            event["headers"],
+            json!({ "user-agent": "test", "x-twice": "2" })
+        );
         assert_eq!(event["multiValueHeaders"]["x-twice"], json!(["1", "2"]));
-        assert_eq!(event["queryStringParameters"], json!({ "a": "x y", "b": "2" }));
-        assert_eq!(event["multiValueQueryStringParameters"], json!({ "a": [" 1", "x y"], "b": ["2"] }));
-        assert_eq!((&event["body"], &event["isBase64Encoded"]), (&json!(r#"{"value": 0.10}"#), &json!(false)));
+        assert_eq!(
+            event["queryStringParameters"],
+            json!({ "a": "x y", "b": "2" })
+        );
+        assert_eq!(
+            event["multiValueQueryStringParameters"],
+            json!({ "a": [" 1", "x y"], "b": ["2"] })
+        );
+        assert_eq!(
+            (&event["body"], &event["isBase64Encoded"]),
+            (&json!(r#"{"value": 0.10}"#), &json!(false))
+        );
         let context = &event["requestContext"];
-        assert_eq!((&context["requestId"], &context["accountId"]), (&json!("the-id"), &json!("111122223333")));
+        assert_eq!(
+            (&context["requestId"], &context["accountId"]),
+            (&json!("the-id"), &json!("111122223333"))
+        );
         assert_eq!(context["requestTime"], "01/Nov/2026:02:03:04 +0000");
-        assert_eq!(context["identity"]["userArn"], "arn:aws:iam::111122223333:role/caller");
+        assert_eq!(
+            context["identity"]["userArn"],
+            "arn:aws:iam::111122223333:role/caller"
+        );
         assert_eq!(context["identity"]["sourceIp"], "127.0.0.1");
         assert!(!event.to_string().contains("the-token") && !event.to_string().contains("AWS4"));
     }
@@ -205,7 +245,12 @@ mod tests {
     #[test]
     fn nothing_is_null() {
         let event = event("/version", b"");
-        for member in ["body", "pathParameters", "queryStringParameters", "multiValueQueryStringParameters"] {
+        for member in [
+            "body",
+            "pathParameters",
+            "queryStringParameters",
+            "multiValueQueryStringParameters",
+        ] {
             assert_eq!(event[member], Value::Null, "{member}");
         }
     }
@@ -214,14 +259,29 @@ mod tests {
     fn resources_are_matched_most_specific_first() {
         let matched = |path| {
             let (resource, parameters) = resource(path);
-            (resource, parameters.unwrap_or_default().into_iter().collect::<Vec<_>>())
+            (
+                resource,
+                parameters
+                    .unwrap_or_default()
+                    .into_iter()
+                    .collect::<Vec<_>>(),
+            )
         };
         assert_eq!(matched("/"), ("/", vec![]));
         assert_eq!(matched("/key"), ("/key", vec![]));
         assert_eq!(matched("/key/a"), ("/key/{key_id}", vec![("key_id", "a")]));
-        assert_eq!(matched("/key/a/userop_signature"), ("/key/{key_id}/userop_signature", vec![("key_id", "a")]));
-        assert_eq!(matched("/key/a/b"), ("/{proxy+}", vec![("proxy", "key/a/b")]));
+        assert_eq!(
+            matched("/key/a/userop_signature"),
+            ("/key/{key_id}/userop_signature", vec![("key_id", "a")])
+        );
+        assert_eq!(
+            matched("/key/a/b"),
+            ("/{proxy+}", vec![("proxy", "key/a/b")])
+        );
         assert_eq!(matched("/key/"), ("/{proxy+}", vec![("proxy", "key/")]));
-        assert_eq!(matched("/nowhere"), ("/{proxy+}", vec![("proxy", "nowhere")]));
+        assert_eq!(
+            matched("/nowhere"),
+            ("/{proxy+}", vec![("proxy", "nowhere")])
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The HTTP answer that API Gateway makes of the function's result; a result of another form is a 502.
+//! The HTTP answer that API Gateway makes of the function's result; a result of another form is a
+//! 502.
 
 use std::collections::BTreeMap;
 
@@ -19,8 +20,15 @@ pub(crate) fn http_response(result: &[u8], request_id: &HeaderValue) -> Option<R
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = result.status_code.status()?;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let single = result.headers.unwrap_or_default().into_iter().map(|(name, value)| (name, vec![value]));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    let single = result
+        .headers
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(name, value)| (name, vec![value]));
     for (name, values) in single.chain(result.multi_value_headers.unwrap_or_default()) {
         let name = HeaderName::try_from(name).ok()?;
         headers.remove(&name);
@@ -63,7 +71,9 @@ impl Scalar {
 
     fn status(&self) -> Option<StatusCode> {
         // hyper would not send a body with an informational status.
-        StatusCode::from_u16(self.text().parse().ok()?).ok().filter(|status| !status.is_informational())
+        StatusCode::from_u16(self.text().parse().ok()?)
+            .ok()
+            .filter(|status| !status.is_informational())
     }
 
     fn header_value(&self) -> Option<HeaderValue> {
@@ -91,11 +101,20 @@ mod tests {
         assert_eq!(answer.status(), 201);
         assert_eq!(answer.headers()["content-type"], "text/plain");
         assert_eq!(
-            (&answer.headers()["x-n"], &answer.headers()["x-amzn-requestid"]),
+            (
+                &answer.headers()["x-n"],
+                &answer.headers()["x-amzn-requestid"]
+            ),
             (&"1".parse().unwrap(), &"the-id".parse().unwrap())
         );
-        assert_eq!(answer.headers().get_all("x-m").iter().collect::<Vec<_>>(), ["a", "true"]);
-        assert_eq!(response(r#"{"statusCode":200}"#).unwrap().headers()["content-type"], "application/json");
+        assert_eq!(
+            answer.headers().get_all("x-m").iter().collect::<Vec<_>>(),
+            ["a", "true"]
+        );
+        assert_eq!(
+            response(r#"{"statusCode":200}"#).unwrap().headers()["content-type"],
+            "application/json"
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Refusals in the words of API Gateway and Lambda: status, `x-amzn-ErrorType` and `{"message": …}`.
+//! Refusals in the words of API Gateway and Lambda: status, `x-amzn-ErrorType` and
+//! `{"message": …}`.
 
 use std::borrow::Cow;
 
@@ -19,12 +20,20 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     fn new(status: StatusCode, kind: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, kind, message: message.into() }
+        Self {
+            status,
+            kind,
+            message: message.into(),
+        }
     }
 
     /// Neither signed nor, at API Gateway, a known path.
     pub(crate) fn missing_token() -> Self {
-        Self::new(StatusCode::FORBIDDEN, "MissingAuthenticationTokenException", "Missing Authentication Token")
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "MissingAuthenticationTokenException",
+            "Missing Authentication Token",
+        )
     }
 
     /// An access key or session token nobody has.
@@ -52,22 +61,38 @@ impl Refusal {
 
     /// The function failed, or its result is no proxy response.
     pub(crate) fn bad_gateway() -> Self {
-        Self::new(StatusCode::BAD_GATEWAY, "InternalServerErrorException", "Internal server error")
+        Self::new(
+            StatusCode::BAD_GATEWAY,
+            "InternalServerErrorException",
+            "Internal server error",
+        )
     }
 
     /// The function took too long.
     pub(crate) fn timed_out() -> Self {
-        Self::new(StatusCode::GATEWAY_TIMEOUT, "InternalServerErrorException", "Endpoint request timed out")
+        Self::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "InternalServerErrorException",
+            "Endpoint request timed out",
+        )
     }
 
     /// A direct invoke of another function.
     pub(crate) fn no_such_function(arn: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "ResourceNotFoundException", format!("Function not found: {arn}"))
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "ResourceNotFoundException",
+            format!("Function not found: {arn}"),
+        )
     }
 
     /// A direct invoke with something that is not JSON.
     pub(crate) fn event_is_not_json() -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "InvalidRequestContentException", "Could not parse request body into json")
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "InvalidRequestContentException",
+            "Could not parse request body into json",
+        )
     }
 
     /// A direct invoke that does not wait for the result.
@@ -84,22 +109,36 @@ impl Refusal {
         let Ok(error) = error.downcast::<SignatureError>() else {
             return Self::internal();
         };
-        let incomplete = |message| Self::new(StatusCode::FORBIDDEN, "IncompleteSignatureException", message);
+        let incomplete = |message| {
+            Self::new(
+                StatusCode::FORBIDDEN,
+                "IncompleteSignatureException",
+                message,
+            )
+        };
         match *error {
             SignatureError::MissingAuthenticationToken(_) => Self::missing_token(),
             SignatureError::InvalidClientTokenId(_) => Self::invalid_token(),
             SignatureError::IncompleteSignature(message)
             | SignatureError::InvalidURIPath(message)
             | SignatureError::MalformedQueryString(message) => incomplete(message),
-            SignatureError::SignatureDoesNotMatch(Some(message)) => Self::invalid_signature(as_aws_words_it(message)),
-            SignatureError::SignatureDoesNotMatch(None) => Self::invalid_signature("Signature is ambiguous"),
+            SignatureError::SignatureDoesNotMatch(Some(message)) => {
+                Self::invalid_signature(as_aws_words_it(message))
+            }
+            SignatureError::SignatureDoesNotMatch(None) => {
+                Self::invalid_signature("Signature is ambiguous")
+            }
             SignatureError::IO(_) | SignatureError::InternalServiceError(_) => Self::internal(),
             error => incomplete(error.to_string()),
         }
     }
 
     fn internal() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerErrorException", "Internal server error")
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "InternalServerErrorException",
+            "Internal server error",
+        )
     }
 
     /// The HTTP answer.
@@ -117,7 +156,10 @@ impl Refusal {
 /// API Gateway no longer says which region was wrong.
 fn as_aws_words_it(message: String) -> String {
     const START: &str = "Credential should be scoped to a valid region";
-    match message.strip_prefix(START).and_then(|rest| rest.split_once("'.")) {
+    match message
+        .strip_prefix(START)
+        .and_then(|rest| rest.split_once("'."))
+    {
         Some((_, rest)) => format!("{START}.{rest}"),
         None => message,
     }

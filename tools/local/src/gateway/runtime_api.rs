@@ -1,4 +1,5 @@
-//! The Lambda Runtime API of one execution environment: <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html>.
+//! The Lambda Runtime API of one execution environment:
+//! <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html>.
 
 use std::convert::Infallible;
 use std::io;
@@ -47,12 +48,23 @@ struct Current {
 }
 
 impl RuntimeApi {
-    /// An API that hands out what is in `queue` to the function `arn`, which has `timeout` for each event.
+    /// An API that hands out what is in `queue` to the function `arn`, which has `timeout` for each
+    /// event.
     pub(crate) async fn bind(queue: Queue, arn: String, timeout: Duration) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let (due, current) = (watch::Sender::new(None), Mutex::new(None));
-        Ok(Self { listener, address, state: Arc::new(Environment { queue, arn, timeout, current, due }) })
+        Ok(Self {
+            listener,
+            address,
+            state: Arc::new(Environment {
+                queue,
+                arn,
+                timeout,
+                current,
+                due,
+            }),
+        })
     }
 
     /// For `AWS_LAMBDA_RUNTIME_API`.
@@ -60,11 +72,15 @@ impl RuntimeApi {
         self.address
     }
 
-    /// Serves until it is dropped; then every connection is closed too, which ends a process that is still there.
+    /// Serves until it is dropped; then every connection is closed too, which ends a process that
+    /// is still there.
     pub(crate) async fn serve(&self) -> Infallible {
         let app = Router::new()
             .route("/2018-06-01/runtime/invocation/next", get(next))
-            .route("/2018-06-01/runtime/invocation/{id}/response", post(response))
+            .route(
+                "/2018-06-01/runtime/invocation/{id}/response",
+                post(response),
+            )
             .route("/2018-06-01/runtime/invocation/{id}/error", post(error))
             .route("/2018-06-01/runtime/init/error", post(init_error))
             .layer(DefaultBodyLimit::max(MAX_RESULT_LEN))
@@ -145,7 +161,10 @@ async fn next(State(environment): State<Arc<Environment>>) -> Response<Body> {
         let _ = current.answer.send(Err(FunctionError::Exited));
     }
     let due = SystemTime::now() + environment.timeout;
-    let due = due.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+    let due = due
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis();
     let response = Response::builder()
         .header("content-type", "application/json")
         .header("lambda-runtime-aws-request-id", &invocation.id)
@@ -153,17 +172,33 @@ async fn next(State(environment): State<Arc<Environment>>) -> Response<Body> {
         .header("lambda-runtime-invoked-function-arn", &environment.arn)
         .body(invocation.event.into())
         .expect("ids, numbers and ARNs are header values");
-    let current = Current { id: invocation.id, answer: invocation.answer };
-    *environment.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(current);
-    environment.due.send_replace(Some(Instant::now() + environment.timeout));
+    let current = Current {
+        id: invocation.id,
+        answer: invocation.answer,
+    };
+    *environment
+        .current
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner) = Some(current);
+    environment
+        .due
+        .send_replace(Some(Instant::now() + environment.timeout));
     response
 }
 
-async fn response(State(environment): State<Arc<Environment>>, Path(id): Path<String>, body: Bytes) -> StatusCode {
+async fn response(
+    State(environment): State<Arc<Environment>>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> StatusCode {
     environment.finish(&id, Ok(body))
 }
 
-async fn error(State(environment): State<Arc<Environment>>, Path(id): Path<String>, body: Bytes) -> StatusCode {
+async fn error(
+    State(environment): State<Arc<Environment>>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> StatusCode {
     environment.finish(&id, Err(FunctionError::Reported(body)))
 }
 

@@ -40,29 +40,51 @@ impl Server {
     pub(crate) async fn serve(self, listener: TcpListener, stop: CancellationToken) {
         let app = Router::new().fallback(answer).with_state(Arc::new(self));
         let service = app.into_make_service_with_connect_info::<SocketAddr>();
-        if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await {
+        if let Err(error) = axum::serve(listener, service)
+            .with_graceful_shutdown(stop.cancelled_owned())
+            .await
+        {
             tracing::error!(%error, "the gateway can no longer listen");
         }
     }
 
-    async fn authenticated(&self, request: Request<Body>, context: &Arrival) -> Result<Response<Body>, Refusal> {
+    async fn authenticated(
+        &self,
+        request: Request<Body>,
+        context: &Arrival,
+    ) -> Result<Response<Body>, Refusal> {
         let (parts, body) = request.into_parts();
         let body = match to_bytes(body, MAX_READ_LEN).await {
             Ok(body) if body.len() <= MAX_BODY_LEN => body,
             _ => return Err(Refusal::too_large(MAX_BODY_LEN)),
         };
         let function = invoked_function(&parts);
-        let service = if function.is_some() { "lambda" } else { "execute-api" };
+        let service = if function.is_some() {
+            "lambda"
+        } else {
+            "execute-api"
+        };
         let request = Request::from_parts(parts, body);
-        let (parts, body, caller) = verify(request, &self.callers, &self.region, service, context.now).await?;
+        let (parts, body, caller) =
+            verify(request, &self.callers, &self.region, service, context.now).await?;
         match function {
             Some(name) => self.invoke(&name, &parts, body, context).await,
             None => {
-                let Arrival { source, request_id, now, .. } = context;
+                let Arrival {
+                    source,
+                    request_id,
+                    now,
+                    ..
+                } = context;
                 let event = proxy_event(
                     &parts,
                     &body,
-                    &Context { caller: &caller, source: source.ip(), request_id, now: *now },
+                    &Context {
+                        caller: &caller,
+                        source: source.ip(),
+                        request_id,
+                        now: *now,
+                    },
                 );
                 self.call(event, context).await
             }
@@ -72,10 +94,17 @@ impl Server {
     /// An API request.
     async fn call(&self, event: Bytes, context: &Arrival) -> Result<Response<Body>, Refusal> {
         // Lambda's request id is another one than API Gateway's.
-        match tokio::time::timeout(self.integration, self.invoker.invoke(Uuid::new_v4().to_string(), event)).await {
+        match tokio::time::timeout(
+            self.integration,
+            self.invoker.invoke(Uuid::new_v4().to_string(), event),
+        )
+        .await
+        {
             Err(_) => Err(Refusal::timed_out()),
             Ok(Err(_)) => Err(Refusal::bad_gateway()),
-            Ok(Ok(result)) => http_response(&result, &context.request_id_header).ok_or_else(Refusal::bad_gateway),
+            Ok(Ok(result)) => {
+                http_response(&result, &context.request_id_header).ok_or_else(Refusal::bad_gateway)
+            }
         }
     }
 
@@ -90,14 +119,22 @@ impl Server {
         if name != self.function {
             return Err(Refusal::no_such_function(name));
         }
-        if parts.headers.get("x-amz-invocation-type").is_some_and(|kind| kind != "RequestResponse") {
+        if parts
+            .headers
+            .get("x-amz-invocation-type")
+            .is_some_and(|kind| kind != "RequestResponse")
+        {
             return Err(Refusal::invocation_type());
         }
         if event.len() > MAX_INVOKE_LEN {
             return Err(Refusal::too_large(MAX_INVOKE_LEN));
         }
         // No event is the empty object.
-        let event = if event.is_empty() { Bytes::from_static(b"{}") } else { event };
+        let event = if event.is_empty() {
+            Bytes::from_static(b"{}")
+        } else {
+            event
+        };
         serde_json::from_slice::<&RawValue>(&event).map_err(|_| Refusal::event_is_not_json())?;
         let response = Response::builder()
             .header("content-type", "application/json")
@@ -105,7 +142,9 @@ impl Server {
             .header("x-amzn-requestid", &context.request_id_header);
         let response = match self.invoker.invoke(context.request_id.clone(), event).await {
             Ok(result) => response.body(result.into()),
-            Err(error) => response.header("x-amz-function-error", "Unhandled").body(error.body().into()),
+            Err(error) => response
+                .header("x-amz-function-error", "Unhandled")
+                .body(error.body().into()),
         };
         Ok(response.expect("constants and checked values are header values"))
     }
@@ -127,7 +166,12 @@ async fn answer(
     let started = Instant::now();
     let request_id = Uuid::new_v4().to_string();
     let request_id_header = HeaderValue::from_str(&request_id).expect("a UUID is ASCII");
-    let context = Arrival { source, request_id, request_id_header, now: Utc::now() };
+    let context = Arrival {
+        source,
+        request_id,
+        request_id_header,
+        now: Utc::now(),
+    };
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = match server.authenticated(request, &context).await {
         Ok(response) => response,
@@ -141,7 +185,11 @@ async fn answer(
 
 /// The function that a request to Lambda's own API names.
 fn invoked_function(parts: &Parts) -> Option<String> {
-    let name = parts.uri.path().strip_prefix("/2015-03-31/functions/")?.strip_suffix("/invocations")?;
+    let name = parts
+        .uri
+        .path()
+        .strip_prefix("/2015-03-31/functions/")?
+        .strip_suffix("/invocations")?;
     Some(name.to_owned())
 }
 
@@ -149,6 +197,6 @@ fn invoked_function(parts: &Parts) -> Option<String> {
 const MAX_BODY_LEN: usize = 10 * 1024 * 1024;
 /// Longest event of a direct invoke, in bytes.
 const MAX_INVOKE_LEN: usize = 6 * 1024 * 1024;
-/// How much of a body is read before the connection is closed without an answer: a sender that is still sending does not read
-/// one.
+/// How much of a body is read before the connection is closed without an answer: a sender that is
+/// still sending does not read one.
 const MAX_READ_LEN: usize = 4 * MAX_BODY_LEN;

@@ -8,8 +8,8 @@ use axum::http::request::Parts;
 use bytes::Bytes;
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use scratchstack_aws_signature::{
-    GetSigningKeyRequest, GetSigningKeyResponse, KSecretKey, NO_ADDITIONAL_SIGNED_HEADERS, SignatureError,
-    SignatureOptions, sigv4_validate_request,
+    GetSigningKeyRequest, GetSigningKeyResponse, KSecretKey, NO_ADDITIONAL_SIGNED_HEADERS,
+    SignatureError, SignatureOptions, sigv4_validate_request,
 };
 use tower::{BoxError, service_fn};
 
@@ -27,7 +27,13 @@ pub(crate) async fn verify(
     service: &str,
     now: DateTime<Utc>,
 ) -> Result<(Parts, Bytes, Caller), Refusal> {
-    check_age(request.headers().get("x-amz-date").and_then(|date| date.to_str().ok()), now)?;
+    check_age(
+        request
+            .headers()
+            .get("x-amz-date")
+            .and_then(|date| date.to_str().ok()),
+        now,
+    )?;
     let found = Arc::new(OnceLock::new());
     let (finding, callers) = (found.clone(), callers.clone());
     let mut signing_key = service_fn(move |request: GetSigningKeyRequest| {
@@ -54,19 +60,26 @@ pub(crate) async fn verify(
 }
 
 /// The caller that a request names, with the key that its signature has to verify with.
-fn find(callers: &Callers, request: &GetSigningKeyRequest) -> Result<(Caller, GetSigningKeyResponse), BoxError> {
+fn find(
+    callers: &Callers,
+    request: &GetSigningKeyRequest,
+) -> Result<(Caller, GetSigningKeyResponse), BoxError> {
     let unknown = || SignatureError::InvalidClientTokenId(String::new());
     let caller = callers.find(request.access_key()).ok_or_else(unknown)?;
     // The library passes the token on unread.
     let token = request.session_token().unwrap_or_default();
-    verify_slices_are_equal(token.as_bytes(), caller.session_token.expose().as_bytes()).map_err(|_| unknown())?;
+    verify_slices_are_equal(token.as_bytes(), caller.session_token.expose().as_bytes())
+        .map_err(|_| unknown())?;
     let secret: KSecretKey = caller.secret_access_key.expose().parse()?;
     let key = secret.to_ksigning(request.request_date(), request.region(), request.service());
-    Ok((caller.clone(), GetSigningKeyResponse::builder().signing_key(key).build()?))
+    Ok((
+        caller.clone(),
+        GetSigningKeyResponse::builder().signing_key(key).build()?,
+    ))
 }
 
-/// AWS takes signatures of five minutes before or after; the library would take fifteen. A date that cannot be read is left to
-/// the library.
+/// AWS takes signatures of five minutes before or after; the library would take fifteen. A date
+/// that cannot be read is left to the library.
 fn check_age(date: Option<&str>, now: DateTime<Utc>) -> Result<(), Refusal> {
     let Some(signed) = date.and_then(|date| NaiveDateTime::parse_from_str(date, DATE).ok()) else {
         return Ok(());
@@ -107,11 +120,15 @@ mod tests {
         assert!(check_age(Some("20261121T115500Z"), now).is_ok());
         assert!(check_age(Some("20261121T120500Z"), now).is_ok());
         assert_eq!(
-            check_age(Some("20261121T115459Z"), now).unwrap_err().message,
+            check_age(Some("20261121T115459Z"), now)
+                .unwrap_err()
+                .message,
             "Signature expired: 20261121T115459Z is now earlier than 20261121T115500Z (20261121T120000Z - 5 min.)"
         );
         assert_eq!(
-            check_age(Some("20261121T120501Z"), now).unwrap_err().message,
+            check_age(Some("20261121T120501Z"), now)
+                .unwrap_err()
+                .message,
             "Signature not yet current: 20261121T120501Z is still later than 20261121T120500Z (20261121T120000Z + 5 min.)"
         );
         assert!(check_age(Some("yesterday"), now).is_ok() && check_age(None, now).is_ok());

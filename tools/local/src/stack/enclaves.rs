@@ -40,7 +40,11 @@ impl Emulation {
 
 impl Default for Emulation {
     fn default() -> Self {
-        Self { memory_mib: 128, signer_clock_ahead: 0, key_generator_clock_ahead: 0 }
+        Self {
+            memory_mib: 128,
+            signer_clock_ahead: 0,
+            key_generator_clock_ahead: 0,
+        }
     }
 }
 
@@ -63,8 +67,12 @@ pub(super) struct Image {
 impl Measured {
     pub(super) fn new(enclaves: Enclaves, site: &Site) -> anyhow::Result<Self> {
         match enclaves {
-            Enclaves::Processes => Processes::new(site.authority.certificate()).map(Self::Processes),
-            Enclaves::Emulated(emulation) => Image::new(Tools::find()?, emulation, site).map(Self::Images),
+            Enclaves::Processes => {
+                Processes::new(site.authority.certificate()).map(Self::Processes)
+            }
+            Enclaves::Emulated(emulation) => {
+                Image::new(Tools::find()?, emulation, site).map(Self::Images)
+            }
         }
     }
 
@@ -81,16 +89,27 @@ impl Image {
         let settings = deployment_settings(site.authority.certificate(), &table_arn()).to_string();
         let images = Images::assemble(&tools, &settings, &site.data.path("images/stack"))?;
         let measurements = images.measurements()?;
-        Ok(Self { tools, images, emulation, measurements })
+        Ok(Self {
+            tools,
+            images,
+            emulation,
+            measurements,
+        })
     }
 
     /// Other images, run alike.
     pub(super) fn with(&self, images: Images) -> anyhow::Result<Self> {
         let measurements = images.measurements()?;
-        Ok(Self { tools: self.tools.clone(), images, emulation: self.emulation.clone(), measurements })
+        Ok(Self {
+            tools: self.tools.clone(),
+            images,
+            emulation: self.emulation.clone(),
+            measurements,
+        })
     }
 
-    /// Images whose settings differ in one byte, of no consequence but for what is measured: the last of the table's name.
+    /// Images whose settings differ in one byte, of no consequence but for what is measured: the
+    /// last of the table's name.
     pub(super) fn altered(&self, site: &Site) -> anyhow::Result<Images> {
         let mut table = table_arn();
         table.pop();

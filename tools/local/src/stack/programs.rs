@@ -19,13 +19,20 @@ use crate::service::Service;
 impl Site {
     /// A pod's log has a level, the others' a filter; an enclave's cannot be chosen.
     fn logging(&self, program: Program) -> Program {
-        let Some(filter) = &self.log else { return program };
+        let Some(filter) = &self.log else {
+            return program;
+        };
         let program = program.variable("RUST_LOG", filter);
-        if filter.parse::<LevelFilter>().is_ok() { program.variable("CLOISTER_LOG", filter) } else { program }
+        if filter.parse::<LevelFilter>().is_ok() {
+            program.variable("CLOISTER_LOG", filter)
+        } else {
+            program
+        }
     }
 
     pub(super) fn dynalite(&self) -> Program {
-        // Given a path, dynalite's `--port` is a unix socket: nobody else on the machine can reach it.
+        // Given a path, dynalite's `--port` is a unix socket: nobody else on the machine can reach
+        // it.
         Program::new(Part::Dynalite.as_str(), self.packages.node())
             .argument(self.packages.dynalite())
             .option("port", self.socket(Part::Dynalite.as_str()))
@@ -37,7 +44,11 @@ impl Site {
 
     pub(super) fn table(&self) -> anyhow::Result<Program> {
         let name = Part::Table.as_str();
-        let tls = self.authority.server(&self.data, name, &[&format!("dynamodb.{REGION}.amazonaws.com")])?;
+        let tls = self.authority.server(
+            &self.data,
+            name,
+            &[&format!("dynamodb.{REGION}.amazonaws.com")],
+        )?;
         Ok(self
             .logging(Program::new(name, binary("cloister-local-table")?))
             .option("listen", ANY_PORT)
@@ -52,7 +63,9 @@ impl Site {
 
     pub(super) fn kms(&self, measured: &Measured) -> anyhow::Result<Program> {
         let name = Part::Kms.as_str();
-        let tls = self.authority.server(&self.data, name, &[&format!("kms.{REGION}.amazonaws.com")])?;
+        let tls =
+            self.authority
+                .server(&self.data, name, &[&format!("kms.{REGION}.amazonaws.com")])?;
         let kms = self
             .logging(Program::new(name, binary("cloister-local-kms")?))
             .option("listen", ANY_PORT)
@@ -76,12 +89,22 @@ impl Site {
             .option("port", "0")
             .option("chain-id", CHAIN_ID)
             .option("hardfork", "prague")
-            // Read at the start, written at the end: balances survive a restart like the keys that own them.
+            // Read at the start, written at the end: balances survive a restart like the keys that
+            // own them.
             .option("state", self.data.path("chain.json"))
     }
 
-    pub(super) fn enclave(&self, service: Service, processes: &Processes) -> anyhow::Result<Program> {
-        self.enclave_as(service.enclave().as_str(), service, processes, &processes.pcr0(service))
+    pub(super) fn enclave(
+        &self,
+        service: Service,
+        processes: &Processes,
+    ) -> anyhow::Result<Program> {
+        self.enclave_as(
+            service.enclave().as_str(),
+            service,
+            processes,
+            &processes.pcr0(service),
+        )
     }
 
     pub(super) fn enclave_as(
@@ -91,7 +114,10 @@ impl Site {
         processes: &Processes,
         pcr0: &Pcr0,
     ) -> anyhow::Result<Program> {
-        let settings = self.data.write(&format!("settings/{name}.json"), processes.settings(service))?;
+        let settings = self.data.write(
+            &format!("settings/{name}.json"),
+            processes.settings(service),
+        )?;
         Ok(self
             .logging(Program::new(name, binary(service.enclave_program())?))
             .option("listen", with_prefix("unix:", &self.socket(name)))
@@ -113,7 +139,12 @@ impl Site {
                 .variable("CLOISTER_ENCLAVE", with_prefix("unix:", socket)),
             Enclave::Image(enclave, image) => self.emulating_pod(name, service, enclave, image)?,
         };
-        let Aws { identities, cmk_arn, kms, table } = aws;
+        let Aws {
+            identities,
+            cmk_arn,
+            kms,
+            table,
+        } = aws;
         let tls = self.authority.server(&self.data, name, &[])?;
         // The signer's enclave has no business with the table.
         let mut egress = format!("kms.{REGION}.amazonaws.com:443={kms}");
@@ -140,23 +171,42 @@ impl Site {
         Ok(pod)
     }
 
-    fn emulating_pod(&self, name: &str, service: Service, enclave: &str, image: &Image) -> anyhow::Result<Program> {
+    fn emulating_pod(
+        &self,
+        name: &str,
+        service: Service,
+        enclave: &str,
+        image: &Image,
+    ) -> anyhow::Result<Program> {
         Ok(Program::new(name, binary("cloister-local-pod")?)
             .option("machine-name", enclave)
             .option("machine-sockets", self.short.path())
             .option("machine-logs", self.data.logs())
-            .option("machine-clock-ahead", image.emulation.clock_ahead(service).to_string())
+            .option(
+                "machine-clock-ahead",
+                image.emulation.clock_ahead(service).to_string(),
+            )
             .argument(service.name())
             .variable("CLOISTER_ENCLAVE_IMAGE", image.images.image(service))
-            .variable("CLOISTER_ENCLAVE_MEASUREMENTS", image.images.measurements_file())
+            .variable(
+                "CLOISTER_ENCLAVE_MEASUREMENTS",
+                image.images.measurements_file(),
+            )
             .variable("CLOISTER_ENCLAVE_CPUS", CPUS)
-            .variable("CLOISTER_ENCLAVE_MEMORY_MIB", image.emulation.memory_mib.to_string())
+            .variable(
+                "CLOISTER_ENCLAVE_MEMORY_MIB",
+                image.emulation.memory_mib.to_string(),
+            )
             .variable("CLOISTER_METRICS_NODE", "localhost")
             .variable("CLOISTER_METRICS_DEPLOYMENT", service.name())
             .variable("CLOISTER_METRICS_POD", name))
     }
 
-    pub(super) fn gateway(&self, signer: SocketAddr, key_generator: SocketAddr) -> anyhow::Result<Program> {
+    pub(super) fn gateway(
+        &self,
+        signer: SocketAddr,
+        key_generator: SocketAddr,
+    ) -> anyhow::Result<Program> {
         let name = Part::Gateway.as_str();
         let function_variable = |name: &str, value: &OsStr| {
             let mut variable = OsString::from(format!("{name}="));
@@ -169,13 +219,27 @@ impl Site {
             .option("address-file", self.address_file(name))
             .option("callers", self.data.path("callers.json"))
             .option("region", REGION)
-            .option("function", self.front_door.clone().map_or_else(|| binary("front-door"), Ok)?)
+            .option(
+                "function",
+                self.front_door
+                    .clone()
+                    .map_or_else(|| binary("front-door"), Ok)?,
+            )
             .option("workers", WORKERS)
-            .option("function-env", format!("CLOISTER_SIGNER_URL=https://{signer}"))
-            .option("function-env", format!("CLOISTER_KEY_GENERATOR_URL=https://{key_generator}"))
             .option(
                 "function-env",
-                function_variable("CLOISTER_POD_CA_FILE", self.data.path("pki/ca.pem").as_os_str()),
+                format!("CLOISTER_SIGNER_URL=https://{signer}"),
+            )
+            .option(
+                "function-env",
+                format!("CLOISTER_KEY_GENERATOR_URL=https://{key_generator}"),
+            )
+            .option(
+                "function-env",
+                function_variable(
+                    "CLOISTER_POD_CA_FILE",
+                    self.data.path("pki/ca.pem").as_os_str(),
+                ),
             ))
     }
 }
@@ -198,12 +262,20 @@ pub(super) fn pin(program: &mut Program, addresses: &Addresses) {
             }
             listen = argument == "--listen";
         }
-        for (_, value) in program.environment.iter_mut().filter(|(name, _)| name == "CLOISTER_LISTEN") {
+        for (_, value) in program
+            .environment
+            .iter_mut()
+            .filter(|(name, _)| name == "CLOISTER_LISTEN")
+        {
             *value = address.to_string().into();
         }
     }
     if let Some(health) = addresses.health {
-        for (_, value) in program.environment.iter_mut().filter(|(name, _)| name == "CLOISTER_HEALTH_LISTEN") {
+        for (_, value) in program
+            .environment
+            .iter_mut()
+            .filter(|(name, _)| name == "CLOISTER_HEALTH_LISTEN")
+        {
             *value = health.to_string().into();
         }
     }

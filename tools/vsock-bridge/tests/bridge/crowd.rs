@@ -32,10 +32,16 @@ pub(crate) enum Target {
     Unix(std::path::PathBuf),
 }
 
-/// Opens `connections` to `entrance`, which must lead to `exit`. Once all of them are open they pass `length` bytes each way;
-/// of every second one the client ends its direction first and hears an answer then, of the others the server does. Returns
-/// what became of them, and how long it took.
-pub(crate) async fn crowd(entrance: Target, exit: Listener, connections: u32, length: usize) -> (Outcome, Duration) {
+/// Opens `connections` to `entrance`, which must lead to `exit`. Once all of them are open they
+/// pass `length` bytes each way; of every second one the client ends its direction first and hears
+/// an answer then, of the others the server does. Returns what became of them, and how long it
+/// took.
+pub(crate) async fn crowd(
+    entrance: Target,
+    exit: Listener,
+    connections: u32,
+    length: usize,
+) -> (Outcome, Duration) {
     let started = Instant::now();
     let (verdict, mut verdicts) = mpsc::unbounded_channel();
     let server = tokio::spawn(async move {
@@ -95,7 +101,12 @@ enum Fate {
 }
 
 /// A connection from the client's side.
-async fn ask(entrance: Target, number: u32, length: usize, all_open: Arc<Barrier>) -> io::Result<()> {
+async fn ask(
+    entrance: Target,
+    number: u32,
+    length: usize,
+    all_open: Arc<Barrier>,
+) -> io::Result<()> {
     let opened = open(entrance, number).await;
     // Those that could not be opened must not keep the others waiting.
     all_open.wait().await;
@@ -127,11 +138,15 @@ async fn connect(entrance: &Target) -> io::Result<Connection> {
     loop {
         let connected = match entrance {
             Target::Tcp(address) => TcpStream::connect(address).await.map(Connection::from),
-            Target::Unix(path) => Stream::connect(&Address::Unix(path.clone())).await.map(Connection::from),
+            Target::Unix(path) => Stream::connect(&Address::Unix(path.clone()))
+                .await
+                .map(Connection::from),
         };
         match connected {
             // So many wait at a path that no more may.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(Duration::from_millis(5)).await,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                sleep(Duration::from_millis(5)).await
+            }
             other => return other,
         }
     }
@@ -156,7 +171,11 @@ async fn answer(mut connection: Connection, number: u32, length: usize) -> io::R
 async fn expect(connection: &mut Connection, expected: &[u8]) -> io::Result<()> {
     let mut received = Vec::with_capacity(expected.len());
     connection.read_to_end(&mut received).await?;
-    if received == expected { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+    if received == expected {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::InvalidData.into())
+    }
 }
 
 /// The bytes of one direction of one connection; xorshift, so that they fit nowhere else.
@@ -168,7 +187,10 @@ fn bytes(number: u32, length: usize) -> Vec<u8> {
         state ^= state << 17;
         state.to_le_bytes()
     };
-    let mut bytes: Vec<u8> = std::iter::repeat_with(&mut next).flatten().take(length + 64).collect();
+    let mut bytes: Vec<u8> = std::iter::repeat_with(&mut next)
+        .flatten()
+        .take(length + 64)
+        .collect();
     // The first numbers of neighbours resemble each other.
     bytes.drain(..64);
     bytes

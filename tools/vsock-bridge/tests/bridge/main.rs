@@ -28,8 +28,15 @@ impl Bridge {
     fn start(arguments: &[&str]) -> Self {
         let mut process = command(arguments).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::<Mutex<Vec<String>>>::default();
-        let (lines, kept) = (BufReader::new(process.stderr.take().unwrap()).lines(), log.clone());
-        thread::spawn(move || lines.map_while(Result::ok).for_each(|line| kept.lock().unwrap().push(line)));
+        let (lines, kept) = (
+            BufReader::new(process.stderr.take().unwrap()).lines(),
+            log.clone(),
+        );
+        thread::spawn(move || {
+            lines
+                .map_while(Result::ok)
+                .for_each(|line| kept.lock().unwrap().push(line))
+        });
         Self { process, log }
     }
 
@@ -37,7 +44,9 @@ impl Bridge {
     fn logged(&self, parts: &[&str]) -> String {
         soon(|| {
             let log = self.log.lock().unwrap();
-            log.iter().find(|line| parts.iter().all(|part| line.contains(part))).cloned()
+            log.iter()
+                .find(|line| parts.iter().all(|part| line.contains(part)))
+                .cloned()
         })
     }
 
@@ -58,8 +67,12 @@ impl Bridge {
 
     /// Resident memory of its own, in KiB: the anonymous pages.
     fn memory(&self) -> usize {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"))
+            .unwrap();
         line.trim_end_matches("kB").trim().parse().unwrap()
     }
 }
@@ -98,7 +111,9 @@ fn open(entrance: SocketAddr, exit: &TcpListener) -> (TcpStream, TcpStream) {
     let near = TcpStream::connect(entrance).unwrap();
     let far = exit.accept().unwrap().0;
     for stream in [&near, &far] {
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
     }
     (near, far)
 }
@@ -125,7 +140,14 @@ fn scrape(mut connection: impl std::io::Read + std::io::Write, path: &str) -> St
 /// Many systems admit 1024 descriptors only, unless asked.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            ..limit
+        },
+    )
+    .unwrap();
 }
 
 #[test]
@@ -135,13 +157,22 @@ fn a_thousand_connections_pass_both_halves_whole() {
     // Between the halves would be vsock.
     let between = format!("unix:{}", directory.path().join("between").display());
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (exit, bound) = runtime.block_on(Listener::bind("tcp:127.0.0.1:0".parse().unwrap())).unwrap();
+    let (exit, bound) = runtime
+        .block_on(Listener::bind("tcp:127.0.0.1:0".parse().unwrap()))
+        .unwrap();
     let parent = Bridge::start(&["--listen", &between, "--connect", &bound.to_string()]);
     parent.logged(&["forwarding"]);
     let enclave = Bridge::start(&["--listen=tcp:127.0.0.1:0", "--connect", &between]);
     let entrance = Target::Tcp(enclave.listening("forwarding"));
     let (outcome, took) = runtime.block_on(crowd(entrance, exit, 1000, 8 * 1024));
-    assert_eq!(outcome, Outcome { whole: 1000, ..Outcome::default() }, "in {took:?}");
+    assert_eq!(
+        outcome,
+        Outcome {
+            whole: 1000,
+            ..Outcome::default()
+        },
+        "in {took:?}"
+    );
 }
 
 #[test]
@@ -150,18 +181,37 @@ fn connections_from_a_path_pass_whole() {
     let entrance = directory.path().join("entrance");
     let exit = format!("unix:{}", directory.path().join("exit").display());
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (exit, bound) = runtime.block_on(Listener::bind(exit.parse().unwrap())).unwrap();
-    let bridge = Bridge::start(&["--listen", &format!("unix:{}", entrance.display()), "--connect", &bound.to_string()]);
+    let (exit, bound) = runtime
+        .block_on(Listener::bind(exit.parse().unwrap()))
+        .unwrap();
+    let bridge = Bridge::start(&[
+        "--listen",
+        &format!("unix:{}", entrance.display()),
+        "--connect",
+        &bound.to_string(),
+    ]);
     bridge.logged(&["forwarding"]);
     let (outcome, took) = runtime.block_on(crowd(Target::Unix(entrance), exit, 100, 256 * 1024));
-    assert_eq!(outcome, Outcome { whole: 100, ..Outcome::default() }, "in {took:?}");
+    assert_eq!(
+        outcome,
+        Outcome {
+            whole: 100,
+            ..Outcome::default()
+        },
+        "in {took:?}"
+    );
 }
 
 #[test]
 fn a_waiting_connection_costs_little_memory() {
     raise_descriptor_limit();
     let (exit, address) = exit();
-    let bridge = Bridge::start(&["--listen=tcp:127.0.0.1:0", "--connect", &address, "--threads=1"]);
+    let bridge = Bridge::start(&[
+        "--listen=tcp:127.0.0.1:0",
+        "--connect",
+        &address,
+        "--threads=1",
+    ]);
     let entrance = bridge.listening("forwarding");
     let mut open: Vec<_> = (0..20).map(|_| open(entrance, &exit)).collect();
     let exchange = |(near, far): &mut (TcpStream, TcpStream)| {
@@ -185,12 +235,18 @@ fn a_waiting_connection_costs_little_memory() {
 fn sigterm_lets_connections_end_and_a_second_one_does_not() {
     let (exit, address) = exit();
     for signals in [1, 2] {
-        let mut bridge = Bridge::start(&["--listen=tcp:127.0.0.1:0", "--connect", &address, "--drain=600"]);
+        let mut bridge = Bridge::start(&[
+            "--listen=tcp:127.0.0.1:0",
+            "--connect",
+            &address,
+            "--drain=600",
+        ]);
         let entrance = bridge.listening("forwarding");
         let (mut near, mut far) = open(entrance, &exit);
         bridge.signal(Signal::TERM);
         bridge.logged(&["stopping"]);
-        // Nobody listens there any more. Connecting would tell, too, but might be served until then.
+        // Nobody listens there any more. Connecting would tell, too, but might be served until
+        // then.
         soon(|| TcpListener::bind(entrance).ok());
         near.write_all(b"x").unwrap();
         far.read_exact(&mut [0]).unwrap();
@@ -207,7 +263,12 @@ fn sigterm_lets_connections_end_and_a_second_one_does_not() {
 #[test]
 fn the_time_to_drain_ends() {
     let (exit, address) = exit();
-    let mut bridge = Bridge::start(&["--listen=tcp:127.0.0.1:0", "--connect", &address, "--drain=0.1"]);
+    let mut bridge = Bridge::start(&[
+        "--listen=tcp:127.0.0.1:0",
+        "--connect",
+        &address,
+        "--drain=0.1",
+    ]);
     let (mut near, _far) = open(bridge.listening("forwarding"), &exit);
     bridge.signal(Signal::TERM);
     assert!(bridge.ends());
@@ -218,7 +279,10 @@ fn the_time_to_drain_ends() {
 fn many_forwards_of_a_file_tell_prometheus_what_they_do() {
     let directory = tempfile::tempdir().unwrap();
     let (exit, address) = exit();
-    let dead = url(TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+    let dead = url(TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap());
     let config = directory.path().join("bridge.toml");
     let metrics = directory.path().join("metrics.sock");
     let text = format!(
@@ -236,7 +300,12 @@ fn many_forwards_of_a_file_tell_prometheus_what_they_do() {
     far.write_all(b"answer").unwrap();
     near.read_exact(&mut [0; 6]).unwrap();
     assert!(TcpStream::connect(alive).unwrap().read(&mut [0]).is_err());
-    assert!(TcpStream::connect(bridge.listening("\"forward\":\"dead\"")).unwrap().read(&mut [0]).is_err());
+    assert!(
+        TcpStream::connect(bridge.listening("\"forward\":\"dead\""))
+            .unwrap()
+            .read(&mut [0])
+            .is_err()
+    );
     bridge.logged(&["cannot reach", &dead]);
     let answer = scrape(UnixStream::connect(&metrics).unwrap(), "/metrics");
     assert!(answer.starts_with("HTTP/1.1 200 OK\n"), "{answer}");
@@ -250,7 +319,10 @@ fn many_forwards_of_a_file_tell_prometheus_what_they_do() {
         "vsock_bridge_bytes_total{forward=\"alive\",direction=\"to_destination\"} 8",
         "vsock_bridge_bytes_total{forward=\"alive\",direction=\"from_destination\"} 6",
     ] {
-        assert!(answer.lines().any(|found| found == line), "{line} is missing: {answer}");
+        assert!(
+            answer.lines().any(|found| found == line),
+            "{line} is missing: {answer}"
+        );
     }
     assert!(scrape(UnixStream::connect(&metrics).unwrap(), "/").starts_with("HTTP/1.1 404 "));
 }
@@ -258,7 +330,12 @@ fn many_forwards_of_a_file_tell_prometheus_what_they_do() {
 #[test]
 fn metrics_are_served_on_loopback_and_a_silent_reader_does_not_keep_others_out() {
     let (_exit, address) = exit();
-    let arguments = ["--listen=tcp:127.0.0.1:0", "--connect", &address, "--metrics=tcp:127.0.0.1:0"];
+    let arguments = [
+        "--listen=tcp:127.0.0.1:0",
+        "--connect",
+        &address,
+        "--metrics=tcp:127.0.0.1:0",
+    ];
     let bridge = Bridge::start(&arguments);
     let metrics = bridge.listening("serving metrics");
     let _silent = TcpStream::connect(metrics).unwrap();
@@ -270,11 +347,19 @@ fn what_cannot_be_listened_on_is_named() {
     let (_taken, address) = exit();
     for (arguments, named) in [
         (
-            [&format!("--listen={address}"), "--connect=unix:/x", "--name=kms"],
+            [
+                &format!("--listen={address}"),
+                "--connect=unix:/x",
+                "--name=kms",
+            ],
             format!("forward `kms`: listen: {address}: "),
         ),
         (
-            ["--listen=tcp:127.0.0.1:0", "--connect=unix:/x", &format!("--metrics={address}")],
+            [
+                "--listen=tcp:127.0.0.1:0",
+                "--connect=unix:/x",
+                &format!("--metrics={address}"),
+            ],
             format!("metrics: {address}: "),
         ),
         (
@@ -293,11 +378,26 @@ fn a_configuration_is_checked_without_running_it() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("parent.toml");
     let checked = output(&["--check", "--config", example.to_str().unwrap()]);
     let printed = String::from_utf8(checked.stdout).unwrap();
-    assert!(checked.status.success() && printed.starts_with("kms: vsock:any:8001 -> tcp:kms."), "{printed}");
-    let enclave = output(&["--check", "--config", example.with_file_name("enclave.toml").to_str().unwrap()]);
+    assert!(
+        checked.status.success() && printed.starts_with("kms: vsock:any:8001 -> tcp:kms."),
+        "{printed}"
+    );
+    let enclave = output(&[
+        "--check",
+        "--config",
+        example.with_file_name("enclave.toml").to_str().unwrap(),
+    ]);
     assert!(enclave.status.success());
-    let wrong = output(&["--check", "--listen=unix:/a", "--connect=tcp:a.test:1", "--allow=b.test:1"]);
+    let wrong = output(&[
+        "--check",
+        "--listen=unix:/a",
+        "--connect=tcp:a.test:1",
+        "--allow=b.test:1",
+    ]);
     assert_eq!(wrong.status.code(), Some(2));
     let said = String::from_utf8(wrong.stderr).unwrap();
-    assert_eq!(said, "error: --connect: `tcp:a.test:1` is not allowed (see allow)\n");
+    assert_eq!(
+        said,
+        "error: --connect: `tcp:a.test:1` is not allowed (see allow)\n"
+    );
 }

@@ -1,4 +1,5 @@
-//! The five calls of IAM's Query API that a rehearsal needs. IAM's own SDK takes longer to compile than everything else here.
+//! The five calls of IAM's Query API that a rehearsal needs. IAM's own SDK takes longer to compile
+//! than everything else here.
 //!
 //! <https://docs.aws.amazon.com/IAM/latest/APIReference/API_Operations.html>
 
@@ -22,7 +23,11 @@ pub(super) struct Iam {
 }
 
 impl Iam {
-    pub(super) fn new(partition: &str, credentials: Credentials, ca: Option<&[u8]>) -> Result<Self, Failure> {
+    pub(super) fn new(
+        partition: &str,
+        credentials: Credentials,
+        ca: Option<&[u8]>,
+    ) -> Result<Self, Failure> {
         // <https://docs.aws.amazon.com/general/latest/gr/iam-service.html>
         let (endpoint, region) = match partition {
             "aws-cn" => ("https://iam.cn-north-1.amazonaws.com.cn", "cn-north-1"),
@@ -30,17 +35,32 @@ impl Iam {
             _ => ("https://iam.amazonaws.com", "us-east-1"),
         };
         // The variable that every AWS SDK reads.
-        let endpoint = std::env::var("AWS_ENDPOINT_URL_IAM").unwrap_or_else(|_| endpoint.to_owned());
-        Ok(Self { client: Client::new(&endpoint, region, credentials, ca)?, region })
+        let endpoint =
+            std::env::var("AWS_ENDPOINT_URL_IAM").unwrap_or_else(|_| endpoint.to_owned());
+        Ok(Self {
+            client: Client::new(&endpoint, region, credentials, ca)?,
+            region,
+        })
     }
 
-    pub(super) async fn call(&self, action: &'static str, parameters: &[(&str, &str)]) -> Result<(), Failure> {
+    pub(super) async fn call(
+        &self,
+        action: &'static str,
+        parameters: &[(&str, &str)],
+    ) -> Result<(), Failure> {
         let mut form = form_urlencoded::Serializer::new(String::new());
-        let body = form.extend_pairs([("Action", action), ("Version", VERSION)]).extend_pairs(parameters).finish();
+        let body = form
+            .extend_pairs([("Action", action), ("Version", VERSION)])
+            .extend_pairs(parameters)
+            .finish();
         let mut request = self.client.request(Method::POST, "/", body)?;
         let form = HeaderValue::from_static("application/x-www-form-urlencoded; charset=utf-8");
         request.headers_mut().insert(CONTENT_TYPE, form);
-        let scope = Scope { service: "iam".to_owned(), region: self.region.to_owned(), at: SystemTime::now() };
+        let scope = Scope {
+            service: "iam".to_owned(),
+            region: self.region.to_owned(),
+            at: SystemTime::now(),
+        };
         self.client.sign(&mut request, &scope)?;
         let answer = self.client.send(request).await?;
         if answer.status == 200 {
@@ -48,8 +68,15 @@ impl Iam {
         }
         let text = answer.text();
         let code = element(&text, "Code").unwrap_or("unknown");
-        let message = format!("{code}: {}", element(&text, "Message").unwrap_or("no sentence"));
-        Err(Failure::Aws { operation: action, code: Some(code.to_owned()), message })
+        let message = format!(
+            "{code}: {}",
+            element(&text, "Message").unwrap_or("no sentence")
+        );
+        Err(Failure::Aws {
+            operation: action,
+            code: Some(code.to_owned()),
+            message,
+        })
     }
 }
 

@@ -47,10 +47,20 @@ impl Roles {
         deployment: &Deployment,
         prefix: &str,
     ) -> Result<Self, Failure> {
-        let Deployment { partition, account, .. } = deployment;
-        let ca = common.ca_file.as_deref().map(aws::certificates).transpose()?;
+        let Deployment {
+            partition, account, ..
+        } = deployment;
+        let ca = common
+            .ca_file
+            .as_deref()
+            .map(aws::certificates)
+            .transpose()?;
         Ok(Self {
-            iam: Iam::new(partition, aws::credentials(configuration).await?, ca.as_deref())?,
+            iam: Iam::new(
+                partition,
+                aws::credentials(configuration).await?,
+                ca.as_deref(),
+            )?,
             sts: aws_sdk_sts::Client::new(configuration),
             prefix: prefix.to_owned(),
             arns: format!("arn:{partition}:iam::{account}:"),
@@ -76,14 +86,21 @@ impl Roles {
         });
         let (name, trust) = (name(&self.prefix, role), trust.to_string());
         let description = "Throw-away role of `cloister kms rehearse`";
-        let parameters =
-            [("RoleName", name.as_str()), ("AssumeRolePolicyDocument", &trust), ("Description", description)];
+        let parameters = [
+            ("RoleName", name.as_str()),
+            ("AssumeRolePolicyDocument", &trust),
+            ("Description", description),
+        ];
         self.iam.call("CreateRole", &parameters).await
     }
 
-    /// Lets every role do everything with one key more, as far as IAM goes: what is denied is denied by the key's policy.
+    /// Lets every role do everything with one key more, as far as IAM goes: what is denied is
+    /// denied by the key's policy.
     pub(super) async fn allow(&self, key: &str) -> Result<(), Failure> {
-        self.keys.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(key.to_owned());
+        self.keys
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .push(key.to_owned());
         for role in ROLES {
             self.allow_one(role).await?;
         }
@@ -91,13 +108,21 @@ impl Roles {
     }
 
     async fn allow_one(&self, role: Role) -> Result<(), Failure> {
-        let keys = self.keys.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let keys = self
+            .keys
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone();
         let policy = json!({
             "Version": "2012-10-17",
             "Statement": [{ "Effect": "Allow", "Action": "kms:*", "Resource": keys }],
         });
         let (name, policy) = (name(&self.prefix, role), policy.to_string());
-        let parameters = [("RoleName", name.as_str()), ("PolicyName", POLICY), ("PolicyDocument", &policy)];
+        let parameters = [
+            ("RoleName", name.as_str()),
+            ("PolicyName", POLICY),
+            ("PolicyDocument", &policy),
+        ];
         self.iam.call("PutRolePolicy", &parameters).await
     }
 
@@ -119,10 +144,19 @@ impl Roles {
     async fn delete_one(&self, role: Role) -> Result<(), Failure> {
         let name = name(&self.prefix, role);
         let there = |result| match result {
-            Err(Failure::Aws { code: Some(code), .. }) if code == "NoSuchEntity" => Ok(()),
+            Err(Failure::Aws {
+                code: Some(code), ..
+            }) if code == "NoSuchEntity" => Ok(()),
             other => other,
         };
-        there(self.iam.call("DeleteRolePolicy", &[("RoleName", &name), ("PolicyName", POLICY)]).await)?;
+        there(
+            self.iam
+                .call(
+                    "DeleteRolePolicy",
+                    &[("RoleName", &name), ("PolicyName", POLICY)],
+                )
+                .await,
+        )?;
         there(self.iam.call("DeleteRole", &[("RoleName", &name)]).await)
     }
 
@@ -131,11 +165,18 @@ impl Roles {
         let arn = format!("{}role/{}", self.arns, name(&self.prefix, role));
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let assumed = self.sts.assume_role().role_arn(&arn).role_session_name("cloister-rehearsal").send().await;
+            let assumed = self
+                .sts
+                .assume_role()
+                .role_arn(&arn)
+                .role_session_name("cloister-rehearsal")
+                .send()
+                .await;
             match assumed.map_err(Failure::aws("AssumeRole")) {
                 Ok(answer) => {
-                    let given =
-                        answer.credentials.ok_or_else(|| Failure::Wrong("STS gives no credentials".to_owned()))?;
+                    let given = answer
+                        .credentials
+                        .ok_or_else(|| Failure::Wrong("STS gives no credentials".to_owned()))?;
                     let token = Some(given.session_token);
                     return Ok(Credentials::new(
                         given.access_key_id,

@@ -18,13 +18,32 @@ fn body(response: &Response) -> Value {
 async fn the_function_gets_the_proxy_event_and_its_response_comes_back() {
     let setup = Setup::with(echo).await;
     let exact = r#"{ "value": 0.1000, "text": "ä\u0061" }"#;
-    let response = setup.client().post("/key/7e99/tx_signature?q=1", exact).await.unwrap();
-    assert_eq!((response.status, &response.headers["x-from"]), (200, &"function".parse().unwrap()));
+    let response = setup
+        .client()
+        .post("/key/7e99/tx_signature?q=1", exact)
+        .await
+        .unwrap();
+    assert_eq!(
+        (response.status, &response.headers["x-from"]),
+        (200, &"function".parse().unwrap())
+    );
     let event = body(&response);
-    assert_eq!(event["requestContext"]["requestId"], response.headers["x-amzn-requestid"].to_str().unwrap());
-    assert_eq!((&event["resource"], &event["httpMethod"]), (&json!("/key/{key_id}/tx_signature"), &json!("POST")));
-    assert_eq!((&event["body"], &event["queryStringParameters"]), (&json!(exact), &json!({ "q": "1" })));
-    assert_eq!(event["requestContext"]["identity"]["userArn"], "arn:aws:iam::111122223333:role/caller");
+    assert_eq!(
+        event["requestContext"]["requestId"],
+        response.headers["x-amzn-requestid"].to_str().unwrap()
+    );
+    assert_eq!(
+        (&event["resource"], &event["httpMethod"]),
+        (&json!("/key/{key_id}/tx_signature"), &json!("POST"))
+    );
+    assert_eq!(
+        (&event["body"], &event["queryStringParameters"]),
+        (&json!(exact), &json!({ "q": "1" }))
+    );
+    assert_eq!(
+        event["requestContext"]["identity"]["userArn"],
+        "arn:aws:iam::111122223333:role/caller"
+    );
     assert_eq!(event["headers"].get("authorization"), None);
     assert_eq!(event["headers"].get("x-amz-security-token"), None);
 }
@@ -32,10 +51,17 @@ async fn the_function_gets_the_proxy_event_and_its_response_comes_back() {
 #[tokio::test]
 async fn bodies_over_ten_megabytes_are_refused() {
     let setup = Setup::with(echo).await;
-    let response = setup.client().post("/generate_key", vec![b' '; 10 * 1024 * 1024 + 1]).await.unwrap();
+    let response = setup
+        .client()
+        .post("/generate_key", vec![b' '; 10 * 1024 * 1024 + 1])
+        .await
+        .unwrap();
     assert_eq!(
         (response.status, body(&response)),
-        (413, json!({ "message": "HTTP content length exceeded 10485760 bytes." }))
+        (
+            413,
+            json!({ "message": "HTTP content length exceeded 10485760 bytes." })
+        )
     );
     assert!(setup.events.lock().unwrap().is_empty());
 }
@@ -44,13 +70,18 @@ async fn bodies_over_ten_megabytes_are_refused() {
 async fn a_function_that_says_nothing_times_out() {
     let setup = Setup::start(Duration::from_millis(300), |_| Reply::Nothing).await;
     let response = setup.client().post("/generate_key", "{}").await.unwrap();
-    assert_eq!((response.status, body(&response)), (504, json!({ "message": "Endpoint request timed out" })));
+    assert_eq!(
+        (response.status, body(&response)),
+        (504, json!({ "message": "Endpoint request timed out" }))
+    );
 }
 
 #[tokio::test]
 async fn errors_and_malformed_responses_are_internal_server_errors() {
     let setup = Setup::with(|event| match event["path"].as_str() {
-        Some("/error") => Reply::Error(r#"{"errorType":"t","errorMessage":"internal detail"}"#.into()),
+        Some("/error") => {
+            Reply::Error(r#"{"errorType":"t","errorMessage":"internal detail"}"#.into())
+        }
         _ => Reply::Result(event["body"].as_str().unwrap_or_default().to_owned()),
     })
     .await;
@@ -63,7 +94,11 @@ async fn errors_and_malformed_responses_are_internal_server_errors() {
         ("/malformed", r#"{"statusCode":200,"unknown":1}"#),
     ] {
         let response = client.post(path, sent).await.unwrap();
-        assert_eq!((response.status, body(&response)), (502, json!({ "message": "Internal server error" })), "{sent}");
+        assert_eq!(
+            (response.status, body(&response)),
+            (502, json!({ "message": "Internal server error" })),
+            "{sent}"
+        );
     }
 }
 
@@ -75,25 +110,48 @@ async fn direct_invokes_pass_the_event_and_the_result() {
     })
     .await;
     let client = setup.client();
-    let response = client.invoke("front-door", r#"{"operation":"generate_key"}"#).await.unwrap();
-    assert_eq!((response.status, body(&response)), (200, json!({ "given": { "operation": "generate_key" } })));
+    let response = client
+        .invoke("front-door", r#"{"operation":"generate_key"}"#)
+        .await
+        .unwrap();
+    assert_eq!(
+        (response.status, body(&response)),
+        (200, json!({ "given": { "operation": "generate_key" } }))
+    );
     assert_eq!(response.headers["x-amz-executed-version"], "$LATEST");
     assert!(response.headers.get("x-amz-function-error").is_none());
 
-    let failed = client.invoke("front-door", r#"{"fail":true}"#).await.unwrap();
-    assert_eq!((failed.status, &failed.headers["x-amz-function-error"]), (200, &"Unhandled".parse().unwrap()));
-    assert_eq!(body(&failed), json!({ "errorType": "t", "errorMessage": "m" }));
+    let failed = client
+        .invoke("front-door", r#"{"fail":true}"#)
+        .await
+        .unwrap();
+    assert_eq!(
+        (failed.status, &failed.headers["x-amz-function-error"]),
+        (200, &"Unhandled".parse().unwrap())
+    );
+    assert_eq!(
+        body(&failed),
+        json!({ "errorType": "t", "errorMessage": "m" })
+    );
 
     for (name, event, status, kind) in [
         ("another", "{}", 404, "ResourceNotFoundException"),
         ("front-door", "{", 400, "InvalidRequestContentException"),
     ] {
         let refused = client.invoke(name, event).await.unwrap();
-        assert_eq!((refused.status, refused.headers["x-amzn-errortype"].to_str().unwrap()), (status, kind));
+        assert_eq!(
+            (
+                refused.status,
+                refused.headers["x-amzn-errortype"].to_str().unwrap()
+            ),
+            (status, kind)
+        );
     }
     let path = "/2015-03-31/functions/front-door/invocations";
     let mut request = client.request(Method::POST, path, "{}").unwrap();
-    request.headers_mut().insert("x-amz-invocation-type", "Event".parse().unwrap());
+    request
+        .headers_mut()
+        .insert("x-amz-invocation-type", "Event".parse().unwrap());
     client.sign(&mut request, &client.scope("lambda")).unwrap();
     assert_eq!(client.send(request).await.unwrap().status, 400);
     assert_eq!(setup.events.lock().unwrap().len(), 2);
@@ -102,14 +160,29 @@ async fn direct_invokes_pass_the_event_and_the_result() {
 #[tokio::test]
 async fn the_runtime_api_takes_one_answer_per_event_and_in_time() {
     let (invoker, queue) = invocation::channel();
-    let api = RuntimeApi::bind(queue, ARN.into(), Duration::from_millis(200)).await.unwrap();
+    let api = RuntimeApi::bind(queue, ARN.into(), Duration::from_millis(200))
+        .await
+        .unwrap();
     let invocations = format!("http://{}/2018-06-01/runtime/invocation", api.address());
     let http = http();
     let next = async || {
-        let next = http.get(format!("{invocations}/next")).send().await.unwrap();
-        next.headers()["lambda-runtime-aws-request-id"].to_str().unwrap().to_owned()
+        let next = http
+            .get(format!("{invocations}/next"))
+            .send()
+            .await
+            .unwrap();
+        next.headers()["lambda-runtime-aws-request-id"]
+            .to_str()
+            .unwrap()
+            .to_owned()
     };
-    let answer = async |id: &str| http.post(format!("{invocations}/{id}/response")).body("1").send().await.unwrap();
+    let answer = async |id: &str| {
+        http.post(format!("{invocations}/{id}/response"))
+            .body("1")
+            .send()
+            .await
+            .unwrap()
+    };
     let scenario = async {
         let first = invoker.invoke("a".into(), "{}".into());
         let (outcome, ()) = tokio::join!(first, async {
@@ -121,13 +194,19 @@ async fn the_runtime_api_takes_one_answer_per_event_and_in_time() {
         assert_eq!(outcome, Ok("1".into()));
 
         // A process that asks for more has given up on what it had.
-        let (given_up, answered, ()) =
-            tokio::join!(invoker.invoke("b".into(), "1".into()), invoker.invoke("c".into(), "2".into()), async {
+        let (given_up, answered, ()) = tokio::join!(
+            invoker.invoke("b".into(), "1".into()),
+            invoker.invoke("c".into(), "2".into()),
+            async {
                 next().await;
                 let id = next().await;
                 answer(&id).await;
-            });
-        assert_eq!((given_up, answered), (Err(FunctionError::Exited), Ok("1".into())));
+            }
+        );
+        assert_eq!(
+            (given_up, answered),
+            (Err(FunctionError::Exited), Ok("1".into()))
+        );
 
         // One that takes too long is reported, and what it had is answered.
         let late = FunctionError::TimedOut(Duration::from_millis(200));

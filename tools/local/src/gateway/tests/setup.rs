@@ -44,7 +44,11 @@ pub(super) fn callers() -> Callers {
         session_token: Redacted::new(token.into()),
         principal_arn: "arn:aws:iam::111122223333:role/caller".into(),
     };
-    Callers::new(vec![caller("ASIATEMPORARY", TOKEN), caller("AKIALONGLIVED", "")]).unwrap()
+    Callers::new(vec![
+        caller("ASIATEMPORARY", TOKEN),
+        caller("AKIALONGLIVED", ""),
+    ])
+    .unwrap()
 }
 
 /// A proxy response with status 200 and the event as its body.
@@ -60,9 +64,16 @@ impl Setup {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (invoker, queue) = invocation::channel();
-        let server =
-            Server { callers: callers(), region: REGION.into(), function: "front-door".into(), invoker, integration };
-        let api = RuntimeApi::bind(queue, ARN.into(), Duration::from_secs(30)).await.unwrap();
+        let server = Server {
+            callers: callers(),
+            region: REGION.into(),
+            function: "front-door".into(),
+            invoker,
+            integration,
+        };
+        let api = RuntimeApi::bind(queue, ARN.into(), Duration::from_secs(30))
+            .await
+            .unwrap();
         let runtime_api = api.address();
         let events = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = JoinSet::new();
@@ -71,7 +82,11 @@ impl Setup {
             api.serve().await;
         });
         tasks.spawn(work(runtime_api, events.clone(), function));
-        Self { address, events, _tasks: tasks }
+        Self {
+            address,
+            events,
+            _tasks: tasks,
+        }
     }
 
     pub(super) async fn with(function: fn(&Value) -> Reply) -> Self {
@@ -79,11 +94,20 @@ impl Setup {
     }
 
     pub(super) fn client_of(&self, region: &str, credentials: Credentials) -> Client {
-        Client::new(&format!("http://{}", self.address), region, credentials, None).unwrap()
+        Client::new(
+            &format!("http://{}", self.address),
+            region,
+            credentials,
+            None,
+        )
+        .unwrap()
     }
 
     pub(super) fn client(&self) -> Client {
-        self.client_of(REGION, Credentials::new("ASIATEMPORARY", SECRET, Some(TOKEN)))
+        self.client_of(
+            REGION,
+            Credentials::new("ASIATEMPORARY", SECRET, Some(TOKEN)),
+        )
     }
 }
 
@@ -92,7 +116,11 @@ async fn work(api: SocketAddr, events: Arc<Mutex<Vec<Value>>>, function: fn(&Val
     let invocations = format!("http://{api}/2018-06-01/runtime/invocation");
     let http = http();
     loop {
-        let next = http.get(format!("{invocations}/next")).send().await.unwrap();
+        let next = http
+            .get(format!("{invocations}/next"))
+            .send()
+            .await
+            .unwrap();
         let header = |name: &str| next.headers()[name].to_str().unwrap().to_owned();
         let id = header("lambda-runtime-aws-request-id");
         assert_eq!(header("lambda-runtime-invoked-function-arn"), ARN);
@@ -104,7 +132,12 @@ async fn work(api: SocketAddr, events: Arc<Mutex<Vec<Value>>>, function: fn(&Val
             Reply::Nothing => std::future::pending().await,
         };
         events.lock().unwrap().push(event);
-        let answer = http.post(format!("{invocations}/{id}/{kind}")).body(body).send().await.unwrap();
+        let answer = http
+            .post(format!("{invocations}/{id}/{kind}"))
+            .body(body)
+            .send()
+            .await
+            .unwrap();
         assert_eq!(answer.status(), 202);
     }
 }
@@ -115,7 +148,10 @@ pub(super) fn http() -> reqwest::Client {
 }
 
 /// Waits until `condition` gives something.
-pub(super) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut condition: impl FnMut() -> F) -> T {
+pub(super) async fn until<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) -> T {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     loop {
         if let Some(value) = condition().await {

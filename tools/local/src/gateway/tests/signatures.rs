@@ -8,9 +8,14 @@ use http::{HeaderValue, Method, Request};
 
 use super::setup::{REGION, SECRET, Setup, TOKEN, echo};
 
-const MISSING: (&str, &str) = ("MissingAuthenticationTokenException", "Missing Authentication Token");
-const INVALID_TOKEN: (&str, &str) =
-    ("UnrecognizedClientException", "The security token included in the request is invalid.");
+const MISSING: (&str, &str) = (
+    "MissingAuthenticationTokenException",
+    "Missing Authentication Token",
+);
+const INVALID_TOKEN: (&str, &str) = (
+    "UnrecognizedClientException",
+    "The security token included in the request is invalid.",
+);
 const MISMATCH: (&str, &str) = (
     "InvalidSignatureException",
     "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and \
@@ -20,16 +25,33 @@ const MISMATCH: (&str, &str) = (
 /// Checks a 403 whose message starts with the expected words.
 fn check(name: &str, response: &Response, (kind, message): (&str, &str)) {
     let body: serde_json::Value = serde_json::from_slice(&response.body).unwrap();
-    assert_eq!((response.status, body.as_object().unwrap().len()), (403, 1), "{name}: {body}");
-    assert!(body["message"].as_str().unwrap().starts_with(message), "{name}: {body}");
+    assert_eq!(
+        (response.status, body.as_object().unwrap().len()),
+        (403, 1),
+        "{name}: {body}"
+    );
+    assert!(
+        body["message"].as_str().unwrap().starts_with(message),
+        "{name}: {body}"
+    );
     assert_eq!(response.headers["x-amzn-errortype"], kind, "{name}");
-    assert_eq!(response.headers["content-type"], "application/json", "{name}");
+    assert_eq!(
+        response.headers["content-type"], "application/json",
+        "{name}"
+    );
     assert_eq!(response.headers["x-amzn-requestid"].len(), 36, "{name}");
 }
 
 /// A request that `client` signs for `service` at `at` and that `change` spoils afterwards.
-async fn spoilt(client: &Client, service: &str, at: SystemTime, change: impl FnOnce(&mut Request<Bytes>)) -> Response {
-    let mut request = client.request(Method::POST, "/generate_key?a=1", r#"{"secret":"x"}"#).unwrap();
+async fn spoilt(
+    client: &Client,
+    service: &str,
+    at: SystemTime,
+    change: impl FnOnce(&mut Request<Bytes>),
+) -> Response {
+    let mut request = client
+        .request(Method::POST, "/generate_key?a=1", r#"{"secret":"x"}"#)
+        .unwrap();
     let mut scope = client.scope(service);
     scope.at = at;
     client.sign(&mut request, &scope).unwrap();
@@ -42,11 +64,24 @@ async fn signed_requests_of_every_kind_of_credentials_are_let_in() {
     let setup = Setup::with(echo).await;
     for (id, token) in [("ASIATEMPORARY", Some(TOKEN)), ("AKIALONGLIVED", None)] {
         let client = setup.client_of(REGION, Credentials::new(id, SECRET, token));
-        assert_eq!(client.post("/generate_key", "{}").await.unwrap().status, 200);
+        assert_eq!(
+            client.post("/generate_key", "{}").await.unwrap().status,
+            200
+        );
         assert_eq!(client.get("/version").await.unwrap().status, 200);
-        assert_eq!(client.get("/version?b=2&a=x%20y&a=%2F&c").await.unwrap().status, 200);
+        assert_eq!(
+            client
+                .get("/version?b=2&a=x%20y&a=%2F&c")
+                .await
+                .unwrap()
+                .status,
+            200
+        );
         for minutes in [0, 4] {
-            for at in [SystemTime::now() - minutes * MINUTE, SystemTime::now() + minutes * MINUTE] {
+            for at in [
+                SystemTime::now() - minutes * MINUTE,
+                SystemTime::now() + minutes * MINUTE,
+            ] {
                 assert_eq!(spoilt(&client, "execute-api", at, |_| ()).await.status, 200);
             }
         }
@@ -65,13 +100,26 @@ async fn requests_that_are_not_signed_are_refused() {
     };
     check("unsigned", &unsigned(|_| ()).await.unwrap(), MISSING);
     let bearer = unsigned(|request| {
-        request.headers_mut().insert("authorization", HeaderValue::from_static("Bearer token"));
+        request
+            .headers_mut()
+            .insert("authorization", HeaderValue::from_static("Bearer token"));
     });
-    check("another scheme", &bearer.await.unwrap(), ("IncompleteSignatureException", ""));
+    check(
+        "another scheme",
+        &bearer.await.unwrap(),
+        ("IncompleteSignatureException", ""),
+    );
     let empty = unsigned(|request| {
-        request.headers_mut().insert("authorization", HeaderValue::from_static("AWS4-HMAC-SHA256"));
+        request.headers_mut().insert(
+            "authorization",
+            HeaderValue::from_static("AWS4-HMAC-SHA256"),
+        );
     });
-    check("no parameters", &empty.await.unwrap(), ("IncompleteSignatureException", ""));
+    check(
+        "no parameters",
+        &empty.await.unwrap(),
+        ("IncompleteSignatureException", ""),
+    );
     assert!(setup.events.lock().unwrap().is_empty());
 }
 
@@ -80,15 +128,55 @@ async fn requests_of_strangers_are_refused() {
     let setup = Setup::with(echo).await;
     let wrong_secret = SECRET.replace('w', "v");
     for (name, id, secret, token, expected) in [
-        ("unknown access key", "ASIASTRANGER", SECRET, Some(TOKEN), INVALID_TOKEN),
-        ("wrong secret", "ASIATEMPORARY", &wrong_secret, Some(TOKEN), MISMATCH),
-        ("no session token", "ASIATEMPORARY", SECRET, None, INVALID_TOKEN),
-        ("another session token", "ASIATEMPORARY", SECRET, Some("another"), INVALID_TOKEN),
-        ("the beginning of the token", "ASIATEMPORARY", SECRET, Some(&TOKEN[..10]), INVALID_TOKEN),
-        ("a token where there is none", "AKIALONGLIVED", SECRET, Some(TOKEN), INVALID_TOKEN),
+        (
+            "unknown access key",
+            "ASIASTRANGER",
+            SECRET,
+            Some(TOKEN),
+            INVALID_TOKEN,
+        ),
+        (
+            "wrong secret",
+            "ASIATEMPORARY",
+            &wrong_secret,
+            Some(TOKEN),
+            MISMATCH,
+        ),
+        (
+            "no session token",
+            "ASIATEMPORARY",
+            SECRET,
+            None,
+            INVALID_TOKEN,
+        ),
+        (
+            "another session token",
+            "ASIATEMPORARY",
+            SECRET,
+            Some("another"),
+            INVALID_TOKEN,
+        ),
+        (
+            "the beginning of the token",
+            "ASIATEMPORARY",
+            SECRET,
+            Some(&TOKEN[..10]),
+            INVALID_TOKEN,
+        ),
+        (
+            "a token where there is none",
+            "AKIALONGLIVED",
+            SECRET,
+            Some(TOKEN),
+            INVALID_TOKEN,
+        ),
     ] {
         let client = setup.client_of(REGION, Credentials::new(id, secret, token));
-        check(name, &client.post("/generate_key", "{}").await.unwrap(), expected);
+        check(
+            name,
+            &client.post("/generate_key", "{}").await.unwrap(),
+            expected,
+        );
     }
     assert!(setup.events.lock().unwrap().is_empty());
 }
@@ -97,7 +185,10 @@ async fn requests_of_strangers_are_refused() {
 async fn signatures_for_something_else_are_refused() {
     let setup = Setup::with(echo).await;
     let now = SystemTime::now();
-    let other_region = setup.client_of("us-east-1", Credentials::new("ASIATEMPORARY", SECRET, Some(TOKEN)));
+    let other_region = setup.client_of(
+        "us-east-1",
+        Credentials::new("ASIATEMPORARY", SECRET, Some(TOKEN)),
+    );
     let signature = |message| ("InvalidSignatureException", message);
     check(
         "another region",
@@ -112,15 +203,33 @@ async fn signatures_for_something_else_are_refused() {
             signature("Credential should be scoped to correct service: 'execute-api'."),
         );
     }
-    for (at, message) in [(now - 6 * MINUTE, "Signature expired: "), (now + 6 * MINUTE, "Signature not yet current: ")]
-    {
-        check("another time", &spoilt(&client, "execute-api", at, |_| ()).await, signature(message));
+    for (at, message) in [
+        (now - 6 * MINUTE, "Signature expired: "),
+        (now + 6 * MINUTE, "Signature not yet current: "),
+    ] {
+        check(
+            "another time",
+            &spoilt(&client, "execute-api", at, |_| ()).await,
+            signature(message),
+        );
     }
     // A direct invoke is another service.
-    let mut request = client.request(Method::POST, "/2015-03-31/functions/front-door/invocations", "{}").unwrap();
-    client.sign(&mut request, &client.scope("execute-api")).unwrap();
+    let mut request = client
+        .request(
+            Method::POST,
+            "/2015-03-31/functions/front-door/invocations",
+            "{}",
+        )
+        .unwrap();
+    client
+        .sign(&mut request, &client.scope("execute-api"))
+        .unwrap();
     let expected = signature("Credential should be scoped to correct service: 'lambda'.");
-    check("an invoke signed for the API", &client.send(request).await.unwrap(), expected);
+    check(
+        "an invoke signed for the API",
+        &client.send(request).await.unwrap(),
+        expected,
+    );
     assert!(setup.events.lock().unwrap().is_empty());
 }
 
@@ -129,18 +238,28 @@ async fn requests_changed_after_signing_are_refused() {
     let setup = Setup::with(echo).await;
     let client = setup.client();
     let changes: [(&str, Change); 7] = [
-        ("body", |request| *request.body_mut() = Bytes::from_static(br#"{"secret":"y"}"#)),
+        ("body", |request| {
+            *request.body_mut() = Bytes::from_static(br#"{"secret":"y"}"#)
+        }),
         ("no body", |request| *request.body_mut() = Bytes::new()),
-        ("path", |request| replace(request, "/generate_key", "/set_key")),
+        ("path", |request| {
+            replace(request, "/generate_key", "/set_key")
+        }),
         ("query", |request| replace(request, "a=1", "a=2")),
         ("more query", |request| replace(request, "a=1", "a=1&b=1")),
         ("method", |request| *request.method_mut() = Method::PUT),
         ("signed header", |request| {
-            request.headers_mut().insert("content-type", HeaderValue::from_static("text/plain"));
+            request
+                .headers_mut()
+                .insert("content-type", HeaderValue::from_static("text/plain"));
         }),
     ];
     for (name, change) in changes {
-        check(name, &spoilt(&client, "execute-api", SystemTime::now(), change).await, MISMATCH);
+        check(
+            name,
+            &spoilt(&client, "execute-api", SystemTime::now(), change).await,
+            MISMATCH,
+        );
     }
     assert!(setup.events.lock().unwrap().is_empty());
 }
