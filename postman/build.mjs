@@ -38,7 +38,9 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   if (!process.argv.includes('--check')) {
     await writeFile(TARGET, text);
   } else if ((await readFile(TARGET, 'utf8')) !== text) {
-    console.error('cloister.postman_collection.json is not what its sources give: run `npm run build` in postman/ and commit the result');
+    console.error(
+      'cloister.postman_collection.json is not what its sources give: run `npm run build` in postman/ and commit the result',
+    );
     process.exitCode = 1;
   }
 }

@@ -35,7 +35,8 @@ export async function readEnvironment(file, variables) {
         'AWS_REGION and CLOISTER_ENDPOINT; or --environment FILE with an environment exported from Postman.',
     );
   }
-  if (!/^https?:\/\/[^/]+/.test(value('base_url'))) throw new Error(`base_url is ${JSON.stringify(value('base_url'))}, not a URL that starts with https:// or http://`);
+  if (!/^https?:\/\/[^/]+/.test(value('base_url')))
+    throw new Error(`base_url is ${JSON.stringify(value('base_url'))}, not a URL that starts with https:// or http://`);
   return environment;
 }
 

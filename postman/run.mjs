@@ -35,7 +35,9 @@ async function main(argv) {
   await mkdir(reports, { recursive: true });
 
   const started = performance.now();
-  const results = await Promise.all(shares(runners).map((share) => runProcess({ folder, environment, runners: share, reports })));
+  const results = await Promise.all(
+    shares(runners).map((share) => runProcess({ folder, environment, runners: share, reports })),
+  );
   const summary = summarize(results.flat(), { folder, runners, rounds, seconds: (performance.now() - started) / 1000 });
   const index = resolve(reports, 'index.html');
   await writeFile(index, html(summary));
@@ -91,7 +93,8 @@ function runProcess(task) {
   return new Promise((done, fail) => {
     child.on('error', fail);
     child.on('exit', (code, signal) => {
-      if (code !== 0) told.push({ failure: { request: '(newman)', message: `a runner's process ended with ${signal ?? code}` } });
+      if (code !== 0)
+        told.push({ failure: { request: '(newman)', message: `a runner's process ended with ${signal ?? code}` } });
       done(told);
     });
   });

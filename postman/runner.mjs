@@ -22,13 +22,23 @@ function run(folder, environment, runner, reports) {
   };
   return new Promise((resolve) => {
     newman
-      .run({ collection: COLLECTION, environment: structuredClone(environment), folder, reporters: ['htmlextra'], reporter: { htmlextra: report } }, (error) => {
-        if (error) process.send({ failure: { request: '(newman)', message: error.message } });
-        resolve();
-      })
+      .run(
+        {
+          collection: COLLECTION,
+          environment: structuredClone(environment),
+          folder,
+          reporters: ['htmlextra'],
+          reporter: { htmlextra: report },
+        },
+        (error) => {
+          if (error) process.send({ failure: { request: '(newman)', message: error.message } });
+          resolve();
+        },
+      )
       .on('request', (error, { item, response }) => {
         if (error) process.send({ failure: { request: item.name, message: error.message } });
-        else process.send({ sample: { request: item.name, status: response.code, milliseconds: response.responseTime } });
+        else
+          process.send({ sample: { request: item.name, status: response.code, milliseconds: response.responseTime } });
       })
       .on('assertion', (error, { item, assertion }) => {
         if (error) process.send({ failure: { request: item.name, message: assertion, example: error.message } });

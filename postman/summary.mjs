@@ -14,7 +14,12 @@ export function summarize(told, { folder, runners, rounds, seconds }) {
     requests: samples.length,
     assertions: told.filter(({ assertion, failure }) => assertion || failure).length,
     failures: grouped(told.flatMap(({ failure }) => (failure ? [failure] : []))),
-    latencies: names.map((request) => latency(request, samples.filter((sample) => sample.request === request))),
+    latencies: names.map((request) =>
+      latency(
+        request,
+        samples.filter((sample) => sample.request === request),
+      ),
+    ),
   };
 }
 
@@ -23,7 +28,12 @@ export const percentile = (values, percent) => values[Math.max(0, Math.ceil((per
 
 function latency(request, samples) {
   const sorted = samples.map(({ milliseconds }) => milliseconds).sort((a, b) => a - b);
-  return { request, count: sorted.length, percentiles: PERCENTILES.map((percent) => percentile(sorted, percent)), longest: sorted.at(-1) };
+  return {
+    request,
+    count: sorted.length,
+    percentiles: PERCENTILES.map((percent) => percentile(sorted, percent)),
+    longest: sorted.at(-1),
+  };
 }
 
 /** Equal failures once, with their number and what the first one said. */
@@ -39,7 +49,9 @@ function grouped(failures) {
 
 /** For a terminal. */
 export function text(summary) {
-  const failed = summary.failures.slice(0, 20).map(({ line, example, count }) => `FAILED ${count}×  ${line}${example ? ` (${example})` : ''}`);
+  const failed = summary.failures
+    .slice(0, 20)
+    .map(({ line, example, count }) => `FAILED ${count}×  ${line}${example ? ` (${example})` : ''}`);
   const more = summary.failures.length > 20 ? [`… and ${summary.failures.length - 20} more kinds of failures`] : [];
   const rows = summary.folder === 'load' ? ['', ...table(summary)] : [];
   return [...failed, ...more, headline(summary), ...rows].join('\n');
@@ -55,14 +67,21 @@ function headline({ folder, runners, rounds, requests, assertions, failures, sec
 
 function table({ latencies }) {
   const header = ['request', 'count', ...PERCENTILES.map((percent) => `p${percent} ms`), 'max ms'];
-  const rows = latencies.map(({ request, count, percentiles, longest }) => [request, count, ...percentiles, longest].map(String));
+  const rows = latencies.map(({ request, count, percentiles, longest }) =>
+    [request, count, ...percentiles, longest].map(String),
+  );
   const widths = header.map((_, column) => Math.max(...[header, ...rows].map((row) => row[column].length)));
-  return [header, ...rows].map((row) => row.map((cell, column) => (column === 0 ? cell.padEnd(widths[0]) : cell.padStart(widths[column]))).join('  '));
+  return [header, ...rows].map((row) =>
+    row.map((cell, column) => (column === 0 ? cell.padEnd(widths[0]) : cell.padStart(widths[column]))).join('  '),
+  );
 }
 
 /** The report's first page; it leads to those of the runners. */
 export function html(summary) {
-  const runners = Array.from({ length: summary.runners }, (_, index) => `<li><a href="runner-${index + 1}.html">runner ${index + 1}</a></li>`);
+  const runners = Array.from(
+    { length: summary.runners },
+    (_, index) => `<li><a href="runner-${index + 1}.html">runner ${index + 1}</a></li>`,
+  );
   return `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">

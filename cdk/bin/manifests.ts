@@ -45,6 +45,7 @@ const [directory = '.'] = process.argv.slice(2);
 fs.mkdirSync(directory, { recursive: true });
 const extension = ({ apiVersion }: Manifest) => /^(cert-manager\.io|elbv2\.k8s\.aws)\//.test(apiVersion);
 // JSON is YAML.
-const yaml = (manifests: readonly Manifest[]) => manifests.map((manifest) => `---\n${JSON.stringify(manifest, undefined, 2)}\n`).join('');
+const yaml = (manifests: readonly Manifest[]) =>
+  manifests.map((manifest) => `---\n${JSON.stringify(manifest, undefined, 2)}\n`).join('');
 fs.writeFileSync(path.join(directory, 'kubernetes.yaml'), yaml(objects.filter((object) => !extension(object))));
 fs.writeFileSync(path.join(directory, 'extensions.yaml'), yaml(objects.filter(extension)));

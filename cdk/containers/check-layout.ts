@@ -26,7 +26,12 @@ interface Descriptor {
 interface Image {
   readonly architecture: string;
   readonly os: string;
-  readonly config: { readonly User: string; readonly Entrypoint: readonly string[]; readonly Env: readonly string[]; readonly Cmd?: unknown };
+  readonly config: {
+    readonly User: string;
+    readonly Entrypoint: readonly string[];
+    readonly Env: readonly string[];
+    readonly Cmd?: unknown;
+  };
 }
 
 const [layout = ''] = process.argv.slice(2);
@@ -57,7 +62,11 @@ function unpack(index: Descriptor, service: Service): string {
     assert.equal(image.config.Cmd ?? undefined, undefined);
     const root = path.join(work, service, image.architecture);
     fs.mkdirSync(root, { recursive: true });
-    layers.forEach((layer) => execFileSync('tar', ['--extract', '--gzip', '--preserve-permissions', '--directory', root], { input: blob(layer) }));
+    layers.forEach((layer) =>
+      execFileSync('tar', ['--extract', '--gzip', '--preserve-permissions', '--directory', root], {
+        input: blob(layer),
+      }),
+    );
     contains(root, image.architecture);
     return [image.architecture, root] as const;
   });
@@ -70,23 +79,53 @@ function unpack(index: Descriptor, service: Service): string {
 function contains(root: string, architecture: string): void {
   const files = fs.readdirSync(root, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
   const paths = files.map((entry) => path.join(entry.parentPath, entry.name));
-  assert.deepEqual(paths.filter((file) => (fs.statSync(file).mode & 0o6000) !== 0), []);
-  assert.deepEqual(paths.filter((file) => fs.statSync(file).uid !== 0 || (fs.statSync(file).mode & 0o022) !== 0), []);
+  assert.deepEqual(
+    paths.filter((file) => (fs.statSync(file).mode & 0o6000) !== 0),
+    [],
+  );
+  assert.deepEqual(
+    paths.filter((file) => fs.statSync(file).uid !== 0 || (fs.statSync(file).mode & 0o022) !== 0),
+    [],
+  );
   const own = paths.map((file) => `/${path.relative(root, file)}`).filter((file) => !file.startsWith('/lib'));
-  assert.deepEqual(own.sort(), [PATHS.awsRoots, PATHS.image, PATHS.measurements, '/usr/bin/nitro-cli', '/usr/bin/pod'], architecture);
+  assert.deepEqual(
+    own.sort(),
+    [PATHS.awsRoots, PATHS.image, PATHS.measurements, '/usr/bin/nitro-cli', '/usr/bin/pod'],
+    architecture,
+  );
 }
 
 /** How the Deployment has it, for a runtime without Kubernetes: https://github.com/opencontainers/runtime-spec/blob/main/config.md */
-function runtimeSpec(root: string, shared: string, variables: Readonly<Record<string, string>>, seccomp: Omit<SeccompProfile, 'defaultErrnoRet'>) {
-  const bind = (destination: string, source: string, ...options: string[]) => ({ destination, source, type: 'bind', options: ['bind', 'nosuid', 'nodev', ...options] });
-  const tmpfs = (destination: string) => ({ destination, source: 'tmpfs', type: 'tmpfs', options: ['nosuid', 'nodev', 'mode=1777', 'size=1m'] });
+function runtimeSpec(
+  root: string,
+  shared: string,
+  variables: Readonly<Record<string, string>>,
+  seccomp: Omit<SeccompProfile, 'defaultErrnoRet'>,
+) {
+  const bind = (destination: string, source: string, ...options: string[]) => ({
+    destination,
+    source,
+    type: 'bind',
+    options: ['bind', 'nosuid', 'nodev', ...options],
+  });
+  const tmpfs = (destination: string) => ({
+    destination,
+    source: 'tmpfs',
+    type: 'tmpfs',
+    options: ['nosuid', 'nodev', 'mode=1777', 'size=1m'],
+  });
   return {
     ociVersion: '1.0.2',
     process: {
       user: { uid: USER, gid: USER },
       args: ['/usr/bin/pod'],
       cwd: '/',
-      env: ['PATH=/usr/bin', ...Object.entries(variables).filter(([, value]) => value !== '').map(([name, value]) => `${name}=${value}`)],
+      env: [
+        'PATH=/usr/bin',
+        ...Object.entries(variables)
+          .filter(([, value]) => value !== '')
+          .map(([name, value]) => `${name}=${value}`),
+      ],
       noNewPrivileges: true,
       capabilities: { bounding: [], effective: [], inheritable: [], permitted: [], ambient: [] },
     },
@@ -108,7 +147,13 @@ interface Readiness {
 }
 
 /** Starts a pod, waits until `enough` of what it says about itself, and ends it as Kubernetes does. */
-async function started(service: Service, root: string, changes: Readonly<Record<string, string>>, seccomp: Omit<SeccompProfile, 'defaultErrnoRet'>, enough: (reason: string) => boolean): Promise<void> {
+async function started(
+  service: Service,
+  root: string,
+  changes: Readonly<Record<string, string>>,
+  seccomp: Omit<SeccompProfile, 'defaultErrnoRet'>,
+  enough: (reason: string) => boolean,
+): Promise<void> {
   const name = `cloister-${service}-${process.pid}`;
   const bundle = fs.mkdtempSync(path.join(work, 'bundle-'));
   for (const directory of ['tls', 'sockets']) {
@@ -139,20 +184,45 @@ async function started(service: Service, root: string, changes: Readonly<Record<
   fs.writeFileSync(path.join(bundle, 'config.json'), JSON.stringify(runtimeSpec(root, bundle, variables, seccomp)));
   const state = path.join(bundle, 'state');
   // crun looks for a unified hierarchy of control groups, which it is then told to leave alone.
-  const crun = ['--mount', 'sh', '-c', 'mount -t cgroup2 none /sys/fs/cgroup && exec crun "$@"', 'crun', '--root', state, '--cgroup-manager=disabled'];
+  const crun = [
+    '--mount',
+    'sh',
+    '-c',
+    'mount -t cgroup2 none /sys/fs/cgroup && exec crun "$@"',
+    'crun',
+    '--root',
+    state,
+    '--cgroup-manager=disabled',
+  ];
   const pod = spawn('unshare', [...crun, 'run', '--bundle', bundle, name], { stdio: ['ignore', 'pipe', 'inherit'] });
   let [log, last] = ['', ''];
   pod.stdout.on('data', (text: Buffer) => (log += text.toString()));
   const ended = new Promise<number | null>((resolve) => pod.on('exit', resolve));
   try {
-    const health = `http://${(await until(() => addresses(bundle), pod, () => log)).health}`;
-    await until(async () => ((await fetch(`${health}/healthz`)).status === 200 ? true : undefined), pod, () => log);
-    await until(async () => {
-      const answer = await fetch(`${health}/readyz`);
-      const { reason } = (await answer.json()) as Readiness;
-      last = reason;
-      return enough(reason) ? reason : undefined;
-    }, pod, () => `${last}\n${log}`);
+    const health = `http://${
+      (
+        await until(
+          () => addresses(bundle),
+          pod,
+          () => log,
+        )
+      ).health
+    }`;
+    await until(
+      async () => ((await fetch(`${health}/healthz`)).status === 200 ? true : undefined),
+      pod,
+      () => log,
+    );
+    await until(
+      async () => {
+        const answer = await fetch(`${health}/readyz`);
+        const { reason } = (await answer.json()) as Readiness;
+        last = reason;
+        return enough(reason) ? reason : undefined;
+      },
+      pod,
+      () => `${last}\n${log}`,
+    );
   } finally {
     // It may have ended by itself.
     spawnSync('unshare', [...crun, 'kill', name, 'TERM']);
@@ -165,8 +235,16 @@ function addresses(bundle: string): { readonly health: string } | undefined {
   return fs.existsSync(file) ? (JSON.parse(fs.readFileSync(file, 'utf8')) as { health: string }) : undefined;
 }
 
-async function until<Value>(look: () => Value | undefined | Promise<Value | undefined>, pod: ChildProcess, log: () => string): Promise<Value> {
-  for (const deadline = Date.now() + 30_000; Date.now() < deadline; await new Promise((resolve) => setTimeout(resolve, 50))) {
+async function until<Value>(
+  look: () => Value | undefined | Promise<Value | undefined>,
+  pod: ChildProcess,
+  log: () => string,
+): Promise<Value> {
+  for (
+    const deadline = Date.now() + 30_000;
+    Date.now() < deadline;
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  ) {
     assert.equal(pod.exitCode, null, `the pod ended: ${log()}`);
     // A pod that has just ended refuses connections.
     const value = await Promise.resolve(look()).catch(() => undefined);
@@ -178,7 +256,21 @@ async function until<Value>(look: () => Value | undefined | Promise<Value | unde
 }
 
 function certificate(directory: string): void {
-  const request = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '1', '-subj', '/CN=pod', '-addext', 'subjectAltName=DNS:pod'];
+  const request = [
+    'req',
+    '-x509',
+    '-newkey',
+    'ec',
+    '-pkeyopt',
+    'ec_paramgen_curve:P-256',
+    '-nodes',
+    '-days',
+    '1',
+    '-subj',
+    '/CN=pod',
+    '-addext',
+    'subjectAltName=DNS:pod',
+  ];
   const files = ['tls.key', 'tls.crt'].map((file) => path.join(directory, file));
   execFileSync('openssl', [...request, '-keyout', files[0] ?? '', '-out', files[1] ?? ''], { stdio: 'pipe' });
   files.forEach((file) => fs.chownSync(file, USER, USER));
@@ -190,9 +282,13 @@ async function main(): Promise<void> {
   const { defaultErrnoRet: _, ...rules } = seccompProfile(architecture);
   const profile = { ...rules, defaultAction: 'SCMP_ACT_KILL_PROCESS' };
   const withoutVsock = { ...profile, syscalls: profile.syscalls.filter(({ args }) => args?.[0]?.value !== AF_VSOCK) };
-  const { manifests } = JSON.parse(fs.readFileSync(path.join(layout, 'index.json'), 'utf8')) as { manifests: readonly Descriptor[] };
+  const { manifests } = JSON.parse(fs.readFileSync(path.join(layout, 'index.json'), 'utf8')) as {
+    manifests: readonly Descriptor[];
+  };
   for (const service of SERVICES) {
-    const index = manifests.find(({ annotations }) => annotations?.['org.opencontainers.image.ref.name'] === `${service}-pod`);
+    const index = manifests.find(
+      ({ annotations }) => annotations?.['org.opencontainers.image.ref.name'] === `${service}-pod`,
+    );
     assert.ok(index !== undefined, `${layout} has no ${service}-pod`);
     const root = unpack(index, service);
     // The stand-in for nitro-cli needs a shell, and there is none: so the image was measured and found right.

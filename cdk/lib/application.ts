@@ -15,20 +15,33 @@ import { workloads } from './workloads';
 
 export function applicationStack(app: App, configuration: Configuration, releases: Releases, cluster: Cluster): Stack {
   const name = names(configuration);
-  const stack = new Stack(app, name.of('application'), { description: 'Cloister: pods, front door and alarms', env: configuration });
+  const stack = new Stack(app, name.of('application'), {
+    description: 'Cloister: pods, front door and alarms',
+    env: configuration,
+  });
   workloads(stack, cluster, configuration, releases, { cmkArn: keyArn(stack, configuration) });
   const pods = {
     urls: cluster.urls,
     podCertificateAuthority: cluster.podCertificateAuthority,
     network: { vpc: cluster.vpc, securityGroup: cluster.frontDoorSecurityGroup },
   };
-  const podLog = logs.LogGroup.fromLogGroupName(stack, 'PodLog', `/aws/containerinsights/${name.of('cluster')}/application`);
+  const podLog = logs.LogGroup.fromLogGroupName(
+    stack,
+    'PodLog',
+    `/aws/containerinsights/${name.of('cluster')}/application`,
+  );
   beforePods(stack, configuration, releases, pods, podLog);
   return stack;
 }
 
 /** What stands before the pods, wherever they run: front door, alarms, and what callers look up. */
-export function beforePods(stack: Stack, configuration: Configuration, releases: Releases, pods: Pods, podLog?: logs.ILogGroup): void {
+export function beforePods(
+  stack: Stack,
+  configuration: Configuration,
+  releases: Releases,
+  pods: Pods,
+  podLog?: logs.ILogGroup,
+): void {
   images(stack, configuration, releases);
   observability(stack, configuration, releases, {
     frontDoor: frontDoor(stack, configuration, pods),
@@ -39,8 +52,14 @@ export function beforePods(stack: Stack, configuration: Configuration, releases:
 
 /** The images that run, for whoever wants to measure them. */
 function images(stack: Stack, configuration: Configuration, { release, next = release }: Releases): void {
-  for (const [service, parameter] of [['signer', 'signer_enclave/eif_uri'], ['key-generator', 'generator_enclave/eif_uri']] as const) {
+  for (const [service, parameter] of [
+    ['signer', 'signer_enclave/eif_uri'],
+    ['key-generator', 'generator_enclave/eif_uri'],
+  ] as const) {
     const image = new Asset(stack, `Image-${service}`, { path: next.images[service].file });
-    new ssm.StringParameter(stack, `ImageParameter-${service}`, { parameterName: names(configuration).parameter(parameter), stringValue: image.s3ObjectUrl });
+    new ssm.StringParameter(stack, `ImageParameter-${service}`, {
+      parameterName: names(configuration).parameter(parameter),
+      stringValue: image.s3ObjectUrl,
+    });
   }
 }

@@ -30,7 +30,10 @@ export function baseStack(app: App, configuration: Configuration): Stack {
   peopleRoles(stack, configuration);
   apiLogs(stack, configuration);
   codeSigning(stack, configuration);
-  new ssm.StringParameter(stack, 'TableParameter', { parameterName: name.parameter('secrets_table'), stringValue: name.table });
+  new ssm.StringParameter(stack, 'TableParameter', {
+    parameterName: name.parameter('secrets_table'),
+    stringValue: name.table,
+  });
   return stack;
 }
 
@@ -73,16 +76,31 @@ function journal(stack: Stack, table: dynamodb.Table, configuration: Configurati
   });
   Validations.of(bucket).acknowledge({
     id: 'AwsSolutions-S1',
-    reason: 'Every object is written once, by one function, and cannot be changed; CloudTrail data events say who reads, where an account wants them.',
+    reason:
+      'Every object is written once, by one function, and cannot be changed; CloudTrail data events say who reads, where an account wants them.',
   });
   const environment = { JOURNAL: bucket.bucketName };
-  const { handler, role } = smallFunction(stack, configuration, 'journal', 'Copies every change of the table of sealed rows into the journal', environment);
+  const { handler, role } = smallFunction(
+    stack,
+    configuration,
+    'journal',
+    'Copies every change of the table of sealed rows into the journal',
+    environment,
+  );
   role.addToPolicy(new iam.PolicyStatement({ actions: ['s3:PutObject'], resources: [bucket.arnForObjects('*')] }));
   // Without an end: what cannot be written is tried again for the 24 hours that the stream keeps it; the alarm `journal-behind` says so long before.
-  handler.addEventSource(new DynamoEventSource(table, { startingPosition: lambda.StartingPosition.TRIM_HORIZON, batchSize: 100 }));
+  handler.addEventSource(
+    new DynamoEventSource(table, { startingPosition: lambda.StartingPosition.TRIM_HORIZON, batchSize: 100 }),
+  );
   Validations.of(role).acknowledge(
-    { id: `AwsSolutions-IAM5[Resource::<${stack.getLogicalId(bucket.node.defaultChild as s3.CfnBucket)}.Arn>/*]`, reason: 'The objects of one bucket: their names are those of the changes.' },
-    { id: 'AwsSolutions-IAM5[Resource::*]', reason: 'dynamodb:ListStreams, which knows no resource; CDK grants it to every reader of a stream.' },
+    {
+      id: `AwsSolutions-IAM5[Resource::<${stack.getLogicalId(bucket.node.defaultChild as s3.CfnBucket)}.Arn>/*]`,
+      reason: 'The objects of one bucket: their names are those of the changes.',
+    },
+    {
+      id: 'AwsSolutions-IAM5[Resource::*]',
+      reason: 'dynamodb:ListStreams, which knows no resource; CDK grants it to every reader of a stream.',
+    },
   );
 }
 
@@ -91,7 +109,12 @@ function podRoles(stack: Stack, table: dynamodb.Table, configuration: Configurat
   const adopt = ['kms:DescribeKey', 'kms:GetKeyPolicy', 'kms:ListGrants'];
   const services = [
     { id: 'Signer', what: 'signer', kms: ['kms:Decrypt'], table: ['dynamodb:GetItem'] },
-    { id: 'KeyGenerator', what: 'key-generator', kms: ['kms:Decrypt', 'kms:GenerateDataKey'], table: ['dynamodb:GetItem', 'dynamodb:PutItem'] },
+    {
+      id: 'KeyGenerator',
+      what: 'key-generator',
+      kms: ['kms:Decrypt', 'kms:GenerateDataKey'],
+      table: ['dynamodb:GetItem', 'dynamodb:PutItem'],
+    },
   ];
   for (const service of services) {
     const role = retainedRole(stack, service.id, service.what, configuration, podPrincipal(configuration));
@@ -115,7 +138,9 @@ function peopleRoles(stack: Stack, configuration: Configuration): void {
   const people = new iam.AccountPrincipal(configuration.account);
 
   const retirement = retainedRole(stack, 'Retirement', 'retirement', configuration, people);
-  retirement.addToPolicy(onOwnKeys(['kms:ScheduleKeyDeletion', 'kms:CancelKeyDeletion', 'kms:EnableKey', 'kms:DescribeKey'], configuration));
+  retirement.addToPolicy(
+    onOwnKeys(['kms:ScheduleKeyDeletion', 'kms:CancelKeyDeletion', 'kms:EnableKey', 'kms:DescribeKey'], configuration),
+  );
 
   // Deploys the key stack: CloudFormation acts as this role there, because it alone may replace an open key's policy.
   const administrator = retainedRole(
@@ -130,14 +155,29 @@ function peopleRoles(stack: Stack, configuration: Configuration): void {
   const parameter = `arn:${configuration.partition}:ssm:${configuration.region}:${configuration.account}:parameter${name.parameter('key_id')}`;
   administrator.addToPolicy(
     onOwnKeys(
-      ['kms:PutKeyPolicy', 'kms:DescribeKey', 'kms:GetKeyPolicy', 'kms:GetKeyRotationStatus', 'kms:EnableKeyRotation', 'kms:ListResourceTags'],
+      [
+        'kms:PutKeyPolicy',
+        'kms:DescribeKey',
+        'kms:GetKeyPolicy',
+        'kms:GetKeyRotationStatus',
+        'kms:EnableKeyRotation',
+        'kms:ListResourceTags',
+      ],
       configuration,
     ),
   );
-  administrator.addToPolicy(new iam.PolicyStatement({ actions: ['kms:CreateKey', 'kms:TagResource'], resources: ['*'], conditions: made }));
+  administrator.addToPolicy(
+    new iam.PolicyStatement({ actions: ['kms:CreateKey', 'kms:TagResource'], resources: ['*'], conditions: made }),
+  );
   administrator.addToPolicy(
     new iam.PolicyStatement({
-      actions: ['ssm:PutParameter', 'ssm:DeleteParameter', 'ssm:GetParameters', 'ssm:AddTagsToResource', 'ssm:ListTagsForResource'],
+      actions: [
+        'ssm:PutParameter',
+        'ssm:DeleteParameter',
+        'ssm:GetParameters',
+        'ssm:AddTagsToResource',
+        'ssm:ListTagsForResource',
+      ],
       resources: [parameter],
     }),
   );
@@ -158,10 +198,13 @@ function peopleRoles(stack: Stack, configuration: Configuration): void {
       resources: [keyStack],
     }),
   );
-  administrator.addToPolicy(new iam.PolicyStatement({ actions: ['iam:PassRole'], resources: [name.administratorRole] }));
-  Validations.of(administrator).acknowledge(
-    { id: `AwsSolutions-IAM5[Resource::${keyStack}]`, reason: 'One stack: what follows its name is an id that CloudFormation gives.' },
+  administrator.addToPolicy(
+    new iam.PolicyStatement({ actions: ['iam:PassRole'], resources: [name.administratorRole] }),
   );
+  Validations.of(administrator).acknowledge({
+    id: `AwsSolutions-IAM5[Resource::${keyStack}]`,
+    reason: 'One stack: what follows its name is an id that CloudFormation gives.',
+  });
 }
 
 /** API Gateway writes logs as a role that is set once for an account and region; whichever deployment sets it, it may do the same. */
@@ -173,7 +216,9 @@ function apiLogs(stack: Stack, configuration: Configuration): void {
     managedPolicies: [iam.ManagedPolicy.fromAwsManagedPolicyName(policy)],
   });
   role.applyRemovalPolicy(RemovalPolicy.RETAIN);
-  new apigateway.CfnAccount(stack, 'ApiAccount', { cloudWatchRoleArn: role.roleArn }).applyRemovalPolicy(RemovalPolicy.RETAIN);
+  new apigateway.CfnAccount(stack, 'ApiAccount', { cloudWatchRoleArn: role.roleArn }).applyRemovalPolicy(
+    RemovalPolicy.RETAIN,
+  );
   Validations.of(role).acknowledge({
     id: `AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/${policy}]`,
     reason: 'The policy that API Gateway asks for, for the logs of all APIs of the account.',
@@ -193,12 +238,19 @@ function codeSigning(stack: Stack, configuration: Configuration): void {
   });
 }
 
-function retainedRole(stack: Stack, id: string, what: string, configuration: Configuration, assumedBy: iam.IPrincipal): iam.Role {
+function retainedRole(
+  stack: Stack,
+  id: string,
+  what: string,
+  configuration: Configuration,
+  assumedBy: iam.IPrincipal,
+): iam.Role {
   const role = new iam.Role(stack, id, { roleName: names(configuration).of(what), assumedBy });
   role.applyRemovalPolicy(removal(configuration));
   Validations.of(role).acknowledge({
     id: 'AwsSolutions-IAM5[Resource::*]',
-    reason: 'KMS keys are named by their tag: the ARN of a key is not known before it is made, and only keys with this deployment’s tag are meant.',
+    reason:
+      'KMS keys are named by their tag: the ARN of a key is not known before it is made, and only keys with this deployment’s tag are meant.',
   });
   return role;
 }

@@ -28,7 +28,10 @@ export interface Cluster extends Entrance {
 }
 
 export function clusterStack(app: App, configuration: Configuration, releases: Releases): Cluster {
-  const stack = new Stack(app, names(configuration).of('cluster'), { description: 'Cloister: the network and the Kubernetes cluster', env: configuration });
+  const stack = new Stack(app, names(configuration).of('cluster'), {
+    description: 'Cloister: the network and the Kubernetes cluster',
+    env: configuration,
+  });
   const vpc = network(stack, configuration);
   const cluster = kubernetes(stack, vpc, configuration);
   const nodes = nodeGroup(stack, cluster, configuration, releases);
@@ -36,15 +39,29 @@ export function clusterStack(app: App, configuration: Configuration, releases: R
   const objects = apply(cluster, 'Namespace', namespaceObjects(NETWORK), ready);
   apply(cluster, 'DevicePlugin', [devicePlugin(reserved(releases))], ready);
   podIdentities(stack, cluster, configuration);
-  return { stack, vpc, eks: cluster, ...entrance(stack, vpc, cluster.clusterSecurityGroup, configuration), podCertificateAuthority: certificates(cluster, configuration, [...ready, objects]) };
+  return {
+    stack,
+    vpc,
+    eks: cluster,
+    ...entrance(stack, vpc, cluster.clusterSecurityGroup, configuration),
+    podCertificateAuthority: certificates(cluster, configuration, [...ready, objects]),
+  };
 }
 
 function kubernetes(stack: Stack, vpc: ec2.Vpc, configuration: Configuration): eks.Cluster {
   const clusterName = names(configuration).of('cluster');
   // EKS and its agents would make these groups themselves, and leave them behind.
-  const groups = [`/aws/eks/${clusterName}/cluster`, ...['application', 'dataplane', 'host', 'performance'].map((of) => `/aws/containerinsights/${clusterName}/${of}`)];
+  const groups = [
+    `/aws/eks/${clusterName}/cluster`,
+    ...['application', 'dataplane', 'host', 'performance'].map((of) => `/aws/containerinsights/${clusterName}/${of}`),
+  ];
   const made = groups.map(
-    (logGroupName, index) => new logs.LogGroup(stack, `Log${index}`, { logGroupName, retention: logs.RetentionDays.THREE_MONTHS, removalPolicy: RemovalPolicy.DESTROY }),
+    (logGroupName, index) =>
+      new logs.LogGroup(stack, `Log${index}`, {
+        logGroupName,
+        retention: logs.RetentionDays.THREE_MONTHS,
+        removalPolicy: RemovalPolicy.DESTROY,
+      }),
   );
   const privateSubnets = { subnetType: ec2.SubnetType.PRIVATE_WITH_EGRESS };
   const cluster = new eks.Cluster(stack, 'Cluster', {
@@ -57,7 +74,10 @@ function kubernetes(stack: Stack, vpc: ec2.Vpc, configuration: Configuration): e
     defaultCapacity: 0,
     bootstrapSelfManagedAddons: false,
     clusterLogging: Object.values(eks.ClusterLoggingTypes),
-    kubectlProviderOptions: { kubectlLayer: new KubectlV36Layer(stack, 'Kubectl'), privateSubnets: vpc.selectSubnets(privateSubnets).subnets },
+    kubectlProviderOptions: {
+      kubectlLayer: new KubectlV36Layer(stack, 'Kubectl'),
+      privateSubnets: vpc.selectSubnets(privateSubnets).subnets,
+    },
     albController: {
       version: eks.AlbControllerVersion.V3_2_2,
       // It binds pods to target groups that are made here: what it made itself would stay behind when the cluster goes.
@@ -71,29 +91,55 @@ function kubernetes(stack: Stack, vpc: ec2.Vpc, configuration: Configuration): e
 }
 
 /** Machines that can start enclaves, prepared before their kubelet counts what there is. */
-function nodeGroup(stack: Stack, cluster: eks.Cluster, configuration: Configuration, releases: Releases): eks.Nodegroup {
+function nodeGroup(
+  stack: Stack,
+  cluster: eks.Cluster,
+  configuration: Configuration,
+  releases: Releases,
+): eks.Nodegroup {
   const userData = new ec2.MultipartUserData();
   const script = ec2.UserData.forLinux();
-  script.addCommands(...reserve(reserved(releases), 'kubelet.service'), WITHOUT_DOCKER, ...installSeccompProfile(configuration.architecture));
+  script.addCommands(
+    ...reserve(reserved(releases), 'kubelet.service'),
+    WITHOUT_DOCKER,
+    ...installSeccompProfile(configuration.architecture),
+  );
   userData.addUserDataPart(script, ec2.MultipartBody.SHELL_SCRIPT);
   const template = new ec2.LaunchTemplate(stack, 'Machine', {
     nitroEnclaveEnabled: true,
     // No key pair and no open port: an operator comes through Session Manager, if at all. One hop: no pod reads the machine's credentials.
     requireImdsv2: true,
     httpPutResponseHopLimit: 1,
-    blockDevices: [{ deviceName: '/dev/xvda', volume: ec2.BlockDeviceVolume.ebs(40, { encrypted: true, volumeType: ec2.EbsDeviceVolumeType.GP3 }) }],
+    blockDevices: [
+      {
+        deviceName: '/dev/xvda',
+        volume: ec2.BlockDeviceVolume.ebs(40, { encrypted: true, volumeType: ec2.EbsDeviceVolumeType.GP3 }),
+      },
+    ],
     userData,
   });
-  const policies = ['AmazonEKSWorkerNodeMinimalPolicy', 'AmazonEC2ContainerRegistryPullOnly', 'AmazonEKS_CNI_Policy', 'AmazonSSMManagedInstanceCore'];
+  const policies = [
+    'AmazonEKSWorkerNodeMinimalPolicy',
+    'AmazonEC2ContainerRegistryPullOnly',
+    'AmazonEKS_CNI_Policy',
+    'AmazonSSMManagedInstanceCore',
+  ];
   const role = new iam.Role(stack, 'MachineRole', {
     assumedBy: new iam.ServicePrincipal('ec2.amazonaws.com'),
     managedPolicies: policies.map((policy) => iam.ManagedPolicy.fromAwsManagedPolicyName(policy)),
   });
-  acknowledge(role, policies.map(managed), 'The policies that AWS maintains for nodes: joining, pulling images, addresses of pods, Session Manager.');
+  acknowledge(
+    role,
+    policies.map(managed),
+    'The policies that AWS maintains for nodes: joining, pulling images, addresses of pods, Session Manager.',
+  );
   const nodes = cluster.addNodegroupCapacity('Machines', {
     nodegroupName: names(configuration).of('machines'),
     nodeRole: role,
-    amiType: configuration.architecture === 'arm64' ? eks.NodegroupAmiType.AL2023_ARM_64_STANDARD : eks.NodegroupAmiType.AL2023_X86_64_STANDARD,
+    amiType:
+      configuration.architecture === 'arm64'
+        ? eks.NodegroupAmiType.AL2023_ARM_64_STANDARD
+        : eks.NodegroupAmiType.AL2023_X86_64_STANDARD,
     instanceTypes: [instanceType(configuration.architecture)],
     minSize: 3,
     desiredSize: 3,
@@ -105,7 +151,12 @@ function nodeGroup(stack: Stack, cluster: eks.Cluster, configuration: Configurat
   });
   // A machine joins only with a network plugin.
   const network = ['vpc-cni', 'kube-proxy'].map(
-    (addonName) => new eks.Addon(stack, addonName, { cluster, addonName, ...(addonName === 'vpc-cni' ? { configurationValues: { enableNetworkPolicy: 'true' } } : {}) }),
+    (addonName) =>
+      new eks.Addon(stack, addonName, {
+        cluster,
+        addonName,
+        ...(addonName === 'vpc-cni' ? { configurationValues: { enableNetworkPolicy: 'true' } } : {}),
+      }),
   );
   nodes.node.addDependency(...network);
   return nodes;
@@ -148,13 +199,19 @@ function shipLogs(stack: Stack, cluster: eks.Cluster): eks.CfnAddon {
     assumedBy: new iam.SessionTagsPrincipal(new iam.ServicePrincipal('pods.eks.amazonaws.com')),
     managedPolicies: [iam.ManagedPolicy.fromAwsManagedPolicyName('CloudWatchAgentServerPolicy')],
   });
-  acknowledge(role, [managed('CloudWatchAgentServerPolicy')], 'The policy that AWS maintains for its CloudWatch agent.');
+  acknowledge(
+    role,
+    [managed('CloudWatchAgentServerPolicy')],
+    'The policy that AWS maintains for its CloudWatch agent.',
+  );
   return new eks.CfnAddon(stack, 'Observability', {
     addonName: 'amazon-cloudwatch-observability',
     clusterName: cluster.clusterName,
     podIdentityAssociations: [{ serviceAccount: 'cloudwatch-agent', roleArn: role.roleArn }],
     resolveConflicts: 'OVERWRITE',
-    configurationValues: JSON.stringify({ containerLogs: { fluentBit: { config: { extraFiles: { 'application-log.conf': LINES_AS_WRITTEN } } } } }),
+    configurationValues: JSON.stringify({
+      containerLogs: { fluentBit: { config: { extraFiles: { 'application-log.conf': LINES_AS_WRITTEN } } } },
+    }),
   });
 }
 
@@ -197,7 +254,12 @@ function podIdentities(stack: Stack, cluster: eks.Cluster, configuration: Config
 }
 
 function certificates(cluster: eks.Cluster, configuration: Configuration, after: readonly IDependable[]): string {
-  const objects = apply(cluster, 'Certificates', certificateObjects((service) => host(service, configuration)), after);
+  const objects = apply(
+    cluster,
+    'Certificates',
+    certificateObjects((service) => host(service, configuration)),
+    after,
+  );
   const authority = new eks.KubernetesObjectValue(cluster.stack, 'CertificateAuthority', {
     cluster,
     objectType: 'secret',
@@ -213,15 +275,34 @@ function certificates(cluster: eks.Cluster, configuration: Configuration, after:
 /** What cdk-nag finds in constructs of aws-cdk-lib. */
 function acknowledgeCluster(cluster: eks.Cluster): void {
   acknowledge(cluster, [managed('AmazonEKSClusterPolicy')], 'The policy that AWS maintains for the control plane.');
-  const function_ = ['service-role/AWSLambdaBasicExecutionRole', 'service-role/AWSLambdaVPCAccessExecutionRole', 'AmazonEC2ContainerRegistryReadOnly'];
+  const function_ = [
+    'service-role/AWSLambdaBasicExecutionRole',
+    'service-role/AWSLambdaVPCAccessExecutionRole',
+    'AmazonEC2ContainerRegistryReadOnly',
+  ];
   const publicRegistry =
     'AwsSolutions-IAM4[Policy::{"Fn::If":["ClusterKubectlProviderHandlerHasEcrPublic69E09706",{"Fn::Join":["",["arn:",{"Ref":"AWS::Partition"},' +
     '":iam::aws:policy/AmazonElasticContainerRegistryPublicReadOnly"]]},{"Ref":"AWS::NoValue"}]}]';
   const own = ['AwsSolutions-L1', 'AwsSolutions-IAM5[Resource::<ClusterKubectlProviderHandler2E05C68A.Arn>:*]'];
-  acknowledge(cluster, [...function_.map(managed), publicRegistry, ...own], 'The kubectl function is made by aws-cdk-lib: its runtime, its policies, and the framework that calls its versions.');
+  acknowledge(
+    cluster,
+    [...function_.map(managed), publicRegistry, ...own],
+    'The kubectl function is made by aws-cdk-lib: its runtime, its policies, and the framework that calls its versions.',
+  );
   if (cluster.albController !== undefined) {
-    const resources = ['loadbalancer/net/*/*', 'loadbalancer/app/*/*', 'listener/net/*/*/*', 'listener/app/*/*/*', 'listener-rule/net/*/*/*', 'listener-rule/app/*/*/*', 'targetgroup/*/*'];
-    const arns = ['ec2:*:*:security-group/*', ...resources.map((resource) => `elasticloadbalancing:*:*:${resource}`)].map((arn) => `arn:<AWS::Partition>:${arn}`);
+    const resources = [
+      'loadbalancer/net/*/*',
+      'loadbalancer/app/*/*',
+      'listener/net/*/*/*',
+      'listener/app/*/*/*',
+      'listener-rule/net/*/*/*',
+      'listener-rule/app/*/*/*',
+      'targetgroup/*/*',
+    ];
+    const arns = [
+      'ec2:*:*:security-group/*',
+      ...resources.map((resource) => `elasticloadbalancing:*:*:${resource}`),
+    ].map((arn) => `arn:<AWS::Partition>:${arn}`);
     acknowledge(
       cluster.albController,
       ['*', ...arns].map((resource) => `AwsSolutions-IAM5[Resource::${resource}]`),
@@ -231,7 +312,13 @@ function acknowledgeCluster(cluster: eks.Cluster): void {
 }
 
 /** Applies objects after others, and takes them away before them. */
-export function apply(cluster: eks.Cluster, id: string, manifests: readonly Manifest[], after: readonly IDependable[], scope: Stack = cluster.stack): eks.KubernetesManifest {
+export function apply(
+  cluster: eks.Cluster,
+  id: string,
+  manifests: readonly Manifest[],
+  after: readonly IDependable[],
+  scope: Stack = cluster.stack,
+): eks.KubernetesManifest {
   const applied = new eks.KubernetesManifest(scope, id, { cluster, manifest: [...manifests], overwrite: true });
   applied.node.addDependency(...after);
   return applied;

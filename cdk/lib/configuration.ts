@@ -65,7 +65,11 @@ export function configuration(environment: Environment, context: (name: string) 
     /^([a-z][a-z0-9-]{0,13}-)?$/,
     'set it to nothing, or to at most 15 lower-case letters, digits and hyphens that begin with a letter and end with a hyphen, such as `dev-`',
   );
-  const account = checked('CDK_DEPLOY_ACCOUNT', /^\d{12}$/, 'set it to the twelve digits of the AWS account to deploy to');
+  const account = checked(
+    'CDK_DEPLOY_ACCOUNT',
+    /^\d{12}$/,
+    'set it to the twelve digits of the AWS account to deploy to',
+  );
   const region = checked(
     'CDK_DEPLOY_REGION',
     /^[a-z]{2}(-[a-z]+)+-\d$/,
@@ -80,13 +84,20 @@ export function configuration(environment: Environment, context: (name: string) 
   const images = path.resolve(given('CDK_IMAGES', 'images') ?? path.join(__dirname, '../../target/images/deployment'));
   const architecture: Architecture = target === 'linux/arm64' ? 'arm64' : 'amd64';
   const zip = path.join(__dirname, `../../target/lambda/front-door-${architecture}.zip`);
-  const next = nextRelease(given('CDK_NEXT_IMAGES', 'next-images'), given('CDK_NEXT_UNTIL', 'next-until'), now, problems);
+  const next = nextRelease(
+    given('CDK_NEXT_IMAGES', 'next-images'),
+    given('CDK_NEXT_UNTIL', 'next-until'),
+    now,
+    problems,
+  );
   const variant = given('CDK_VARIANT', 'variant') ?? 'eks';
   if (variant !== 'eks' && variant !== 'ecs') {
     problems.push(`CDK_VARIANT is \`${variant}\`: set it to \`eks\` or \`ecs\`, or to nothing for \`eks\``);
   }
   const callers = (given('CDK_CALLERS', 'callers') ?? '').split(',').filter((caller) => caller !== '');
-  for (const caller of callers.filter((arn) => !/^arn:aws[a-z-]*:(iam|sts)::\d{12}:(role|user|assumed-role)\/[^*]+$/.test(arn))) {
+  for (const caller of callers.filter(
+    (arn) => !/^arn:aws[a-z-]*:(iam|sts)::\d{12}:(role|user|assumed-role)\/[^*]+$/.test(arn),
+  )) {
     problems.push(
       `CDK_CALLERS names \`${caller}\`: give the ARNs of roles or users, separated by commas; a whole account would let everybody in it sign`,
     );
@@ -150,20 +161,33 @@ function partitionOf(region: string): string {
 }
 
 /** Two releases are admitted for a bounded time: a deployment after that day stops until one of them is left out. */
-function nextRelease(images: string | undefined, until: string | undefined, now: Date, problems: string[]): Configuration['next'] {
+function nextRelease(
+  images: string | undefined,
+  until: string | undefined,
+  now: Date,
+  problems: string[],
+): Configuration['next'] {
   if (images === undefined && until === undefined) {
     return undefined;
   }
   const end = new Date(`${until}T23:59:59Z`);
   const days = (end.getTime() - now.getTime()) / 86_400_000;
   if (images === undefined) {
-    problems.push('CDK_NEXT_UNTIL is set without CDK_NEXT_IMAGES: name the directory with the images of the next release, or set neither');
+    problems.push(
+      'CDK_NEXT_UNTIL is set without CDK_NEXT_IMAGES: name the directory with the images of the next release, or set neither',
+    );
   } else if (until === undefined || !/^\d{4}-\d{2}-\d{2}$/.test(until) || Number.isNaN(days)) {
-    problems.push('CDK_NEXT_IMAGES needs CDK_NEXT_UNTIL, the last day on which the key admits both releases, such as `2027-01-31`');
+    problems.push(
+      'CDK_NEXT_IMAGES needs CDK_NEXT_UNTIL, the last day on which the key admits both releases, such as `2027-01-31`',
+    );
   } else if (days < 0) {
-    problems.push(`both releases were admitted until ${until}, which is over: set CDK_IMAGES to the release that stays, and unset CDK_NEXT_IMAGES and CDK_NEXT_UNTIL`);
+    problems.push(
+      `both releases were admitted until ${until}, which is over: set CDK_IMAGES to the release that stays, and unset CDK_NEXT_IMAGES and CDK_NEXT_UNTIL`,
+    );
   } else if (days > MOST_DAYS_OF_TWO_RELEASES + 1) {
-    problems.push(`CDK_NEXT_UNTIL is ${until}: set a day at most ${MOST_DAYS_OF_TWO_RELEASES} days ahead, so that no key admits two releases for long`);
+    problems.push(
+      `CDK_NEXT_UNTIL is ${until}: set a day at most ${MOST_DAYS_OF_TWO_RELEASES} days ahead, so that no key admits two releases for long`,
+    );
   } else {
     return { images: path.resolve(images), until };
   }

@@ -36,7 +36,12 @@ interface Measurements {
 }
 
 /** Of a service of a release; pushed to the account's registry by `cdk deploy`, which needs Docker, or what CDK_DOCKER names. */
-export function podImage(stack: Stack, { architecture }: Pick<Configuration, 'architecture'>, release: Release, service: Service): DockerImageAsset {
+export function podImage(
+  stack: Stack,
+  { architecture }: Pick<Configuration, 'architecture'>,
+  release: Release,
+  service: Service,
+): DockerImageAsset {
   const directory = contextOf(release.directory, service);
   const image = path.join(directory, 'root/enclave/image.eif');
   if (!fs.existsSync(image) || !fs.readFileSync(image).equals(fs.readFileSync(release.images[service].file))) {
@@ -45,7 +50,10 @@ export function podImage(stack: Stack, { architecture }: Pick<Configuration, 'ar
     );
   }
   const id = `Image-${service}-${release.images[service].pcr0.slice(0, 12)}`;
-  return new DockerImageAsset(stack, id, { directory, platform: architecture === 'arm64' ? Platform.LINUX_ARM64 : Platform.LINUX_AMD64 });
+  return new DockerImageAsset(stack, id, {
+    directory,
+    platform: architecture === 'arm64' ? Platform.LINUX_ARM64 : Platform.LINUX_AMD64,
+  });
 }
 
 function contextOf(images: string, service: Service): string {

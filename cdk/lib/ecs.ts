@@ -21,22 +21,45 @@ import { podImage } from './containers';
 import { acknowledge, managed } from './findings';
 import { keyArn } from './key';
 import { enclaveSize } from './kubernetes/enclave';
-import { DRAIN_SECONDS, environment, HEALTH_PORT, HTTPS_PORT, NITRO_GROUP, PATHS, TERMINATE_SECONDS, USER } from './kubernetes/pods';
+import {
+  DRAIN_SECONDS,
+  environment,
+  HEALTH_PORT,
+  HTTPS_PORT,
+  NITRO_GROUP,
+  PATHS,
+  TERMINATE_SECONDS,
+  USER,
+} from './kubernetes/pods';
 import { type Entrance, entrance, network } from './network';
 import { instanceType, reserve, reserved } from './nodes';
 import { type Releases, SERVICES, type Service } from './release';
 
 export function ecsStack(app: App, configuration: Configuration, releases: Releases): Stack {
   const name = names(configuration);
-  const stack = new Stack(app, name.of('ecs'), { description: 'Cloister on ECS: machines, pods, front door and alarms', env: configuration });
+  const stack = new Stack(app, name.of('ecs'), {
+    description: 'Cloister on ECS: machines, pods, front door and alarms',
+    env: configuration,
+  });
   const vpc = network(stack, configuration);
-  const pods = new ec2.SecurityGroup(stack, 'PodGroup', { vpc, description: 'The pods: admit the load balancer alone' });
+  const pods = new ec2.SecurityGroup(stack, 'PodGroup', {
+    vpc,
+    description: 'The pods: admit the load balancer alone',
+  });
   const way = entrance(stack, vpc, pods, configuration);
   // Made once, by hand: certificate and key for the pods, and the certificate of the CA that signed them (docs/deploying.md).
   const tls = secretsmanager.Secret.fromSecretNameV2(stack, 'Tls', name.of('pod-tls'));
-  const cluster = new ecs.Cluster(stack, 'Cluster', { clusterName: name.of('pods'), vpc, containerInsightsV2: ecs.ContainerInsights.ENABLED });
+  const cluster = new ecs.Cluster(stack, 'Cluster', {
+    clusterName: name.of('pods'),
+    vpc,
+    containerInsightsV2: ecs.ContainerInsights.ENABLED,
+  });
   const capacity = machines(stack, cluster, vpc, tls, configuration, releases);
-  const log = new logs.LogGroup(stack, 'PodLog', { logGroupName: `/${name.of('pods')}`, retention: logs.RetentionDays.THREE_MONTHS, removalPolicy: RemovalPolicy.DESTROY });
+  const log = new logs.LogGroup(stack, 'PodLog', {
+    logGroupName: `/${name.of('pods')}`,
+    retention: logs.RetentionDays.THREE_MONTHS,
+    removalPolicy: RemovalPolicy.DESTROY,
+  });
   const cmkArn = keyArn(stack, configuration);
   for (const service of SERVICES) {
     const task = taskDefinition(stack, service, configuration, releases, { cmkArn, log });
@@ -73,7 +96,11 @@ function machines(
     managedPolicies: [iam.ManagedPolicy.fromAwsManagedPolicyName(SESSION_MANAGER)],
   });
   const agent = ['AwsSolutions-IAM5[Action::ecs:Submit*]', 'AwsSolutions-IAM5[Resource::*]'];
-  acknowledge(role, [managed(SESSION_MANAGER), ...agent], 'The policies that AWS maintains for Session Manager, and aws-cdk-lib for the agent of ECS.');
+  acknowledge(
+    role,
+    [managed(SESSION_MANAGER), ...agent],
+    'The policies that AWS maintains for Session Manager, and aws-cdk-lib for the agent of ECS.',
+  );
   tls.grantRead(role);
   const hardware = configuration.architecture === 'arm64' ? ecs.AmiHardwareType.ARM : ecs.AmiHardwareType.STANDARD;
   const template = new ec2.LaunchTemplate(stack, 'Machine', {
@@ -82,9 +109,17 @@ function machines(
     nitroEnclaveEnabled: true,
     requireImdsv2: true,
     httpPutResponseHopLimit: 1,
-    securityGroup: new ec2.SecurityGroup(stack, 'MachineGroup', { vpc, description: 'The machines: nobody connects to them' }),
+    securityGroup: new ec2.SecurityGroup(stack, 'MachineGroup', {
+      vpc,
+      description: 'The machines: nobody connects to them',
+    }),
     role,
-    blockDevices: [{ deviceName: '/dev/xvda', volume: ec2.BlockDeviceVolume.ebs(40, { encrypted: true, volumeType: ec2.EbsDeviceVolumeType.GP3 }) }],
+    blockDevices: [
+      {
+        deviceName: '/dev/xvda',
+        volume: ec2.BlockDeviceVolume.ebs(40, { encrypted: true, volumeType: ec2.EbsDeviceVolumeType.GP3 }),
+      },
+    ],
     userData,
   });
   const group = new autoscaling.AutoScalingGroup(stack, 'Machines', {
@@ -94,9 +129,16 @@ function machines(
     minCapacity: 3,
     maxCapacity: 6,
   });
-  const capacity = new ecs.AsgCapacityProvider(stack, 'Capacity', { capacityProviderName: names(configuration).of('machines'), autoScalingGroup: group });
+  const capacity = new ecs.AsgCapacityProvider(stack, 'Capacity', {
+    capacityProviderName: names(configuration).of('machines'),
+    autoScalingGroup: group,
+  });
   cluster.addAsgCapacityProvider(capacity);
-  acknowledge(group, ['AwsSolutions-AS3'], 'Tasks that fail are an alarm of their own; machines come and go with tasks.');
+  acknowledge(
+    group,
+    ['AwsSolutions-AS3'],
+    'Tasks that fail are an alarm of their own; machines come and go with tasks.',
+  );
   return capacity;
 }
 
@@ -105,7 +147,10 @@ function machines(
  * the release before, moby's own form with its conditions: Docker applies them, and the agent has capabilities.
  */
 function allowVsock(): readonly string[] {
-  const profile = gzipSync(JSON.stringify(JSON.parse(fs.readFileSync(path.join(__dirname, 'kubernetes/seccomp/default.json'), 'utf8'))), { level: 9 });
+  const profile = gzipSync(
+    JSON.stringify(JSON.parse(fs.readFileSync(path.join(__dirname, 'kubernetes/seccomp/default.json'), 'utf8'))),
+    { level: 9 },
+  );
   return [
     'install -d -m 0755 /etc/docker',
     `base64 --decode <<< ${profile.toString('base64')} | gunzip > /etc/docker/cloister.json`,
@@ -120,7 +165,10 @@ function installCertificates(tls: secretsmanager.ISecret, { region }: Configurat
     'dnf install --assumeyes --setopt=install_weak_deps=False awscli-2 jq',
     `install -d -m 0750 -g ${NITRO_GROUP} ${HOST_TLS}`,
     `secret=$(aws secretsmanager get-secret-value --region ${region} --secret-id ${tls.secretName} --query SecretString --output text)`,
-    ...['tls.crt', 'tls.key'].map((file) => `jq --raw-output '."${file}"' <<< "$secret" | install -m 0640 -g ${NITRO_GROUP} /dev/stdin ${HOST_TLS}/${file}`),
+    ...['tls.crt', 'tls.key'].map(
+      (file) =>
+        `jq --raw-output '."${file}"' <<< "$secret" | install -m 0640 -g ${NITRO_GROUP} /dev/stdin ${HOST_TLS}/${file}`,
+    ),
     'unset secret',
   ];
 }
@@ -130,18 +178,32 @@ interface Given {
   readonly log: logs.ILogGroup;
 }
 
-function taskDefinition(stack: Stack, service: Service, configuration: Configuration, { release, next = release }: Releases, { cmkArn, log }: Given): ecs.Ec2TaskDefinition {
+function taskDefinition(
+  stack: Stack,
+  service: Service,
+  configuration: Configuration,
+  { release, next = release }: Releases,
+  { cmkArn, log }: Given,
+): ecs.Ec2TaskDefinition {
   const { signerRole, generatorRole, tableArn } = names(configuration);
   const task = new ecs.Ec2TaskDefinition(stack, `Task-${service}`, {
     family: names(configuration).of(service),
     networkMode: ecs.NetworkMode.AWS_VPC,
-    taskRole: iam.Role.fromRoleArn(stack, `Role-${service}`, service === 'signer' ? signerRole : generatorRole, { mutable: false }),
+    taskRole: iam.Role.fromRoleArn(stack, `Role-${service}`, service === 'signer' ? signerRole : generatorRole, {
+      mutable: false,
+    }),
     volumes: [{ name: 'tls', host: { sourcePath: HOST_TLS } }],
   });
   const linux = new ecs.LinuxParameters(stack, `Linux-${service}`, { initProcessEnabled: true });
-  linux.addDevices({ hostPath: '/dev/nitro_enclaves', permissions: [ecs.DevicePermission.READ, ecs.DevicePermission.WRITE] });
+  linux.addDevices({
+    hostPath: '/dev/nitro_enclaves',
+    permissions: [ecs.DevicePermission.READ, ecs.DevicePermission.WRITE],
+  });
   linux.dropCapabilities(ecs.Capability.ALL);
-  for (const [containerPath, mib] of [[PATHS.sockets, 1], [PATHS.logs, 64]] as const) {
+  for (const [containerPath, mib] of [
+    [PATHS.sockets, 1],
+    [PATHS.logs, 64],
+  ] as const) {
     linux.addTmpfs({ containerPath, size: mib });
   }
   const container = task.addContainer('pod', {
@@ -170,11 +232,20 @@ function taskDefinition(stack: Stack, service: Service, configuration: Configura
       CLOISTER_METRICS_NODE: 'ecs',
       CLOISTER_METRICS_POD: service,
     },
-    logging: ecs.LogDrivers.awsLogs({ logGroup: log, streamPrefix: service, mode: ecs.AwsLogDriverMode.NON_BLOCKING, maxBufferSize: Size.mebibytes(4) }),
+    logging: ecs.LogDrivers.awsLogs({
+      logGroup: log,
+      streamPrefix: service,
+      mode: ecs.AwsLogDriverMode.NON_BLOCKING,
+      maxBufferSize: Size.mebibytes(4),
+    }),
     portMappings: [{ containerPort: HTTPS_PORT }, { containerPort: HEALTH_PORT }],
   });
   container.addMountPoints({ sourceVolume: 'tls', containerPath: PATHS.tls, readOnly: true });
-  acknowledge(task, ['AwsSolutions-ECS2'], 'The variables are names and sizes. What is secret lies in files and in the enclave.');
+  acknowledge(
+    task,
+    ['AwsSolutions-ECS2'],
+    'The variables are names and sizes. What is secret lies in files and in the enclave.',
+  );
   acknowledge(task, ['AwsSolutions-IAM5[Resource::*]'], 'ecr:GetAuthorizationToken, which knows no resource.');
   return task;
 }

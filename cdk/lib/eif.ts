@@ -38,12 +38,18 @@ function read(image: Buffer): Eif | undefined {
   const sections = Array.from({ length: Math.min(count, MOST_SECTIONS) }, (_, index) => {
     const start = Number(image.readBigUInt64BE(OFFSETS_AT + 8 * index));
     const length = Number(image.readBigUInt64BE(start + 4));
-    return { kind: image.readUInt16BE(start), data: image.subarray(start + SECTION_HEADER, start + SECTION_HEADER + length), length };
+    return {
+      kind: image.readUInt16BE(start),
+      data: image.subarray(start + SECTION_HEADER, start + SECTION_HEADER + length),
+      length,
+    };
   });
   if (sections.some(({ data, length }) => data.length !== length)) {
     return undefined;
   }
-  const measured = [KERNEL, COMMAND_LINE, RAMDISK].flatMap((kind) => sections.filter((section) => section.kind === kind));
+  const measured = [KERNEL, COMMAND_LINE, RAMDISK].flatMap((kind) =>
+    sections.filter((section) => section.kind === kind),
+  );
   const content = createHash('sha384');
   measured.forEach(({ data }) => content.update(data));
   return {

@@ -63,7 +63,10 @@ export function frontDoor(stack: Stack, configuration: Configuration, pods: Pods
 }
 
 /** The function's code; from S3 it is taken only if the deployment's signing profile has signed it. */
-function signedCode(stack: Stack, configuration: Configuration): Pick<lambda.FunctionProps, 'code' | 'codeSigningConfig'> {
+function signedCode(
+  stack: Stack,
+  configuration: Configuration,
+): Pick<lambda.FunctionProps, 'code' | 'codeSigningConfig'> {
   const { frontDoor: zip } = configuration;
   const signed = /^s3:\/\/([^/]+)\/(.+)$/.exec(zip);
   if (signed === null) {
@@ -76,7 +79,10 @@ function signedCode(stack: Stack, configuration: Configuration): Pick<lambda.Fun
   }
   const [, bucket = '', key = ''] = signed;
   const name = names(configuration);
-  const version = ssm.StringParameter.valueForStringParameter(stack, name.parameter('front_door/signing_profile_version'));
+  const version = ssm.StringParameter.valueForStringParameter(
+    stack,
+    name.parameter('front_door/signing_profile_version'),
+  );
   const profile = signer.SigningProfile.fromSigningProfileAttributes(stack, 'SigningProfile', {
     signingProfileName: name.signingProfile,
     signingProfileVersion: version,
@@ -98,7 +104,8 @@ function functionRole(stack: Stack, log: logs.LogGroup, inNetwork: boolean): iam
     role.addManagedPolicy(iam.ManagedPolicy.fromAwsManagedPolicyName('service-role/AWSLambdaENIManagementAccess'));
     Validations.of(role).acknowledge({
       id: 'AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/AWSLambdaENIManagementAccess]',
-      reason: 'The network interfaces of a function in a VPC: AWS keeps the list of actions, none of which knows a resource.',
+      reason:
+        'The network interfaces of a function in a VPC: AWS keeps the list of actions, none of which knows a resource.',
     });
   }
   return role;
@@ -134,7 +141,12 @@ function restApi(stack: Stack, configuration: Configuration, handler: lambda.Fun
   const needsBody = {
     requestValidator: api.addRequestValidator('BodyRequired', { validateRequestBody: true }),
     // No more: API Gateway knows drafts of JSON Schema that cannot say what the function checks.
-    requestModels: { 'application/json': api.addModel('AnObject', { contentType: 'application/json', schema: { type: apigateway.JsonSchemaType.OBJECT } }) },
+    requestModels: {
+      'application/json': api.addModel('AnObject', {
+        contentType: 'application/json',
+        schema: { type: apigateway.JsonSchemaType.OBJECT },
+      }),
+    },
   };
   for (const route of POST_ROUTES) {
     api.root.resourceForPath(route).addMethod('POST', integration, needsBody);
@@ -157,9 +169,20 @@ function restApi(stack: Stack, configuration: Configuration, handler: lambda.Fun
   invokeRole(stack, configuration, api);
   new ssm.StringParameter(stack, 'UrlParameter', { parameterName: name.parameter('rest_url'), stringValue: api.url });
   Validations.of(api).acknowledge(
-    { id: 'AwsSolutions-COG4', reason: 'Callers are authenticated by IAM (SigV4) on every method, and a test asserts it.' },
-    { id: 'AwsSolutions-APIG3', reason: 'Nothing reaches the function without a signature of this account’s IAM; a web ACL is the account’s own choice.' },
-    { id: 'AwsSolutions-APIG2', reason: 'Bodies are required by a validator on every POST; other methods take none, and the function refuses them.' },
+    {
+      id: 'AwsSolutions-COG4',
+      reason: 'Callers are authenticated by IAM (SigV4) on every method, and a test asserts it.',
+    },
+    {
+      id: 'AwsSolutions-APIG3',
+      reason:
+        'Nothing reaches the function without a signature of this account’s IAM; a web ACL is the account’s own choice.',
+    },
+    {
+      id: 'AwsSolutions-APIG2',
+      reason:
+        'Bodies are required by a validator on every POST; other methods take none, and the function refuses them.',
+    },
   );
   return api;
 }
@@ -174,8 +197,13 @@ function invokeRole(stack: Stack, configuration: Configuration, api: apigateway.
     roleName: name.of('invoke'),
     assumedBy: new iam.CompositePrincipal(...configuration.callers.map((caller) => new iam.ArnPrincipal(caller))),
   });
-  role.addToPolicy(new iam.PolicyStatement({ actions: ['execute-api:Invoke'], resources: [api.arnForExecuteApi('*', '/*', 'prod')] }));
-  new ssm.StringParameter(stack, 'InvokeRoleParameter', { parameterName: name.parameter('rest_url_role_arn'), stringValue: role.roleArn });
+  role.addToPolicy(
+    new iam.PolicyStatement({ actions: ['execute-api:Invoke'], resources: [api.arnForExecuteApi('*', '/*', 'prod')] }),
+  );
+  new ssm.StringParameter(stack, 'InvokeRoleParameter', {
+    parameterName: name.parameter('rest_url_role_arn'),
+    stringValue: role.roleArn,
+  });
   const apiId = stack.getLogicalId(api.node.defaultChild as apigateway.CfnRestApi);
   Validations.of(role).acknowledge({
     id: `AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:execute-api:${configuration.region}:${configuration.account}:<${apiId}>/prod/*/*]`,
@@ -211,8 +239,18 @@ interface GatewayResponse {
 
 /** What API Gateway answers by itself, with the codes of docs/api.md. Its 403s keep AWS's bodies, which SDKs know. */
 const GATEWAY_RESPONSES: Readonly<Record<string, GatewayResponse>> = {
-  BadBody: { type: apigateway.ResponseType.BAD_REQUEST_BODY, status: 400, code: 'malformed_json', error: 'the body must be one JSON object' },
-  TooLarge: { type: apigateway.ResponseType.REQUEST_TOO_LARGE, status: 413, code: 'body_too_large', error: 'the body is larger than 256 KiB' },
+  BadBody: {
+    type: apigateway.ResponseType.BAD_REQUEST_BODY,
+    status: 400,
+    code: 'malformed_json',
+    error: 'the body must be one JSON object',
+  },
+  TooLarge: {
+    type: apigateway.ResponseType.REQUEST_TOO_LARGE,
+    status: 413,
+    code: 'body_too_large',
+    error: 'the body is larger than 256 KiB',
+  },
   Throttled: {
     type: apigateway.ResponseType.THROTTLED,
     status: 503,
@@ -220,8 +258,18 @@ const GATEWAY_RESPONSES: Readonly<Record<string, GatewayResponse>> = {
     error: 'too many requests at once',
     headers: { 'Retry-After': "'1'" },
   },
-  IntegrationTimeout: { type: apigateway.ResponseType.INTEGRATION_TIMEOUT, status: 504, code: 'deadline_exceeded', error: 'the request took too long' },
-  IntegrationFailure: { type: apigateway.ResponseType.INTEGRATION_FAILURE, status: 500, code: 'internal', error: 'internal error' },
+  IntegrationTimeout: {
+    type: apigateway.ResponseType.INTEGRATION_TIMEOUT,
+    status: 504,
+    code: 'deadline_exceeded',
+    error: 'the request took too long',
+  },
+  IntegrationFailure: {
+    type: apigateway.ResponseType.INTEGRATION_FAILURE,
+    status: 500,
+    code: 'internal',
+    error: 'internal error',
+  },
   ServerError: { type: apigateway.ResponseType.DEFAULT_5XX, status: 500, code: 'internal', error: 'internal error' },
 };
 

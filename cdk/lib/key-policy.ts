@@ -62,7 +62,10 @@ export function renderKeyPolicy(deployment: Deployment, measurements: Measuremen
 }
 
 /** A wildcard or a policy variable in a value would be interpreted by IAM; one image in two slots would have the rights of both. */
-function refuseAmbiguity(deployment: Deployment, { signer, generator, previous_generator: previous, next }: Measurements): void {
+function refuseAmbiguity(
+  deployment: Deployment,
+  { signer, generator, previous_generator: previous, next }: Measurements,
+): void {
   const { partition, account, signer_role, generator_role, retirement_role, administrator_role } = deployment;
   if (!/^[a-z-]+$/.test(partition)) refuse(`\`${partition}\` is not an AWS partition`);
   if (!/^\d{12}$/.test(account)) refuse(`\`${account}\` is not an AWS account id`);
@@ -81,10 +84,14 @@ function refuseAmbiguity(deployment: Deployment, { signer, generator, previous_g
   }).filter((slot): slot is [string, string] => slot[1] !== undefined);
   for (const [slot, pcr0] of slots) {
     if (!/^[0-9a-f]{96}$/.test(pcr0) || /^0+$/.test(pcr0)) {
-      refuse(`the ${slot}'s \`${pcr0}\` is not the PCR0 of an image: 96 lower-case hex digits, and not the zeros of a debug enclave`);
+      refuse(
+        `the ${slot}'s \`${pcr0}\` is not the PCR0 of an image: 96 lower-case hex digits, and not the zeros of a debug enclave`,
+      );
     }
     // A signer may stay what it is from one release to the next: it has the same rights in both slots.
-    const twin = slots.find(([other, same]) => other !== slot && same === pcr0 && !(slot.endsWith('signer') && other.endsWith('signer')));
+    const twin = slots.find(
+      ([other, same]) => other !== slot && same === pcr0 && !(slot.endsWith('signer') && other.endsWith('signer')),
+    );
     if (twin !== undefined) {
       refuse(`the ${slot} and the ${twin[0]} have the same PCR0`);
     }
@@ -111,7 +118,9 @@ function fill(value: Json, values: Readonly<Record<string, string | undefined>>)
   }
   if (typeof value === 'object' && value !== null) {
     const filled = Object.entries(value).map(([name, member]) => [name, fill(member, values)] as const);
-    return filled.some(([, member]) => member === undefined) ? undefined : (Object.fromEntries(filled) as { [name: string]: Json });
+    return filled.some(([, member]) => member === undefined)
+      ? undefined
+      : (Object.fromEntries(filled) as { [name: string]: Json });
   }
   return value;
 }

@@ -47,6 +47,9 @@ export function keyArn(stack: Stack, configuration: Configuration): string {
 
 /** The policy to deploy. It admits the images of the release, and the next one's: what they measure as was read from their bytes. */
 export function openPolicy(release: Release, next?: Release): KeyPolicy {
-  const measurements = ({ images }: Release) => ({ signer: images.signer.pcr0, generator: images['key-generator'].pcr0 });
+  const measurements = ({ images }: Release) => ({
+    signer: images.signer.pcr0,
+    generator: images['key-generator'].pcr0,
+  });
   return renderKeyPolicy(release.settings, { ...measurements(release), next: next && measurements(next) }, 'open');
 }

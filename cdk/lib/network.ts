@@ -23,9 +23,14 @@ const ZONES = 3;
 const LISTENERS: Readonly<Record<Service, number>> = { signer: 8443, 'key-generator': 8444 };
 
 export function network(stack: Stack, configuration: Configuration): ec2.Vpc {
-  const log = new logs.LogGroup(stack, 'FlowLog', { retention: logs.RetentionDays.ONE_MONTH, removalPolicy: RemovalPolicy.DESTROY });
+  const log = new logs.LogGroup(stack, 'FlowLog', {
+    retention: logs.RetentionDays.ONE_MONTH,
+    removalPolicy: RemovalPolicy.DESTROY,
+  });
   // Asked for when the stack is deployed: to synthesize, CDK would otherwise need credentials.
-  Object.defineProperty(stack, 'availabilityZones', { value: Array.from({ length: ZONES }, (_, zone) => Fn.select(zone, Fn.getAzs(configuration.region))) });
+  Object.defineProperty(stack, 'availabilityZones', {
+    value: Array.from({ length: ZONES }, (_, zone) => Fn.select(zone, Fn.getAzs(configuration.region))),
+  });
   const vpc = new ec2.Vpc(stack, 'Vpc', {
     vpcName: names(configuration).of('vpc'),
     ipAddresses: ec2.IpAddresses.cidr(NETWORK),
@@ -37,7 +42,12 @@ export function network(stack: Stack, configuration: Configuration): ec2.Vpc {
       { name: 'private', subnetType: ec2.SubnetType.PRIVATE_WITH_EGRESS, cidrMask: 20 },
     ],
     restrictDefaultSecurityGroup: false,
-    flowLogs: { rejected: { destination: ec2.FlowLogDestination.toCloudWatchLogs(log), trafficType: ec2.FlowLogTrafficType.REJECT } },
+    flowLogs: {
+      rejected: {
+        destination: ec2.FlowLogDestination.toCloudWatchLogs(log),
+        trafficType: ec2.FlowLogTrafficType.REJECT,
+      },
+    },
   });
   endpoints(vpc, configuration);
   return vpc;
@@ -54,9 +64,14 @@ function endpoints(vpc: ec2.Vpc, { account }: Configuration): void {
   vpc.addGatewayEndpoint('S3', { service: ec2.GatewayVpcEndpointAwsService.S3 });
   // Nobody's credentials but this account's: a stolen session of another account carries nothing out.
   vpc.addGatewayEndpoint('Dynamodb', { service: ec2.GatewayVpcEndpointAwsService.DYNAMODB }).addToPolicy(ownAccount());
-  const group = new ec2.SecurityGroup(vpc, 'Endpoints', { vpc, description: 'Endpoints of AWS services', allowAllOutbound: false });
+  const group = new ec2.SecurityGroup(vpc, 'Endpoints', {
+    vpc,
+    description: 'Endpoints of AWS services',
+    allowAllOutbound: false,
+  });
   group.addIngressRule(ec2.Peer.ipv4(NETWORK), ec2.Port.tcp(443), 'From the network');
-  const endpoint = (id: string, service: ec2.InterfaceVpcEndpointAwsService) => vpc.addInterfaceEndpoint(id, { service, securityGroups: [group], open: false });
+  const endpoint = (id: string, service: ec2.InterfaceVpcEndpointAwsService) =>
+    vpc.addInterfaceEndpoint(id, { service, securityGroups: [group], open: false });
   endpoint('Kms', ec2.InterfaceVpcEndpointAwsService.KMS).addToPolicy(ownAccount());
   const services = {
     Sts: ec2.InterfaceVpcEndpointAwsService.STS,
@@ -90,8 +105,14 @@ function zoneName(prefix: string): string {
 }
 
 /** `pods` is the security group of the machines that pods run on. */
-export function entrance(stack: Stack, vpc: ec2.IVpc, pods: ec2.ISecurityGroup, configuration: Configuration): Entrance {
-  const group = (id: string, description: string) => new ec2.SecurityGroup(stack, id, { vpc, description, allowAllOutbound: false });
+export function entrance(
+  stack: Stack,
+  vpc: ec2.IVpc,
+  pods: ec2.ISecurityGroup,
+  configuration: Configuration,
+): Entrance {
+  const group = (id: string, description: string) =>
+    new ec2.SecurityGroup(stack, id, { vpc, description, allowAllOutbound: false });
   const frontDoor = group('FrontDoorGroup', 'The front door: calls the load balancer and nothing else');
   const balancing = group('LoadBalancerGroup', 'The load balancer: admits the front door alone');
   const balancer = new elb.NetworkLoadBalancer(stack, 'LoadBalancer', {
@@ -126,7 +147,14 @@ export function entrance(stack: Stack, vpc: ec2.IVpc, pods: ec2.ISecurityGroup, 
       // Longer than any request; then connections that the front door kept open are closed, too.
       deregistrationDelay: Duration.seconds(60),
       connectionTermination: true,
-      healthCheck: { protocol: elb.Protocol.HTTP, port: String(HEALTH_PORT), path: '/readyz', interval: Duration.seconds(10), healthyThresholdCount: 2, unhealthyThresholdCount: 2 },
+      healthCheck: {
+        protocol: elb.Protocol.HTTP,
+        port: String(HEALTH_PORT),
+        path: '/readyz',
+        interval: Duration.seconds(10),
+        healthyThresholdCount: 2,
+        unhealthyThresholdCount: 2,
+      },
     });
     listener.addTargetGroups(service, targets);
     return targets;

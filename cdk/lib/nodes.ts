@@ -14,7 +14,9 @@ import { type Releases, SERVICES, type Service } from './release';
  * Eight processors: six for three enclaves, one core for the parent. Both have a single NUMA node, so huge pages and processors are on the same.
  * https://docs.aws.amazon.com/enclaves/latest/user/nitro-enclave.html#nitro-enclave-reqs
  */
-export const INSTANCE_TYPES: Readonly<Record<Architecture, { readonly name: string; readonly cpus: number; readonly memoryMib: number }>> = {
+export const INSTANCE_TYPES: Readonly<
+  Record<Architecture, { readonly name: string; readonly cpus: number; readonly memoryMib: number }>
+> = {
   amd64: { name: 'm6i.2xlarge', cpus: 8, memoryMib: 32768 },
   arm64: { name: 'm7g.2xlarge', cpus: 8, memoryMib: 32768 },
 };
@@ -36,7 +38,11 @@ export function reserve(reservation: Reservation, before: string): readonly stri
     // With a known id, which pods name as their group. The package makes no other when there is one, and brings the udev rule for the device.
     `getent group ne || groupadd --gid ${NITRO_GROUP} ne`,
     'dnf install --assumeyes --setopt=install_weak_deps=False aws-nitro-enclaves-cli',
-    ...file('/etc/nitro_enclaves/allocator.yaml', '0644', ['---', `memory_mib: ${reservation.memoryMib}`, `cpu_count: ${reservation.cpus}`]),
+    ...file('/etc/nitro_enclaves/allocator.yaml', '0644', [
+      '---',
+      `memory_mib: ${reservation.memoryMib}`,
+      `cpu_count: ${reservation.cpus}`,
+    ]),
     ...file('/usr/local/sbin/cloister-huge-pages', '0755', hugePages(reservation.pages)),
     'install -d /etc/systemd/system/nitro-enclaves-allocator.service.d',
     ...file('/etc/systemd/system/nitro-enclaves-allocator.service.d/cloister.conf', '0644', [
@@ -57,7 +63,10 @@ export const WITHOUT_DOCKER = 'systemctl mask docker.service docker.socket';
 export function installSeccompProfile(architecture: Architecture): readonly string[] {
   const profile = gzipSync(JSON.stringify(seccompProfile(architecture)), { level: 9 }).toString('base64');
   const directory = '/var/lib/kubelet/seccomp';
-  return [`install -d -m 0755 ${directory}`, `base64 --decode <<< ${profile} | gunzip > ${directory}/${SECCOMP_PROFILE}`];
+  return [
+    `install -d -m 0755 ${directory}`,
+    `base64 --decode <<< ${profile} | gunzip > ${directory}/${SECCOMP_PROFILE}`,
+  ];
 }
 
 /** The allocator took the largest pages that fit; Kubernetes needs to know which size there is. */

@@ -43,16 +43,76 @@ interface Line {
 }
 
 export const LINES: readonly Line[] = [
-  { id: 'kms-unavailable', log: 'front-door', code: 'kms_unavailable', atMost: 5, meaning: 'KMS throttles or fails calls of the enclaves: compare with the quota of cryptographic operations' },
-  { id: 'kms-denied', log: 'front-door', code: 'kms_denied', atMost: 0, meaning: 'KMS denies an enclave: its PCR0 is not in the key’s policy, or its role lacks the right' },
-  { id: 'row-refused', log: 'front-door', code: 'sealed_row_refused', atMost: 0, meaning: 'a stored row is damaged, or was exchanged with another' },
-  { id: 'pod-unreachable', log: 'front-door', message: 'a pod gave no answer', atMost: 5, meaning: 'the front door cannot reach pods: load balancer, DNS, or the pods’ certificates' },
-  { id: 'panic', log: 'front-door', message: 'panic', atMost: 0, meaning: 'a bug in the front door; the line has its place' },
-  { id: 'enclave-restarts', log: 'pods', message: 'no enclave; it will be started again', atMost: 2, meaning: 'enclaves end or do not boot; the line says why' },
-  { id: 'enclave-not-ready', log: 'pods', message: 'the enclave cannot be brought to readiness', atMost: 5, meaning: 'an enclave runs and cannot serve; the line says why' },
-  { id: 'policy-refused', log: 'pods', message: 'the CMK was not adopted', atMost: 0, meaning: 'an enclave does not adopt the key: its policy is not a rendering of what the image measures' },
-  { id: 'clock-stepped', log: 'pods', message: 'the clock is stepped', atMost: 0, meaning: 'an enclave’s clock was off by a second or more' },
-  { id: 'clock-unchecked', log: 'pods', message: 'the clock was not checked', atMost: 2, meaning: 'an enclave cannot compare its clock with the NSM’s' },
+  {
+    id: 'kms-unavailable',
+    log: 'front-door',
+    code: 'kms_unavailable',
+    atMost: 5,
+    meaning: 'KMS throttles or fails calls of the enclaves: compare with the quota of cryptographic operations',
+  },
+  {
+    id: 'kms-denied',
+    log: 'front-door',
+    code: 'kms_denied',
+    atMost: 0,
+    meaning: 'KMS denies an enclave: its PCR0 is not in the key’s policy, or its role lacks the right',
+  },
+  {
+    id: 'row-refused',
+    log: 'front-door',
+    code: 'sealed_row_refused',
+    atMost: 0,
+    meaning: 'a stored row is damaged, or was exchanged with another',
+  },
+  {
+    id: 'pod-unreachable',
+    log: 'front-door',
+    message: 'a pod gave no answer',
+    atMost: 5,
+    meaning: 'the front door cannot reach pods: load balancer, DNS, or the pods’ certificates',
+  },
+  {
+    id: 'panic',
+    log: 'front-door',
+    message: 'panic',
+    atMost: 0,
+    meaning: 'a bug in the front door; the line has its place',
+  },
+  {
+    id: 'enclave-restarts',
+    log: 'pods',
+    message: 'no enclave; it will be started again',
+    atMost: 2,
+    meaning: 'enclaves end or do not boot; the line says why',
+  },
+  {
+    id: 'enclave-not-ready',
+    log: 'pods',
+    message: 'the enclave cannot be brought to readiness',
+    atMost: 5,
+    meaning: 'an enclave runs and cannot serve; the line says why',
+  },
+  {
+    id: 'policy-refused',
+    log: 'pods',
+    message: 'the CMK was not adopted',
+    atMost: 0,
+    meaning: 'an enclave does not adopt the key: its policy is not a rendering of what the image measures',
+  },
+  {
+    id: 'clock-stepped',
+    log: 'pods',
+    message: 'the clock is stepped',
+    atMost: 0,
+    meaning: 'an enclave’s clock was off by a second or more',
+  },
+  {
+    id: 'clock-unchecked',
+    log: 'pods',
+    message: 'the clock was not checked',
+    atMost: 2,
+    meaning: 'an enclave cannot compare its clock with the NSM’s',
+  },
   {
     id: 'unknown-root',
     log: 'pods',
@@ -61,7 +121,13 @@ export const LINES: readonly Line[] = [
     atMost: 0,
     meaning: 'a TLS chain of AWS ends in a root that the images do not measure, or somebody stands between',
   },
-  { id: 'no-tls', log: 'pods', message: 'no TLS with an AWS service', atMost: 10, meaning: 'enclaves cannot talk to KMS or DynamoDB; the line says why' },
+  {
+    id: 'no-tls',
+    log: 'pods',
+    message: 'no TLS with an AWS service',
+    atMost: 10,
+    meaning: 'enclaves cannot talk to KMS or DynamoDB; the line says why',
+  },
 ];
 
 export function observability(stack: Stack, configuration: Configuration, releases: Releases, watched: Watched): void {
@@ -79,13 +145,39 @@ export function observability(stack: Stack, configuration: Configuration, releas
   dashboard(stack, configuration, watched, alarms);
 }
 
-function requestAlarms(stack: Stack, configuration: Configuration, { api, function: handler }: FrontDoor): cloudwatch.Alarm[] {
+function requestAlarms(
+  stack: Stack,
+  configuration: Configuration,
+  { api, function: handler }: FrontDoor,
+): cloudwatch.Alarm[] {
   const { errors, p99 } = requestMetrics(api);
   return [
     alarm(stack, configuration, 'errors', errors, 0.01, 'more than 1 % of the requests are answered with 5xx', 2),
-    alarm(stack, configuration, 'slow', p99, 1000, 'the slowest hundredth of the requests takes longer than a second', 3),
-    alarm(stack, configuration, 'function-errors', handler.metricErrors({ period: FIVE_MINUTES }), 0, 'the function crashed or ran out of time; it answers everything else itself'),
-    alarm(stack, configuration, 'function-throttles', handler.metricThrottles({ period: FIVE_MINUTES }), 0, 'Lambda refuses to run the function: raise the account’s concurrency'),
+    alarm(
+      stack,
+      configuration,
+      'slow',
+      p99,
+      1000,
+      'the slowest hundredth of the requests takes longer than a second',
+      3,
+    ),
+    alarm(
+      stack,
+      configuration,
+      'function-errors',
+      handler.metricErrors({ period: FIVE_MINUTES }),
+      0,
+      'the function crashed or ran out of time; it answers everything else itself',
+    ),
+    alarm(
+      stack,
+      configuration,
+      'function-throttles',
+      handler.metricThrottles({ period: FIVE_MINUTES }),
+      0,
+      'Lambda refuses to run the function: raise the account’s concurrency',
+    ),
   ];
 }
 
@@ -125,11 +217,18 @@ function watchedLines({ frontDoor, podLog }: Watched) {
 
 function pattern({ log, message = '', reason, code }: Line): logs.IFilterPattern {
   const member = code === undefined ? '$.message' : '$.code';
-  return log === 'pods' ? logs.FilterPattern.allTerms(message, ...(reason === undefined ? [] : [reason])) : logs.FilterPattern.stringValue(member, '=', code ?? message);
+  return log === 'pods'
+    ? logs.FilterPattern.allTerms(message, ...(reason === undefined ? [] : [reason]))
+    : logs.FilterPattern.stringValue(member, '=', code ?? message);
 }
 
 function lineMetric(configuration: Configuration, id: string): cloudwatch.Metric {
-  return new cloudwatch.Metric({ namespace: names(configuration).of('lines'), metricName: id, statistic: 'Sum', period: FIVE_MINUTES });
+  return new cloudwatch.Metric({
+    namespace: names(configuration).of('lines'),
+    metricName: id,
+    statistic: 'Sum',
+    period: FIVE_MINUTES,
+  });
 }
 
 /**
@@ -137,8 +236,16 @@ function lineMetric(configuration: Configuration, id: string): cloudwatch.Metric
  *
  * https://docs.aws.amazon.com/kms/latest/developerguide/ct-nitro-enclave.html has the form of the events.
  */
-function keyAlarms(stack: Stack, configuration: Configuration, releases: Releases, cmkArn: string, topic: sns.Topic): cloudwatch.Alarm[] {
-  const digests = [releases.release, releases.next].flatMap((release) => (release === undefined ? [] : SERVICES.map((service) => release.images[service].pcr0)));
+function keyAlarms(
+  stack: Stack,
+  configuration: Configuration,
+  releases: Releases,
+  cmkArn: string,
+  topic: sns.Topic,
+): cloudwatch.Alarm[] {
+  const digests = [releases.release, releases.next].flatMap((release) =>
+    release === undefined ? [] : SERVICES.map((service) => release.images[service].pcr0),
+  );
   const digest = 'attestationDocumentEnclaveImageDigest';
   const call = { source: ['aws.kms'], 'detail-type': ['AWS API Call via CloudTrail'] };
   const rules = [
@@ -146,7 +253,14 @@ function keyAlarms(stack: Stack, configuration: Configuration, releases: Release
       id: 'key-used-outside',
       meaning: 'KMS used the key for somebody other than the deployed images',
       detail: {
-        eventName: ['Decrypt', 'GenerateDataKey', 'GenerateDataKeyWithoutPlaintext', 'ReEncrypt', 'Encrypt', 'DeriveSharedSecret'],
+        eventName: [
+          'Decrypt',
+          'GenerateDataKey',
+          'GenerateDataKeyWithoutPlaintext',
+          'ReEncrypt',
+          'Encrypt',
+          'DeriveSharedSecret',
+        ],
         errorCode: [{ exists: false }],
         resources: { ARN: [cmkArn] },
         $or: [
@@ -157,7 +271,8 @@ function keyAlarms(stack: Stack, configuration: Configuration, releases: Release
     },
     {
       id: 'key-changed',
-      meaning: 'somebody schedules the key’s deletion, disables it, or changes who may use it; unless this is you, cancel it',
+      meaning:
+        'somebody schedules the key’s deletion, disables it, or changes who may use it; unless this is you, cancel it',
       detail: {
         eventName: ['ScheduleKeyDeletion', 'DisableKey', 'PutKeyPolicy', 'CreateGrant', 'DisableKeyRotation'],
         resources: { ARN: [cmkArn] },
@@ -196,16 +311,30 @@ function keyAlarms(stack: Stack, configuration: Configuration, releases: Release
 function canary(stack: Stack, configuration: Configuration, cmkArn: string): cloudwatch.Alarm {
   const name = names(configuration);
   const environment = { TABLE: name.tableArn, CANARY_ROW, CMK_ARN: cmkArn };
-  const { handler: asks, role } = smallFunction(stack, configuration, 'canary', 'Asks KMS for a data key without an enclave, which it must deny', environment);
+  const { handler: asks, role } = smallFunction(
+    stack,
+    configuration,
+    'canary',
+    'Asks KMS for a data key without an enclave, which it must deny',
+    environment,
+  );
   const { key, value } = keyTag(configuration);
   role.addToPolicy(
-    new iam.PolicyStatement({ actions: ['kms:Decrypt'], resources: [cmkArn], conditions: { StringEquals: { [`aws:ResourceTag/${key}`]: value } } }),
+    new iam.PolicyStatement({
+      actions: ['kms:Decrypt'],
+      resources: [cmkArn],
+      conditions: { StringEquals: { [`aws:ResourceTag/${key}`]: value } },
+    }),
   );
   role.addToPolicy(new iam.PolicyStatement({ actions: ['dynamodb:GetItem'], resources: [name.tableArn] }));
-  new events.Rule(stack, 'CanaryHourly', { schedule: events.Schedule.rate(Duration.hours(1)), targets: [new targets.LambdaFunction(asks, { retryAttempts: 0 })] });
+  new events.Rule(stack, 'CanaryHourly', {
+    schedule: events.Schedule.rate(Duration.hours(1)),
+    targets: [new targets.LambdaFunction(asks, { retryAttempts: 0 })],
+  });
   return new cloudwatch.Alarm(stack, 'Alarm-canary', {
     alarmName: name.of('canary'),
-    alarmDescription: 'KMS did not deny a data key to a caller without an enclave, or nobody asked it; the log of the function says which.',
+    alarmDescription:
+      'KMS did not deny a data key to a caller without an enclave, or nobody asked it; the log of the function says which.',
     metric: asks.metricErrors({ period: Duration.hours(1) }),
     threshold: 0,
     comparisonOperator: cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
@@ -222,8 +351,24 @@ function enclaveAlarms(stack: Stack, configuration: Configuration, { podLog }: W
   return SERVICES.flatMap((service) => {
     const { cpu, memory } = enclaveMetrics(configuration, service);
     return [
-      alarm(stack, configuration, `${service}-cpu`, cpu, 80, `the enclaves of the ${service} are busy: add pods, or processors to their enclaves`, 3),
-      alarm(stack, configuration, `${service}-memory`, memory, 90, `an enclave of the ${service} runs out of memory`, 3),
+      alarm(
+        stack,
+        configuration,
+        `${service}-cpu`,
+        cpu,
+        80,
+        `the enclaves of the ${service} are busy: add pods, or processors to their enclaves`,
+        3,
+      ),
+      alarm(
+        stack,
+        configuration,
+        `${service}-memory`,
+        memory,
+        90,
+        `an enclave of the ${service} runs out of memory`,
+        3,
+      ),
     ];
   });
 }
@@ -231,13 +376,22 @@ function enclaveAlarms(stack: Stack, configuration: Configuration, { podLog }: W
 /** What the pods write about their enclaves (pods/src/metrics.rs), in percent. */
 function enclaveMetrics({ prefix }: Configuration, service: Service) {
   const metric = (metricName: string, statistic: string) =>
-    new cloudwatch.Metric({ namespace: 'NitroEnclave', metricName, dimensionsMap: { Deployment: `${prefix}${service}` }, statistic, period: FIVE_MINUTES });
+    new cloudwatch.Metric({
+      namespace: 'NitroEnclave',
+      metricName,
+      dimensionsMap: { Deployment: `${prefix}${service}` },
+      statistic,
+      period: FIVE_MINUTES,
+    });
   // A graph holds both services, and an id in it one metric.
   const [user, system] = ['user', 'system'].map((kind) => `${kind}_${service.replace('-', '_')}`) as [string, string];
   return {
     cpu: new cloudwatch.MathExpression({
       expression: `${user} + ${system}`,
-      usingMetrics: { [user]: metric('enclave_cpu_utilization_user', 'Average'), [system]: metric('enclave_cpu_utilization_system', 'Average') },
+      usingMetrics: {
+        [user]: metric('enclave_cpu_utilization_user', 'Average'),
+        [system]: metric('enclave_cpu_utilization_system', 'Average'),
+      },
       period: FIVE_MINUTES,
       label: `${service}, CPU`,
     }),
@@ -263,9 +417,30 @@ function tableAlarms(stack: Stack, configuration: Configuration): cloudwatch.Ala
   });
   const late = Duration.minutes(15).toMilliseconds();
   return [
-    alarm(stack, configuration, 'journal-behind', behind, late, 'changes of the table do not reach the journal; they are lost to it after 24 hours. The log of its function says why'),
-    alarm(stack, configuration, 'table-read-throttles', metric('ThrottledRequests', 'GetItem'), 0, 'DynamoDB throttles reads of rows'),
-    alarm(stack, configuration, 'table-write-throttles', metric('ThrottledRequests', 'PutItem'), 0, 'DynamoDB throttles new rows'),
+    alarm(
+      stack,
+      configuration,
+      'journal-behind',
+      behind,
+      late,
+      'changes of the table do not reach the journal; they are lost to it after 24 hours. The log of its function says why',
+    ),
+    alarm(
+      stack,
+      configuration,
+      'table-read-throttles',
+      metric('ThrottledRequests', 'GetItem'),
+      0,
+      'DynamoDB throttles reads of rows',
+    ),
+    alarm(
+      stack,
+      configuration,
+      'table-write-throttles',
+      metric('ThrottledRequests', 'PutItem'),
+      0,
+      'DynamoDB throttles new rows',
+    ),
   ];
 }
 
@@ -289,9 +464,15 @@ function alarm(
   });
 }
 
-function dashboard(stack: Stack, configuration: Configuration, watched: Watched, alarms: readonly cloudwatch.Alarm[]): void {
+function dashboard(
+  stack: Stack,
+  configuration: Configuration,
+  watched: Watched,
+  alarms: readonly cloudwatch.Alarm[],
+): void {
   const { all, errors, p50, p99 } = requestMetrics(watched.frontDoor.api);
-  const enclaves = watched.podLog === undefined ? [] : SERVICES.map((service) => enclaveMetrics(configuration, service));
+  const enclaves =
+    watched.podLog === undefined ? [] : SERVICES.map((service) => enclaveMetrics(configuration, service));
   const handler = watched.frontDoor.function;
   const kmsCalls = new cloudwatch.Metric({
     namespace: 'AWS/Usage',
@@ -307,11 +488,24 @@ function dashboard(stack: Stack, configuration: Configuration, watched: Watched,
       [
         new cloudwatch.GraphWidget({ title: 'Requests', left: [all], right: [errors], width: 8 }),
         new cloudwatch.GraphWidget({ title: 'Time to answer', left: [p50, p99], width: 8 }),
-        new cloudwatch.GraphWidget({ title: 'Function', left: [handler.metricInvocations(), handler.metricErrors(), handler.metricThrottles()], right: [handler.metricDuration({ statistic: 'p99' })], width: 8 }),
+        new cloudwatch.GraphWidget({
+          title: 'Function',
+          left: [handler.metricInvocations(), handler.metricErrors(), handler.metricThrottles()],
+          right: [handler.metricDuration({ statistic: 'p99' })],
+          width: 8,
+        }),
       ],
       [
-        new cloudwatch.GraphWidget({ title: 'Lines that should not be', left: watchedLines(watched).map(({ id }) => lineMetric(configuration, id)), width: 8 }),
-        new cloudwatch.GraphWidget({ title: 'Enclaves, percent', left: enclaves.flatMap(({ cpu, memory }) => [cpu, memory]), width: 8 }),
+        new cloudwatch.GraphWidget({
+          title: 'Lines that should not be',
+          left: watchedLines(watched).map(({ id }) => lineMetric(configuration, id)),
+          width: 8,
+        }),
+        new cloudwatch.GraphWidget({
+          title: 'Enclaves, percent',
+          left: enclaves.flatMap(({ cpu, memory }) => [cpu, memory]),
+          width: 8,
+        }),
         new cloudwatch.GraphWidget({ title: 'KMS calls of the account, for its quota', left: [kmsCalls], width: 8 }),
       ],
     ],

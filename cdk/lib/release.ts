@@ -38,7 +38,9 @@ export interface Releases {
 /** Reads the images of the configuration and refuses those that are not for it. */
 export function readReleases(configuration: Configuration): Releases {
   const release = readRelease(configuration, configuration.images);
-  return configuration.next === undefined ? { release } : { release, next: readRelease(configuration, configuration.next.images) };
+  return configuration.next === undefined
+    ? { release }
+    : { release, next: readRelease(configuration, configuration.next.images) };
 }
 
 function readRelease(configuration: Configuration, directory: string): Release {
@@ -60,16 +62,22 @@ function readRelease(configuration: Configuration, directory: string): Release {
 function readMeasurements(file: string): Pick<Release, 'architecture' | 'settings' | 'images'> {
   const text = readFile(file);
   if (text === undefined) {
-    refuse(`${file} does not exist: build images with \`cargo xtask image --settings FILE\`, or name their directory with CDK_IMAGES`);
+    refuse(
+      `${file} does not exist: build images with \`cargo xtask image --settings FILE\`, or name their directory with CDK_IMAGES`,
+    );
   }
   const document = parse(text, file);
   const member = membersOf(document, file);
   if (member('format') !== 1) {
-    refuse(`${file} has another format than 1: it was written by another release; build images and deploy them from the same checkout`);
+    refuse(
+      `${file} has another format than 1: it was written by another release; build images and deploy them from the same checkout`,
+    );
   }
   const architecture = member('architecture');
   if (architecture !== 'amd64' && architecture !== 'arm64') {
-    refuse(`${file}: architecture is neither amd64 nor arm64; build the images again with \`cargo xtask image --settings FILE\``);
+    refuse(
+      `${file}: architecture is neither amd64 nor arm64; build the images again with \`cargo xtask image --settings FILE\``,
+    );
   }
   const settings = membersOf(member('settings'), `${file}: settings`);
   const images = membersOf(member('images'), `${file}: images`);
@@ -77,9 +85,16 @@ function readMeasurements(file: string): Pick<Release, 'architecture' | 'setting
     const of = membersOf(images(service), `${file}: images.${service}`);
     const size = of('size');
     if (typeof size !== 'number') {
-      refuse(`${file}: images.${service}.size is not a number; build the images again with \`cargo xtask image --settings FILE\``);
+      refuse(
+        `${file}: images.${service}.size is not a number; build the images again with \`cargo xtask image --settings FILE\``,
+      );
     }
-    return { file: path.join(path.dirname(file), path.basename(of.text('file'))), size, sha256: of.text('sha256'), pcr0: of.text('pcr0') };
+    return {
+      file: path.join(path.dirname(file), path.basename(of.text('file'))),
+      size,
+      sha256: of.text('sha256'),
+      pcr0: of.text('pcr0'),
+    };
   };
   return {
     architecture,
@@ -117,24 +132,36 @@ function refuseSettingsOfAnother({ directory, settings }: Release, configuration
   }
 }
 
-function refuseAnotherImage(service: Service, release: Release, { architecture, production, prefix }: Configuration): void {
+function refuseAnotherImage(
+  service: Service,
+  release: Release,
+  { architecture, production, prefix }: Configuration,
+): void {
   const { file, size, sha256, pcr0 } = release.images[service];
   const bytes = readFile(file);
   if (bytes === undefined) {
-    refuse(`${file} does not exist, and ${release.measurements} describes it: copy it there, or build images with \`cargo xtask image --settings FILE\``);
+    refuse(
+      `${file} does not exist, and ${release.measurements} describes it: copy it there, or build images with \`cargo xtask image --settings FILE\``,
+    );
   }
   if (bytes.length !== size || createHash('sha256').update(bytes).digest('hex') !== sha256) {
-    refuse(`${file} is not the file that ${release.measurements} describes (its size or SHA-256 differs): take both from the same build`);
+    refuse(
+      `${file} is not the file that ${release.measurements} describes (its size or SHA-256 differs): take both from the same build`,
+    );
   }
   const eif = readEif(bytes);
   if (eif === undefined) {
     refuse(`${file} is not an enclave image: build images with \`cargo xtask image --settings FILE\``);
   }
   if (eif.architecture !== architecture) {
-    refuse(`${file} is an image for ${eif.architecture}: build images with \`cargo xtask image --architecture ${architecture} --settings FILE\``);
+    refuse(
+      `${file} is an image for ${eif.architecture}: build images with \`cargo xtask image --architecture ${architecture} --settings FILE\``,
+    );
   }
   if (/^0*$/.test(pcr0)) {
-    refuse(`${release.measurements} gives ${service} the PCR0 of a debug enclave (all zeros), which no key may admit: build images with \`cargo xtask image --settings FILE\``);
+    refuse(
+      `${release.measurements} gives ${service} the PCR0 of a debug enclave (all zeros), which no key may admit: build images with \`cargo xtask image --settings FILE\``,
+    );
   }
   if (eif.pcr0 !== pcr0) {
     refuse(

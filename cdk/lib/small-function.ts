@@ -22,7 +22,10 @@ export function smallFunction(
     retention: logs.RetentionDays.ONE_YEAR,
     removalPolicy: RemovalPolicy.DESTROY,
   });
-  const role = new iam.Role(stack, `${what}-role`, { roleName: functionName, assumedBy: new iam.ServicePrincipal('lambda.amazonaws.com') });
+  const role = new iam.Role(stack, `${what}-role`, {
+    roleName: functionName,
+    assumedBy: new iam.ServicePrincipal('lambda.amazonaws.com'),
+  });
   logGroup.grantWrite(role);
   const handler = new lambda.Function(stack, `${what}-function`, {
     functionName,

@@ -23,12 +23,25 @@ export interface WorkloadOptions {
  * longer in the template: the binding of the older release, and later the release itself. When they do not become available the deployment fails,
  * CloudFormation takes them away again, and the older release has had its traffic all the time.
  */
-export function workloads(stack: Stack, cluster: Cluster, configuration: Configuration, releases: Releases, options: WorkloadOptions): void {
+export function workloads(
+  stack: Stack,
+  cluster: Cluster,
+  configuration: Configuration,
+  releases: Releases,
+  options: WorkloadOptions,
+): void {
   for (const service of SERVICES) {
-    const [current, ...older] = revisions(releases, service).map((release) => describe(stack, configuration, release, service, options));
+    const [current, ...older] = revisions(releases, service).map((release) =>
+      describe(stack, configuration, release, service, options),
+    );
     older.forEach((of) => applyPods(stack, cluster, of));
     if (current !== undefined) {
-      waitFor(stack, cluster, current, applyPods(stack, cluster, current, traffic(current, cluster.targetGroups[service].targetGroupArn)));
+      waitFor(
+        stack,
+        cluster,
+        current,
+        applyPods(stack, cluster, current, traffic(current, cluster.targetGroups[service].targetGroupArn)),
+      );
     }
   }
 }
@@ -37,7 +50,13 @@ function applyPods(stack: Stack, cluster: Cluster, of: Workload, binding?: Manif
   const name = workloadName(of);
   const service = apply(cluster.eks, name, surroundings(of), [], stack);
   const bound = binding && apply(cluster.eks, `${name}-traffic`, [binding], [service], stack);
-  return apply(cluster.eks, `${name}-pods`, [deployment(of)], [service, ...(bound === undefined ? [] : [bound])], stack);
+  return apply(
+    cluster.eks,
+    `${name}-pods`,
+    [deployment(of)],
+    [service, ...(bound === undefined ? [] : [bound])],
+    stack,
+  );
 }
 
 function waitFor(stack: Stack, cluster: Cluster, of: Workload, applied: eks.KubernetesManifest): void {
@@ -55,10 +74,20 @@ function waitFor(stack: Stack, cluster: Cluster, of: Workload, applied: eks.Kube
 
 /** The newest first; one alone where both have the same image, which is then updated in place. */
 function revisions({ release, next }: Releases, service: Service): readonly Release[] {
-  return next === undefined ? [release] : next.images[service].pcr0 === release.images[service].pcr0 ? [next] : [next, release];
+  return next === undefined
+    ? [release]
+    : next.images[service].pcr0 === release.images[service].pcr0
+      ? [next]
+      : [next, release];
 }
 
-function describe(stack: Stack, configuration: Configuration, release: Release, service: Service, { cmkArn, replicas = 2 }: WorkloadOptions): Workload {
+function describe(
+  stack: Stack,
+  configuration: Configuration,
+  release: Release,
+  service: Service,
+  { cmkArn, replicas = 2 }: WorkloadOptions,
+): Workload {
   const { pcr0, size } = release.images[service];
   return {
     namespace: NAMESPACE,

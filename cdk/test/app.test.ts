@@ -9,7 +9,10 @@ import { ENVIRONMENT } from './fixture';
 
 test('a mistake is one sentence and nothing else', () => {
   const { status, stdout, stderr } = run('cloister', { ...ENVIRONMENT, CDK_DEPLOY_REGION: '', CDK_IMAGES: '/nowhere' });
-  assert.deepEqual([status, stdout, stderr], [1, '', 'CDK_DEPLOY_REGION is not set: set it to the AWS region to deploy to, such as `eu-central-1`\n']);
+  assert.deepEqual(
+    [status, stdout, stderr],
+    [1, '', 'CDK_DEPLOY_REGION is not set: set it to the AWS region to deploy to, such as `eu-central-1`\n'],
+  );
 });
 
 test('the settings for images are printed', () => {
@@ -22,5 +25,9 @@ test('the settings for images are printed', () => {
 
 function run(program: string, environment: NodeJS.ProcessEnv) {
   const directory = path.join(__dirname, '..');
-  return spawnSync(process.execPath, ['--import', 'tsx', `bin/${program}.ts`], { cwd: directory, env: environment, encoding: 'utf8' });
+  return spawnSync(process.execPath, ['--import', 'tsx', `bin/${program}.ts`], {
+    cwd: directory,
+    env: environment,
+    encoding: 'utf8',
+  });
 }

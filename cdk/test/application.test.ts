@@ -35,7 +35,17 @@ test('every method is authorized by IAM and reaches the function', () => {
     assert.equal((Integration as { Type: string }).Type, 'AWS_PROXY');
   }
   const routes = ofType('AWS::ApiGateway::Resource').map(({ PathPart }) => PathPart);
-  assert.deepEqual(routes.sort(), ['generate_key', 'key', 'set_key', 'sign_transaction', 'tx_signature', 'userop_signature', 'version', '{key_id}', '{proxy+}']);
+  assert.deepEqual(routes.sort(), [
+    'generate_key',
+    'key',
+    'set_key',
+    'sign_transaction',
+    'tx_signature',
+    'userop_signature',
+    'version',
+    '{key_id}',
+    '{proxy+}',
+  ]);
   // No resource without methods: API Gateway would answer for it.
   const anywhere = methods.filter(({ HttpMethod }) => HttpMethod === 'ANY');
   assert.equal(anywhere.length, routes.length + 1);
@@ -54,7 +64,16 @@ test('a POST to a known route needs a body', () => {
 test('bodies are logged nowhere', () => {
   template.hasResourceProperties('AWS::ApiGateway::Stage', {
     AccessLogSetting: { Format: Match.not(Match.stringLikeRegexp('body|header|authorizer')) },
-    MethodSettings: [Match.objectLike({ DataTraceEnabled: false, LoggingLevel: 'ERROR', ThrottlingRateLimit: 1000, ThrottlingBurstLimit: 2000, ResourcePath: '/*', HttpMethod: '*' })],
+    MethodSettings: [
+      Match.objectLike({
+        DataTraceEnabled: false,
+        LoggingLevel: 'ERROR',
+        ThrottlingRateLimit: 1000,
+        ThrottlingBurstLimit: 2000,
+        ResourcePath: '/*',
+        HttpMethod: '*',
+      }),
+    ],
   });
   template.resourceCountIs('AWS::ApiGateway::Stage', 1);
 });
@@ -73,51 +92,82 @@ test('what API Gateway answers by itself has the contract’s form, and AWS’s 
   }
   const types = responses.map(({ ResponseType }) => String(ResponseType));
   assert.ok(types.includes('THROTTLED') && types.includes('BAD_REQUEST_BODY'));
-  assert.deepEqual(types.filter((type) => /AUTH|ACCESS_DENIED|SIGNATURE|4XX|EXPIRED|INVALID/.test(type)), []);
+  assert.deepEqual(
+    types.filter((type) => /AUTH|ACCESS_DENIED|SIGNATURE|4XX|EXPIRED|INVALID/.test(type)),
+    [],
+  );
 });
 
 test('the function is the static binary, in its architecture, and logs for a year', () => {
-  template.hasResourceProperties('AWS::Lambda::Function', { Runtime: 'provided.al2023', Architectures: ['x86_64'], Handler: 'bootstrap', Timeout: 15 });
+  template.hasResourceProperties('AWS::Lambda::Function', {
+    Runtime: 'provided.al2023',
+    Architectures: ['x86_64'],
+    Handler: 'bootstrap',
+    Timeout: 15,
+  });
   const arm = application({ CDK_FRONT_DOOR: zip, CDK_TARGET_ARCHITECTURE: 'linux/arm64' });
   arm.template.hasResourceProperties('AWS::Lambda::Function', { Runtime: 'provided.al2023', Architectures: ['arm64'] });
 });
 
 test('code from S3 has to be signed', () => {
   const signed = application({ CDK_FRONT_DOOR: 's3://signed/front-door.zip' });
-  signed.template.hasResourceProperties('AWS::Lambda::CodeSigningConfig', { CodeSigningPolicies: { UntrustedArtifactOnDeployment: 'Enforce' } });
-  signed.template.hasResourceProperties('AWS::Lambda::Function', { CodeSigningConfigArn: Match.anyValue(), Code: { S3Bucket: 'signed', S3Key: 'front-door.zip' } });
+  signed.template.hasResourceProperties('AWS::Lambda::CodeSigningConfig', {
+    CodeSigningPolicies: { UntrustedArtifactOnDeployment: 'Enforce' },
+  });
+  signed.template.hasResourceProperties('AWS::Lambda::Function', {
+    CodeSigningConfigArn: Match.anyValue(),
+    Code: { S3Bucket: 'signed', S3Key: 'front-door.zip' },
+  });
 });
 
 test('a function that was not built: refused with a sentence', () => {
   assert.throws(
     () => application({ CDK_FRONT_DOOR: '/nowhere.zip' }),
-    (error) => error instanceof ConfigurationError && /^\/nowhere\.zip does not exist: build the function with `cargo xtask lambda --architecture amd64`/.test(error.message),
+    (error) =>
+      error instanceof ConfigurationError &&
+      /^\/nowhere\.zip does not exist: build the function with `cargo xtask lambda --architecture amd64`/.test(
+        error.message,
+      ),
   );
 });
 
 test('the role that invokes the API is for those who are named, and nobody without them', () => {
   template.hasResourceProperties('AWS::IAM::Role', {
     RoleName: 'dev-cloister-invoke',
-    AssumeRolePolicyDocument: { Statement: [{ Action: 'sts:AssumeRole', Effect: 'Allow', Principal: { AWS: CALLER } }] },
+    AssumeRolePolicyDocument: {
+      Statement: [{ Action: 'sts:AssumeRole', Effect: 'Allow', Principal: { AWS: CALLER } }],
+    },
   });
   const without = application({ CDK_FRONT_DOOR: zip });
   without.template.resourcePropertiesCountIs('AWS::IAM::Role', { RoleName: 'dev-cloister-invoke' }, 0);
   for (const open of ['arn:aws:iam::111122223333:root', '*', '111122223333', 'arn:aws:iam::111122223333:role/*']) {
-    assert.throws(() => application({ CDK_FRONT_DOOR: zip, CDK_CALLERS: open }), /^Error: CDK_CALLERS names .*: give the ARNs of roles or users, separated by commas; a whole account/);
+    assert.throws(
+      () => application({ CDK_FRONT_DOOR: zip, CDK_CALLERS: open }),
+      /^Error: CDK_CALLERS names .*: give the ARNs of roles or users, separated by commas; a whole account/,
+    );
   }
 });
 
 test('callers find the deployment under the names they know', () => {
   const names = ofType('AWS::SSM::Parameter').map(({ Name }) => Name);
-  assert.deepEqual(names.sort(), ['generator_enclave/eif_uri', 'rest_url', 'rest_url_role_arn', 'signer_enclave/eif_uri'].map((name) => `/dev-app/ethereum/${name}`));
+  assert.deepEqual(
+    names.sort(),
+    ['generator_enclave/eif_uri', 'rest_url', 'rest_url_role_arn', 'signer_enclave/eif_uri'].map(
+      (name) => `/dev-app/ethereum/${name}`,
+    ),
+  );
 });
 
 test('every line that is counted is one that a program writes', () => {
-  const sources = ['lambdas', 'pods', 'enclaves', 'crates/protocol'].flatMap((part) => rust(path.join(__dirname, '../..', part, part === 'enclaves' ? '' : 'src'))).join('\n');
+  const sources = ['lambdas', 'pods', 'enclaves', 'crates/protocol']
+    .flatMap((part) => rust(path.join(__dirname, '../..', part, part === 'enclaves' ? '' : 'src')))
+    .join('\n');
   for (const { id, message, code } of LINES) {
     assert.ok(sources.includes(`"${message ?? code}"`), `no source writes ${id}`);
   }
-  for (const name of ofType('AWS::CloudWatch::Alarm').flatMap((alarm) => JSON.stringify(alarm).match(/enclave_[a-z_]+/g) ?? [])) {
+  for (const name of ofType('AWS::CloudWatch::Alarm').flatMap(
+    (alarm) => JSON.stringify(alarm).match(/enclave_[a-z_]+/g) ?? [],
+  )) {
     assert.ok(sources.includes(name), `no pod writes ${name}`);
   }
   assert.equal(ofType('AWS::Logs::MetricFilter').length, LINES.length);
@@ -134,17 +184,34 @@ test('every alarm tells somebody', () => {
 
 test('a use of the key by another image, or by none, is noticed', () => {
   const rule = ofType('AWS::Events::Rule').find(({ Name }) => Name === 'dev-cloister-key-used-outside');
-  const { detail } = rule?.['EventPattern'] as { detail: { $or: { additionalEventData: { recipient: Record<string, [{ 'anything-but'?: string[] }]> } }[] } };
-  const allowed = detail.$or.flatMap(({ additionalEventData }) => additionalEventData.recipient['attestationDocumentEnclaveImageDigest']?.[0]['anything-but'] ?? []);
+  const { detail } = rule?.['EventPattern'] as {
+    detail: { $or: { additionalEventData: { recipient: Record<string, [{ 'anything-but'?: string[] }]> } }[] };
+  };
+  const allowed = detail.$or.flatMap(
+    ({ additionalEventData }) =>
+      additionalEventData.recipient['attestationDocumentEnclaveImageDigest']?.[0]['anything-but'] ?? [],
+  );
   const { release } = deployment().releases;
   assert.deepEqual(new Set(allowed), new Set([release.images.signer.pcr0, release.images['key-generator'].pcr0]));
 });
 
 test('the canary asks as the signer would, and takes no other answer than a denial', () => {
-  const envelope = Buffer.concat([Buffer.from([1, 1]), Buffer.alloc(16, 0xab), Buffer.from([0, 3]), Buffer.from('key'), Buffer.alloc(99)]);
+  const envelope = Buffer.concat([
+    Buffer.from([1, 1]),
+    Buffer.alloc(16, 0xab),
+    Buffer.from([0, 3]),
+    Buffer.from('key'),
+    Buffer.alloc(99),
+  ]);
   const asked = decryption({ sealed: { M: { arn: { B: envelope } } } }, 'arn');
   assert.deepEqual(Buffer.from(asked.CiphertextBlob), Buffer.from('key'));
-  assert.deepEqual(asked.EncryptionContext, { app: 'cloister', v: '1', purpose: 'wallet', service: 'key-generator', dek_id: 'ab'.repeat(16) });
+  assert.deepEqual(asked.EncryptionContext, {
+    app: 'cloister',
+    v: '1',
+    purpose: 'wallet',
+    service: 'key-generator',
+    dek_id: 'ab'.repeat(16),
+  });
   assert.ok(asked.DryRun);
   assert.throws(() => decryption(undefined, 'arn'), /there is no canary row for this CMK/);
   verdict('AccessDeniedException');
@@ -158,7 +225,10 @@ test('snapshot', () => matchesSnapshot('front-door', stack));
 function application(environment: Record<string, string>) {
   const { configuration, releases } = deployment(environment);
   const into = new Stack(new App(), 'Application', { env: configuration });
-  const pods = { urls: { signer: 'https://signer.test:8443', 'key-generator': 'https://key-generator.test:8444' }, podCertificateAuthority: 'Y2E=' };
+  const pods = {
+    urls: { signer: 'https://signer.test:8443', 'key-generator': 'https://key-generator.test:8444' },
+    podCertificateAuthority: 'Y2E=',
+  };
   beforePods(into, configuration, releases, pods, logs.LogGroup.fromLogGroupName(into, 'PodLog', 'pods'));
   return { stack: into, template: Template.fromStack(into) };
 }

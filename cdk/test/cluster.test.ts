@@ -26,11 +26,16 @@ const templates = { amd64, arm64 };
 /** Text of the machines' user data, with the shell script in clear. */
 function userData(template: Template): string {
   const [launch] = Object.values(template.findResources('AWS::EC2::LaunchTemplate'));
-  return JSON.stringify(launch?.['Properties'].LaunchTemplateData.UserData['Fn::Base64']).replaceAll('\\n', '\n').replaceAll('\\"', '"');
+  return JSON.stringify(launch?.['Properties'].LaunchTemplateData.UserData['Fn::Base64'])
+    .replaceAll('\\n', '\n')
+    .replaceAll('\\"', '"');
 }
 
 test('machines can start enclaves, of the architecture that is asked for, and no pod gets their credentials', () => {
-  for (const [architecture, ami] of [['amd64', 'AL2023_x86_64_STANDARD'], ['arm64', 'AL2023_ARM_64_STANDARD']] as const) {
+  for (const [architecture, ami] of [
+    ['amd64', 'AL2023_x86_64_STANDARD'],
+    ['arm64', 'AL2023_ARM_64_STANDARD'],
+  ] as const) {
     const template = templates[architecture];
     template.hasResourceProperties('AWS::EKS::Nodegroup', {
       AmiType: ami,
@@ -51,7 +56,9 @@ test('machines can start enclaves, of the architecture that is asked for, and no
 });
 
 test('lines reach CloudWatch as they were written, in a log group that is there', () => {
-  const addons = Object.values(amd64.findResources('AWS::EKS::Addon', { Properties: { AddonName: 'amazon-cloudwatch-observability' } }));
+  const addons = Object.values(
+    amd64.findResources('AWS::EKS::Addon', { Properties: { AddonName: 'amazon-cloudwatch-observability' } }),
+  );
   assert.equal(addons.length, 1);
   const files = JSON.parse(addons[0]?.['Properties'].ConfigurationValues).containerLogs.fluentBit.config.extraFiles;
   const lines: string = files['application-log.conf'];
@@ -63,7 +70,9 @@ test('lines reach CloudWatch as they were written, in a log group that is there'
     assert.ok(lines.includes(`\${${variable}}`), variable);
   }
   const [cluster] = Object.values(amd64.findResources('AWS::EKS::Cluster'));
-  amd64.hasResourceProperties('AWS::Logs::LogGroup', { LogGroupName: `/aws/containerinsights/${cluster?.['Properties'].Name}/application` });
+  amd64.hasResourceProperties('AWS::Logs::LogGroup', {
+    LogGroupName: `/aws/containerinsights/${cluster?.['Properties'].Name}/application`,
+  });
 });
 
 test('a machine reserves what its enclaves need before its kubelet starts, and leaves itself a core', () => {
@@ -97,19 +106,45 @@ test('the cluster is reached from its network alone, logs, and keeps its own mac
     ComputeConfig: Match.objectLike({ Enabled: false }),
     Logging: { ClusterLogging: { EnabledTypes: Match.arrayWith([{ Type: 'audit' }]) } },
   });
-  for (const group of ['/aws/eks/dev-cloister-cluster/cluster', '/aws/containerinsights/dev-cloister-cluster/application']) {
-    amd64.hasResource('AWS::Logs::LogGroup', { Properties: { LogGroupName: group, RetentionInDays: 90 }, DeletionPolicy: 'Delete' });
+  for (const group of [
+    '/aws/eks/dev-cloister-cluster/cluster',
+    '/aws/containerinsights/dev-cloister-cluster/application',
+  ]) {
+    amd64.hasResource('AWS::Logs::LogGroup', {
+      Properties: { LogGroupName: group, RetentionInDays: 90 },
+      DeletionPolicy: 'Delete',
+    });
   }
 });
 
 test('what pods and enclaves call has its endpoint in the network', () => {
-  const endpoints = Object.values(amd64.findResources('AWS::EC2::VPCEndpoint')).map(({ Properties }) => JSON.stringify(Properties.ServiceName));
-  for (const service of ['kms', 'sts', 'logs', 'ecr.api', 'ecr.dkr', 'ec2', 'elasticloadbalancing', 'eks-auth', 'ssm', 'ssmmessages', 's3', 'dynamodb']) {
-    assert.ok(endpoints.some((name) => name.endsWith(`.${service}"`) || name.endsWith(`.${service}"]]}`)), `${service} in ${endpoints}`);
+  const endpoints = Object.values(amd64.findResources('AWS::EC2::VPCEndpoint')).map(({ Properties }) =>
+    JSON.stringify(Properties.ServiceName),
+  );
+  for (const service of [
+    'kms',
+    'sts',
+    'logs',
+    'ecr.api',
+    'ecr.dkr',
+    'ec2',
+    'elasticloadbalancing',
+    'eks-auth',
+    'ssm',
+    'ssmmessages',
+    's3',
+    'dynamodb',
+  ]) {
+    assert.ok(
+      endpoints.some((name) => name.endsWith(`.${service}"`) || name.endsWith(`.${service}"]]}`)),
+      `${service} in ${endpoints}`,
+    );
   }
   amd64.hasResourceProperties('AWS::EC2::VPCEndpoint', {
     ServiceName: 'com.amazonaws.eu-central-1.kms',
-    PolicyDocument: { Statement: [Match.objectLike({ Condition: { StringEquals: { 'aws:PrincipalAccount': '123456789012' } } })] },
+    PolicyDocument: {
+      Statement: [Match.objectLike({ Condition: { StringEquals: { 'aws:PrincipalAccount': '123456789012' } } })],
+    },
   });
 });
 
@@ -128,12 +163,22 @@ test('the load balancer is internal, passes TCP through and admits the front doo
   for (const Port of [8443, 8444]) {
     amd64.hasResourceProperties('AWS::ElasticLoadBalancingV2::Listener', { Port, Protocol: 'TCP' });
   }
-  amd64.resourcePropertiesCountIs('AWS::ElasticLoadBalancingV2::TargetGroup', { TargetType: 'ip', Port: 8443, HealthCheckPort: '8080', HealthCheckPath: '/readyz' }, 2);
+  amd64.resourcePropertiesCountIs(
+    'AWS::ElasticLoadBalancingV2::TargetGroup',
+    { TargetType: 'ip', Port: 8443, HealthCheckPort: '8080', HealthCheckPath: '/readyz' },
+    2,
+  );
   const ingress = Object.values(amd64.findResources('AWS::EC2::SecurityGroupIngress'));
-  const intoBalancer = ingress.filter(({ Properties }) => JSON.stringify(Properties.GroupId).includes('LoadBalancerGroup'));
+  const intoBalancer = ingress.filter(({ Properties }) =>
+    JSON.stringify(Properties.GroupId).includes('LoadBalancerGroup'),
+  );
   assert.deepEqual(intoBalancer.map(({ Properties }) => Properties.FromPort).sort(), [8443, 8444]);
-  assert.ok(intoBalancer.every(({ Properties }) => JSON.stringify(Properties.SourceSecurityGroupId).includes('FrontDoorGroup')));
-  const groups = Object.values(amd64.findResources('AWS::EC2::SecurityGroup')).flatMap(({ Properties }) => Properties.SecurityGroupIngress ?? []);
+  assert.ok(
+    intoBalancer.every(({ Properties }) => JSON.stringify(Properties.SourceSecurityGroupId).includes('FrontDoorGroup')),
+  );
+  const groups = Object.values(amd64.findResources('AWS::EC2::SecurityGroup')).flatMap(
+    ({ Properties }) => Properties.SecurityGroupIngress ?? [],
+  );
   assert.ok(![...groups, ...ingress.map(({ Properties }) => Properties)].some(({ CidrIp }) => CidrIp === '0.0.0.0/0'));
 });
 
@@ -142,17 +187,30 @@ test('the services have names in a private zone, which their certificates have',
   for (const service of ['signer', 'key-generator']) {
     amd64.hasResourceProperties('AWS::Route53::RecordSet', { Name: `${service}.dev-cloister.internal.`, Type: 'A' });
   }
-  assert.ok(JSON.stringify(amd64.findResources('Custom::AWSCDK-EKS-KubernetesResource')).includes('signer.dev-cloister.internal'));
+  assert.ok(
+    JSON.stringify(amd64.findResources('Custom::AWSCDK-EKS-KubernetesResource')).includes(
+      'signer.dev-cloister.internal',
+    ),
+  );
 });
 
 test('charts are pinned', () => {
-  const charts = Object.values(amd64.findResources('Custom::AWSCDK-EKS-HelmChart')).map(({ Properties }) => [Properties.Chart, Properties.Version]);
-  assert.deepEqual(charts.sort(), [['aws-load-balancer-controller', '3.2.2'], ['cert-manager', 'v1.21.2']]);
+  const charts = Object.values(amd64.findResources('Custom::AWSCDK-EKS-HelmChart')).map(({ Properties }) => [
+    Properties.Chart,
+    Properties.Version,
+  ]);
+  assert.deepEqual(charts.sort(), [
+    ['aws-load-balancer-controller', '3.2.2'],
+    ['cert-manager', 'v1.21.2'],
+  ]);
 });
 
 test('a release is bound to the load balancer before its pods are made, and waited for', () => {
   const { template, id, urls } = applied(deployment());
-  assert.deepEqual(urls, { signer: 'https://signer.dev-cloister.internal:8443', 'key-generator': 'https://key-generator.dev-cloister.internal:8444' });
+  assert.deepEqual(urls, {
+    signer: 'https://signer.dev-cloister.internal:8443',
+    'key-generator': 'https://key-generator.dev-cloister.internal:8444',
+  });
   const depends = (of: string) => template.toJSON()['Resources'][of].DependsOn as string[];
   for (const service of SERVICES) {
     assert.ok(depends(id('TargetGroupBinding', service)).includes(id('Service', service)));
@@ -164,13 +222,23 @@ test('a release is bound to the load balancer before its pods are made, and wait
 test('the next release gets Deployments beside those of this one, and the traffic', () => {
   const first = deployment();
   const images = writeImages(first.configuration, { version: 'two' });
-  const configuration = configured({ CDK_IMAGES: first.configuration.images, CDK_NEXT_IMAGES: images, CDK_NEXT_UNTIL: '2026-12-10' });
+  const configuration = configured({
+    CDK_IMAGES: first.configuration.images,
+    CDK_NEXT_IMAGES: images,
+    CDK_NEXT_UNTIL: '2026-12-10',
+  });
   const releases = readReleases(configuration);
   const { template } = applied({ configuration, releases });
-  const manifests = Object.values(template.findResources('Custom::AWSCDK-EKS-KubernetesResource')).map(({ Properties }) => JSON.stringify(Properties.Manifest));
+  const manifests = Object.values(template.findResources('Custom::AWSCDK-EKS-KubernetesResource')).map(
+    ({ Properties }) => JSON.stringify(Properties.Manifest),
+  );
   for (const service of SERVICES) {
     const named = (kind: string, release = releases.next) =>
-      manifests.filter((manifest) => manifest.includes(`${kind}\\\",`) && manifest.includes(`${service}-${release?.images[service].pcr0.slice(0, 12)}`)).length;
+      manifests.filter(
+        (manifest) =>
+          manifest.includes(`${kind}\\\",`) &&
+          manifest.includes(`${service}-${release?.images[service].pcr0.slice(0, 12)}`),
+      ).length;
     assert.deepEqual([named('Deployment'), named('Deployment', releases.release)], [1, 1]);
     assert.deepEqual([named('TargetGroupBinding'), named('TargetGroupBinding', releases.release)], [1, 0]);
   }
@@ -181,13 +249,23 @@ function applied(given: { configuration: Configuration; releases: Releases }) {
   const app = new App();
   const cluster = clusterStack(app, configuration, releases);
   const stack = new Stack(app, 'application', { env: configuration });
-  workloads(stack, cluster, configuration, releases, { cmkArn: 'arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab' });
+  workloads(stack, cluster, configuration, releases, {
+    cmkArn: 'arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab',
+  });
   const template = Template.fromStack(stack);
-  const resources = { ...template.findResources('Custom::AWSCDK-EKS-KubernetesResource'), ...template.findResources('Custom::AWSCDK-EKS-KubernetesObjectValue') };
+  const resources = {
+    ...template.findResources('Custom::AWSCDK-EKS-KubernetesResource'),
+    ...template.findResources('Custom::AWSCDK-EKS-KubernetesObjectValue'),
+  };
   const id = (kind: string, service: string) => {
-    const [found] = Object.entries(resources).find(([, { Type, Properties }]) =>
-      kind === 'available' ? Type.endsWith('ObjectValue') && Properties.ObjectName.startsWith(service) : JSON.stringify(Properties.Manifest ?? '').includes(`${kind}\\\",\\\"metadata\\\":{\\\"name\\\":\\\"${service}-`),
-    ) ?? [];
+    const [found] =
+      Object.entries(resources).find(([, { Type, Properties }]) =>
+        kind === 'available'
+          ? Type.endsWith('ObjectValue') && Properties.ObjectName.startsWith(service)
+          : JSON.stringify(Properties.Manifest ?? '').includes(
+              `${kind}\\\",\\\"metadata\\\":{\\\"name\\\":\\\"${service}-`,
+            ),
+      ) ?? [];
     return found ?? assert.fail(`no ${kind} of ${service}`);
   };
   return { template, id, urls: cluster.urls };

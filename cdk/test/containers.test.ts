@@ -32,7 +32,10 @@ test('a program of another architecture, or one that needs a loader, is refused'
   const { directory } = deployment().releases.release;
   assert.throws(() => writeContext(directory, 'signer', program('arm64')), /is not for amd64/);
   assert.throws(() => writeContext(directory, 'signer', program('amd64', 3)), /needs a loader/);
-  assert.throws(() => writeContext(directory, 'signer', path.join(directory, 'measurements.json')), /no 64-bit program/);
+  assert.throws(
+    () => writeContext(directory, 'signer', path.join(directory, 'measurements.json')),
+    /no 64-bit program/,
+  );
 });
 
 test('container images of another release, or none, stop synthesis with what to do', () => {

@@ -9,7 +9,9 @@ import { type Releases, SERVICES } from '../lib/release';
 import { temporary } from './fixture';
 
 /** Lays out the container images of releases, with a program that does nothing. */
-export function withContainers<Given extends { readonly configuration: Configuration; readonly releases: Releases }>(given: Given): Given {
+export function withContainers<Given extends { readonly configuration: Configuration; readonly releases: Releases }>(
+  given: Given,
+): Given {
   const { release, next } = given.releases;
   for (const { directory, architecture } of [release, ...(next === undefined ? [] : [next])]) {
     SERVICES.forEach((service) => writeContext(directory, service, program(architecture)));

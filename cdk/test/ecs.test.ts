@@ -15,7 +15,9 @@ import { deployment, temporary } from './fixture';
 function synthesised(environment: Readonly<Record<string, string>> = {}) {
   const zip = path.join(temporary(), 'front-door.zip');
   fs.writeFileSync(zip, 'a zip');
-  const { configuration, releases } = withContainers(deployment({ CDK_FRONT_DOOR: zip, CDK_CALLERS: 'arn:aws:iam::111122223333:role/backend', ...environment }));
+  const { configuration, releases } = withContainers(
+    deployment({ CDK_FRONT_DOOR: zip, CDK_CALLERS: 'arn:aws:iam::111122223333:role/backend', ...environment }),
+  );
   const app = new App();
   return { app, template: Template.fromStack(ecsStack(app, configuration, releases)) };
 }
@@ -23,7 +25,10 @@ function synthesised(environment: Readonly<Record<string, string>> = {}) {
 const { app, template } = synthesised();
 
 test('a task holds the device, two small directories in memory, and no privileges', () => {
-  for (const [service, role] of [['signer', 'dev-cloister-signer'], ['key-generator', 'dev-cloister-key-generator']]) {
+  for (const [service, role] of [
+    ['signer', 'dev-cloister-signer'],
+    ['key-generator', 'dev-cloister-key-generator'],
+  ]) {
     template.hasResourceProperties('AWS::ECS::TaskDefinition', {
       Family: `dev-cloister-${service}`,
       NetworkMode: 'awsvpc',
@@ -58,7 +63,12 @@ test('a task holds the device, two small directories in memory, and no privilege
 test('the pods are told the same as on Kubernetes', () => {
   const tasks = Object.values(template.findResources('AWS::ECS::TaskDefinition'));
   for (const { Properties } of tasks) {
-    const values = Object.fromEntries(Properties.ContainerDefinitions[0].Environment.map(({ Name, Value }: { Name: string; Value: unknown }) => [Name, Value]));
+    const values = Object.fromEntries(
+      Properties.ContainerDefinitions[0].Environment.map(({ Name, Value }: { Name: string; Value: unknown }) => [
+        Name,
+        Value,
+      ]),
+    );
     assert.equal(values['CLOISTER_ENCLAVE_MEMORY_MIB'], '256');
     assert.equal(values['CLOISTER_TLS_CERT'], '/tls/tls.crt');
     assert.equal('CLOISTER_TABLE_ARN' in values, Properties.Family.endsWith('signer'));
@@ -69,7 +79,11 @@ test('an update starts a third task before it ends one, on a machine of its own,
   template.resourceCountIs('AWS::ECS::Service', 2);
   template.allResourcesProperties('AWS::ECS::Service', {
     DesiredCount: 2,
-    DeploymentConfiguration: Match.objectLike({ MinimumHealthyPercent: 100, MaximumPercent: 150, DeploymentCircuitBreaker: { Enable: true, Rollback: true } }),
+    DeploymentConfiguration: Match.objectLike({
+      MinimumHealthyPercent: 100,
+      MaximumPercent: 150,
+      DeploymentCircuitBreaker: { Enable: true, Rollback: true },
+    }),
     PlacementConstraints: [{ Type: 'distinctInstance' }],
     LoadBalancers: [Match.objectLike({ ContainerName: 'pod', ContainerPort: 8443 })],
   });
@@ -77,25 +91,46 @@ test('an update starts a third task before it ends one, on a machine of its own,
 
 test('machines are those of the cluster: enclaves, reserved before the agent starts, nobody comes in', () => {
   template.hasResourceProperties('AWS::EC2::LaunchTemplate', {
-    LaunchTemplateData: Match.objectLike({ EnclaveOptions: { Enabled: true }, InstanceType: 'm6i.2xlarge', KeyName: Match.absent(), MetadataOptions: { HttpTokens: 'required', HttpPutResponseHopLimit: 1 } }),
+    LaunchTemplateData: Match.objectLike({
+      EnclaveOptions: { Enabled: true },
+      InstanceType: 'm6i.2xlarge',
+      KeyName: Match.absent(),
+      MetadataOptions: { HttpTokens: 'required', HttpPutResponseHopLimit: 1 },
+    }),
   });
   template.hasResourceProperties('AWS::AutoScaling::AutoScalingGroup', { MinSize: '3', MaxSize: '6' });
-  const script = JSON.stringify(Object.values(template.findResources('AWS::EC2::LaunchTemplate'))[0]).replaceAll('\\n', '\n');
+  const script = JSON.stringify(Object.values(template.findResources('AWS::EC2::LaunchTemplate'))[0]).replaceAll(
+    '\\n',
+    '\n',
+  );
   assert.match(script, /Before=ecs.service/);
   assert.match(script, /ECS_AWSVPC_BLOCK_IMDS=true/);
   assert.ok(script.length < 16_000, String(script.length));
   const [, packed = ''] = /base64 --decode <<< (\S+) \| gunzip > \/etc\/docker\/cloister.json/.exec(script) ?? [];
   assert.equal(JSON.parse(gunzipSync(Buffer.from(packed, 'base64')).toString()).defaultAction, 'SCMP_ACT_ERRNO');
   const arm64 = synthesised({ CDK_TARGET_ARCHITECTURE: 'linux/arm64' }).template;
-  arm64.hasResourceProperties('AWS::EC2::LaunchTemplate', { LaunchTemplateData: Match.objectLike({ InstanceType: 'm7g.2xlarge' }) });
+  arm64.hasResourceProperties('AWS::EC2::LaunchTemplate', {
+    LaunchTemplateData: Match.objectLike({ InstanceType: 'm7g.2xlarge' }),
+  });
 });
 
 test('the front door trusts the CA of the secret that the pods have their certificates from', () => {
-  const [, door] = Object.entries(template.findResources('AWS::Lambda::Function')).find(([, { Properties }]) => JSON.stringify(Properties).includes('CLOISTER_POD_CA')) ?? [];
-  assert.match(JSON.stringify(door?.['Properties'].Environment.Variables.CLOISTER_POD_CA), /resolve:secretsmanager:.*dev-cloister-pod-tls:SecretString:ca:/);
+  const [, door] =
+    Object.entries(template.findResources('AWS::Lambda::Function')).find(([, { Properties }]) =>
+      JSON.stringify(Properties).includes('CLOISTER_POD_CA'),
+    ) ?? [];
+  assert.match(
+    JSON.stringify(door?.['Properties'].Environment.Variables.CLOISTER_POD_CA),
+    /resolve:secretsmanager:.*dev-cloister-pod-tls:SecretString:ca:/,
+  );
 });
 
 test('every finding of cdk-nag is put right or acknowledged with its reason', () => {
   const { violations } = new AwsSolutionsChecks(app).validateScope(app);
-  assert.deepEqual(violations.flatMap(({ ruleName, violatingResources }) => violatingResources.map((resource) => `${ruleName} ${resource.constructPath ?? ''}`)), []);
+  assert.deepEqual(
+    violations.flatMap(({ ruleName, violatingResources }) =>
+      violatingResources.map((resource) => `${ruleName} ${resource.constructPath ?? ''}`),
+    ),
+    [],
+  );
 });

@@ -10,7 +10,10 @@ const vectors = path.join(__dirname, '../../tests/vectors/eif');
 
 for (const file of fs.readdirSync(vectors).filter((name) => name.startsWith('accepted-'))) {
   test(`measures ${file} as crates/eif does`, () => {
-    const { image, measurements } = JSON.parse(fs.readFileSync(path.join(vectors, file), 'utf8')) as { image: string; measurements: { pcr0: string } };
+    const { image, measurements } = JSON.parse(fs.readFileSync(path.join(vectors, file), 'utf8')) as {
+      image: string;
+      measurements: { pcr0: string };
+    };
     const read = readEif(Buffer.from(image, 'base64'));
     assert.equal(read?.pcr0, measurements.pcr0);
     assert.equal(read?.architecture, file.includes('arm64') ? 'arm64' : 'amd64');

@@ -22,7 +22,10 @@ export const NOW = new Date('2026-12-01T12:00:00Z');
 export const PRODUCTION = 'reboot=k console=null quiet rdinit=/init';
 export const DEBUG = 'reboot=k console=ttyS0 rdinit=/init';
 
-export function configured(environment: Environment = {}, context: Readonly<Record<string, string>> = {}): Configuration {
+export function configured(
+  environment: Environment = {},
+  context: Readonly<Record<string, string>> = {},
+): Configuration {
   const all = { ...ENVIRONMENT, ...environment };
   return configuration(all, (name) => context[name], NOW);
 }
@@ -30,12 +33,22 @@ export function configured(environment: Environment = {}, context: Readonly<Reco
 /** Writes what `cargo xtask image` leaves, with images of a few bytes that are for this configuration. */
 export function writeImages(
   configuration: Configuration,
-  { directory = temporary(), commandLine = PRODUCTION, version = 'one' }: { directory?: string; commandLine?: string; version?: string } = {},
+  {
+    directory = temporary(),
+    commandLine = PRODUCTION,
+    version = 'one',
+  }: { directory?: string; commandLine?: string; version?: string } = {},
 ): string {
   fs.mkdirSync(directory, { recursive: true });
   const name = names(configuration);
   const images = SERVICES.map((service) => {
-    const image = eif(configuration.architecture, ['kernel', commandLine, 'init', service, `settings of ${name.of(version)}`]);
+    const image = eif(configuration.architecture, [
+      'kernel',
+      commandLine,
+      'init',
+      service,
+      `settings of ${name.of(version)}`,
+    ]);
     const file = `${service}.eif`;
     fs.writeFileSync(path.join(directory, file), image);
     const sha256 = createHash('sha256').update(image).digest('hex');
@@ -52,15 +65,26 @@ export function writeImages(
 }
 
 /** A configuration and a release for it. */
-export function deployment(environment: Environment = {}, context: Readonly<Record<string, string>> = {}): { configuration: Configuration; releases: Releases } {
+export function deployment(
+  environment: Environment = {},
+  context: Readonly<Record<string, string>> = {},
+): { configuration: Configuration; releases: Releases } {
   const images = writeImages(configured(environment, context));
   const read = configured({ ...environment, CDK_IMAGES: images }, context);
   return { configuration: read, releases: readReleases(read) };
 }
 
 /** An enclave image: kernel, command line, and ramdisks. */
-export function eif(architecture: 'amd64' | 'arm64', [kernel = '', commandLine = '', ...ramdisks]: readonly string[]): Buffer {
-  const parts = [[1, kernel], [2, commandLine], [5, '{}'], ...ramdisks.map((ramdisk) => [3, ramdisk] as const)] as const;
+export function eif(
+  architecture: 'amd64' | 'arm64',
+  [kernel = '', commandLine = '', ...ramdisks]: readonly string[],
+): Buffer {
+  const parts = [
+    [1, kernel],
+    [2, commandLine],
+    [5, '{}'],
+    ...ramdisks.map((ramdisk) => [3, ramdisk] as const),
+  ] as const;
   const header = Buffer.alloc(548);
   header.write('.eif');
   header.writeUInt16BE(4, 4);

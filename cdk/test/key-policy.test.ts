@@ -41,7 +41,10 @@ test('what IAM would interpret, or one image in two slots, is refused', () => {
     [{}, { previous_generator: measurements.signer }],
     [{}, { previous_generator: measurements.generator }],
   ] as const) {
-    assert.throws(() => renderKeyPolicy({ ...of, ...change }, { ...measurements, ...images }, 'open'), ConfigurationError);
+    assert.throws(
+      () => renderKeyPolicy({ ...of, ...change }, { ...measurements, ...images }, 'open'),
+      ConfigurationError,
+    );
   }
 });
 
@@ -50,7 +53,10 @@ test('two slots may hold the same signer, and nothing else', () => {
   const other = 'ab'.repeat(48);
   const next = { signer: measurements.signer, generator: other };
   assert.ok(renderKeyPolicy(of, { ...measurements, next }, 'open'));
-  assert.throws(() => renderKeyPolicy(of, { ...measurements, next }, 'locked'), /the locked form admits one release only/);
+  assert.throws(
+    () => renderKeyPolicy(of, { ...measurements, next }, 'locked'),
+    /the locked form admits one release only/,
+  );
   for (const wrong of [
     { signer: other, generator: other },
     { signer: other, generator: measurements.generator },

@@ -8,7 +8,16 @@ import { DEVICE_PLUGIN, devicePlugin } from '../lib/kubernetes/device-plugin';
 import { enclaveSize, reservation } from '../lib/kubernetes/enclave';
 import type { Manifest } from '../lib/kubernetes/manifest';
 import { NAMESPACE, namespaceObjects } from '../lib/kubernetes/namespace';
-import { DRAIN_SECONDS, GRACE_SECONDS, HEALTH_PORT, HTTPS_PORT, LEAVE_SECONDS, NITRO_GROUP, PATHS, TERMINATE_SECONDS } from '../lib/kubernetes/pods';
+import {
+  DRAIN_SECONDS,
+  GRACE_SECONDS,
+  HEALTH_PORT,
+  HTTPS_PORT,
+  LEAVE_SECONDS,
+  NITRO_GROUP,
+  PATHS,
+  TERMINATE_SECONDS,
+} from '../lib/kubernetes/pods';
 import { SECCOMP_PROFILE, seccompProfile } from '../lib/kubernetes/seccomp';
 import { traffic } from '../lib/kubernetes/traffic';
 import { autoscaler, deployment, surroundings, type Workload, workloadName } from '../lib/kubernetes/workload';
@@ -39,7 +48,8 @@ const workload = (of: Workload) => [deployment(of), ...surroundings(of)];
 // As plain data, the tests may look anywhere.
 type Plain = ReturnType<typeof JSON.parse>;
 const plain = (manifest: Manifest | undefined): Plain => JSON.parse(JSON.stringify(manifest));
-const ofKind = (manifests: readonly Manifest[], kind: string): Plain => plain(manifests.find((manifest) => manifest.kind === kind));
+const ofKind = (manifests: readonly Manifest[], kind: string): Plain =>
+  plain(manifests.find((manifest) => manifest.kind === kind));
 const source = (file: string) => fs.readFileSync(path.join(__dirname, '../..', file), 'utf8');
 
 test('an enclave gets whole pages, at least 64 MiB and four times its image', () => {
@@ -62,24 +72,33 @@ test('pods are told exactly what pods/ reads', () => {
   for (const service of SERVICES) {
     const { env } = ofKind(workload(workloadOf(service)), 'Deployment').spec.template.spec.containers[0];
     const values = Object.fromEntries(env.map(({ name, value }: Plain) => [name, value]));
-    assert.deepEqual(Object.keys(values).filter((name) => !known.has(name)), []);
+    assert.deepEqual(
+      Object.keys(values).filter((name) => !known.has(name)),
+      [],
+    );
     assert.equal(values['CLOISTER_TABLE_ARN'] !== undefined, service === 'signer');
     assert.equal(values['CLOISTER_ENCLAVE_MEMORY_MIB'], '256');
     assert.equal(values['CLOISTER_ENCLAVE_CPUS'], '2');
     assert.equal(values['CLOISTER_METRICS_DEPLOYMENT'], `dev-${service}`);
   }
   const egress = (service: Service) =>
-    ofKind(workload(workloadOf(service)), 'Deployment').spec.template.spec.containers[0].env.find(({ name }: Plain) => name === 'CLOISTER_EGRESS').value;
+    ofKind(workload(workloadOf(service)), 'Deployment').spec.template.spec.containers[0].env.find(
+      ({ name }: Plain) => name === 'CLOISTER_EGRESS',
+    ).value;
   assert.equal(egress('signer'), 'kms.eu-central-1.amazonaws.com:443');
   assert.equal(egress('key-generator'), 'kms.eu-central-1.amazonaws.com:443,dynamodb.eu-central-1.amazonaws.com:443');
 });
 
 test('ports, deadlines and directories are those of the sources', () => {
   const limits = source('crates/protocol/src/limits.rs');
-  const seconds = (name: string, text: string) => Number(new RegExp(`const ${name}: Duration = Duration::from_secs\\((\\d+)\\)`).exec(text)?.[1]);
+  const seconds = (name: string, text: string) =>
+    Number(new RegExp(`const ${name}: Duration = Duration::from_secs\\((\\d+)\\)`).exec(text)?.[1]);
   assert.equal(seconds('BODY_DEADLINE', limits) + seconds('REQUEST_DEADLINE', limits), DRAIN_SECONDS);
   assert.equal(2 * seconds('QUICK_DEADLINE', source('pods/src/nitro_cli.rs')), TERMINATE_SECONDS);
-  assert.match(source('pods/src/run.rs'), /DRAIN_DEADLINE: Duration = BODY_DEADLINE.saturating_add\(REQUEST_DEADLINE\)/);
+  assert.match(
+    source('pods/src/run.rs'),
+    /DRAIN_DEADLINE: Duration = BODY_DEADLINE.saturating_add\(REQUEST_DEADLINE\)/,
+  );
   assert.match(source('pods/src/config.rs'), new RegExp(`default_value = "0.0.0.0:${HTTPS_PORT}"`));
   assert.match(source('pods/src/config.rs'), new RegExp(`default_value = "0.0.0.0:${HEALTH_PORT}"`));
   assert.match(source('pods/README.md'), new RegExp(`${PATHS.sockets}\` and \`${PATHS.logs}`));
@@ -93,11 +112,15 @@ test('a pod leaves the load balancer, drains and ends its enclave before it is k
 });
 
 test('an enclave that cannot serve takes its pod out of traffic and never restarts it', () => {
-  const [{ readinessProbe, livenessProbe, startupProbe, ports }] = ofKind(workload(workloadOf('signer')), 'Deployment').spec.template.spec.containers;
+  const [{ readinessProbe, livenessProbe, startupProbe, ports }] = ofKind(workload(workloadOf('signer')), 'Deployment')
+    .spec.template.spec.containers;
   assert.equal(readinessProbe.httpGet.path, '/readyz');
   assert.equal(livenessProbe.httpGet.path, '/healthz');
   assert.equal(startupProbe.httpGet.path, '/healthz');
-  assert.deepEqual(ports.map(({ containerPort }: Plain) => containerPort), [HTTPS_PORT, HEALTH_PORT]);
+  assert.deepEqual(
+    ports.map(({ containerPort }: Plain) => containerPort),
+    [HTTPS_PORT, HEALTH_PORT],
+  );
 });
 
 test('a pod has no privileges but the group of the device', () => {
@@ -116,8 +139,12 @@ test('a pod has no privileges but the group of the device', () => {
       readOnlyRootFilesystem: true,
       capabilities: { drop: ['ALL'] },
     });
-    const writable = spec.volumes.filter(({ emptyDir }: Plain) => emptyDir !== undefined).map(({ name }: Plain) => name);
-    const mounted = container.volumeMounts.filter(({ name }: Plain) => writable.includes(name)).map(({ mountPath }: Plain) => mountPath);
+    const writable = spec.volumes
+      .filter(({ emptyDir }: Plain) => emptyDir !== undefined)
+      .map(({ name }: Plain) => name);
+    const mounted = container.volumeMounts
+      .filter(({ name }: Plain) => writable.includes(name))
+      .map(({ mountPath }: Plain) => mountPath);
     assert.deepEqual(mounted, ['/run/nitro_enclaves', '/var/log/nitro_enclaves']);
     assert.ok(!JSON.stringify(spec).includes('hostPath'));
   }
@@ -130,12 +157,14 @@ test('a pod asks for its enclave, its processors and its huge pages', () => {
     assert.equal(amounts['aws.ec2.nitro/nitro_enclaves_cpus'], '2');
     assert.equal(amounts['hugepages-2Mi'], '256Mi');
   }
-  const { nodeSelector } = ofKind(workload(workloadOf('signer', { architecture: 'arm64' })), 'Deployment').spec.template.spec;
+  const { nodeSelector } = ofKind(workload(workloadOf('signer', { architecture: 'arm64' })), 'Deployment').spec.template
+    .spec;
   assert.equal(nodeSelector['kubernetes.io/arch'], 'arm64');
 });
 
 test('the two pods of a revision are on two machines in two zones; a surge may share one', () => {
-  const { affinity, topologySpreadConstraints } = ofKind(workload(workloadOf('signer')), 'Deployment').spec.template.spec;
+  const { affinity, topologySpreadConstraints } = ofKind(workload(workloadOf('signer')), 'Deployment').spec.template
+    .spec;
   const [term] = affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution;
   assert.equal(term.topologyKey, 'kubernetes.io/hostname');
   assert.deepEqual(term.matchLabelKeys, ['pod-template-hash']);
@@ -144,11 +173,13 @@ test('the two pods of a revision are on two machines in two zones; a surge may s
 });
 
 test('the same measurements are updated in place, others get a Deployment and a Service beside', () => {
-  const names = (changes: Partial<Workload>) => workload(workloadOf('signer', changes)).map(({ metadata }) => metadata.name);
+  const names = (changes: Partial<Workload>) =>
+    workload(workloadOf('signer', changes)).map(({ metadata }) => metadata.name);
   assert.deepEqual(names({}), Array(3).fill('signer-ab12ab12ab12'));
   assert.deepEqual(names({ image: 'another' }), names({}));
   assert.notDeepEqual(names({ pcr0: 'cd'.repeat(48) }), names({}));
-  const selected = (changes: Partial<Workload>) => ofKind(workload(workloadOf('signer', changes)), 'Service').spec.selector;
+  const selected = (changes: Partial<Workload>) =>
+    ofKind(workload(workloadOf('signer', changes)), 'Service').spec.selector;
   assert.notDeepEqual(selected({ pcr0: 'cd'.repeat(48) }), selected({}));
   const { strategy } = ofKind(workload(workloadOf('signer')), 'Deployment').spec;
   assert.deepEqual(strategy.rollingUpdate, { maxSurge: 1, maxUnavailable: 0 });
@@ -161,7 +192,13 @@ test('the whole PCR0 is told by an annotation', () => {
 });
 
 test('each release is bound to the target group by itself, so that a new one comes before the old one goes', () => {
-  const to = (pcr0: string) => plain(traffic(workloadOf('signer', { pcr0 }), 'arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/signer/1'));
+  const to = (pcr0: string) =>
+    plain(
+      traffic(
+        workloadOf('signer', { pcr0 }),
+        'arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/signer/1',
+      ),
+    );
   for (const pcr0 of [PCR0, 'cd'.repeat(48)]) {
     assert.equal(to(pcr0).metadata.name, workloadName(workloadOf('signer', { pcr0 })));
     assert.deepEqual(to(pcr0).spec.serviceRef, { name: to(pcr0).metadata.name, port: HTTPS_PORT });
@@ -174,18 +211,25 @@ test('the namespace is restricted and nothing but the services may talk', () => 
   const namespace = ofKind(objects, 'Namespace');
   assert.equal(namespace.metadata.labels['pod-security.kubernetes.io/enforce'], 'restricted');
   const policies = objects.filter(({ kind }) => kind === 'NetworkPolicy').map(plain);
-  assert.deepEqual(policies.find(({ metadata }) => metadata.name === 'deny-all').spec, { podSelector: {}, policyTypes: ['Ingress', 'Egress'] });
+  assert.deepEqual(policies.find(({ metadata }) => metadata.name === 'deny-all').spec, {
+    podSelector: {},
+    policyTypes: ['Ingress', 'Egress'],
+  });
   for (const service of SERVICES) {
     const { spec } = policies.find(({ metadata }) => metadata.name === service);
     assert.deepEqual(spec.ingress[0].from, [{ ipBlock: { cidr: '10.0.0.0/16' } }]);
-    assert.deepEqual(spec.egress.flatMap(({ ports }: Plain) => ports.map(({ port }: Plain) => port)), [53, 53, 80, 443]);
+    assert.deepEqual(
+      spec.egress.flatMap(({ ports }: Plain) => ports.map(({ port }: Plain) => port)),
+      [53, 53, 80, 443],
+    );
     assert.deepEqual(spec.egress[2].to[0].ipBlock.except, ['169.254.169.254/32']);
   }
 });
 
 test('each service has a certificate of the private CA for its own name', () => {
   const objects = certificateObjects((service) => `${service}.cloister.internal`).map(plain);
-  const certificate = (name: string) => objects.find(({ kind, metadata }) => kind === 'Certificate' && metadata.name === name).spec;
+  const certificate = (name: string) =>
+    objects.find(({ kind, metadata }) => kind === 'Certificate' && metadata.name === name).spec;
   for (const service of SERVICES) {
     assert.deepEqual(certificate(service).dnsNames, [`${service}.cloister.internal`]);
     assert.equal(certificate(service).issuerRef.name, 'certificate-authority');
@@ -198,7 +242,8 @@ test('each service has a certificate of the private CA for its own name', () => 
 });
 
 test('the device plugin is pinned and offers what a node has room for', () => {
-  const { nodeSelector, containers } = plain(devicePlugin(reservation([enclaveSize(1), enclaveSize(1)]))).spec.template.spec;
+  const { nodeSelector, containers } = plain(devicePlugin(reservation([enclaveSize(1), enclaveSize(1)]))).spec.template
+    .spec;
   assert.match(DEVICE_PLUGIN, /:\d+\.\d+\.\d+$/);
   assert.deepEqual(containers[0].env, [
     { name: 'MAX_ENCLAVES_PER_NODE', value: '3' },
@@ -213,10 +258,25 @@ test('the seccomp profile is the default of runtimes and AF_VSOCK, in the form t
     const { defaultAction, syscalls, architectures } = seccompProfile(architecture);
     assert.equal(defaultAction, 'SCMP_ACT_ERRNO');
     assert.equal(architectures.length, 1);
-    const allowed = (name: string) => syscalls.filter(({ names, action }) => names.includes(name) && action === 'SCMP_ACT_ALLOW');
-    assert.deepEqual(allowed('socket').map(({ args }) => args?.[0]?.value), [1, 2, 10, 16, 40]);
+    const allowed = (name: string) =>
+      syscalls.filter(({ names, action }) => names.includes(name) && action === 'SCMP_ACT_ALLOW');
+    assert.deepEqual(
+      allowed('socket').map(({ args }) => args?.[0]?.value),
+      [1, 2, 10, 16, 40],
+    );
     // What moby's conditions keep from containers without capabilities.
-    for (const name of ['bpf', 'mount', 'unshare', 'setns', 'perf_event_open', 'init_module', 'reboot', 'io_uring_setup', 'ptrace', 'socketcall']) {
+    for (const name of [
+      'bpf',
+      'mount',
+      'unshare',
+      'setns',
+      'perf_event_open',
+      'init_module',
+      'reboot',
+      'io_uring_setup',
+      'ptrace',
+      'socketcall',
+    ]) {
       assert.deepEqual(allowed(name), [], name);
     }
     assert.equal(allowed('clone').length, 1);

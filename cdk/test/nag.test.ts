@@ -11,16 +11,21 @@ import { withContainers } from './containers';
 import { deployment, temporary } from './fixture';
 
 for (const variant of ['eks', 'ecs']) {
-  test(`every finding of cdk-nag in ${variant} is put right or acknowledged with its reason`, () => checkFindings(variant));
+  test(`every finding of cdk-nag in ${variant} is put right or acknowledged with its reason`, () =>
+    checkFindings(variant));
 }
 
 function checkFindings(variant: string): void {
   const zip = path.join(temporary(), 'front-door.zip');
   fs.writeFileSync(zip, 'a zip');
-  const { configuration, releases } = withContainers(deployment({ CDK_VARIANT: variant, CDK_FRONT_DOOR: zip, CDK_CALLERS: 'arn:aws:iam::111122223333:role/backend' }));
+  const { configuration, releases } = withContainers(
+    deployment({ CDK_VARIANT: variant, CDK_FRONT_DOOR: zip, CDK_CALLERS: 'arn:aws:iam::111122223333:role/backend' }),
+  );
   const app = new App();
   cloister(app, configuration, releases);
   const { violations } = new AwsSolutionsChecks(app).validateScope(app);
-  const found = violations.flatMap(({ ruleName, violatingResources }) => violatingResources.map((resource) => `${ruleName} ${resource.constructPath ?? resource.locations.join()}`));
+  const found = violations.flatMap(({ ruleName, violatingResources }) =>
+    violatingResources.map((resource) => `${ruleName} ${resource.constructPath ?? resource.locations.join()}`),
+  );
   assert.deepEqual(found, []);
 }

@@ -8,7 +8,10 @@ import { enclaveSize, reservation } from '../lib/kubernetes/enclave';
 import { installSeccompProfile, reserve } from '../lib/nodes';
 import { temporary } from './fixture';
 
-const script = [...reserve(reservation([enclaveSize(1), enclaveSize(1)]), 'kubelet.service'), ...installSeccompProfile('arm64')].join('\n');
+const script = [
+  ...reserve(reservation([enclaveSize(1), enclaveSize(1)]), 'kubelet.service'),
+  ...installSeccompProfile('arm64'),
+].join('\n');
 
 test('the script is one that bash reads', () => {
   execFileSync('bash', ['-n'], { input: script });
@@ -26,17 +29,26 @@ test('whatever pages the allocator took, a machine has those that Kubernetes is 
       }
     }
     // The same path as on a machine, only deeper.
-    const moved = hugePages.replaceAll('/sys/devices/system/node', sys).replace('-f 6', `-f ${sys.split('/').length + 1}`);
+    const moved = hugePages
+      .replaceAll('/sys/devices/system/node', sys)
+      .replace('-f 6', `-f ${sys.split('/').length + 1}`);
     const { status, stderr } = spawnSync('bash', ['-c', moved], { encoding: 'utf8' });
-    const pages = (node: string, size: string) => fs.readFileSync(path.join(sys, node, 'hugepages', `hugepages-${size}kB`, 'nr_hugepages'), 'utf8').trim();
+    const pages = (node: string, size: string) =>
+      fs.readFileSync(path.join(sys, node, 'hugepages', `hugepages-${size}kB`, 'nr_hugepages'), 'utf8').trim();
     return { status, stderr, pages };
   };
 
   const arm64 = run({ node0: { 64: '0', 2048: '0', 32768: '24', 1048576: '0' } });
   assert.equal(arm64.status, 0, arm64.stderr);
-  assert.deepEqual(['64', '2048', '32768', '1048576'].map((size) => arm64.pages('node0', size)), ['0', '384', '0', '0']);
+  assert.deepEqual(
+    ['64', '2048', '32768', '1048576'].map((size) => arm64.pages('node0', size)),
+    ['0', '384', '0', '0'],
+  );
 
   const amd64 = run({ node0: { 2048: '0', 1048576: '0' }, node1: { 2048: '0', 1048576: '1' } });
   assert.equal(amd64.status, 0, amd64.stderr);
-  assert.deepEqual([amd64.pages('node0', '2048'), amd64.pages('node1', '2048'), amd64.pages('node1', '1048576')], ['0', '384', '0']);
+  assert.deepEqual(
+    [amd64.pages('node0', '2048'), amd64.pages('node1', '2048'), amd64.pages('node1', '1048576')],
+    ['0', '384', '0'],
+  );
 });

@@ -41,10 +41,26 @@ const edit = (change: (measurements: Measurements) => void) => (directory: strin
 };
 
 for (const [what, spoil, sentence] of [
-  ['no measurements', (directory: string) => fs.rmSync(path.join(directory, 'measurements.json')), /measurements\.json does not exist: build images with `cargo xtask image/],
-  ['measurements that are no JSON', (directory: string) => fs.writeFileSync(path.join(directory, 'measurements.json'), '{'), /is not JSON: build the images again/],
-  ['measurements without a member', edit((m) => delete m.settings['table_arn']), /settings\.table_arn is not a text; build the images again/],
-  ['a missing image', (directory: string) => fs.rmSync(path.join(directory, 'signer.eif')), /signer\.eif does not exist, and .*measurements\.json describes it: copy it there/],
+  [
+    'no measurements',
+    (directory: string) => fs.rmSync(path.join(directory, 'measurements.json')),
+    /measurements\.json does not exist: build images with `cargo xtask image/,
+  ],
+  [
+    'measurements that are no JSON',
+    (directory: string) => fs.writeFileSync(path.join(directory, 'measurements.json'), '{'),
+    /is not JSON: build the images again/,
+  ],
+  [
+    'measurements without a member',
+    edit((m) => delete m.settings['table_arn']),
+    /settings\.table_arn is not a text; build the images again/,
+  ],
+  [
+    'a missing image',
+    (directory: string) => fs.rmSync(path.join(directory, 'signer.eif')),
+    /signer\.eif does not exist, and .*measurements\.json describes it: copy it there/,
+  ],
   [
     'an image that was exchanged',
     (directory: string) => fs.writeFileSync(path.join(directory, 'signer.eif'), eif('amd64', ['another'])),
@@ -56,17 +72,41 @@ for (const [what, spoil, sentence] of [
     edit((m) => (m.images.signer.pcr0 = 'ab'.repeat(48))),
     /signer\.eif measures as [0-9a-f]{96}, which the key's policy would not admit .*: take both from the same build/,
   ],
-  ['the PCR0 of a debug enclave', edit((m) => (m.images.signer.pcr0 = '0'.repeat(96))), /gives signer the PCR0 of a debug enclave \(all zeros\), which no key may admit/],
-  ['images of another architecture', edit((m) => (m.architecture = 'arm64')), /are for arm64, and CDK_TARGET_ARCHITECTURE says linux\/amd64: set it to linux\/arm64, or build/],
+  [
+    'the PCR0 of a debug enclave',
+    edit((m) => (m.images.signer.pcr0 = '0'.repeat(96))),
+    /gives signer the PCR0 of a debug enclave \(all zeros\), which no key may admit/,
+  ],
+  [
+    'images of another architecture',
+    edit((m) => (m.architecture = 'arm64')),
+    /are for arm64, and CDK_TARGET_ARCHITECTURE says linux\/amd64: set it to linux\/arm64, or build/,
+  ],
   [
     'images of another account',
     edit((m) => (m.settings['account'] = '999988887777')),
     /measure the settings of another deployment \(account is 999988887777 and not 123456789012\): correct CDK_PREFIX/,
   ],
-  ['images of another region', edit((m) => (m.settings['region'] = 'eu-west-1')), /\(region is eu-west-1 and not eu-central-1\)/],
-  ['images of another role', edit((m) => (m.settings['signer_role'] = 'arn:aws:iam::123456789012:role/x')), /\(signer_role is arn:aws:iam::123456789012:role\/x and not/],
-  ['images of another table', edit((m) => (m.settings['table_arn'] = 'x')), /\(table_arn is x and not arn:aws:dynamodb:/],
-  ['images that want a locked key', edit((m) => (m.settings['accept_open_policy'] = false)), /accept a locked key only .*: build images from settings with `"accept_open_policy": true`/],
+  [
+    'images of another region',
+    edit((m) => (m.settings['region'] = 'eu-west-1')),
+    /\(region is eu-west-1 and not eu-central-1\)/,
+  ],
+  [
+    'images of another role',
+    edit((m) => (m.settings['signer_role'] = 'arn:aws:iam::123456789012:role/x')),
+    /\(signer_role is arn:aws:iam::123456789012:role\/x and not/,
+  ],
+  [
+    'images of another table',
+    edit((m) => (m.settings['table_arn'] = 'x')),
+    /\(table_arn is x and not arn:aws:dynamodb:/,
+  ],
+  [
+    'images that want a locked key',
+    edit((m) => (m.settings['accept_open_policy'] = false)),
+    /accept a locked key only .*: build images from settings with `"accept_open_policy": true`/,
+  ],
 ] as const) {
   test(`${what}: refused with a sentence`, () => {
     const images = writeImages(configured());
@@ -85,5 +125,8 @@ test('a debug image in production: refused with a sentence', () => {
 });
 
 function refused(read: () => unknown, sentence: RegExp): void {
-  assert.throws(read, (error) => error instanceof ConfigurationError && sentence.test(error.message) && !error.message.includes('\n'));
+  assert.throws(
+    read,
+    (error) => error instanceof ConfigurationError && sentence.test(error.message) && !error.message.includes('\n'),
+  );
 }

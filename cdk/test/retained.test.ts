@@ -36,10 +36,15 @@ test('the table survives', () => {
 test('the roles have the names that the images measure, and act on tagged keys only', () => {
   const template = Template.fromStack(base);
   for (const role of ['signer', 'key-generator', 'retirement', 'administrator']) {
-    template.hasResource('AWS::IAM::Role', { DeletionPolicy: 'Retain', Properties: { RoleName: `dev-cloister-${role}` } });
+    template.hasResource('AWS::IAM::Role', {
+      DeletionPolicy: 'Retain',
+      Properties: { RoleName: `dev-cloister-${role}` },
+    });
   }
   const statements = Object.values(template.findResources('AWS::IAM::Policy')).flatMap(
-    (policy) => (policy as { Properties: { PolicyDocument: { Statement: { Action: string | string[]; Condition?: object }[] } } }).Properties.PolicyDocument.Statement,
+    (policy) =>
+      (policy as { Properties: { PolicyDocument: { Statement: { Action: string | string[]; Condition?: object }[] } } })
+        .Properties.PolicyDocument.Statement,
   );
   const onKeys = statements.filter(({ Action }) => [Action].flat().some((action) => action.startsWith('kms:')));
   assert.equal(onKeys.length, 5);
@@ -69,7 +74,11 @@ test('the key is retained, tagged, rotated, and has neither alias nor grant', ()
   template.hasResource('AWS::KMS::Key', {
     DeletionPolicy: 'Retain',
     UpdateReplacePolicy: 'Retain',
-    Properties: { EnableKeyRotation: true, Tags: [{ Key: 'cloister', Value: 'dev-cloister' }], BypassPolicyLockoutSafetyCheck: true },
+    Properties: {
+      EnableKeyRotation: true,
+      Tags: [{ Key: 'cloister', Value: 'dev-cloister' }],
+      BypassPolicyLockoutSafetyCheck: true,
+    },
   });
   template.resourceCountIs('AWS::KMS::Alias', 0);
   template.hasResourceProperties('AWS::SSM::Parameter', { Name: '/dev-app/ethereum/key_id' });
@@ -78,26 +87,47 @@ test('the key is retained, tagged, rotated, and has neither alias nor grant', ()
 test('the key stack is deployed as the administrator role', () => {
   const artifact = app.synth().getStackArtifact(key.artifactId);
   const { administratorRole } = names(configuration);
-  assert.deepEqual([artifact.assumeRoleArn, artifact.cloudFormationExecutionRoleArn], [administratorRole, administratorRole]);
+  assert.deepEqual(
+    [artifact.assumeRoleArn, artifact.cloudFormationExecutionRoleArn],
+    [administratorRole, administratorRole],
+  );
 });
 
 test('with keys, what is not of KMS or locked loses its protection', () => {
   const unprotected = deployment({}, { 'with-keys': 'true' });
   const another = baseStack(new App(), unprotected.configuration);
-  Template.fromStack(another).hasResource('AWS::DynamoDB::Table', { DeletionPolicy: 'Delete', Properties: { DeletionProtectionEnabled: false } });
+  Template.fromStack(another).hasResource('AWS::DynamoDB::Table', {
+    DeletionPolicy: 'Delete',
+    Properties: { DeletionProtectionEnabled: false },
+  });
   Template.fromStack(another).hasResource('AWS::S3::Bucket', { DeletionPolicy: 'Retain' });
   assert.equal(another.terminationProtection, false);
-  Template.fromStack(keyStack(new App(), unprotected.configuration, unprotected.releases)).hasResource('AWS::KMS::Key', { DeletionPolicy: 'Retain' });
+  Template.fromStack(keyStack(new App(), unprotected.configuration, unprotected.releases)).hasResource(
+    'AWS::KMS::Key',
+    { DeletionPolicy: 'Retain' },
+  );
 });
 
 test('a change of the table is one object of the journal', () => {
   const change = (sequence: string, image: object) => ({
     eventName: 'MODIFY',
-    dynamodb: { Keys: { key_id: { S: 'a-key' } }, SequenceNumber: sequence, ApproximateCreationDateTime: 1_700_000_000, ...image },
+    dynamodb: {
+      Keys: { key_id: { S: 'a-key' } },
+      SequenceNumber: sequence,
+      ApproximateCreationDateTime: 1_700_000_000,
+      ...image,
+    },
   });
-  const [first, second] = objects([change('999', { NewImage: { version: { N: '1' } } }), change('1000', { OldImage: {} })]);
+  const [first, second] = objects([
+    change('999', { NewImage: { version: { N: '1' } } }),
+    change('1000', { OldImage: {} }),
+  ]);
   assert.ok(first && second && first.Key < second.Key, 'names are in the order of the changes');
-  assert.deepEqual(JSON.parse(first.Body), { change: 'MODIFY', at: '2023-11-14T22:13:20.000Z', after: { version: { N: '1' } } });
+  assert.deepEqual(JSON.parse(first.Body), {
+    change: 'MODIFY',
+    at: '2023-11-14T22:13:20.000Z',
+    after: { version: { N: '1' } },
+  });
 });
 
 test('snapshots', () => {

@@ -14,10 +14,16 @@ export function matchesSnapshot(name: string, stack: Stack): void {
     fs.mkdirSync(path.dirname(file), { recursive: true });
     fs.writeFileSync(file, template);
   }
-  assert.equal(template, fs.existsSync(file) ? fs.readFileSync(file, 'utf8') : '', `${file} differs: look at the difference, then \`npm run snapshots\``);
+  assert.equal(
+    template,
+    fs.existsSync(file) ? fs.readFileSync(file, 'utf8') : '',
+    `${file} differs: look at the difference, then \`npm run snapshots\``,
+  );
 }
 
 /** Without what changes with every build or version of a library: the hashes of assets, also where they end a logical id. */
 function normalised(template: unknown): unknown {
-  return JSON.parse(JSON.stringify(template).replaceAll(/(?<![0-9a-f])([0-9a-f]{64}|[0-9a-f]{32})(?![0-9a-f])/g, 'HASH'));
+  return JSON.parse(
+    JSON.stringify(template).replaceAll(/(?<![0-9a-f])([0-9a-f]{64}|[0-9a-f]{32})(?![0-9a-f])/g, 'HASH'),
+  );
 }

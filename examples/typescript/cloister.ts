@@ -66,7 +66,8 @@ export function cloisterAccount(post: Post, key: Key): LocalAccount {
 
 /** viem's transaction as docs/api.md has it. Amounts are wei and travel as decimal strings, so that none is rounded. */
 function payload(transaction: TransactionSerializable, from: Address): object {
-  if (transaction.type !== 'eip1559') throw new Error(`Cloister signs EIP-1559 transactions, not ${transaction.type ?? 'untyped ones'}`);
+  if (transaction.type !== 'eip1559')
+    throw new Error(`Cloister signs EIP-1559 transactions, not ${transaction.type ?? 'untyped ones'}`);
   const { chainId, nonce, gas, maxFeePerGas, maxPriorityFeePerGas, to, value, data, accessList } = transaction;
   return {
     type: 2,
@@ -97,7 +98,9 @@ interface ErrorBody {
 function result<Result>(status: number, body: unknown): Result {
   if (status === 200) return body as Result;
   const { enclave_result, request_id, message } = body as ErrorBody;
-  const sentence = enclave_result ? `${enclave_result.error} (${enclave_result.code}, request ${request_id})` : `API Gateway: ${message}`;
+  const sentence = enclave_result
+    ? `${enclave_result.error} (${enclave_result.code}, request ${request_id})`
+    : `API Gateway: ${message}`;
   throw new Error(`refused with ${status}: ${sentence}`);
 }
 

@@ -2,7 +2,16 @@
 
 import { randomBytes } from 'node:crypto';
 
-import { createPublicClient, createTestClient, createWalletClient, http, keccak256, parseEther, recoverAddress, toHex } from 'viem';
+import {
+  createPublicClient,
+  createTestClient,
+  createWalletClient,
+  http,
+  keccak256,
+  parseEther,
+  recoverAddress,
+  toHex,
+} from 'viem';
 import type { Address, Chain } from 'viem';
 import { foundry } from 'viem/chains';
 
@@ -23,12 +32,14 @@ await fund(account.address);
 const wallet = createWalletClient({ account, chain, transport });
 const hash = await wallet.sendTransaction({ to: RECIPIENT, value: parseEther('0.01') });
 const receipt = await reader.waitForTransactionReceipt({ hash });
-if (receipt.status !== 'success' || receipt.from !== account.address.toLowerCase()) throw new Error(`${hash} went wrong on the chain`);
+if (receipt.status !== 'success' || receipt.from !== account.address.toLowerCase())
+  throw new Error(`${hash} went wrong on the chain`);
 console.log(`transaction   ${hash} in block ${receipt.blockNumber}`);
 
 const userOpHash = keccak256(toHex('stands for the hash that EntryPoint.getUserOpHash gives'));
 const signature = await account.sign?.({ hash: userOpHash });
-if (!signature || (await recoverAddress({ hash: userOpHash, signature })) !== account.address) throw new Error('somebody else signed the UserOp hash');
+if (!signature || (await recoverAddress({ hash: userOpHash, signature })) !== account.address)
+  throw new Error('somebody else signed the UserOp hash');
 console.log(`UserOp hash   signed: ${signature}`);
 
 /** The key that the environment names, or a new one. */
@@ -41,9 +52,13 @@ async function key(api: Post): Promise<Key> {
 /** A development chain makes money out of nothing. */
 async function fund(address: Address): Promise<void> {
   if ((await reader.getBalance({ address })) > 0n) return;
-  await createTestClient({ chain, mode: 'anvil', transport }).setBalance({ address, value: parseEther('1') }).catch(() => {
-    throw new Error(`${address} has no ether on chain ${chain.id}: name a key that has with CLOISTER_KEY_ID, CLOISTER_ADDRESS and CLOISTER_SECRET`);
-  });
+  await createTestClient({ chain, mode: 'anvil', transport })
+    .setBalance({ address, value: parseEther('1') })
+    .catch(() => {
+      throw new Error(
+        `${address} has no ether on chain ${chain.id}: name a key that has with CLOISTER_KEY_ID, CLOISTER_ADDRESS and CLOISTER_SECRET`,
+      );
+    });
 }
 
 function variable(name: string): string {

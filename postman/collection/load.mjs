@@ -50,7 +50,9 @@ export const load = folder(
             value: '10000000000000000',
           });
           pm.collectionVariables.set('round', round + 1);
-          pm.execution.setNextRequest(round + 1 < Number(pm.environment.get('iterations')) ? 'load: UserOp hash' : null);
+          pm.execution.setNextRequest(
+            round + 1 < Number(pm.environment.get('iterations')) ? 'load: UserOp hash' : null,
+          );
         }),
       ],
     }),

@@ -10,7 +10,11 @@ export const request = (name, method, path, { body, auth, events = [], descripti
     ...(description && { description }),
     header: body === undefined ? [] : [{ key: 'Content-Type', value: 'application/json' }],
     ...(body !== undefined && {
-      body: { mode: 'raw', raw: typeof body === 'string' ? body : JSON.stringify(body, undefined, 2), options: { raw: { language: 'json' } } },
+      body: {
+        mode: 'raw',
+        raw: typeof body === 'string' ? body : JSON.stringify(body, undefined, 2),
+        options: { raw: { language: 'json' } },
+      },
     }),
     url: { raw: `{{base_url}}${path}`, host: ['{{base_url}}'], path: path.slice(1).split('/') },
   },

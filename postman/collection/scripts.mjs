@@ -17,8 +17,12 @@ export const beforeWithLibrary = (script) => ({ listen: 'prerequest', script: so
 /** The lines of a function's body, unindented. */
 function source(script, ...first) {
   const text = script.toString();
-  const body = text.includes('=> {') ? text.slice(text.indexOf('=> {') + 4, text.lastIndexOf('}')) : text.slice(text.indexOf('=>') + 2).trim() + ';';
-  const lines = body.split('\n').filter((line, index, all) => line.trim() !== '' || (index > 0 && index < all.length - 1));
+  const body = text.includes('=> {')
+    ? text.slice(text.indexOf('=> {') + 4, text.lastIndexOf('}'))
+    : text.slice(text.indexOf('=>') + 2).trim() + ';';
+  const lines = body
+    .split('\n')
+    .filter((line, index, all) => line.trim() !== '' || (index > 0 && index < all.length - 1));
   const indent = Math.min(...lines.filter((line) => line.trim() !== '').map((line) => line.search(/\S/)));
   return { type: 'text/javascript', exec: [...first, ...lines.map((line) => line.slice(indent))] };
 }

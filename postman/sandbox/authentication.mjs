@@ -9,7 +9,13 @@ import { bytesToHex, concatBytes, hexToBytes, utf8ToBytes } from '@noble/hashes/
 export function authenticated(secret, keyId, timestamp, payload) {
   const id = hexToBytes(keyId.replace(/-/g, ''));
   const verifier = hkdf(sha256, utf8ToBytes(secret), id, utf8ToBytes('cloister/verifier/hmac/v1'), 32);
-  const fields = [utf8ToBytes('cloister/request/v1'), utf8ToBytes('sign_transaction'), id, u64(timestamp), utf8ToBytes(payload)];
+  const fields = [
+    utf8ToBytes('cloister/request/v1'),
+    utf8ToBytes('sign_transaction'),
+    id,
+    u64(timestamp),
+    utf8ToBytes(payload),
+  ];
   const canonical = concatBytes(...fields.flatMap((field) => [u32(field.length), field]));
   return { payload, key_id: keyId, timestamp, mac: bytesToHex(hmac(sha256, verifier, canonical)) };
 }

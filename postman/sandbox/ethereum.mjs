@@ -15,7 +15,9 @@ export function decodeTransaction(encoded) {
 export function recoverSigner(hash, signature) {
   const bytes = hexToBytes(unprefixed(signature));
   const { Signature } = secp256k1;
-  const point = Signature.fromBytes(bytes.slice(0, 64)).addRecoveryBit(bytes[64] - 27).recoverPublicKey(hexToBytes(unprefixed(hash)));
+  const point = Signature.fromBytes(bytes.slice(0, 64))
+    .addRecoveryBit(bytes[64] - 27)
+    .recoverPublicKey(hexToBytes(unprefixed(hash)));
   return addr.fromPublicKey(point.toBytes());
 }
 

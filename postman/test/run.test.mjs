@@ -13,7 +13,8 @@ import { percentile } from '../summary.mjs';
 
 const SECRET_ACCESS_KEY = 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY';
 const SECRET = 'the-secret-of-this-wallet-key';
-const SIGNATURE = '0xd154b7efa02c822051d61899bbeb1ee9887b8bcc30f4f549a3d49950f13ee02d2140ced835ef716a4648082c762a161e1764950523f3716e0d0a51672b30205d1c';
+const SIGNATURE =
+  '0xd154b7efa02c822051d61899bbeb1ee9887b8bcc30f4f549a3d49950f13ee02d2140ced835ef716a4648082c762a161e1764950523f3716e0d0a51672b30205d1c';
 
 let directory;
 let server;
@@ -24,7 +25,9 @@ before(async () => {
   directory = await mkdtemp(join(tmpdir(), 'cloister-postman-'));
   server = createServer((request, response) => {
     const { status = 403, body = { message: 'Missing Authentication Token' } } = answers[request.url] ?? {};
-    request.resume().on('end', () => response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body)));
+    request
+      .resume()
+      .on('end', () => response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body)));
   });
   await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
 });
@@ -46,12 +49,17 @@ const run = (args, variables = {}) =>
       ...variables,
     };
     const script = fileURLToPath(new URL('../run.mjs', import.meta.url));
-    execFile(process.execPath, [script, ...args, '--report', directory], { env }, (error, stdout, stderr) => done({ code: error?.code ?? 0, stdout, stderr }));
+    execFile(process.execPath, [script, ...args, '--report', directory], { env }, (error, stdout, stderr) =>
+      done({ code: error?.code ?? 0, stdout, stderr }),
+    );
   });
 
 test('a signature by another key fails the load', async () => {
   answers = {
-    '/generate_key': { status: 200, body: { key_id: '7e99e372-0eba-4001-8002-35e6a1478070', address: '0xe06C2c216fC36E2d40fB0199623032CC17b3B41b' } },
+    '/generate_key': {
+      status: 200,
+      body: { key_id: '7e99e372-0eba-4001-8002-35e6a1478070', address: '0xe06C2c216fC36E2d40fB0199623032CC17b3B41b' },
+    },
     '/sign_transaction': { status: 200, body: { signature: SIGNATURE } },
   };
   const { code, stdout } = await run(['load', '2', '3']);
@@ -108,6 +116,9 @@ test('an environment for the app has the values of the process', async () => {
 
 test('percentiles by nearest rank', () => {
   const values = Array.from({ length: 200 }, (_, index) => index + 1);
-  assert.deepEqual([50, 90, 99, 100].map((percent) => percentile(values, percent)), [100, 180, 198, 200]);
+  assert.deepEqual(
+    [50, 90, 99, 100].map((percent) => percentile(values, percent)),
+    [100, 180, 198, 200],
+  );
   assert.equal(percentile([7], 99), 7);
 });

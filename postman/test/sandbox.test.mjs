@@ -9,7 +9,9 @@ import { authenticated } from '../sandbox/authentication.mjs';
 import { addressOf, decodeTransaction, isChecksummed, recoverSigner } from '../sandbox/ethereum.mjs';
 
 const VECTORS = new URL('../../tests/vectors/signing/', import.meta.url);
-const vectors = await Promise.all((await readdir(VECTORS)).map(async (file) => JSON.parse(await readFile(new URL(file, VECTORS), 'utf8'))));
+const vectors = await Promise.all(
+  (await readdir(VECTORS)).map(async (file) => JSON.parse(await readFile(new URL(file, VECTORS), 'utf8'))),
+);
 
 test('the collection is what its sources give', async () => {
   const committed = await readFile(new URL('../cloister.postman_collection.json', import.meta.url), 'utf8');
@@ -53,7 +55,9 @@ test('a request is authenticated as the protocol says', async () => {
     length.writeUInt32BE(bytes.length);
     return Buffer.concat([length, bytes]);
   };
-  const canonical = ['cloister/request/v1', 'sign_transaction', id, time, payload].map((part) => field(Buffer.from(part)));
+  const canonical = ['cloister/request/v1', 'sign_transaction', id, time, payload].map((part) =>
+    field(Buffer.from(part)),
+  );
   const verifier = hkdfSync('sha256', secret, id, 'cloister/verifier/hmac/v1', 32);
   const mac = createHmac('sha256', Buffer.from(verifier)).update(Buffer.concat(canonical)).digest('hex');
   assert.deepEqual(authenticated(secret, keyId, timestamp, payload), { payload, key_id: keyId, timestamp, mac });

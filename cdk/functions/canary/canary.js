@@ -10,7 +10,13 @@ exports.decryption = (row, cmkArn) => {
   return {
     KeyId: cmkArn,
     CiphertextBlob: bytes.subarray(20, 20 + bytes.readUInt16BE(18)),
-    EncryptionContext: { app: 'cloister', v: '1', purpose: 'wallet', service: 'key-generator', dek_id: bytes.toString('hex', 2, 18) },
+    EncryptionContext: {
+      app: 'cloister',
+      v: '1',
+      purpose: 'wallet',
+      service: 'key-generator',
+      dek_id: bytes.toString('hex', 2, 18),
+    },
     DryRun: true,
   };
 };

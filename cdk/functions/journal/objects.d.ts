@@ -10,4 +10,6 @@ interface Change {
   };
 }
 
-export function objects(records: readonly Change[]): { readonly Key: string; readonly ContentType: string; readonly Body: string }[];
+export function objects(
+  records: readonly Change[],
+): { readonly Key: string; readonly ContentType: string; readonly Body: string }[];

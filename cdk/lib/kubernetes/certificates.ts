@@ -35,7 +35,12 @@ function authority(): readonly Manifest[] {
 }
 
 function issuer(name: string, spec: Manifest['spec'] & object): Manifest {
-  return { apiVersion: 'cert-manager.io/v1', kind: 'Issuer', metadata: { name, namespace: NAMESPACE, labels: PART_OF }, spec };
+  return {
+    apiVersion: 'cert-manager.io/v1',
+    kind: 'Issuer',
+    metadata: { name, namespace: NAMESPACE, labels: PART_OF },
+    spec,
+  };
 }
 
 function certificate(service: Service, host: string): Manifest {

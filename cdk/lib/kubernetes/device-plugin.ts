@@ -11,7 +11,11 @@ export function devicePlugin({ enclaves }: Reservation): Manifest {
   return {
     apiVersion: 'apps/v1',
     kind: 'DaemonSet',
-    metadata: { name: 'aws-nitro-enclaves-k8s-daemonset', namespace: 'kube-system', labels: { ...PART_OF, ...selector } },
+    metadata: {
+      name: 'aws-nitro-enclaves-k8s-daemonset',
+      namespace: 'kube-system',
+      labels: { ...PART_OF, ...selector },
+    },
     spec: {
       selector: { matchLabels: selector },
       updateStrategy: { type: 'RollingUpdate' },

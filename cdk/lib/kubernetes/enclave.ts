@@ -18,7 +18,9 @@ export function enclaveSize(imageSize: number, wanted: Partial<EnclaveSize> = {}
   }
   const cpus = wanted.cpus ?? DEFAULT_CPUS;
   if (!Number.isInteger(cpus) || cpus < 2 || cpus % 2 !== 0) {
-    throw new ConfigurationError(`an enclave of ${cpus} CPUs cannot be started on every machine: give it an even number, two or more (whole cores)`);
+    throw new ConfigurationError(
+      `an enclave of ${cpus} CPUs cannot be started on every machine: give it an even number, two or more (whole cores)`,
+    );
   }
   return { cpus, memoryMib };
 }
@@ -42,7 +44,8 @@ export interface Reservation {
 
 /** One enclave of each service and one for a surge: a rolling update, or the same service of the next release. */
 export function reservation(sizes: readonly EnclaveSize[]): Reservation {
-  const sum = (of: (size: EnclaveSize) => number) => sizes.map(of).reduce((a, b) => a + b, 0) + Math.max(...sizes.map(of));
+  const sum = (of: (size: EnclaveSize) => number) =>
+    sizes.map(of).reduce((a, b) => a + b, 0) + Math.max(...sizes.map(of));
   const memoryMib = sum(({ memoryMib }) => memoryMib);
   const enclaves = sizes.length + 1;
   if (enclaves > MOST_ENCLAVES) {

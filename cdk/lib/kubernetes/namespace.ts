@@ -9,7 +9,11 @@ export const NAMESPACE = 'cloister';
 
 /** `vpcCidr` is where the load balancer's addresses and the endpoints of AWS services lie. */
 export function namespaceObjects(vpcCidr: string): readonly Manifest[] {
-  return [namespace(), denyAll(), ...SERVICES.flatMap((service) => [serviceAccount(service), networkPolicy(service, vpcCidr)])];
+  return [
+    namespace(),
+    denyAll(),
+    ...SERVICES.flatMap((service) => [serviceAccount(service), networkPolicy(service, vpcCidr)]),
+  ];
 }
 
 function namespace(): Manifest {
@@ -61,7 +65,10 @@ function networkPolicy(service: Service, vpcCidr: string): Manifest {
       // The load balancer, with its own addresses; its security group admits the front door alone. The kubelet always reaches its pods.
       ingress: [{ from: [{ ipBlock: { cidr: vpcCidr } }], ports: [tcp(HTTPS_PORT), tcp(HEALTH_PORT)] }],
       egress: [
-        { to: [{ namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': 'kube-system' } } }], ports: [{ protocol: 'UDP', port: 53 }, tcp(53)] },
+        {
+          to: [{ namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': 'kube-system' } } }],
+          ports: [{ protocol: 'UDP', port: 53 }, tcp(53)],
+        },
         // The EKS Pod Identity agent: https://docs.aws.amazon.com/eks/latest/userguide/pod-id-agent-setup.html
         { to: [{ ipBlock: { cidr: '169.254.170.23/32' } }], ports: [tcp(80)] },
         // KMS has its endpoint in the VPC; DynamoDB is reached at public addresses through the gateway endpoint. Where a connection really ends is

@@ -47,7 +47,15 @@ export interface Surroundings {
 }
 
 /** The variables of a pod that keeps its enclave: pods/README.md. Where it runs, the other dimensions of its metrics, is added to them. */
-export function environment({ service, region, partition, cmkArn, tableArn, enclave, deployment }: Surroundings): Readonly<Record<string, string>> {
+export function environment({
+  service,
+  region,
+  partition,
+  cmkArn,
+  tableArn,
+  enclave,
+  deployment,
+}: Surroundings): Readonly<Record<string, string>> {
   // The signer's enclave writes nothing: its pod reads the rows.
   const services = service === 'signer' ? ['kms'] : ['kms', 'dynamodb'];
   const suffix = partition === 'aws-cn' ? 'amazonaws.com.cn' : 'amazonaws.com';

@@ -41,7 +41,10 @@ interface Conditions {
 }
 
 export function seccompProfile(architecture: Architecture): SeccompProfile {
-  const rules = (moby.syscalls as readonly MobyRule[]).filter((rule) => applies(rule, architecture)).map(plain).filter(({ names }) => names.length > 0);
+  const rules = (moby.syscalls as readonly MobyRule[])
+    .filter((rule) => applies(rule, architecture))
+    .map(plain)
+    .filter(({ names }) => names.length > 0);
   return {
     defaultAction: moby.defaultAction,
     defaultErrnoRet: EPERM,
@@ -52,7 +55,8 @@ export function seccompProfile(architecture: Architecture): SeccompProfile {
 
 /** For a container without capabilities, on a kernel newer than any that the profile asks for. */
 function applies({ includes, excludes }: MobyRule, architecture: Architecture): boolean {
-  const wanted = includes.caps === undefined && (includes.arches === undefined || includes.arches.includes(architecture));
+  const wanted =
+    includes.caps === undefined && (includes.arches === undefined || includes.arches.includes(architecture));
   return wanted && excludes.arches?.includes(architecture) !== true;
 }
 

@@ -14,6 +14,11 @@ export function traffic(of: Workload, targetGroupArn: string): Manifest {
     apiVersion: 'elbv2.k8s.aws/v1beta1',
     kind: 'TargetGroupBinding',
     metadata: metadata(of),
-    spec: { serviceRef: { name: workloadName(of), port: HTTPS_PORT }, targetGroupARN: targetGroupArn, targetType: 'ip', multiClusterTargetGroup: true },
+    spec: {
+      serviceRef: { name: workloadName(of), port: HTTPS_PORT },
+      targetGroupARN: targetGroupArn,
+      targetType: 'ip',
+      multiClusterTargetGroup: true,
+    },
   };
 }

@@ -4,7 +4,17 @@ import type { Architecture } from '../configuration';
 import type { Service } from '../release';
 import { type EnclaveSize, HUGE_PAGES } from './enclave';
 import { type Json, type Labels, type Manifest, PART_OF } from './manifest';
-import { environment, GRACE_SECONDS, HEALTH_PORT, HTTPS_PORT, LEAVE_SECONDS, NITRO_GROUP, PATHS, type Surroundings, USER } from './pods';
+import {
+  environment,
+  GRACE_SECONDS,
+  HEALTH_PORT,
+  HTTPS_PORT,
+  LEAVE_SECONDS,
+  NITRO_GROUP,
+  PATHS,
+  type Surroundings,
+  USER,
+} from './pods';
 import { SECCOMP_PROFILE } from './seccomp';
 
 export interface Workload extends Surroundings {
@@ -81,7 +91,13 @@ function podSpec(of: Workload): { readonly [member: string]: Json } {
     nodeSelector: { 'kubernetes.io/arch': of.architecture, 'kubernetes.io/os': 'linux', [NITRO_NODE]: 'enabled' },
     affinity: { podAntiAffinity: { requiredDuringSchedulingIgnoredDuringExecution: [apart(of)] } },
     topologySpreadConstraints: [
-      { ...apart(of), maxSkew: 1, topologyKey: 'topology.kubernetes.io/zone', whenUnsatisfiable: 'DoNotSchedule', nodeTaintsPolicy: 'Honor' },
+      {
+        ...apart(of),
+        maxSkew: 1,
+        topologyKey: 'topology.kubernetes.io/zone',
+        whenUnsatisfiable: 'DoNotSchedule',
+        nodeTaintsPolicy: 'Honor',
+      },
     ],
     securityContext: {
       runAsNonRoot: true,
@@ -103,7 +119,11 @@ function podSpec(of: Workload): { readonly [member: string]: Json } {
 
 /** Pods of one revision keep apart; the surge pod of the next revision may share a machine with one of this. */
 function apart(of: Workload) {
-  return { labelSelector: { matchLabels: selector(of) }, matchLabelKeys: ['pod-template-hash'], topologyKey: 'kubernetes.io/hostname' };
+  return {
+    labelSelector: { matchLabels: selector(of) },
+    matchLabelKeys: ['pod-template-hash'],
+    topologyKey: 'kubernetes.io/hostname',
+  };
 }
 
 function container(of: Workload): Json {
@@ -125,8 +145,18 @@ function container(of: Workload): Json {
     },
     // Only readiness asks for the enclave: restarting the pod does not mend what keeps an enclave from its keys.
     startupProbe: { httpGet: { path: '/healthz', port: 'health' }, periodSeconds: 2, failureThreshold: 30 },
-    livenessProbe: { httpGet: { path: '/healthz', port: 'health' }, periodSeconds: 10, timeoutSeconds: 3, failureThreshold: 3 },
-    readinessProbe: { httpGet: { path: '/readyz', port: 'health' }, periodSeconds: 5, timeoutSeconds: 3, failureThreshold: 2 },
+    livenessProbe: {
+      httpGet: { path: '/healthz', port: 'health' },
+      periodSeconds: 10,
+      timeoutSeconds: 3,
+      failureThreshold: 3,
+    },
+    readinessProbe: {
+      httpGet: { path: '/readyz', port: 'health' },
+      periodSeconds: 5,
+      timeoutSeconds: 3,
+      failureThreshold: 2,
+    },
     lifecycle: { preStop: { sleep: { seconds: LEAVE_SECONDS } } },
     volumeMounts: [
       { name: 'tls', mountPath: PATHS.tls, readOnly: true },
@@ -138,7 +168,11 @@ function container(of: Workload): Json {
 
 /** The enclave's memory and processors are counted by themselves; the rest is for forwarding. */
 function resources({ cpus, memoryMib }: EnclaveSize): Json {
-  const enclave = { 'aws.ec2.nitro/nitro_enclaves': '1', 'aws.ec2.nitro/nitro_enclaves_cpus': String(cpus), [HUGE_PAGES]: `${memoryMib}Mi` };
+  const enclave = {
+    'aws.ec2.nitro/nitro_enclaves': '1',
+    'aws.ec2.nitro/nitro_enclaves_cpus': String(cpus),
+    [HUGE_PAGES]: `${memoryMib}Mi`,
+  };
   return { requests: { cpu: '100m', memory: '128Mi', ...enclave }, limits: { memory: '256Mi', ...enclave } };
 }
 
@@ -147,7 +181,11 @@ function clusterService(of: Workload): Manifest {
     apiVersion: 'v1',
     kind: 'Service',
     metadata: metadata(of),
-    spec: { type: 'ClusterIP', selector: selector(of), ports: [{ name: 'https', protocol: 'TCP', port: HTTPS_PORT, targetPort: 'https' }] },
+    spec: {
+      type: 'ClusterIP',
+      selector: selector(of),
+      ports: [{ name: 'https', protocol: 'TCP', port: HTTPS_PORT, targetPort: 'https' }],
+    },
   };
 }
 
@@ -171,7 +209,9 @@ export function autoscaler(of: Workload, most: number): Manifest {
       scaleTargetRef: { apiVersion: 'apps/v1', kind: 'Deployment', name: workloadName(of) },
       minReplicas: of.replicas,
       maxReplicas: most,
-      metrics: [{ type: 'Resource', resource: { name: 'cpu', target: { type: 'Utilization', averageUtilization: 70 } } }],
+      metrics: [
+        { type: 'Resource', resource: { name: 'cpu', target: { type: 'Utilization', averageUtilization: 70 } } },
+      ],
       behavior: { scaleDown: { stabilizationWindowSeconds: 600 } },
     },
   };
