@@ -11,23 +11,28 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 /// Package → the packages of ours it may depend on. Names without the `cloister-` prefix.
 const ARROWS: &[(&str, &[&str])] = &[
+    ("contract", &[]),
     ("protocol", &[]),
     ("nsm", &[]),
-    ("attestation", &[]),
-    ("key-policy", &[]),
-    ("nsm-software", &["nsm"]),
+    ("attestation", &["contract"]),
+    ("key-policy", &["contract"]),
+    ("nsm-software", &["contract", "nsm"]),
     ("eif", &[]),
-    ("settings", &["key-policy"]),
-    ("transport", &["protocol"]),
+    ("settings", &["contract", "key-policy"]),
+    ("transport", &["contract", "protocol"]),
     ("signing", &["protocol"]),
-    ("keystore", &["protocol"]),
-    ("client", &["protocol"]),
-    ("bridge", &["protocol", "transport"]),
-    ("sealing", &["key-policy", "nsm", "protocol", "signing"]),
-    ("init", &["nsm"]),
+    ("keystore", &["contract", "protocol"]),
+    ("client", &["contract", "protocol"]),
+    ("bridge", &["contract", "protocol", "transport"]),
+    (
+        "sealing",
+        &["contract", "key-policy", "nsm", "protocol", "signing"],
+    ),
+    ("init", &["contract", "nsm"]),
     (
         "runtime",
         &[
+            "contract",
             "key-policy",
             "nsm",
             "protocol",
@@ -39,6 +44,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "signer",
         &[
+            "contract",
             "key-policy",
             "nsm",
             "protocol",
@@ -51,6 +57,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "key-generator",
         &[
+            "contract",
             "key-policy",
             "keystore",
             "nsm",
@@ -63,15 +70,29 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "pods",
-        &["bridge", "eif", "keystore", "protocol", "transport"],
+        &[
+            "bridge",
+            "contract",
+            "eif",
+            "keystore",
+            "protocol",
+            "transport",
+        ],
     ),
-    ("lambdas", &["protocol"]),
-    ("local-kms", &["attestation", "key-policy"]),
+    ("lambdas", &["contract", "protocol"]),
+    ("local-kms", &["attestation", "contract", "key-policy"]),
     (
         "cli",
-        &["client", "eif", "key-policy", "protocol", "settings"],
+        &[
+            "client",
+            "contract",
+            "eif",
+            "key-policy",
+            "protocol",
+            "settings",
+        ],
     ),
-    ("vsock-bridge", &["bridge", "transport"]),
+    ("vsock-bridge", &["bridge", "contract", "transport"]),
     ("xtask", &[]),
     ("layering-test", &[]),
 ];
