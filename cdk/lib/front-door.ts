@@ -152,7 +152,7 @@ function restApi(stack: Stack, configuration: Configuration, handler: lambda.Fun
     api.root.resourceForPath(route).addMethod('POST', integration, needsBody);
   }
   // Everything else reaches the function as well, which answers in the contract's form.
-  for (const path of ['/', '/{proxy+}', '/key/{key_id}', ...POST_ROUTES, '/version']) {
+  for (const path of ['/', '/{proxy+}', '/key/{key_id}', ...POST_ROUTES, '/health', '/version']) {
     const resource = path === '/' ? api.root : api.root.resourceForPath(path);
     if (resource.node.tryFindChild('ANY') === undefined) {
       resource.addMethod('ANY', integration);

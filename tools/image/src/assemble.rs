@@ -51,7 +51,7 @@ pub(crate) fn both(
         format: 1,
         architecture: release.architecture(),
         settings: serde_json::from_slice(&for_signer)?,
-        inputs: release.inputs(),
+        inputs: release.inputs()?,
         images,
     };
     output::write(

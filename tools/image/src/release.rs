@@ -212,14 +212,19 @@ impl Release {
     }
 
     /// Everything that images of this release are made of, for `measurements.json`.
-    pub(crate) fn inputs(&self) -> Value {
+    pub(crate) fn inputs(&self) -> Result<Value> {
         let Record {
             build,
             binaries,
             files,
             ..
         } = &self.record;
-        json!({ "build": build, "binaries": binaries, "files": files })
+        Ok(json!({
+            "build": build,
+            "binaries": binaries,
+            "files": files,
+            "command_line": self.command_line()?,
+        }))
     }
 
     fn file(&self, name: &str) -> Result<PathBuf> {

@@ -61,6 +61,10 @@ fn the_files_are_those_that_were_promised() {
     let measurements = workshop.measurements_file();
     assert_eq!(measurements["settings"], workshop.settings());
     assert_eq!(measurements["inputs"]["build"], json!({"rust": "1.95.0"}));
+    assert_eq!(
+        measurements["inputs"]["command_line"],
+        "reboot=k rdinit=/init"
+    );
     assert_eq!(measurements["inputs"]["binaries"]["signer"]["size"], 64 + 6);
     for service in ["signer", "key-generator"] {
         let bytes = fs::read(workshop.path(&format!("output/{service}.eif"))).unwrap();
