@@ -1,8 +1,7 @@
 /**
- * Alarms, and the dashboard with what they watch.
+ * Alarms, and a dashboard of the metrics that they watch.
  *
- * A metric here is one that AWS publishes, or counts lines that the front door, the pods and the enclaves write; a test looks the lines up in their
- * sources.
+ * A metric is published by AWS, or counts log lines of the front door, the pods and the enclaves by their `event` or `code`.
  */
 
 import { Duration, type Stack } from 'aws-cdk-lib';
@@ -28,105 +27,122 @@ export interface Watched {
   readonly cmkArn: string;
 }
 
-/** A line of a log, counted. */
+/** A kind of log line that is counted: by its `event`, or in the front door's log by the code of the refusal. */
 interface Line {
   readonly id: string;
   readonly log: 'front-door' | 'pods';
-  /** Its message, or the code in its member `code`. The enclaves' lines stand inside of the pods', and all of those are found by their text. */
-  readonly message?: string;
-  /** What else stands in the line. */
-  readonly reason?: string;
-  readonly code?: string;
-  /** How many within five minutes are too many. */
+  readonly by: { readonly event: string } | { readonly code: string };
+  /** The alarm fires if five minutes have more lines than this. */
   readonly atMost: number;
   readonly meaning: string;
 }
 
+/** Lines of enclaves are in the pods' log, where a pod repeats their event. */
 export const LINES: readonly Line[] = [
   {
     id: 'kms-unavailable',
     log: 'front-door',
-    code: 'kms_unavailable',
+    by: { code: 'kms_unavailable' },
     atMost: 5,
     meaning: 'KMS throttles or fails calls of the enclaves: compare with the quota of cryptographic operations',
   },
   {
     id: 'kms-denied',
     log: 'front-door',
-    code: 'kms_denied',
+    by: { code: 'kms_denied' },
     atMost: 0,
-    meaning: 'KMS denies an enclave: its PCR0 is not in the key’s policy, or its role lacks the right',
+    meaning: 'KMS denies an enclave: its PCR0 is not in the key’s policy, or its role lacks the permission',
   },
   {
     id: 'row-refused',
     log: 'front-door',
-    code: 'sealed_row_refused',
+    by: { code: 'sealed_row_refused' },
     atMost: 0,
-    meaning: 'a stored row is damaged, or was exchanged with another',
+    meaning: 'a stored row is damaged, or was exchanged with another row',
+  },
+  {
+    id: 'wrong-secrets',
+    log: 'front-door',
+    by: { code: 'authentication_failed' },
+    atMost: 10,
+    meaning: 'signature requests with wrong secrets: the lines have the caller and the key id',
+  },
+  {
+    id: 'guessing',
+    log: 'front-door',
+    by: { code: 'too_many_failures' },
+    atMost: 0,
+    meaning: 'many wrong secrets for one key within a minute: the lines have the caller and the key id',
   },
   {
     id: 'pod-unreachable',
     log: 'front-door',
-    message: 'a pod gave no answer',
+    by: { event: 'pod_unreachable' },
     atMost: 5,
     meaning: 'the front door cannot reach pods: load balancer, DNS, or the pods’ certificates',
   },
   {
     id: 'panic',
     log: 'front-door',
-    message: 'panic',
+    by: { event: 'panicked' },
     atMost: 0,
-    meaning: 'a bug in the front door; the line has its place',
+    meaning: 'a bug in the front door: the line has its place',
+  },
+  {
+    id: 'pod-panic',
+    log: 'pods',
+    by: { event: 'panicked' },
+    atMost: 0,
+    meaning: 'a bug in a pod or an enclave: the line has its place',
   },
   {
     id: 'enclave-restarts',
     log: 'pods',
-    message: 'no enclave; it will be started again',
+    by: { event: 'enclave_down' },
     atMost: 2,
-    meaning: 'enclaves end or do not boot; the line says why',
+    meaning: 'enclaves end or do not boot: the line has the cause',
   },
   {
     id: 'enclave-not-ready',
     log: 'pods',
-    message: 'the enclave cannot be brought to readiness',
+    by: { event: 'enclave_not_ready' },
     atMost: 5,
-    meaning: 'an enclave runs and cannot serve; the line says why',
+    meaning: 'an enclave runs and cannot serve: the line has the cause',
   },
   {
     id: 'policy-refused',
     log: 'pods',
-    message: 'the CMK was not adopted',
+    by: { event: 'cmk_not_adopted' },
     atMost: 0,
     meaning: 'an enclave does not adopt the key: its policy is not a rendering of what the image measures',
   },
   {
     id: 'clock-stepped',
     log: 'pods',
-    message: 'the clock is stepped',
+    by: { event: 'clock_stepped' },
     atMost: 0,
     meaning: 'an enclave’s clock was off by a second or more',
   },
   {
     id: 'clock-unchecked',
     log: 'pods',
-    message: 'the clock was not checked',
+    by: { event: 'clock_unchecked' },
     atMost: 2,
     meaning: 'an enclave cannot compare its clock with the NSM’s',
   },
   {
     id: 'unknown-root',
     log: 'pods',
-    message: 'no TLS with an AWS service',
-    reason: 'UnknownIssuer',
+    by: { event: 'aws_tls_unknown_issuer' },
     atMost: 0,
-    meaning: 'a TLS chain of AWS ends in a root that the images do not measure, or somebody stands between',
+    meaning: 'a TLS chain of AWS ends in a root that the images do not measure, or the connection was intercepted',
   },
   {
     id: 'no-tls',
     log: 'pods',
-    message: 'no TLS with an AWS service',
+    by: { event: 'aws_tls_failed' },
     atMost: 10,
-    meaning: 'enclaves cannot talk to KMS or DynamoDB; the line says why',
+    meaning: 'enclaves cannot talk to KMS or DynamoDB: the line has the cause',
   },
 ];
 
@@ -215,11 +231,9 @@ function watchedLines({ frontDoor, podLog }: Watched) {
   });
 }
 
-function pattern({ log, message = '', reason, code }: Line): logs.IFilterPattern {
-  const member = code === undefined ? '$.message' : '$.code';
-  return log === 'pods'
-    ? logs.FilterPattern.allTerms(message, ...(reason === undefined ? [] : [reason]))
-    : logs.FilterPattern.stringValue(member, '=', code ?? message);
+function pattern({ by }: Line): logs.IFilterPattern {
+  const [field, value] = 'event' in by ? ['$.event', by.event] : ['$.code', by.code];
+  return logs.FilterPattern.stringValue(field, '=', value);
 }
 
 function lineMetric(configuration: Configuration, id: string): cloudwatch.Metric {
@@ -497,7 +511,7 @@ function dashboard(
       ],
       [
         new cloudwatch.GraphWidget({
-          title: 'Lines that should not be',
+          title: 'Unexpected log events',
           left: watchedLines(watched).map(({ id }) => lineMetric(configuration, id)),
           width: 8,
         }),

@@ -102,8 +102,6 @@ test('ports, deadlines and directories are those of the sources', () => {
   assert.equal(seconds('BODY_DEADLINE', limits) + seconds('REQUEST_DEADLINE', limits), DRAIN_SECONDS);
   assert.equal(2 * seconds('QUICK_DEADLINE', pods()), TERMINATE_SECONDS);
   assert.match(pods(), /DRAIN_DEADLINE: Duration = BODY_DEADLINE.saturating_add\(REQUEST_DEADLINE\)/);
-  assert.match(source('pods/src/config.rs'), new RegExp(`default_value = "0.0.0.0:${HTTPS_PORT}"`));
-  assert.match(source('pods/src/config.rs'), new RegExp(`default_value = "0.0.0.0:${HEALTH_PORT}"`));
   assert.match(source('pods/README.md'), new RegExp(`${PATHS.sockets}\` and \`${PATHS.logs}`));
 });
 

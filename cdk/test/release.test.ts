@@ -4,7 +4,8 @@ import * as path from 'node:path';
 import { test } from 'node:test';
 
 import { ConfigurationError } from '../lib/configuration';
-import { readReleases } from '../lib/release';
+import { CONTRACT } from '../lib/contract';
+import { readReleases, SERVICES } from '../lib/release';
 import { configured, DEBUG, writeImages } from './fixture';
 
 interface Measurements {
@@ -12,6 +13,10 @@ interface Measurements {
   settings: Record<string, unknown>;
   images: Record<'signer' | 'key-generator', { file: string; size: number; sha256: string; pcr0: string }>;
 }
+
+test('the services are those of the programs', () => {
+  assert.deepEqual([...SERVICES], CONTRACT.services);
+});
 
 test('a release is what was built', () => {
   const images = writeImages(configured());

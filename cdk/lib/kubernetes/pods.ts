@@ -1,11 +1,12 @@
 /** What the pods are, as `pods/` has it: ports, deadlines, variables. A test compares the numbers with the sources. */
 
+import { CONTRACT } from '../contract';
 import type { Service } from '../release';
 import type { EnclaveSize } from './enclave';
 
 /** HTTPS, and plain HTTP with `/healthz`, `/readyz`, `/version` and `/attestation/NONCE`. */
-export const HTTPS_PORT = 8443;
-export const HEALTH_PORT = 8080;
+export const HTTPS_PORT = CONTRACT.ports.podHttps;
+export const HEALTH_PORT = CONTRACT.ports.podHealth;
 
 /** A body that is still arriving, and then the whole request: `DRAIN_DEADLINE` of pods/src/run.rs. */
 export const DRAIN_SECONDS = 15;
