@@ -137,17 +137,42 @@ impl Frame {
     /// # Errors
     /// [`FrameError::TooLong`] when it would exceed [`MAX_FRAME_LEN`].
     pub fn encode(&self) -> Result<Bytes, FrameError> {
+        let [_, _, _, _, header @ ..] = self.head()?;
+        let mut out = BytesMut::with_capacity(HEADER_LEN + self.body.len());
+        out.put_slice(&header);
+        out.put_slice(&self.body);
+        Ok(out.freeze())
+    }
+
+    /// The length prefix and the header: what precedes the body on the connection.
+    ///
+    /// # Errors
+    /// [`FrameError::TooLong`] if the frame exceeds [`MAX_FRAME_LEN`].
+    pub fn head(&self) -> Result<[u8; LENGTH_PREFIX_LEN + HEADER_LEN], FrameError> {
         let length = HEADER_LEN + self.body.len();
         if length > MAX_FRAME_LEN {
             return Err(FrameError::TooLong);
         }
-        let mut out = BytesMut::with_capacity(length);
+        let mut head = [0; LENGTH_PREFIX_LEN + HEADER_LEN];
+        let mut out = &mut head[..];
+        out.put_u32(u32::try_from(length).map_err(|_| FrameError::TooLong)?);
         out.put_u8(FRAME_VERSION);
         out.put_u8(self.kind as u8);
         out.put_u64(self.id);
-        out.put_u16(0);
-        out.put_slice(&self.body);
-        Ok(out.freeze())
+        Ok(head)
+    }
+
+    /// Reads kind and id from a frame's header, for a frame whose body is not going to be read.
+    ///
+    /// # Errors
+    /// [`FrameError::Malformed`] if the version or the kind is unknown.
+    pub fn decode_header(header: &[u8; HEADER_LEN]) -> Result<(Kind, u64), FrameError> {
+        let mut header = &header[..];
+        if header.get_u8() != FRAME_VERSION {
+            return Err(FrameError::Malformed("version"));
+        }
+        let kind = Kind::from_byte(header.get_u8()).ok_or(FrameError::Malformed("kind"))?;
+        Ok((kind, header.get_u64()))
     }
 
     /// Reads a frame from the bytes after its length prefix. Extensions nobody knows are skipped,
@@ -162,12 +187,10 @@ impl Frame {
         if bytes.len() < HEADER_LEN {
             return Err(FrameError::Malformed("header"));
         }
-        if bytes.get_u8() != FRAME_VERSION {
-            return Err(FrameError::Malformed("version"));
-        }
-        let kind = Kind::from_byte(bytes.get_u8()).ok_or(FrameError::Malformed("kind"))?;
-        let id = bytes.get_u64();
-        let extensions_len = usize::from(bytes.get_u16());
+        let header = bytes.split_to(HEADER_LEN);
+        let (header, _) = header.split_first_chunk().expect("its length was checked");
+        let (kind, id) = Self::decode_header(header)?;
+        let extensions_len = usize::from(u16::from_be_bytes([header[10], header[11]]));
         if extensions_len > MAX_EXTENSIONS_LEN || extensions_len > bytes.len() {
             return Err(FrameError::Malformed("extensions"));
         }

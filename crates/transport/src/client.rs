@@ -9,12 +9,13 @@ use bytes::Bytes;
 use cloister_protocol::frame::{Frame, HEADER_LEN, Kind, Purpose};
 use cloister_protocol::limits::{MAX_FRAME_LEN, MAX_IN_FLIGHT, REQUEST_DEADLINE};
 use cloister_protocol::message::{Request, decode_response};
-use cloister_protocol::{Code, Operation, Rejection};
+use cloister_protocol::{Code, Rejection};
 use tokio::io::AsyncRead;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::codec::FrameReader;
+use crate::codec::{Arrival, FrameReader};
+use crate::connection::is_control;
 use crate::outgoing::write_frames;
 use crate::{Address, Deadlines, Stage, Stream, TransportError, write_frame};
 
@@ -78,24 +79,18 @@ impl Client {
     }
 
     async fn exchange(&self, request: Request) -> Result<Bytes, Rejection> {
-        let body = request.encode();
-        if HEADER_LEN + body.len() > MAX_FRAME_LEN {
-            return Err(Rejection::new(
-                Code::BodyTooLarge,
-                "the request is too large",
-            ));
-        }
         // A question about the enclave's health must not wait behind the work that it is about.
-        let permit = match request.operation {
-            Operation::Health | Operation::Configure | Operation::OpenCanary => None,
-            _ => Some(
+        let permit = if is_control(request.operation) {
+            None
+        } else {
+            Some(
                 self.0
                     .permits
                     .clone()
                     .acquire_owned()
                     .await
                     .expect("the semaphore is never closed"),
-            ),
+            )
         };
         let connection = self.connection().await?;
         // The place in the queue comes first, and from there on nothing is awaited before the frame
@@ -105,12 +100,22 @@ impl Client {
             .reserve()
             .await
             .map_err(|_| unavailable())?;
+        // Encoding copies the request, so that it comes last: no request that waits is held twice.
+        let body = request.encode();
+        drop(request);
+        if HEADER_LEN + body.len() > MAX_FRAME_LEN {
+            return Err(Rejection::new(
+                Code::BodyTooLarge,
+                "the request is too large",
+            ));
+        }
         let (id, answer) = connection.pending.add(permit).ok_or_else(unavailable)?;
-        place.send(Frame {
+        let frame = Frame {
             kind: Kind::Request,
             id,
             body,
-        });
+        };
+        place.send((frame, ()));
         decode_response(answer.await.map_err(|_| unavailable())?)
     }
 
@@ -153,7 +158,7 @@ fn unavailable() -> Rejection {
 /// goes.
 #[derive(Debug)]
 struct Connection {
-    outgoing: mpsc::Sender<Frame>,
+    outgoing: mpsc::Sender<(Frame, ())>,
     pending: Arc<Pending>,
 }
 
@@ -191,7 +196,10 @@ async fn read_answers<R: AsyncRead + Unpin>(
     mut frames: FrameReader<R>,
     pending: &Pending,
 ) -> Result<(), TransportError> {
-    while let Some(frame) = frames.next().await? {
+    while let Some(arrival) = frames.next().await? {
+        let Arrival::Frame(frame, _) = arrival else {
+            return Err(TransportError::Violation("an answer over budget"));
+        };
         if frame.kind != Kind::Response {
             return Err(TransportError::Violation("not a response"));
         }

@@ -1,23 +1,72 @@
 //! One multiplexed connection, seen from the enclave.
 
 use std::collections::HashSet;
+use std::num::NonZero;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::available_parallelism;
+use std::time::Duration;
 
 use cloister_protocol::frame::{Frame, HEADER_LEN, Kind};
 use cloister_protocol::limits::MAX_FRAME_LEN;
 use cloister_protocol::message::{Request, encode_response};
-use cloister_protocol::{Code, Rejection};
+use cloister_protocol::{Code, Operation, Rejection};
 use futures_util::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::codec::FrameReader;
+use crate::budget::{ByteBudget, Charge, over_budget};
+use crate::codec::{Arrival, FrameReader};
 use crate::outgoing::write_frames;
+use crate::turns::in_turn;
 use crate::{Handler, Limits, TransportError};
+
+/// What a server has room for, over all its connections.
+#[derive(Debug)]
+pub(crate) struct Room {
+    /// Places for work.
+    work: Arc<Semaphore>,
+    /// Places for the pod's own questions, which work cannot take.
+    control: Arc<Semaphore>,
+    /// Steps of work that may be ready at once.
+    turns: Semaphore,
+    bytes: ByteBudget,
+}
+
+impl Room {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            work: Arc::new(Semaphore::new(limits.queued)),
+            control: Arc::new(Semaphore::new(CONTROL_PLACES)),
+            turns: Semaphore::new(available_parallelism().map_or(1, NonZero::get)),
+            bytes: limits.bytes.clone(),
+        }
+    }
+
+    fn admit(&self, operation: Operation) -> Result<OwnedSemaphorePermit, Rejection> {
+        let places = if is_control(operation) {
+            &self.control
+        } else {
+            &self.work
+        };
+        places
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| Rejection::new(Code::Busy, "too many requests are waiting; try again"))
+    }
+}
+
+/// The pod's own questions: about health, and what makes an enclave ready. They have to be answered
+/// while callers' requests wait.
+pub(crate) fn is_control(operation: Operation) -> bool {
+    matches!(
+        operation,
+        Operation::Health | Operation::Configure | Operation::OpenCanary
+    )
+}
 
 /// Answers requests until the peer closes its half or `shutdown`; what is in flight then is still
 /// answered.
@@ -25,7 +74,7 @@ pub(crate) async fn serve_requests<S, H>(
     stream: S,
     handler: &Arc<H>,
     limits: &Limits,
-    queue: &Arc<Semaphore>,
+    room: &Arc<Room>,
     shutdown: &CancellationToken,
 ) -> Result<(), TransportError>
 where
@@ -36,10 +85,10 @@ where
     let (answers, queued) = mpsc::channel(limits.in_flight);
     let mut writing = pin!(write_frames(write, queued, limits.deadlines));
     let requests = Requests {
-        frames: FrameReader::new(read, limits.deadlines),
+        frames: FrameReader::with_budget(read, limits.deadlines, room.bytes.clone()),
         handler,
-        limits,
-        queue,
+        deadline: limits.request,
+        room,
         permits: Arc::new(Semaphore::new(limits.in_flight)),
         ids: Arc::default(),
         answers,
@@ -56,13 +105,16 @@ where
 struct Requests<'a, R, H> {
     frames: FrameReader<R>,
     handler: &'a Arc<H>,
-    limits: &'a Limits,
-    queue: &'a Arc<Semaphore>,
+    deadline: Duration,
+    room: &'a Arc<Room>,
     permits: Arc<Semaphore>,
     /// Of the requests in flight.
     ids: Arc<Mutex<HashSet<u64>>>,
-    answers: mpsc::Sender<Frame>,
+    answers: mpsc::Sender<(Frame, Held)>,
 }
+
+/// What a request holds until its answer has been written.
+type Held = (Option<OwnedSemaphorePermit>, Option<Charge>);
 
 impl<R: AsyncRead + Unpin, H: Handler> Requests<'_, R, H> {
     async fn read(mut self, shutdown: &CancellationToken) -> Result<(), TransportError> {
@@ -73,13 +125,17 @@ impl<R: AsyncRead + Unpin, H: Handler> Requests<'_, R, H> {
                 .acquire_owned()
                 .await
                 .expect("the semaphore is never closed");
-            let frame = tokio::select! {
+            let arrival = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
-                frame = self.frames.next() => frame?,
+                arrival = self.frames.next() => arrival?,
             };
-            let Some(Frame { kind, id, body }) = frame else {
-                return Ok(());
+            let (kind, id, body) = match arrival {
+                None => return Ok(()),
+                Some(Arrival::Frame(Frame { kind, id, body }, charge)) => {
+                    (kind, id, Ok((body, charge)))
+                }
+                Some(Arrival::OverBudget { kind, id }) => (kind, id, Err(over_budget())),
             };
             if kind != Kind::Request || id == 0 {
                 return Err(TransportError::Violation("not a request"));
@@ -87,14 +143,10 @@ impl<R: AsyncRead + Unpin, H: Handler> Requests<'_, R, H> {
             if !lock(&self.ids).insert(id) {
                 return Err(TransportError::Violation("the request id is in use"));
             }
-            let admitted = Request::decode(body).and_then(|request| {
-                match self.queue.clone().try_acquire_owned() {
-                    Ok(slot) => Ok((request, slot)),
-                    Err(_) => Err(Rejection::new(
-                        Code::Busy,
-                        "too many requests are waiting; try again",
-                    )),
-                }
+            let admitted = body.and_then(|(body, charge)| {
+                let request = Request::decode(body)?;
+                let place = self.room.admit(request.operation)?;
+                Ok((request, place, charge))
             });
             let answers = self.answers.clone();
             let ids = self.ids.clone();
@@ -102,17 +154,20 @@ impl<R: AsyncRead + Unpin, H: Handler> Requests<'_, R, H> {
                 Err(rejection) => {
                     lock(&ids).remove(&id);
                     // An error means that writing failed, which ends the connection by itself.
-                    let _ = answers.send(answer(id, &Err(rejection))).await;
+                    let _ = answers
+                        .send((answer(id, &Err(rejection)), (None, None)))
+                        .await;
                 }
-                Ok((request, slot)) => {
+                Ok((request, place, charge)) => {
                     let handler = self.handler.clone();
-                    let deadline = self.limits.request;
+                    let room = self.room.clone();
+                    let deadline = self.deadline;
                     tokio::spawn(async move {
-                        let outcome = carry_out(handler, request, deadline).await;
-                        drop(slot);
+                        let outcome = carry_out(handler, request, &room.turns, deadline).await;
                         lock(&ids).remove(&id);
+                        let held = (Some(place), charge);
                         // An error means that the connection is gone: nobody waits for the answer.
-                        let _ = answers.send(answer(id, &outcome)).await;
+                        let _ = answers.send((answer(id, &outcome), held)).await;
                         drop(permit);
                     });
                 }
@@ -124,10 +179,18 @@ impl<R: AsyncRead + Unpin, H: Handler> Requests<'_, R, H> {
 async fn carry_out<H: Handler>(
     handler: Arc<H>,
     request: Request,
-    deadline: std::time::Duration,
+    turns: &Semaphore,
+    deadline: Duration,
 ) -> Result<Vec<u8>, Rejection> {
     let operation = request.operation;
     let work = AssertUnwindSafe(async { handler.handle(request).await }).catch_unwind();
+    let work = async {
+        if is_control(operation) {
+            work.await
+        } else {
+            in_turn(turns, work).await
+        }
+    };
     match timeout(deadline, work).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_)) => {
@@ -160,3 +223,6 @@ fn answer(id: u64, outcome: &Result<Vec<u8>, Rejection>) -> Frame {
 fn lock(ids: &Mutex<HashSet<u64>>) -> std::sync::MutexGuard<'_, HashSet<u64>> {
     ids.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Control requests in flight over all connections. A pod has one or two.
+const CONTROL_PLACES: usize = 32;

@@ -1,18 +1,18 @@
-//! Why a connection ended.
+//! Connection errors.
 
 use std::fmt;
 use std::io;
 
 use cloister_protocol::frame::FrameError;
 
-/// Why a connection ended otherwise than by being closed between two frames.
+/// The reason for which a connection ended, unless it was closed between two frames.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransportError {
     /// The socket failed.
     #[error(transparent)]
-    Io(#[from] io::Error),
-    /// The peer sent something that is not a frame.
+    Io(io::Error),
+    /// The peer sent a malformed frame.
     #[error(transparent)]
     Frame(#[from] FrameError),
     /// The peer closed the connection in the middle of a frame.
@@ -21,12 +21,21 @@ pub enum TransportError {
     /// The peer was too slow.
     #[error("deadline for {0} exceeded")]
     TimedOut(Stage),
-    /// The peer sent a well-formed frame that has no place here.
+    /// The peer sent a well-formed frame that the protocol does not allow here.
     #[error("protocol violation: {0}")]
     Violation(&'static str),
 }
 
-/// What a connection waits for; each has its own deadline.
+impl From<io::Error> for TransportError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Self::Truncated,
+            _ => Self::Io(error),
+        }
+    }
+}
+
+/// The parts of a connection's life that have a deadline each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stage {

@@ -1,7 +1,6 @@
-//! Single frames on a connection that may turn into something else afterwards: nothing is read past
-//! their end.
+//! Reads and writes single frames on a connection that may carry something else afterwards: nothing
+//! is read past a frame's end.
 
-use std::io;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -10,7 +9,6 @@ use cloister_protocol::limits::MAX_FRAME_LEN;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use crate::outgoing::append;
 use crate::{Deadlines, Stage, TransportError};
 
 /// Reads exactly one frame and not a byte more; `None` when the peer closed the connection before
@@ -26,29 +24,23 @@ where
     R: AsyncRead + Unpin,
 {
     let mut prefix = [0; LENGTH_PREFIX_LEN];
-    if within(deadlines.idle, Stage::Idle, reader.read(&mut prefix[..1])).await? == 0 {
+    let first = async { Ok(reader.read(&mut prefix[..1]).await?) };
+    if within(deadlines.idle, Stage::Idle, first).await? == 0 {
         return Ok(None);
     }
     let mut frame = BytesMut::zeroed(HEADER_LEN);
     let rest_of_head = async {
         reader.read_exact(&mut prefix[1..]).await?;
-        reader.read_exact(&mut frame).await
+        reader.read_exact(&mut frame).await?;
+        Ok(())
     };
     within(deadlines.header, Stage::Header, rest_of_head).await?;
-    let length = usize::try_from(u32::from_be_bytes(prefix)).map_err(|_| FrameError::TooLong)?;
-    if length > MAX_FRAME_LEN {
-        return Err(FrameError::TooLong.into());
-    }
-    if length < HEADER_LEN {
-        return Err(FrameError::Malformed("header").into());
-    }
-    frame.resize(length, 0);
-    within(
-        deadlines.body,
-        Stage::Body,
-        reader.read_exact(&mut frame[HEADER_LEN..]),
-    )
-    .await?;
+    frame.resize(frame_len(prefix)?, 0);
+    let body = async {
+        reader.read_exact(&mut frame[HEADER_LEN..]).await?;
+        Ok(())
+    };
+    within(deadlines.body, Stage::Body, body).await?;
     Ok(Some(Frame::decode(frame.freeze())?))
 }
 
@@ -64,23 +56,41 @@ pub async fn write_frame<W>(
 where
     W: AsyncWrite + Unpin,
 {
-    let mut bytes = BytesMut::new();
-    append(&mut bytes, frame)?;
-    within(deadlines.body, Stage::Write, writer.write_all(&bytes)).await
+    let mut bytes = BytesMut::from(&frame.head()?[..]);
+    bytes.extend_from_slice(&frame.body);
+    write_all(writer, &bytes, deadlines).await
 }
 
-async fn within<T>(
+/// Writes `bytes`, and gives up if the peer does not take them in time.
+pub(crate) async fn write_all<W>(
+    writer: &mut W,
+    bytes: &[u8],
+    deadlines: Deadlines,
+) -> Result<(), TransportError>
+where
+    W: AsyncWrite + Unpin,
+{
+    let write = async { Ok(writer.write_all(bytes).await?) };
+    within(deadlines.body, Stage::Write, write).await
+}
+
+/// The length of a frame, read from its prefix and checked before anything is allocated for it.
+pub(crate) fn frame_len(prefix: [u8; LENGTH_PREFIX_LEN]) -> Result<usize, FrameError> {
+    match usize::try_from(u32::from_be_bytes(prefix)) {
+        Ok(length) if length < HEADER_LEN => Err(FrameError::Malformed("header")),
+        Ok(length) if length <= MAX_FRAME_LEN => Ok(length),
+        _ => Err(FrameError::TooLong),
+    }
+}
+
+pub(crate) async fn within<T>(
     deadline: Duration,
     stage: Stage,
-    operation: impl Future<Output = io::Result<T>>,
+    operation: impl Future<Output = Result<T, TransportError>>,
 ) -> Result<T, TransportError> {
-    match timeout(deadline, operation).await {
-        Err(_) => Err(TransportError::TimedOut(stage)),
-        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            Err(TransportError::Truncated)
-        }
-        Ok(outcome) => Ok(outcome?),
-    }
+    timeout(deadline, operation)
+        .await
+        .unwrap_or(Err(TransportError::TimedOut(stage)))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod address;
+mod budget;
 mod client;
 mod codec;
 mod connection;
@@ -10,8 +11,10 @@ mod exchange;
 mod outgoing;
 mod server;
 mod stream;
+mod turns;
 
 pub use address::{Address, InvalidAddress};
+pub use budget::{ByteBudget, Charge, MIN_BUDGET};
 pub use client::Client;
 pub use codec::Deadlines;
 pub use egress::EgressPool;

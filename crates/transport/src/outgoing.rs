@@ -1,52 +1,60 @@
 //! The writing half of a multiplexed connection.
 
 use bytes::{BufMut as _, BytesMut};
-use cloister_protocol::frame::{Frame, FrameError};
+use cloister_protocol::frame::Frame;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
-use tokio::time::timeout;
 
-use crate::{Deadlines, Stage, TransportError};
+use crate::exchange::write_all;
+use crate::{Deadlines, TransportError};
 
-/// Writes frames until nobody can queue any more, then closes this direction. Frames that queue up
-/// while others are being written leave together: a wake-up of the peer costs more than the frame
-/// it is woken for.
-pub(crate) async fn write_frames<W: AsyncWrite + Unpin>(
+/// Writes frames until every sender of the queue is gone, then closes this direction. What is
+/// queued with a frame is dropped once the frame has been written.
+///
+/// Frames that queue up while others are being written leave together: a wake-up of the peer costs
+/// more than the frame it is woken for.
+pub(crate) async fn write_frames<W, T>(
     mut writer: W,
-    mut queue: mpsc::Receiver<Frame>,
+    mut queue: mpsc::Receiver<(Frame, T)>,
     deadlines: Deadlines,
-) -> Result<(), TransportError> {
+) -> Result<(), TransportError>
+where
+    W: AsyncWrite + Unpin,
+{
     let mut batch = BytesMut::new();
+    let mut held = Vec::new();
     while let Some(first) = queue.recv().await {
-        append(&mut batch, &first)?;
         // Tasks that are ready to queue a frame too get to do so first.
         yield_now().await;
-        while batch.len() < BATCH_LEN
-            && let Ok(next) = queue.try_recv()
-        {
-            append(&mut batch, &next)?;
+        let mut next = Some(first);
+        while let Some((frame, with)) = next {
+            batch.put_slice(&frame.head()?);
+            held.push(with);
+            if frame.body.len() > LARGE_LEN {
+                // Written from where it is: a copy would need as much memory again.
+                write_all(&mut writer, &batch, deadlines).await?;
+                batch.clear();
+                write_all(&mut writer, &frame.body, deadlines).await?;
+                held.clear();
+            } else {
+                batch.put_slice(&frame.body);
+            }
+            next = if batch.len() < BATCH_LEN {
+                queue.try_recv().ok()
+            } else {
+                None
+            };
         }
-        timeout(deadlines.body, writer.write_all(&batch))
-            .await
-            .map_err(|_| TransportError::TimedOut(Stage::Write))??;
+        write_all(&mut writer, &batch, deadlines).await?;
         batch.clear();
-        if batch.capacity() > 4 * BATCH_LEN {
-            batch = BytesMut::new();
-        }
+        held.clear();
     }
     writer.shutdown().await?;
     Ok(())
 }
 
-/// Appends a frame and its length prefix.
-pub(crate) fn append(bytes: &mut BytesMut, frame: &Frame) -> Result<(), FrameError> {
-    let encoded = frame.encode()?;
-    bytes.reserve(4 + encoded.len());
-    bytes.put_u32(u32::try_from(encoded.len()).map_err(|_| FrameError::TooLong)?);
-    bytes.put_slice(&encoded);
-    Ok(())
-}
-
 /// Bytes after which a batch leaves although more could be added.
 const BATCH_LEN: usize = 64 * 1024;
+/// Bytes of a body from which on it is not copied into a batch.
+const LARGE_LEN: usize = 16 * 1024;

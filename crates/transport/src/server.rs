@@ -12,7 +12,8 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::connection::serve_requests;
+use crate::budget::ByteBudget;
+use crate::connection::{Room, serve_requests};
 use crate::{Deadlines, EgressPool, Listener, Stream, TransportError, read_frame};
 
 /// Carries out one request.
@@ -24,8 +25,8 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 /// How much a server takes on. The default is [`cloister_protocol::limits`], the ceiling of every
-/// deployment.
-#[derive(Clone, Copy, Debug)]
+/// deployment, with the byte budget of this machine.
+#[derive(Clone, Debug)]
 pub struct Limits {
     /// For reading and writing.
     pub deadlines: Deadlines,
@@ -33,8 +34,12 @@ pub struct Limits {
     pub request: Duration,
     /// Requests in flight on one connection; further ones stay unread.
     pub in_flight: usize,
-    /// Requests in flight on all connections; a further one is answered `busy` at once.
+    /// Requests in flight on all connections; a further one is answered `busy` at once. The pod's
+    /// own questions have places besides.
     pub queued: usize,
+    /// Bytes of the requests in flight on all connections; a request over budget is answered `busy`
+    /// once its header has arrived.
+    pub bytes: ByteBudget,
     /// Connections; a further one is closed at once.
     pub connections: usize,
 }
@@ -46,6 +51,7 @@ impl Default for Limits {
             request: REQUEST_DEADLINE,
             in_flight: MAX_IN_FLIGHT,
             queued: MAX_QUEUED,
+            bytes: ByteBudget::of_available_memory(),
             connections: MAX_CONNECTIONS,
         }
     }
@@ -57,7 +63,7 @@ pub struct Server<H> {
     handler: Arc<H>,
     egress: EgressPool,
     limits: Limits,
-    queue: Arc<Semaphore>,
+    room: Arc<Room>,
     connections: Arc<Semaphore>,
 }
 
@@ -66,8 +72,8 @@ impl<H> Clone for Server<H> {
         Self {
             handler: self.handler.clone(),
             egress: self.egress.clone(),
-            limits: self.limits,
-            queue: self.queue.clone(),
+            limits: self.limits.clone(),
+            room: self.room.clone(),
             connections: self.connections.clone(),
         }
     }
@@ -84,9 +90,9 @@ impl<H: Handler> Server<H> {
         Self {
             handler,
             egress,
-            limits,
-            queue: Arc::new(Semaphore::new(limits.queued)),
+            room: Arc::new(Room::new(&limits)),
             connections: Arc::new(Semaphore::new(limits.connections)),
+            limits,
         }
     }
 
@@ -149,7 +155,7 @@ impl<H: Handler> Server<H> {
         }
         match Purpose::decode(&hello.body)? {
             Purpose::Requests => {
-                serve_requests(stream, &self.handler, &self.limits, &self.queue, shutdown).await
+                serve_requests(stream, &self.handler, &self.limits, &self.room, shutdown).await
             }
             Purpose::Egress => {
                 self.egress.offer(stream);

@@ -93,10 +93,17 @@ impl Handler for Gate {
             (Operation::GenerateKey, Some(part)) => Ok(part.to_vec()),
             (Operation::SetKey, Some(b"panic")) => panic!("as the test wants it"),
             (Operation::SetKey, Some(b"endless")) => Ok(vec![b' '; 600 * 1024]),
-            (Operation::SetKey, Some(b"wait")) => {
+            (Operation::SetKey, Some(part)) if part.trim_ascii_end() == b"wait" => {
                 self.waiting.send_modify(|waiting| *waiting += 1);
                 self.open.acquire().await.unwrap().forget();
                 Ok(b"waited".to_vec())
+            }
+            (Operation::SetKey, Some(b"spin")) => {
+                let began = std::time::Instant::now();
+                while began.elapsed() < Duration::from_millis(20) {
+                    std::hint::spin_loop();
+                }
+                Ok(b"spun".to_vec())
             }
             (Operation::Health, None) => Ok(b"well".to_vec()),
             _ => Err(Rejection::new(Code::UnknownOperation, "not in this test")),

@@ -8,4 +8,6 @@ mod enclave;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod overload;
+#[cfg(test)]
 mod requests;
