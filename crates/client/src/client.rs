@@ -1,5 +1,6 @@
-//! The client: makes, signs and sends requests.
+//! The HTTP client: builds, signs and sends requests.
 
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use aws_sigv4::http_request::{
@@ -8,13 +9,13 @@ use aws_sigv4::http_request::{
 use aws_sigv4::sign::v4;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Method, Request};
+use http::{HeaderValue, Method, Request, Uri};
 
 use crate::credentials::Credentials;
 use crate::error::ClientError;
 use crate::response::Response;
 
-/// A caller of one API.
+/// A client of one API.
 #[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,
@@ -23,7 +24,7 @@ pub struct Client {
     credentials: Credentials,
 }
 
-/// What a signature is good for, besides the request itself.
+/// The credential scope and time of a SigV4 signature.
 #[derive(Clone, Debug)]
 pub struct Scope {
     /// The AWS service: `execute-api` for the API, `lambda` for direct invokes.
@@ -36,11 +37,14 @@ pub struct Scope {
 
 impl Client {
     /// A client of the API at `endpoint` (`https://…`, stage included; `http://` for a laptop's
-    /// gateway) in `region`. `ca` is a PEM file's content with roots that are trusted besides the
+    /// gateway) in `region`. `ca` holds PEM certificates of roots trusted in addition to the
     /// system's.
     ///
+    /// `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` apply as in curl, except to an
+    /// endpoint on this machine, which no proxy can reach.
+    ///
     /// # Errors
-    /// [`ClientError`] when the endpoint is no URL or the CA no certificate.
+    /// [`ClientError`] if the endpoint is not a valid URL or the CA is not a valid certificate.
     pub fn new(
         endpoint: &str,
         region: &str,
@@ -48,22 +52,23 @@ impl Client {
         ca: Option<&[u8]>,
     ) -> Result<Self, ClientError> {
         let endpoint = endpoint.trim_end_matches('/').to_owned();
-        let url = endpoint
-            .parse::<http::Uri>()
-            .map_err(ClientError::Endpoint)?;
+        let url = endpoint.parse::<Uri>().map_err(ClientError::Endpoint)?;
         if url.authority().is_none() {
             return Err(ClientError::EndpointWithoutHost);
         }
-        // The one TLS provider of the workspace; somebody may have installed it already.
+        // The workspace's TLS provider; it may be installed already.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let roots = ca
             .map_or_else(|| Ok(Vec::new()), reqwest::Certificate::from_pem_bundle)
             .map_err(ClientError::Setup)?;
-        let http = reqwest::Client::builder()
+        let mut builder = reqwest::Client::builder();
+        if is_loopback(&url) {
+            builder = builder.no_proxy();
+        }
+        let http = builder
             .tls_certs_merge(roots)
             .tls_version_min(reqwest::tls::Version::TLS_1_2)
             .http1_only()
-            .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .timeout(DEADLINE)
@@ -81,7 +86,7 @@ impl Client {
     /// Posts `body` to `path`, signed.
     ///
     /// # Errors
-    /// [`ClientError`] when there is no answer; an answer with an error status is a [`Response`].
+    /// [`ClientError`] if there is no response. A response with an error status is a [`Response`].
     pub async fn post(&self, path: &str, body: impl Into<Bytes>) -> Result<Response, ClientError> {
         self.signed(Method::POST, path, body.into(), &self.scope("execute-api"))
             .await
@@ -90,19 +95,19 @@ impl Client {
     /// Gets `path`, signed.
     ///
     /// # Errors
-    /// [`ClientError`] when there is no answer; an answer with an error status is a [`Response`].
+    /// [`ClientError`] if there is no response. A response with an error status is a [`Response`].
     pub async fn get(&self, path: &str) -> Result<Response, ClientError> {
         self.signed(Method::GET, path, Bytes::new(), &self.scope("execute-api"))
             .await
     }
 
-    /// Invokes the function `name` directly and waits for its result. The endpoint must be the one
-    /// of Lambda, not of the API; a laptop's gateway is both.
+    /// Invokes the function `name` directly and waits for its result. The endpoint must be
+    /// Lambda's, not the API's; a laptop's gateway serves both.
     ///
     /// <https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html>
     ///
     /// # Errors
-    /// [`ClientError`] when there is no answer; an answer with an error status is a [`Response`].
+    /// [`ClientError`] if there is no response. A response with an error status is a [`Response`].
     pub async fn invoke(
         &self,
         name: &str,
@@ -113,10 +118,10 @@ impl Client {
             .await
     }
 
-    /// A request that has not been signed.
+    /// Builds an unsigned request.
     ///
     /// # Errors
-    /// [`ClientError::Request`] when `path` is no path.
+    /// [`ClientError::Request`] if `path` is not a valid path.
     pub fn request(
         &self,
         method: Method,
@@ -133,7 +138,7 @@ impl Client {
         request.body(body).map_err(ClientError::Request)
     }
 
-    /// The scope of a request that is sent now in the client's region.
+    /// The scope of a request sent now in the client's region.
     pub fn scope(&self, service: &str) -> Scope {
         Scope {
             service: service.to_owned(),
@@ -142,10 +147,10 @@ impl Client {
         }
     }
 
-    /// Signs `request` with the client's credentials. What is changed afterwards is not covered.
+    /// Signs `request` with the client's credentials. The signature does not cover later changes.
     ///
     /// # Errors
-    /// [`ClientError::Sign`].
+    /// [`ClientError::Sign`] if the request cannot be canonicalised.
     pub fn sign(&self, request: &mut Request<Bytes>, scope: &Scope) -> Result<(), ClientError> {
         let identity = self.credentials.identity();
         let mut settings = SigningSettings::default();
@@ -159,7 +164,7 @@ impl Client {
             .build()
             .map_err(|error| ClientError::Sign(error.into()))?
             .into();
-        // Headers that are not text cannot be signed; none is ever set here.
+        // Headers that are not text cannot be signed; this crate sets none.
         let headers = request
             .headers()
             .iter()
@@ -179,10 +184,10 @@ impl Client {
         Ok(())
     }
 
-    /// Sends `request` as it stands, signed or not.
+    /// Sends `request` unchanged, signed or not.
     ///
     /// # Errors
-    /// [`ClientError::Transport`] when there is no answer.
+    /// [`ClientError::Transport`] if there is no response.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response, ClientError> {
         let request = reqwest::Request::try_from(request.map(reqwest::Body::from))
             .map_err(ClientError::Transport)?;
@@ -213,5 +218,16 @@ impl Client {
     }
 }
 
-/// API Gateway gives up after 29 s.
+/// Whether the host of `url` is this machine: `localhost` or a loopback address.
+pub fn is_loopback(url: &Uri) -> bool {
+    url.host().is_some_and(|host| {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost"
+            || host
+                .parse::<IpAddr>()
+                .is_ok_and(|address| address.is_loopback())
+    })
+}
+
+/// Longer than API Gateway's own time-out of 29 s.
 const DEADLINE: Duration = Duration::from_secs(35);

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-/// An access key with its secret, and a session token where they are temporary. Shown by no `Debug`
-/// but for the access key id.
+/// An access key with its secret, and a session token if they are temporary. `Debug` shows only the
+/// access key id.
 #[derive(Clone)]
 pub struct Credentials(aws_credential_types::Credentials);
 
 impl Credentials {
-    /// An empty session token is none.
+    /// Credentials without expiry. An empty session token counts as absent.
     pub fn new(access_key_id: &str, secret_access_key: &str, session_token: Option<&str>) -> Self {
         let token = session_token
             .filter(|token| !token.is_empty())
@@ -27,7 +27,7 @@ impl Credentials {
     }
 }
 
-/// Those of the AWS SDK's chain.
+/// Credentials of the AWS SDK's chain.
 impl From<aws_credential_types::Credentials> for Credentials {
     fn from(credentials: aws_credential_types::Credentials) -> Self {
         Self(credentials)

@@ -1,49 +1,80 @@
-//! Why there is no result.
+//! Client errors.
 
 use std::error::Error;
+use std::fmt;
 
-use crate::response::Refusal;
+use serde::Deserialize;
 
-/// Why there is no result. Holds no body and no secret.
+/// A failed call. Holds no body and no secret.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The endpoint is no URL.
+    /// Malformed endpoint.
     #[error("the endpoint is not a URL")]
     Endpoint(#[source] http::uri::InvalidUri),
-    /// The endpoint names no host.
-    #[error("the endpoint names no host")]
+    /// An endpoint such as `/path`.
+    #[error("the endpoint has no host")]
     EndpointWithoutHost,
-    /// The HTTP client could not be set up; most likely the CA is no certificate.
-    #[error("cannot set up the HTTP client")]
+    /// Most likely an unusable CA certificate.
+    #[error("failed to set up the HTTP client")]
     Setup(#[source] reqwest::Error),
-    /// The request could not be made.
-    #[error("cannot make the request")]
+    /// Malformed method, path or header.
+    #[error("failed to build the request")]
     Request(#[source] http::Error),
-    /// The request could not be signed.
-    #[error("cannot sign the request")]
+    /// Unusable credentials, or a request that SigV4 cannot canonicalise.
+    #[error("failed to sign the request")]
     Sign(#[source] Box<dyn Error + Send + Sync>),
-    /// The payload is not JSON.
+    /// Malformed transaction payload; nothing was sent.
     #[error("the transaction payload is not JSON")]
     Payload(#[source] serde_json::Error),
-    /// There was no answer.
-    #[error("the API gave no answer")]
+    /// No connection, or it ended before the response. The request may have been carried out.
+    #[error("no response from the API")]
     Transport(#[source] reqwest::Error),
-    /// Cloister refused.
+    /// Refused by Cloister.
     #[error("refused: {0}")]
     Refused(Refusal),
-    /// API Gateway or Lambda refused before Cloister saw the request.
+    /// Refused by API Gateway or Lambda before Cloister received the request.
     #[error("refused by AWS with status {status}: {message}")]
     Gateway {
         /// The HTTP status.
         status: u16,
-        /// AWS's sentence.
+        /// The message in AWS's body.
         message: String,
     },
-    /// The answer is none that this version knows.
-    #[error("the answer with status {status} was not understood")]
+    /// A response that is neither a known success nor a known error.
+    #[error("unknown response with status {status}")]
     NotUnderstood {
         /// The HTTP status.
         status: u16,
     },
+}
+
+/// An error response of Cloister.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Refusal {
+    /// The HTTP status.
+    #[serde(skip)]
+    pub status: u16,
+    /// The stable code, one of `cloister_protocol::Code`; later versions may add codes.
+    pub code: String,
+    /// A message for humans.
+    pub error: String,
+    /// The invalid member of the request.
+    pub field: Option<String>,
+    /// The same request may succeed later.
+    #[serde(default)]
+    pub retryable: bool,
+    /// The id to quote when reporting the error.
+    #[serde(skip)]
+    pub request_id: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} ({}, request {})",
+            self.error, self.code, self.request_id
+        )
+    }
 }

@@ -6,8 +6,8 @@ mod error;
 mod operations;
 mod response;
 
-pub use client::{Client, Scope};
+pub use client::{Client, Scope, is_loopback};
 pub use credentials::Credentials;
-pub use error::ClientError;
-pub use operations::{CreatedKey, SignedTransaction};
-pub use response::{Refusal, Response};
+pub use error::{ClientError, Refusal};
+pub use operations::{CreatedKey, Health, ServiceHealth, SignedTransaction};
+pub use response::Response;

@@ -1,4 +1,4 @@
-//! The operations, typed. Route form throughout.
+//! Typed operations, all in the route form.
 
 use std::time::SystemTime;
 
@@ -17,26 +17,48 @@ use crate::error::ClientError;
 /// A new key.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct CreatedKey {
-    /// Its name.
+    /// The id that signature requests name.
     pub key_id: KeyId,
-    /// Its address.
+    /// Its Ethereum address.
     pub address: Address,
 }
 
 /// A signed transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct SignedTransaction {
-    /// The EIP-2718 encoding, 0x-hex: what `eth_sendRawTransaction` takes.
+    /// The EIP-2718 encoding, 0x-hex: the argument of `eth_sendRawTransaction`.
     pub transaction_signed: String,
-    /// Its hash.
+    /// The transaction hash.
     pub transaction_hash: B256,
 }
 
+/// The health of both services.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Health {
+    /// The signer.
+    pub signer: ServiceHealth,
+    /// The key generator.
+    pub key_generator: ServiceHealth,
+}
+
+/// The health of one service.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct ServiceHealth {
+    /// It can serve requests now.
+    pub ready: bool,
+    /// Version of the enclave's software, if it answered.
+    pub version: Option<String>,
+    /// The code that requests would be refused with, if it is not ready.
+    pub code: Option<String>,
+    /// The message that goes with `code`.
+    pub error: Option<String>,
+}
+
 impl Client {
-    /// Has a key generated that will be used with `secret`.
+    /// Generates a key that signs only with `secret`.
     ///
     /// # Errors
-    /// [`ClientError`]. After a time-out a key may exist that nobody was told of.
+    /// [`ClientError`]. A request that times out may still have created a key.
     pub async fn generate_key(&self, secret: &CallerSecret) -> Result<CreatedKey, ClientError> {
         self.post(
             "/generate_key",
@@ -48,10 +70,10 @@ impl Client {
         .success()
     }
 
-    /// Imports a key that will be used with `secret`.
+    /// Imports a key that signs only with `secret`.
     ///
     /// # Errors
-    /// [`ClientError`]. After a time-out the key may have been imported.
+    /// [`ClientError`]. A request that times out may still have imported the key.
     pub async fn set_key(
         &self,
         secret: &CallerSecret,
@@ -72,7 +94,8 @@ impl Client {
         .success()
     }
 
-    /// Signs the EIP-1559 transaction whose JSON text is `payload`.
+    /// Signs the EIP-1559 transaction whose JSON text is `payload`. Name the amount as `valueWei`:
+    /// a `value` that is a JSON number or decimal text is **ether**.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -93,8 +116,8 @@ impl Client {
             .success()
     }
 
-    /// Like [`Client::sign_transaction`], but `secret` stays here: the request carries a MAC that
-    /// is good for this payload, this key and a minute around `now`.
+    /// Like [`Client::sign_transaction`], but does not send `secret`: the request carries a MAC that
+    /// is valid for this payload and key, one minute around `now`.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -108,7 +131,7 @@ impl Client {
         self.sign_authenticated(key_id, secret, payload, now).await
     }
 
-    /// Signs the hash of a UserOp, as it stands; 0x-hex of r ‖ s ‖ v.
+    /// Signs the hash of a UserOp without prefix or further hashing; returns 0x-hex of r ‖ s ‖ v.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -132,7 +155,7 @@ impl Client {
         Ok(signed.signature)
     }
 
-    /// Like [`Client::sign_user_op`], but `secret` stays here, as in
+    /// Like [`Client::sign_user_op`], but does not send `secret`, as in
     /// [`Client::sign_transaction_authenticated`].
     ///
     /// # Errors
@@ -148,6 +171,24 @@ impl Client {
             .sign_authenticated(key_id, secret, &user_op(hash), now)
             .await?;
         Ok(signed.signature)
+    }
+
+    /// Asks both services whether they can serve, down to the table and KMS.
+    ///
+    /// # Errors
+    /// [`ClientError`] if the API itself does not answer. A service that is not ready is a
+    /// [`Health`].
+    pub async fn health(&self) -> Result<Health, ClientError> {
+        #[derive(Deserialize)]
+        struct Unhealthy {
+            health: Health,
+        }
+
+        let response = self.get("/health").await?;
+        match serde_json::from_slice(&response.body) {
+            Ok(Unhealthy { health }) => Ok(health),
+            Err(_) => response.success(),
+        }
     }
 
     async fn sign_authenticated<T: DeserializeOwned>(
@@ -181,7 +222,7 @@ struct Signature {
     signature: String,
 }
 
-/// A JSON body, wiped once it has been sent.
+/// Encodes a JSON body, zeroized after it was sent.
 fn body(request: &impl Serialize) -> Bytes {
     let json =
         serde_json::to_vec(request).expect("structs of strings and numbers have a JSON form");

@@ -1,15 +1,13 @@
-//! What came back.
-
-use std::fmt;
+//! HTTP responses, and the success or error in their bodies.
 
 use bytes::Bytes;
 use http::HeaderMap;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::ClientError;
+use crate::error::{ClientError, Refusal};
 
-/// An answer, whatever its status.
+/// A response of any status.
 #[derive(Clone, Debug)]
 pub struct Response {
     /// The HTTP status.
@@ -20,33 +18,13 @@ pub struct Response {
     pub body: Bytes,
 }
 
-/// An error of Cloister.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Refusal {
-    /// The HTTP status.
-    #[serde(skip)]
-    pub status: u16,
-    /// The stable reason, as `cloister_protocol::Code` has them; a later version may know more.
-    pub code: String,
-    /// A sentence for a human.
-    pub error: String,
-    /// The member of the request that is at fault.
-    pub field: Option<String>,
-    /// Whether the same request may succeed later.
-    #[serde(default)]
-    pub retryable: bool,
-    /// What to quote when asking about it.
-    #[serde(skip)]
-    pub request_id: String,
-}
-
 impl Response {
-    /// The body as text, with replacement characters where it is none.
+    /// The body as text; invalid UTF-8 becomes replacement characters.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body of a success. Unknown members are ignored: later versions add some.
+    /// Parses the body of a success. Unknown members are ignored: later versions add some.
     ///
     /// # Errors
     /// [`ClientError::Refused`] and [`ClientError::Gateway`] for the two kinds of errors,
@@ -63,7 +41,7 @@ impl Response {
             .unwrap_or_else(|| self.gateway_error()))
     }
 
-    /// The error of Cloister that the body holds, if it does.
+    /// Cloister's error, if the body is one.
     pub fn refusal(&self) -> Option<Refusal> {
         #[derive(Deserialize)]
         struct Body {
@@ -100,16 +78,6 @@ impl Response {
                 status: self.status,
             },
         }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} ({}, request {})",
-            self.error, self.code, self.request_id
-        )
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, Uri};
-use cloister_client::{Client, ClientError, Credentials};
+use cloister_client::{Client, ClientError, Credentials, is_loopback};
 use cloister_protocol::request::{AuthenticatedRequest, GenerateKey, SetKey, SignTransaction};
 use cloister_protocol::{CallerSecret, KeyId, PrivateKey};
 
@@ -240,4 +240,51 @@ fn endpoints_and_roots_are_checked() {
         client("https://api.example", Some(broken)),
         Err(ClientError::Setup(_))
     ));
+}
+
+#[tokio::test]
+async fn the_health_of_both_services_is_read_from_a_success_and_from_an_error() {
+    let (client, seen) = server(
+        r#"{"signer":{"ready":true,"version":"1.2.3"},"key_generator":{"ready":true,"later":1}}"#,
+    )
+    .await;
+    let health = client.health().await.unwrap();
+    assert!(health.signer.ready && health.key_generator.ready);
+    assert_eq!(health.signer.version.as_deref(), Some("1.2.3"));
+    {
+        let seen = seen.lock().unwrap();
+        assert_eq!(
+            (seen[0].0.as_str(), seen[0].1.path()),
+            ("GET", "/prod/health")
+        );
+    }
+
+    let (client, _seen) = server(
+        r#"{"enclave_status":503,"enclave_result":{"error":"signer: no table","code":"storage_unavailable","retryable":true},
+            "request_id":"r","health":{"signer":{"ready":false,"code":"storage_unavailable","error":"no table"},
+            "key_generator":{"ready":true,"version":"1.2.3"}}}"#,
+    )
+    .await;
+    let health = client.health().await.unwrap();
+    assert!(!health.signer.ready && health.key_generator.ready);
+    assert_eq!(health.signer.code.as_deref(), Some("storage_unavailable"));
+
+    let (client, _seen) = server(r#"{"message":"Missing Authentication Token"}"#).await;
+    assert!(matches!(
+        client.health().await,
+        Err(ClientError::Gateway { .. })
+    ));
+}
+
+#[test]
+fn loopback_hosts() {
+    for (url, expected) in [
+        ("http://127.0.0.1:8080/prod", true),
+        ("https://localhost", true),
+        ("http://[::1]:1", true),
+        ("https://localhost.example", false),
+        ("https://10.0.0.1", false),
+    ] {
+        assert_eq!(is_loopback(&url.parse().unwrap()), expected, "{url}");
+    }
 }

@@ -1,4 +1,4 @@
-//! Credentials, region and HTTPS, as AWS's standard chain gives them.
+//! Credentials, region and HTTPS client from AWS's standard chain.
 
 use std::fs;
 use std::path::Path;
@@ -11,8 +11,11 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials as _;
+use aws_smithy_http_client::Connector;
+use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use cloister_client::Client;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -20,18 +23,9 @@ use rustls_pki_types::pem::PemObject as _;
 use crate::arguments::{Api, Common};
 use crate::failure::{Failure, chain};
 
-/// The configuration of an SDK.
+/// The configuration of AWS's SDK clients.
 pub(crate) async fn configuration(common: &Common) -> Result<SdkConfig, Failure> {
-    let mut trust = TrustStore::empty().with_native_roots(true);
-    if let Some(file) = &common.ca_file {
-        trust = trust.with_pem_certificate(certificates(file)?);
-    }
-    let tls = TlsContext::builder().with_trust_store(trust).build();
-    let tls =
-        tls.map_err(|error| Failure::Here(format!("TLS cannot be set up: {}", chain(&error))))?;
-    let https =
-        aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc));
-    let https = https.tls_context(tls).build_https();
+    let https = https(common)?;
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .http_client(https.clone())
         .retry_config(RetryConfig::standard())
@@ -42,8 +36,7 @@ pub(crate) async fn configuration(common: &Common) -> Result<SdkConfig, Failure>
                 .build(),
         );
     if let Some(profile) = &common.profile {
-        // As `aws` does it: a profile that is asked for by name wins over credentials in the
-        // environment.
+        // As in AWS's own CLI, a profile given by name overrides credentials in the environment.
         let region = common.region.clone().map(Region::new);
         let provider = ProviderConfig::default()
             .with_http_client(https)
@@ -58,6 +51,32 @@ pub(crate) async fn configuration(common: &Common) -> Result<SdkConfig, Failure>
         loader = loader.region(Region::new(region.clone()));
     }
     Ok(loader.load().await)
+}
+
+/// An HTTPS client that trusts the system's roots and `--ca-file`, and uses the proxy of the
+/// environment.
+fn https(common: &Common) -> Result<SharedHttpClient, Failure> {
+    let mut trust = TrustStore::empty().with_native_roots(true);
+    if let Some(file) = &common.ca_file {
+        trust = trust.with_pem_certificate(certificates(file)?);
+    }
+    let tls = TlsContext::builder()
+        .with_trust_store(trust)
+        .build()
+        .map_err(|error| Failure::Here(format!("failed to set up TLS: {}", chain(&error))))?;
+    Ok(
+        aws_smithy_http_client::Builder::new().build_with_connector_fn(
+            move |settings, components| {
+                let mut connector = Connector::builder()
+                    .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+                    .tls_context(tls.clone())
+                    .proxy_config(ProxyConfig::from_env());
+                connector.set_connector_settings(settings.cloned());
+                connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
+                connector.build()
+            },
+        ),
+    )
 }
 
 /// The credentials of a configuration.
@@ -77,7 +96,7 @@ pub(crate) async fn credentials(configuration: &SdkConfig) -> Result<Credentials
         .map_err(|error| missing(&format!(" ({})", chain(&error))))
 }
 
-/// A client of the API, which was told its endpoint, and finds out the rest.
+/// A client of the API at `api`, with region and credentials of the standard chain.
 pub(crate) async fn client(api: &Api, common: &Common) -> Result<Client, Failure> {
     let configuration = configuration(common).await?;
     let region = region(&api.endpoint, common, &configuration)?;
@@ -109,7 +128,7 @@ pub(crate) fn region(
         })
 }
 
-/// The region in the host name of an API Gateway.
+/// The region in the host name of an API Gateway endpoint.
 pub(crate) fn region_of(endpoint: &str) -> Option<&str> {
     let host = endpoint.split_once("://")?.1.split(['/', ':']).next()?;
     host.split_once(".execute-api.")?
@@ -118,7 +137,7 @@ pub(crate) fn region_of(endpoint: &str) -> Option<&str> {
         .map(|(region, _)| region)
 }
 
-/// A PEM file's content, with a certificate in it: the SDK would panic at its first call.
+/// The content of a PEM file, checked to hold certificates: the SDK would panic at its first call.
 pub(crate) fn certificates(file: &Path) -> Result<Vec<u8>, Failure> {
     let problem = |problem: String| {
         Failure::Input(format!(
@@ -126,17 +145,17 @@ pub(crate) fn certificates(file: &Path) -> Result<Vec<u8>, Failure> {
             file.display()
         ))
     };
-    let pem = fs::read(file).map_err(|error| problem(format!("cannot be read: {error}")))?;
+    let pem = fs::read(file).map_err(|error| problem(format!("is not readable: {error}")))?;
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate =
             certificate.map_err(|error| problem(format!("is not a PEM file: {error}")))?;
         roots
             .add(certificate)
-            .map_err(|error| problem(format!("holds an unusable certificate: {error}")))?;
+            .map_err(|error| problem(format!("contains an unusable certificate: {error}")))?;
     }
     if roots.is_empty() {
-        Err(problem("holds no certificate".to_owned()))
+        Err(problem("contains no certificate".to_owned()))
     } else {
         Ok(pem)
     }
@@ -150,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_region_stands_in_the_host_name() {
+    fn the_region_is_part_of_the_host_name() {
         for (endpoint, region) in [
             (
                 "https://abc.execute-api.eu-central-1.amazonaws.com/prod",

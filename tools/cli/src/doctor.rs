@@ -1,6 +1,7 @@
-//! `cloister doctor`: one line for each thing that has to be right before a request is answered.
+//! `cloister doctor`: checks each hop of a request in order.
 
 mod connection;
+mod services;
 mod signature;
 
 use aws_config::SdkConfig;
@@ -18,19 +19,19 @@ use crate::failure::{Failure, chain};
 pub(crate) struct Command {
     #[command(flatten)]
     api: Api,
-    /// Also ask a pod, at the address where it serves /version (such as one end of a
+    /// Also check a pod, at the address that serves its /version (such as one end of a
     /// `kubectl port-forward`)
     #[arg(long, value_name = "URL")]
     pod: Vec<String>,
 }
 
-/// One line of the answer.
+/// The result of one check.
 #[derive(Debug, Serialize)]
 struct Finding {
     check: &'static str,
     state: State,
     finding: String,
-    /// What to do about it.
+    /// Instruction for the user.
     #[serde(skip_serializing_if = "Option::is_none")]
     fix: Option<String>,
 }
@@ -40,7 +41,7 @@ struct Finding {
 enum State {
     Ok,
     Failed,
-    /// Something else has to be right first, or it cannot be known from here.
+    /// Skipped: an earlier check failed, or this machine cannot see it.
     NotChecked,
 }
 
@@ -92,7 +93,7 @@ pub(crate) async fn run(command: Command, common: &Common) -> Result<Answer, Fai
         not_reached(&mut findings);
     }
     for pod in &command.pod {
-        findings.push(pod_version(pod).await);
+        findings.push(pod_version(pod, common).await?);
     }
     Ok(answer(&findings))
 }
@@ -156,7 +157,7 @@ async fn credentials(
     Some(found)
 }
 
-/// Whose credentials they are. A stack on this machine has credentials that AWS does not know.
+/// The identity behind the credentials. AWS does not know those of a stack on this machine.
 async fn who(
     endpoint: &str,
     credentials: Option<&Credentials>,
@@ -166,7 +167,7 @@ async fn who(
     if credentials.is_none() {
         return Finding::not_checked(check, "there are no credentials");
     }
-    // A test, or whoever rehearses without AWS, names an STS of its own.
+    // Tests and rehearsals without AWS name an STS endpoint of their own.
     if connection::is_this_machine(endpoint) && std::env::var_os("AWS_ENDPOINT_URL_STS").is_none() {
         return Finding::not_checked(check, "the endpoint is on this machine; AWS was not asked");
     }
@@ -181,14 +182,14 @@ async fn who(
         .await
         .map_err(Failure::aws("GetCallerIdentity"))
     {
-        Ok(identity) => Finding::ok(check, identity.arn().unwrap_or("AWS names nobody")),
+        Ok(identity) => Finding::ok(check, identity.arn().unwrap_or("unknown to AWS")),
         Err(error @ Failure::Aws { code: Some(_), .. }) => Finding::failed(
             check,
             error.to_string(),
-            "these credentials are not, or no longer, valid: log in again",
+            "these credentials are invalid or expired: log in again",
         ),
-        // STS may well be out of reach where the API is not: inside a VPC.
-        Err(_) => Finding::not_checked(check, "STS gave no answer from here"),
+        // Inside a VPC the API may be reachable while STS is not.
+        Err(_) => Finding::not_checked(check, "STS is not reachable from here"),
     }
 }
 
@@ -215,7 +216,7 @@ fn region(
     region.ok()
 }
 
-/// A client; without credentials of its own it can still send what is not signed.
+/// A client. Without credentials it can still send unsigned requests.
 fn client(
     endpoint: &str,
     region: Option<&str>,
@@ -228,12 +229,10 @@ fn client(
         .map(aws::certificates)
         .transpose()?;
     let signs = region.is_some() && credentials.is_some();
-    let credentials =
-        credentials.unwrap_or_else(|| Credentials::new("none", "none", None, None, "nobody"));
     let client = Client::new(
         endpoint,
         region.unwrap_or("none"),
-        credentials,
+        credentials.unwrap_or_else(anonymous),
         ca.as_deref(),
     )?;
     Ok(Unsigned { client, signs })
@@ -241,7 +240,7 @@ fn client(
 
 struct Unsigned {
     client: Client,
-    /// Whether it has what a signature takes.
+    /// It has credentials and a region.
     signs: bool,
 }
 
@@ -273,14 +272,19 @@ async fn requests(
             "signature",
             "credentials or region are missing",
         ));
-        return findings.push(Finding::not_checked(
-            "front door",
-            "no request could be signed",
-        ));
+        return not_checked(&AFTER_SIGNATURE, "no request could be signed", findings);
     }
-    match client.get("/version").await {
+    let accepted = match client.get("/version").await {
         Ok(answer) => signature::findings(&answer, findings),
-        Err(error) => findings.push(connection::no_answer(&error)),
+        Err(error) => {
+            findings.push(connection::no_answer(&error));
+            false
+        }
+    };
+    if accepted {
+        services::findings(client, findings).await;
+    } else {
+        not_checked(&SERVICES, "no request was accepted", findings);
     }
 }
 
@@ -290,22 +294,34 @@ fn not_reached(findings: &mut Vec<Finding>) {
 }
 
 fn not_answered(findings: &mut Vec<Finding>) {
-    for check in ["clock", "signature", "front door"] {
-        findings.push(Finding::not_checked(check, "there was no answer"));
-    }
+    let no_answer = "there was no answer";
+    not_checked(&["clock", "signature"], no_answer, findings);
+    not_checked(&AFTER_SIGNATURE, no_answer, findings);
 }
 
-/// A pod's own `/version`, which needs no signature.
-async fn pod_version(url: &str) -> Finding {
-    let fix = "is this where the pod serves /version, and is the port forwarded?";
-    let anonymous = Credentials::new("none", "none", None, None, "nobody");
+fn not_checked(checks: &[&'static str], because: &str, findings: &mut Vec<Finding>) {
+    findings.extend(
+        checks
+            .iter()
+            .map(|check| Finding::not_checked(check, because)),
+    );
+}
+
+/// Checks a pod's own `/version`, which needs no signature.
+async fn pod_version(url: &str, common: &Common) -> Result<Finding, Failure> {
+    let fix = "is this the address that serves the pod's /version, and is the port forwarded?";
+    let ca = common
+        .ca_file
+        .as_deref()
+        .map(aws::certificates)
+        .transpose()?;
     let asked = async {
-        let client = Client::new(url, "none", anonymous, None)?;
+        let client = Client::new(url, "none", anonymous(), ca.as_deref())?;
         client
             .send(client.request(http::Method::GET, "/version", "")?)
             .await
     };
-    match asked.await {
+    Ok(match asked.await {
         Ok(Response {
             status: 200, body, ..
         }) => Finding::ok("pod", String::from_utf8_lossy(&body)),
@@ -315,5 +331,15 @@ async fn pod_version(url: &str) -> Finding {
             fix,
         ),
         Err(error) => Finding::failed("pod", format!("{url}: {}", chain(&error)), fix),
-    }
+    })
 }
+
+/// Credentials of a client that only sends unsigned requests.
+fn anonymous() -> Credentials {
+    Credentials::new("none", "none", None, None, "anonymous")
+}
+
+/// The checks that need an accepted signature.
+const AFTER_SIGNATURE: [&str; 3] = ["front door", SERVICES[0], SERVICES[1]];
+/// The checks of `GET /health`.
+const SERVICES: [&str; 2] = ["signer", "key generator"];

@@ -1,48 +1,48 @@
-//! Why a command has no result, and the exit code that tells scripts so.
+//! Command failures and their exit codes.
 
 use std::error::Error;
 use std::process::ExitCode;
 
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use cloister_client::ClientError;
+use cloister_client::{ClientError, Refusal};
 use serde_json::json;
 
-/// A check says no.
+/// Exit code of a check that found a fault.
 pub(crate) const EXIT_NO: u8 = 3;
 
-/// Why there is no result. Holds no secret.
+/// A failed command. Holds no secret.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// Something on this machine: a file that cannot be written, credentials that are not there.
+    /// Local cause: unwritable file, missing credentials.
     #[error("{0}")]
     Here(String),
-    /// An option, a file or an environment variable holds something else than it should.
+    /// Invalid content of an option, file or environment variable.
     #[error("{0}")]
     Input(String),
-    /// The API.
+    /// Failed call of the API.
     #[error(transparent)]
     Api(#[from] ClientError),
-    /// A call of AWS's.
+    /// Failed call of an AWS API.
     #[error("{operation}: {message}")]
     Aws {
-        /// Which call.
+        /// Name of the call.
         operation: &'static str,
-        /// AWS's own code, when there was an answer.
+        /// AWS's error code, if AWS answered.
         code: Option<String>,
-        /// AWS's sentence, or why there was none.
+        /// AWS's message, or the cause of its absence.
         message: String,
     },
-    /// One of the above, and what was done about it.
+    /// A failure that was followed by a clean-up.
     #[error("{failure}; {then}")]
     Then {
-        /// The failure.
+        /// The first failure.
         failure: Box<Self>,
-        /// What happened after it.
+        /// Result of the clean-up.
         then: String,
     },
-    /// The answer does not hold what was asked for.
-    #[error("the answer is not right and must not be used: {0}")]
+    /// A response that does not match the request.
+    #[error("response verification failed; do not use it: {0}")]
     Wrong(String),
 }
 
@@ -51,7 +51,7 @@ impl Failure {
         Self::Input(problem.into())
     }
 
-    /// Of an SDK's error.
+    /// Converts an SDK error.
     pub(crate) fn aws<E, R>(operation: &'static str) -> impl Fn(SdkError<E, R>) -> Self
     where
         E: Error + ProvideErrorMetadata + 'static,
@@ -71,13 +71,13 @@ impl Failure {
         }
     }
 
-    /// The name of the exit code.
+    /// The exit code and its name.
     fn kind(&self) -> (u8, &'static str) {
         match self {
             Self::Here(_) => (1, "failed"),
             Self::Input(_) => (2, "wrong_input"),
             Self::Api(error) => match error {
-                ClientError::Refused(refusal) if refusal.retryable => (5, "refused_for_now"),
+                ClientError::Refused(refusal) if is_retryable(refusal) => (5, "refused_for_now"),
                 ClientError::Refused(_) => (4, "refused"),
                 ClientError::Gateway { .. } => (6, "refused_by_aws"),
                 ClientError::Transport(_) => (7, "no_answer"),
@@ -119,19 +119,30 @@ impl Failure {
                 ClientError::Gateway { .. }
                 | ClientError::Transport(_)
                 | ClientError::NotUnderstood { .. },
-            ) => Some("`cloister doctor` says what to do"),
+            ) => Some("run `cloister doctor` to find the cause"),
             Self::Api(ClientError::Refused(refusal))
                 if refusal.code == "timestamp_out_of_window" =>
             {
                 Some("set this machine's clock, or send the secret itself with --send-secret")
             }
-            Self::Api(ClientError::Refused(refusal)) if refusal.retryable => {
+            Self::Api(ClientError::Refused(refusal)) if refusal.code == TOO_MANY_FAILURES => {
+                Some("the secret is not this key's; repeating it cannot succeed")
+            }
+            Self::Api(ClientError::Refused(refusal)) if is_retryable(refusal) => {
                 Some("try again in a moment")
             }
             _ => None,
         }
     }
 }
+
+/// Whether the same request may succeed later. A wrong secret never does, although older deployments
+/// report `too_many_failures` as retryable.
+fn is_retryable(refusal: &Refusal) -> bool {
+    refusal.retryable && refusal.code != TOO_MANY_FAILURES
+}
+
+const TOO_MANY_FAILURES: &str = "too_many_failures";
 
 /// An error and its causes, each once.
 pub(crate) fn chain(error: &dyn Error) -> String {
@@ -149,19 +160,16 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use cloister_client::Refusal;
-
     use super::*;
 
-    fn refused(retryable: bool) -> Failure {
-        let (code, error, request_id) = ("busy".to_owned(), "try later".to_owned(), "r".to_owned());
+    fn refused(code: &str, retryable: bool) -> Failure {
         Failure::Api(ClientError::Refused(Refusal {
             status: 503,
-            code,
-            error,
+            code: code.to_owned(),
+            error: "a sentence".to_owned(),
             field: None,
             retryable,
-            request_id,
+            request_id: "r".to_owned(),
         }))
     }
 
@@ -180,8 +188,10 @@ mod tests {
             (Failure::Here("x".to_owned()), 1),
             (Failure::input("x"), 2),
             (Failure::Api(ClientError::EndpointWithoutHost), 2),
-            (refused(false), 4),
-            (refused(true), 5),
+            (refused("invalid_field", false), 4),
+            (refused("too_many_failures", false), 4),
+            (refused("too_many_failures", true), 4),
+            (refused("busy", true), 5),
             (Failure::Api(gateway), 6),
             (aws(Some("AccessDeniedException")), 6),
             (aws(None), 7),
@@ -190,5 +200,15 @@ mod tests {
         ] {
             assert_eq!(failure.kind().0, code, "{failure}");
         }
+    }
+
+    #[test]
+    fn a_wrong_secret_is_not_to_be_repeated() {
+        let advice = refused("too_many_failures", true).advice().unwrap();
+        assert!(advice.contains("cannot succeed"), "{advice}");
+        assert_eq!(
+            refused("busy", true).advice(),
+            Some("try again in a moment")
+        );
     }
 }

@@ -1,18 +1,19 @@
-//! The way to the endpoint: its URL, its name, its port, its certificate.
+//! Checks of the path to the endpoint: URL, proxy, DNS, TCP, TLS.
 
 use std::error::Error;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use cloister_client::ClientError;
+use cloister_client::{ClientError, is_loopback};
+use http::Uri;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::Finding;
 use crate::failure::chain;
 
-/// Whether something listens there.
+/// Returns whether requests can be sent to `endpoint`.
 pub(super) async fn findings(endpoint: &str, findings: &mut Vec<Finding>) -> bool {
     let Some((host, port)) = host_and_port(endpoint) else {
         let fix = "give the whole URL with its stage, such as https://ID.execute-api.REGION.amazonaws.com/STAGE";
@@ -25,12 +26,19 @@ pub(super) async fn findings(endpoint: &str, findings: &mut Vec<Finding>) -> boo
     };
     findings.push(Finding::ok("endpoint", endpoint));
 
+    if let Some(proxy) = proxy(endpoint) {
+        findings.push(Finding::ok("proxy", proxy));
+        for check in ["DNS", "TCP"] {
+            findings.push(Finding::not_checked(check, "the proxy connects"));
+        }
+        return true;
+    }
     let addresses: Vec<_> = match timeout(PATIENCE, lookup_host((host.as_str(), port))).await {
         Ok(Ok(addresses)) => addresses.collect(),
         Ok(Err(_)) | Err(_) => Vec::new(),
     };
     if addresses.is_empty() {
-        let fix = "check the name; that of a private API is known only inside its VPC";
+        let fix = "check the name; the name of a private API resolves only inside its VPC";
         findings.push(Finding::failed(
             "DNS",
             format!("{host} has no address here"),
@@ -47,8 +55,10 @@ pub(super) async fn findings(endpoint: &str, findings: &mut Vec<Finding>) -> boo
         }
     }
     let fix = match is_this_machine(endpoint) {
-        true => "is `cargo local up` running, and is this its endpoint of now?",
-        false => "a firewall, a security group or a proxy is in between, or the port is wrong",
+        true => "is `cargo local up` running, and is this its current endpoint?",
+        false => {
+            "a firewall or security group blocks it, a proxy is needed (HTTPS_PROXY), or the port is wrong"
+        }
     };
     findings.push(Finding::failed(
         "TCP",
@@ -58,19 +68,19 @@ pub(super) async fn findings(endpoint: &str, findings: &mut Vec<Finding>) -> boo
     false
 }
 
-/// Why an endpoint that accepts connections gives no answer.
+/// The finding for an endpoint that accepts connections but does not answer.
 pub(super) fn no_answer(error: &ClientError) -> Finding {
     let finding = chain(error);
     match tls_error(error) {
         Some(rustls::Error::InvalidCertificate(_)) => Finding::failed(
             "TLS",
             finding,
-            "the certificate is not trusted here or is another host's: check the URL, or name its root with --ca-file",
+            "the certificate is not trusted here or belongs to another host: check the URL, or name its root with --ca-file",
         ),
         Some(_) => Finding::failed(
             "TLS",
             finding,
-            "this port does not speak TLS as it should: check the URL's port",
+            "this port does not speak TLS: check the URL's port",
         ),
         None => Finding::failed(
             "TLS",
@@ -82,16 +92,35 @@ pub(super) fn no_answer(error: &ClientError) -> Finding {
 
 /// Whether the endpoint names a loopback address.
 pub(super) fn is_this_machine(endpoint: &str) -> bool {
-    host_and_port(endpoint).is_some_and(|(host, _)| {
-        host == "localhost"
-            || host
-                .parse::<IpAddr>()
-                .is_ok_and(|address| address.is_loopback())
-    })
+    endpoint
+        .parse::<Uri>()
+        .is_ok_and(|endpoint| is_loopback(&endpoint))
+}
+
+/// The proxy that the environment names for `endpoint`, without its credentials.
+fn proxy(endpoint: &str) -> Option<String> {
+    if is_this_machine(endpoint) {
+        return None;
+    }
+    let variables: &[&str] = match endpoint.starts_with("https:") {
+        true => &["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"],
+        false => &["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"],
+    };
+    let (variable, url) = variables.iter().find_map(|variable| {
+        let url = std::env::var(variable).ok().filter(|url| !url.is_empty())?;
+        Some((variable, url))
+    })?;
+    let place = match host_and_port(&url) {
+        Some((host, port)) => format!("{host} port {port}"),
+        None => "a proxy".to_owned(),
+    };
+    Some(format!(
+        "{variable} names {place}, unless NO_PROXY excludes the endpoint"
+    ))
 }
 
 fn host_and_port(endpoint: &str) -> Option<(String, u16)> {
-    let url = endpoint.parse::<http::Uri>().ok()?;
+    let url = endpoint.parse::<Uri>().ok()?;
     let default = match url.scheme_str()? {
         "https" => 443,
         "http" => 80,
@@ -109,7 +138,7 @@ fn list(addresses: &[SocketAddr]) -> String {
         .join(" ")
 }
 
-/// An I/O error hides what it was made of from `source`.
+/// Finds a TLS error in the chain; `io::Error::source` skips the error it wraps.
 fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     let mut next = Some(error);
     while let Some(error) = next {

@@ -1,4 +1,4 @@
-//! What an answer says: the time it is there, and what became of the signature.
+//! Checks of the API's answers: its clock, and whether it accepts a signature.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -30,7 +30,7 @@ fn skew(seconds: i64) -> Finding {
     let finding = format!("{} s {direction} the endpoint's", seconds.abs());
     let fix = |refused: &str| format!("set this machine's clock (NTP): {refused}");
     match seconds.abs() {
-        0..=1 => Finding::ok("clock", "as the endpoint's"),
+        0..=1 => Finding::ok("clock", "in step with the endpoint's"),
         2..=TOLERATED => Finding::ok("clock", finding),
         ..=SIGNATURE => Finding::failed(
             "clock",
@@ -45,8 +45,8 @@ fn skew(seconds: i64) -> Finding {
     }
 }
 
-/// What became of a signed `GET /version`.
-pub(super) fn findings(answer: &Response, findings: &mut Vec<Finding>) {
+/// Checks the answer to a signed `GET /version`. Returns whether the front door answered.
+pub(super) fn findings(answer: &Response, findings: &mut Vec<Finding>) -> bool {
     match answer.success::<Version>() {
         Ok(Version { service, version }) => {
             findings.push(Finding::ok("signature", "accepted"));
@@ -60,6 +60,7 @@ pub(super) fn findings(answer: &Response, findings: &mut Vec<Finding>) {
                 "front door",
                 format!("{service} {version}{note}"),
             ));
+            true
         }
         Err(ClientError::Gateway { status, message }) => {
             let fix = what_to_do(status, &message);
@@ -72,6 +73,7 @@ pub(super) fn findings(answer: &Response, findings: &mut Vec<Finding>) {
                 "front door",
                 "AWS let no request through",
             ));
+            false
         }
         Err(error) => {
             findings.push(Finding::not_checked(
@@ -80,6 +82,7 @@ pub(super) fn findings(answer: &Response, findings: &mut Vec<Finding>) {
             ));
             let fix = "is this the endpoint of Cloister, with its stage?";
             findings.push(Finding::failed("front door", error.to_string(), fix));
+            false
         }
     }
 }
@@ -90,7 +93,7 @@ struct Version {
     version: String,
 }
 
-/// AWS's sentences:
+/// The advice for a message of API Gateway:
 /// <https://docs.aws.amazon.com/apigateway/latest/developerguide/supported-gateway-response-types.html>.
 fn what_to_do(status: u16, message: &str) -> &'static str {
     let said = |words: &str| message.to_ascii_lowercase().contains(words);
@@ -113,11 +116,11 @@ fn what_to_do(status: u16, message: &str) -> &'static str {
     } else if status >= 500 {
         "the function behind the API fails: see its log"
     } else {
-        "see the sentence above"
+        "see the message above"
     }
 }
 
-/// Requests that authenticate themselves are accepted within a minute; the rest is for their way.
+/// Authenticated requests are accepted within a minute; the other half is left for transit.
 const TOLERATED: i64 = 30;
 /// API Gateway accepts signatures within five minutes.
 const SIGNATURE: i64 = 300;
