@@ -1,4 +1,4 @@
-/** The stacks, by lifetime: what is retained first, what is replaced often last. */
+/** All stacks, by lifetime: retained ones first, often replaced ones last. */
 
 import { App, Validations } from 'aws-cdk-lib';
 import { AwsSolutionsChecks } from 'cdk-nag';

@@ -1,6 +1,7 @@
 /**
- * `npm run manifests -- DIRECTORY`: every Kubernetes object of a deployment that does not exist, one YAML file for those of Kubernetes itself and
- * one for those of its extensions. Nothing of it is applied; the stacks apply the same objects.
+ * `npm run manifests -- DIRECTORY`: writes every Kubernetes object of an example deployment, one YAML file for objects
+ * of Kubernetes itself and one for those of its extensions. The stacks apply the same objects; this program applies
+ * none.
  */
 
 import * as fs from 'node:fs';
@@ -44,7 +45,7 @@ const objects: readonly Manifest[] = [
 const [directory = '.'] = process.argv.slice(2);
 fs.mkdirSync(directory, { recursive: true });
 const extension = ({ apiVersion }: Manifest) => /^(cert-manager\.io|elbv2\.k8s\.aws)\//.test(apiVersion);
-// JSON is YAML.
+// JSON is valid YAML.
 const yaml = (manifests: readonly Manifest[]) =>
   manifests.map((manifest) => `---\n${JSON.stringify(manifest, undefined, 2)}\n`).join('');
 fs.writeFileSync(path.join(directory, 'kubernetes.yaml'), yaml(objects.filter((object) => !extension(object))));

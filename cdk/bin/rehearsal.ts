@@ -1,4 +1,7 @@
-/** A deployment without a cluster: its pods are those of the laptop stack, whose `endpoint.env` is in the environment. */
+/**
+ * A deployment without a cluster for the rehearsal: its pods are those of the laptop stack, whose `endpoint.env` is in
+ * the environment.
+ */
 
 import * as fs from 'node:fs';
 
@@ -10,7 +13,7 @@ import { configuration, ConfigurationError, names, orExplain } from '../lib/conf
 import { keyStack } from '../lib/key';
 import { readReleases } from '../lib/release';
 
-// As whoever calls: a stand-in's bootstrapped roles are not what is rehearsed.
+// Deployed with the caller's credentials: the bootstrapped roles of a stand-in are not under test.
 const app = new App({ defaultStackSynthesizer: new CliCredentialsStackSynthesizer() });
 orExplain(() => {
   const read = configuration(process.env, (name) => app.node.tryGetContext(name), new Date());

@@ -1,4 +1,7 @@
-/** Prints the measured settings of the deployment that the environment describes, for `cargo xtask image --settings FILE`. */
+/**
+ * Prints the measured settings of the deployment that the environment describes, for `cargo xtask image --settings
+ * FILE`.
+ */
 
 import * as fs from 'node:fs';
 import * as path from 'node:path';

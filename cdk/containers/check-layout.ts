@@ -1,6 +1,7 @@
 /**
- * `check-layout.ts LAYOUT`: checks an OCI layout of the pods' images, and starts what is in it as the Deployment would: its user, its capabilities,
- * its seccomp profile, its read-only root. `cargo xtask test --step "container images"` calls it, as root.
+ * `check-layout.ts LAYOUT`: checks an OCI layout of the pods' images, and starts their programs with the Deployment's
+ * user, capabilities, seccomp profile and read-only root. `cargo xtask test --step "container images"` calls it, as
+ * root.
  */
 
 import assert from 'node:assert/strict';
@@ -38,7 +39,10 @@ const [layout = ''] = process.argv.slice(2);
 const work = fs.mkdtempSync(path.join(os.tmpdir(), 'cloister-containers-'));
 process.on('exit', () => fs.rmSync(work, { recursive: true, force: true }));
 
-/** A blob of the layout, which is what its descriptor says. https://github.com/opencontainers/image-spec/blob/main/image-layout.md */
+/**
+ * A blob of the layout, checked against its descriptor.
+ * https://github.com/opencontainers/image-spec/blob/main/image-layout.md
+ */
 function blob({ digest, size }: Descriptor): Buffer {
   const [algorithm = '', hash = ''] = digest.split(':');
   const bytes = fs.readFileSync(path.join(layout, 'blobs', algorithm, hash));
@@ -49,7 +53,7 @@ function blob({ digest, size }: Descriptor): Buffer {
 
 const parsed = <Value>(descriptor: Descriptor) => JSON.parse(blob(descriptor).toString()) as Value;
 
-/** Checks the image for every architecture, and unpacks the one that this machine runs. */
+/** Checks the image for every architecture, and unpacks the one for this machine. */
 function unpack(index: Descriptor, service: Service): string {
   const { manifests } = parsed<{ manifests: readonly Descriptor[] }>(index);
   const roots = manifests.map((manifest) => {
@@ -75,7 +79,7 @@ function unpack(index: Descriptor, service: Service): string {
   return own[1];
 }
 
-/** Nothing but what was put there, and nothing that gives privileges. */
+/** Only expected files, and none with privileges. */
 function contains(root: string, architecture: string): void {
   const files = fs.readdirSync(root, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
   const paths = files.map((entry) => path.join(entry.parentPath, entry.name));
@@ -95,7 +99,10 @@ function contains(root: string, architecture: string): void {
   );
 }
 
-/** How the Deployment has it, for a runtime without Kubernetes: https://github.com/opencontainers/runtime-spec/blob/main/config.md */
+/**
+ * The Deployment's settings for a runtime without Kubernetes:
+ * https://github.com/opencontainers/runtime-spec/blob/main/config.md
+ */
 function runtimeSpec(
   root: string,
   shared: string,
@@ -176,14 +183,14 @@ async function started(
     CLOISTER_LISTEN: '127.0.0.1:0',
     CLOISTER_HEALTH_LISTEN: '127.0.0.1:0',
     CLOISTER_ADDRESS_FILE: `${PATHS.sockets}/addresses.json`,
-    // Nobody is asked for credentials here.
+    // Prevents the search for credentials.
     AWS_ACCESS_KEY_ID: 'none',
     AWS_SECRET_ACCESS_KEY: 'none',
     ...changes,
   };
   fs.writeFileSync(path.join(bundle, 'config.json'), JSON.stringify(runtimeSpec(root, bundle, variables, seccomp)));
   const state = path.join(bundle, 'state');
-  // crun looks for a unified hierarchy of control groups, which it is then told to leave alone.
+  // crun needs a unified hierarchy of control groups, even if it is not to use it.
   const crun = [
     '--mount',
     'sh',
@@ -224,7 +231,7 @@ async function started(
       () => `${last}\n${log}`,
     );
   } finally {
-    // It may have ended by itself.
+    // The pod may have ended already.
     spawnSync('unshare', [...crun, 'kill', name, 'TERM']);
   }
   assert.equal(await ended, 0, log);
@@ -246,7 +253,7 @@ async function until<Value>(
     await new Promise((resolve) => setTimeout(resolve, 50))
   ) {
     assert.equal(pod.exitCode, null, `the pod ended: ${log()}`);
-    // A pod that has just ended refuses connections.
+    // Connections are refused while the pod starts.
     const value = await Promise.resolve(look()).catch(() => undefined);
     if (value !== undefined) {
       return value;
@@ -278,7 +285,7 @@ function certificate(directory: string): void {
 
 async function main(): Promise<void> {
   const architecture = os.arch() === 'arm64' ? 'arm64' : 'amd64';
-  // Stricter than the nodes': a system call that the profile does not have ends the pod, instead of failing unseen.
+  // Stricter than on nodes: a system call that the profile lacks ends the pod instead of failing.
   const { defaultErrnoRet: _, ...rules } = seccompProfile(architecture);
   const profile = { ...rules, defaultAction: 'SCMP_ACT_KILL_PROCESS' };
   const withoutVsock = { ...profile, syscalls: profile.syscalls.filter(({ args }) => args?.[0]?.value !== AF_VSOCK) };
@@ -291,9 +298,10 @@ async function main(): Promise<void> {
     );
     assert.ok(index !== undefined, `${layout} has no ${service}-pod`);
     const root = unpack(index, service);
-    // The stand-in for nitro-cli needs a shell, and there is none: so the image was measured and found right.
+    // The stand-in for nitro-cli needs a shell, and there is none. A pod that fails to run it has measured the image
+    // before.
     await started(service, root, {}, profile, (reason) => /cannot run nitro-cli/.test(reason));
-    // An enclave that nobody started. The pod asks for it over vsock, so a profile without that family ends it.
+    // An enclave that does not exist. The pod connects to it over vsock, so a profile without that family ends the pod.
     const vsock = { CLOISTER_ENCLAVE_IMAGE: '', CLOISTER_ENCLAVE: 'vsock:16:5000' };
     const unreachable = (reason: string) => /the enclave cannot be reached/.test(reason);
     await started(service, root, vsock, profile, unreachable);

@@ -1,4 +1,4 @@
-/** `context.ts IMAGES SERVICE PROGRAM`: lays out what the Dockerfile needs. `cargo xtask containers` calls it. */
+/** `context.ts IMAGES SERVICE PROGRAM`: lays out the Dockerfile's inputs. `cargo xtask containers` calls it. */
 
 import { ConfigurationError } from '../lib/configuration';
 import { writeContext } from '../lib/containers';

@@ -1,4 +1,4 @@
-/** What is replaced with every release: pods, front door, alarms. */
+/** The application stack, replaced with every release: pods, front door, alarms. */
 
 import { type App, Stack } from 'aws-cdk-lib';
 import * as logs from 'aws-cdk-lib/aws-logs';
@@ -34,7 +34,7 @@ export function applicationStack(app: App, configuration: Configuration, release
   return stack;
 }
 
-/** What stands before the pods, wherever they run: front door, alarms, and what callers look up. */
+/** The part in front of the pods, the same on Kubernetes and ECS: front door, alarms, parameters for callers. */
 export function beforePods(
   stack: Stack,
   configuration: Configuration,
@@ -50,7 +50,7 @@ export function beforePods(
   });
 }
 
-/** The images that run, for whoever wants to measure them. */
+/** The deployed images, published for verifiers. */
 function images(stack: Stack, configuration: Configuration, { release, next = release }: Releases): void {
   for (const [service, parameter] of [
     ['signer', 'signer_enclave/eif_uri'],

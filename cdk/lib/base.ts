@@ -1,7 +1,7 @@
 /**
- * What outlives every other stack: the roles that the images measure, the table of sealed rows, and its journal.
+ * The retained base stack: the roles that the images measure, the table of sealed rows, and its journal.
  *
- * Everything has a fixed name, by which other stacks find it; nothing is exported.
+ * Every resource has a fixed name, by which other stacks find it; there are no exports.
  */
 
 import { type App, Duration, RemovalPolicy, Stack, Validations } from 'aws-cdk-lib';
@@ -37,7 +37,9 @@ export function baseStack(app: App, configuration: Configuration): Stack {
   return stack;
 }
 
-/** The tag of this deployment's CMKs. It is set when a key is made, and the key's policy lets nobody change it. */
+/**
+ * The tag of this deployment's CMKs. It is set when a key is created, and the key policy lets no principal change it.
+ */
 export function keyTag({ prefix }: Pick<Configuration, 'prefix'>) {
   return { key: 'cloister', value: `${prefix}cloister` };
 }
@@ -55,10 +57,10 @@ function keyTable(stack: Stack, configuration: Configuration): dynamodb.Table {
 }
 
 /**
- * Every change of the table, where whoever may write to the table can neither change nor delete it.
+ * The journal: every change of the table, protected from principals that may write to the table.
  *
- * A function of a few lines, and not a pipe into Firehose: an object with a retention needs a checksum in its upload, which AWS documents for
- * its SDKs and not for Firehose; and one object per change needs no tool to be read again.
+ * A small function, not a pipe into Firehose: an object with a retention needs a checksum at upload, which AWS
+ * documents for its SDKs and not for Firehose; and one object per change can be read without a tool.
  */
 function journal(stack: Stack, table: dynamodb.Table, configuration: Configuration): void {
   const name = names(configuration);
@@ -77,7 +79,7 @@ function journal(stack: Stack, table: dynamodb.Table, configuration: Configurati
   Validations.of(bucket).acknowledge({
     id: 'AwsSolutions-S1',
     reason:
-      'Every object is written once, by one function, and cannot be changed; CloudTrail data events say who reads, where an account wants them.',
+      'One function writes every object once, and it cannot be changed; CloudTrail data events record reads, where an account enables them.',
   });
   const environment = { JOURNAL: bucket.bucketName };
   const { handler, role } = smallFunction(
@@ -88,23 +90,27 @@ function journal(stack: Stack, table: dynamodb.Table, configuration: Configurati
     environment,
   );
   role.addToPolicy(new iam.PolicyStatement({ actions: ['s3:PutObject'], resources: [bucket.arnForObjects('*')] }));
-  // Without an end: what cannot be written is tried again for the 24 hours that the stream keeps it; the alarm `journal-behind` says so long before.
+  // Unlimited: a failed write is repeated for the 24 hours that the stream keeps a change; the alarm `journal-behind`
+  // fires long before.
   handler.addEventSource(
     new DynamoEventSource(table, { startingPosition: lambda.StartingPosition.TRIM_HORIZON, batchSize: 100 }),
   );
   Validations.of(role).acknowledge(
     {
       id: `AwsSolutions-IAM5[Resource::<${stack.getLogicalId(bucket.node.defaultChild as s3.CfnBucket)}.Arn>/*]`,
-      reason: 'The objects of one bucket: their names are those of the changes.',
+      reason: 'The objects of one bucket, which are named after the changes.',
     },
     {
       id: 'AwsSolutions-IAM5[Resource::*]',
-      reason: 'dynamodb:ListStreams, which knows no resource; CDK grants it to every reader of a stream.',
+      reason: 'dynamodb:ListStreams has no resource level; CDK grants it to every reader of a stream.',
     },
   );
 }
 
-/** The roles of the two services' pods. What they may do to a key is decided by the key's policy, with the image; here are its limits. */
+/**
+ * The roles of the two services' pods. The key policy decides, with the image, which use of a key is allowed; these
+ * roles are the upper limit.
+ */
 function podRoles(stack: Stack, table: dynamodb.Table, configuration: Configuration): void {
   const adopt = ['kms:DescribeKey', 'kms:GetKeyPolicy', 'kms:ListGrants'];
   const services = [
@@ -123,7 +129,7 @@ function podRoles(stack: Stack, table: dynamodb.Table, configuration: Configurat
   }
 }
 
-/** EKS Pod Identity, and tasks of ECS. */
+/** Trusts EKS Pod Identity and tasks of ECS. */
 function podPrincipal({ account }: Configuration): iam.IPrincipal {
   const ours = { StringEquals: { 'aws:SourceAccount': account } };
   return new iam.CompositePrincipal(
@@ -132,7 +138,7 @@ function podPrincipal({ account }: Configuration): iam.IPrincipal {
   );
 }
 
-/** The roles of people: they are assumed by whom the account's own policies allow it. */
+/** The roles of people. The account's own policies decide who may assume them. */
 function peopleRoles(stack: Stack, configuration: Configuration): void {
   const name = names(configuration);
   const people = new iam.AccountPrincipal(configuration.account);
@@ -142,7 +148,7 @@ function peopleRoles(stack: Stack, configuration: Configuration): void {
     onOwnKeys(['kms:ScheduleKeyDeletion', 'kms:CancelKeyDeletion', 'kms:EnableKey', 'kms:DescribeKey'], configuration),
   );
 
-  // Deploys the key stack: CloudFormation acts as this role there, because it alone may replace an open key's policy.
+  // CloudFormation deploys the key stack as this role, because only this role may replace an open key's policy.
   const administrator = retainedRole(
     stack,
     'Administrator',
@@ -203,11 +209,14 @@ function peopleRoles(stack: Stack, configuration: Configuration): void {
   );
   Validations.of(administrator).acknowledge({
     id: `AwsSolutions-IAM5[Resource::${keyStack}]`,
-    reason: 'One stack: what follows its name is an id that CloudFormation gives.',
+    reason: 'One stack: CloudFormation appends an id to its name.',
   });
 }
 
-/** API Gateway writes logs as a role that is set once for an account and region; whichever deployment sets it, it may do the same. */
+/**
+ * The role with which API Gateway writes logs. It is set once per account and region; every deployment sets the same
+ * permissions.
+ */
 function apiLogs(stack: Stack, configuration: Configuration): void {
   const policy = 'service-role/AmazonAPIGatewayPushToCloudWatchLogs';
   const role = new iam.Role(stack, 'ApiLogs', {
@@ -221,11 +230,11 @@ function apiLogs(stack: Stack, configuration: Configuration): void {
   );
   Validations.of(role).acknowledge({
     id: `AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/${policy}]`,
-    reason: 'The policy that API Gateway asks for, for the logs of all APIs of the account.',
+    reason: 'The policy that API Gateway requires, for the logs of all APIs of the account.',
   });
 }
 
-/** Whoever may use this profile may sign what the front door runs. */
+/** The signing profile. A principal that may use it decides which code the front door runs. */
 function codeSigning(stack: Stack, configuration: Configuration): void {
   const profile = new signer.SigningProfile(stack, 'SigningProfile', {
     platform: signer.Platform.AWS_LAMBDA_SHA384_ECDSA,
@@ -249,8 +258,7 @@ function retainedRole(
   role.applyRemovalPolicy(removal(configuration));
   Validations.of(role).acknowledge({
     id: 'AwsSolutions-IAM5[Resource::*]',
-    reason:
-      'KMS keys are named by their tag: the ARN of a key is not known before it is made, and only keys with this deployment’s tag are meant.',
+    reason: 'KMS keys are selected by tag: the ARN of a key is unknown before its creation.',
   });
   return role;
 }

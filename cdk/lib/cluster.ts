@@ -1,4 +1,7 @@
-/** Where the pods run: a network, a Kubernetes cluster of machines that can start enclaves, and the way from the front door to them. */
+/**
+ * The cluster stack: a network, a Kubernetes cluster of machines that can start enclaves, and the entrance from the
+ * front door.
+ */
 
 import { type App, Duration, RemovalPolicy, Stack } from 'aws-cdk-lib';
 import * as ec2 from 'aws-cdk-lib/aws-ec2';
@@ -23,7 +26,10 @@ export interface Cluster extends Entrance {
   readonly stack: Stack;
   readonly vpc: ec2.Vpc;
   readonly eks: eks.Cluster;
-  /** The certificate of the private CA that signs the pods', base64 of PEM as Kubernetes keeps it; known when the stack is deployed. */
+  /**
+   * The certificate of the private CA of the pods, base64 of PEM as Kubernetes stores it; known when the stack is
+   * deployed.
+   */
   readonly podCertificateAuthority: string;
 }
 
@@ -50,7 +56,7 @@ export function clusterStack(app: App, configuration: Configuration, releases: R
 
 function kubernetes(stack: Stack, vpc: ec2.Vpc, configuration: Configuration): eks.Cluster {
   const clusterName = names(configuration).of('cluster');
-  // EKS and its agents would make these groups themselves, and leave them behind.
+  // Otherwise EKS and its agents create these groups, and leave them behind.
   const groups = [
     `/aws/eks/${clusterName}/cluster`,
     ...['application', 'dataplane', 'host', 'performance'].map((of) => `/aws/containerinsights/${clusterName}/${of}`),
@@ -80,17 +86,18 @@ function kubernetes(stack: Stack, vpc: ec2.Vpc, configuration: Configuration): e
     },
     albController: {
       version: eks.AlbControllerVersion.V3_2_2,
-      // It binds pods to target groups that are made here: what it made itself would stay behind when the cluster goes.
+      // It only binds pods to target groups of this stack: resources that it creates itself stay behind when the
+      // cluster is destroyed.
       additionalHelmChartValues: { enableServiceMutatorWebhook: false },
     },
   });
-  // What runs in the cluster is taken away while its network still stands.
+  // Objects in the cluster are removed before its network.
   cluster.node.addDependency(vpc, ...made);
   acknowledgeCluster(cluster);
   return cluster;
 }
 
-/** Machines that can start enclaves, prepared before their kubelet counts what there is. */
+/** Machines that can start enclaves, with huge pages reserved before their kubelet counts resources. */
 function nodeGroup(
   stack: Stack,
   cluster: eks.Cluster,
@@ -107,7 +114,7 @@ function nodeGroup(
   userData.addUserDataPart(script, ec2.MultipartBody.SHELL_SCRIPT);
   const template = new ec2.LaunchTemplate(stack, 'Machine', {
     nitroEnclaveEnabled: true,
-    // No key pair and no open port: an operator comes through Session Manager, if at all. One hop: no pod reads the machine's credentials.
+    // No key pair and no open port: operators use Session Manager. One hop: no pod reads the machine's credentials.
     requireImdsv2: true,
     httpPutResponseHopLimit: 1,
     blockDevices: [
@@ -149,7 +156,7 @@ function nodeGroup(
     launchTemplateSpec: { id: template.launchTemplateId ?? '', version: template.latestVersionNumber },
     enableNodeAutoRepair: true,
   });
-  // A machine joins only with a network plugin.
+  // A machine joins only if there is a network plugin.
   const network = ['vpc-cni', 'kube-proxy'].map(
     (addonName) =>
       new eks.Addon(stack, addonName, {
@@ -162,7 +169,7 @@ function nodeGroup(
   return nodes;
 }
 
-/** What every cluster needs, each pinned or kept by EKS; returns what objects have to wait for. */
+/** Add-ons of the cluster, each pinned or managed by EKS. Returns the constructs that objects have to wait for. */
 function addons(stack: Stack, cluster: eks.Cluster, nodes: eks.Nodegroup): readonly IDependable[] {
   const addon = (addonName: string) => {
     const made = new eks.Addon(stack, addonName, { cluster, addonName });
@@ -191,8 +198,8 @@ function addons(stack: Stack, cluster: eks.Cluster, nodes: eks.Nodegroup): reado
 /**
  * Container logs and metrics to CloudWatch: the observability add-on, which is Fluent Bit and the CloudWatch agent.
  *
- * By itself it puts a line inside of a record of its own. Lines go as they were written instead, in a stream named by pod and container: CloudWatch
- * makes metrics of lines in its embedded metric format only where these are whole events.
+ * By itself it puts a line inside of a record of its own. Lines go as they were written instead, in a stream named by
+ * pod and container: CloudWatch makes metrics of lines in its embedded metric format only where these are whole events.
  */
 function shipLogs(stack: Stack, cluster: eks.Cluster): eks.CfnAddon {
   const role = new iam.Role(stack, 'ObservabilityRole', {
@@ -240,7 +247,7 @@ const LINES_AS_WRITTEN = `[INPUT]
     auto_create_group   false
 `;
 
-/** The pods' service accounts get the roles that the images measure. */
+/** Associates the pods' service accounts with the roles that the images measure. */
 function podIdentities(stack: Stack, cluster: eks.Cluster, configuration: Configuration): void {
   const { signerRole, generatorRole } = names(configuration);
   for (const service of SERVICES) {
@@ -265,14 +272,14 @@ function certificates(cluster: eks.Cluster, configuration: Configuration, after:
     objectType: 'secret',
     objectName: AUTHORITY_SECRET,
     objectNamespace: NAMESPACE,
-    // The certificate alone.
+    // Only the certificate.
     jsonPath: '.data.tls\\.crt',
   });
   authority.node.addDependency(objects);
   return authority.value;
 }
 
-/** What cdk-nag finds in constructs of aws-cdk-lib. */
+/** Findings of cdk-nag in constructs of aws-cdk-lib. */
 function acknowledgeCluster(cluster: eks.Cluster): void {
   acknowledge(cluster, [managed('AmazonEKSClusterPolicy')], 'The policy that AWS maintains for the control plane.');
   const function_ = [
@@ -311,7 +318,7 @@ function acknowledgeCluster(cluster: eks.Cluster): void {
   }
 }
 
-/** Applies objects after others, and takes them away before them. */
+/** Applies objects after their dependencies, and removes them before these. */
 export function apply(
   cluster: eks.Cluster,
   id: string,

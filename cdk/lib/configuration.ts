@@ -1,11 +1,14 @@
-/** Where and as what Cloister is deployed: read once from the environment, wrong values named with what to do about them. */
+/**
+ * The configuration of a deployment, read once from the environment. Invalid values are reported together, each with
+ * its remedy.
+ */
 
 import * as path from 'node:path';
 
 export type Architecture = 'amd64' | 'arm64';
 
 export interface Configuration {
-  /** Begins every name; empty, or ends with a hyphen. */
+  /** Begins every name. Empty, or ends with a hyphen. */
   readonly prefix: string;
   readonly partition: string;
   readonly account: string;
@@ -13,24 +16,24 @@ export interface Configuration {
   readonly architecture: Architecture;
   /** Debug images are refused. */
   readonly production: boolean;
-  /** The directory that `cargo xtask image` left. */
+  /** The output directory of `cargo xtask image`. */
   readonly images: string;
-  /** The zip that `cargo xtask lambda` left, or `s3://BUCKET/KEY` of one that AWS Signer has signed. */
+  /** The output of `cargo xtask lambda`, or `s3://BUCKET/KEY` of a zip that AWS Signer has signed. */
   readonly frontDoor: string;
-  /** What the pods run on: Kubernetes, or ECS on machines of an auto-scaling group. */
+  /** The pods' platform: Kubernetes, or ECS on machines of an auto-scaling group. */
   readonly variant: 'eks' | 'ecs';
-  /** ARNs of who may assume the role that invokes the API. */
+  /** ARNs of the principals that may assume the role for calling the API. */
   readonly callers: readonly string[];
-  /** The images of the release that is about to replace this one: the key admits both, until a day. */
+  /** The images of the next release: the key admits both, and deployments fail after the given day. */
   readonly next?: { readonly images: string; readonly until: string };
-  /** The table and the key lose their protection against `cdk destroy`. */
+  /** Removes the protection of table and key against `cdk destroy`. */
   readonly withKeys: boolean;
 }
 
-/** Something that whoever deploys has to put right. Its message is all that is shown of it. */
+/** An error that the operator has to correct. Only its message is shown. */
 export class ConfigurationError extends Error {}
 
-/** Runs the body of a program; a mistake of whoever called it is explained, not traced. */
+/** Runs the body of a program; a `ConfigurationError` is printed without a stack trace. */
 export function orExplain(body: () => void): void {
   try {
     body();
@@ -45,7 +48,7 @@ export function orExplain(body: () => void): void {
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Reads the configuration; `context` is what `cdk -c NAME=VALUE` and cdk.json set. */
+/** Reads the configuration; `context` has the values of `cdk -c NAME=VALUE` and cdk.json. */
 export function configuration(environment: Environment, context: (name: string) => unknown, now: Date): Configuration {
   const problems: string[] = [];
   const checked = (name: string, right: RegExp, problem: string): string => {
@@ -132,7 +135,10 @@ export function configuration(environment: Environment, context: (name: string) 
   };
 }
 
-/** The fixed names that the measured settings carry: whoever has the configuration knows them before anything is deployed. */
+/**
+ * The names of a deployment's resources. They follow from the configuration alone, so that the measured settings can
+ * contain them before anything is deployed.
+ */
 export function names(of: Pick<Configuration, 'prefix' | 'partition' | 'account' | 'region'>) {
   const name = (what: string) => `${of.prefix}cloister-${what}`;
   const role = (what: string) => `arn:${of.partition}:iam::${of.account}:role/${name(what)}`;
@@ -147,7 +153,7 @@ export function names(of: Pick<Configuration, 'prefix' | 'partition' | 'account'
     parameter: (what: string) => `/${of.prefix}app/ethereum/${what}`,
     /** AWS Signer takes no hyphens. */
     signingProfile: name('front-door').replaceAll('-', '_'),
-    /** Anything else: a stack, a function, a log group. */
+    /** The name of any other resource: a stack, a function, a log group. */
     of: name,
   } as const;
 }
@@ -160,7 +166,7 @@ function partitionOf(region: string): string {
   return region.startsWith('cn-') ? 'aws-cn' : region.startsWith('us-gov-') ? 'aws-us-gov' : 'aws';
 }
 
-/** Two releases are admitted for a bounded time: a deployment after that day stops until one of them is left out. */
+/** Two releases are admitted for a bounded time: synthesis after that day fails until one of them is left out. */
 function nextRelease(
   images: string | undefined,
   until: string | undefined,

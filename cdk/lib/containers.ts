@@ -1,4 +1,4 @@
-/** The pods' container images: what the Dockerfile needs, laid out beside the enclave images, and built from there. */
+/** The pods' container images, built from a directory next to the enclave images. */
 
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -9,7 +9,7 @@ import { DockerImageAsset, Platform } from 'aws-cdk-lib/aws-ecr-assets';
 import { type Architecture, type Configuration, ConfigurationError } from './configuration';
 import type { Release, Service } from './release';
 
-/** Lays out what the Dockerfile needs to put a pod and its enclave's image together; returns the directory. */
+/** Lays out the Dockerfile's inputs, a pod and the image of its enclave; returns the directory. */
 export function writeContext(images: string, service: Service, program: string): string {
   const measurements = JSON.parse(fs.readFileSync(path.join(images, 'measurements.json'), 'utf8')) as Measurements;
   requireStatic(program, measurements.architecture);
@@ -24,7 +24,7 @@ export function writeContext(images: string, service: Service, program: string):
   put('root/usr/bin/pod', 0o755, fs.readFileSync(program));
   put('root/enclave/image.eif', 0o644, fs.readFileSync(path.join(images, measurements.images[service].file)));
   put('root/enclave/measurements.json', 0o644, fs.readFileSync(path.join(images, 'measurements.json')));
-  // The pod's own calls trust the roots that its enclave trusts, and no bundle of a distribution.
+  // The pod's own calls trust its enclave's roots, not the bundle of a distribution.
   put('root/enclave/aws-roots.pem', 0o644, measurements.settings.tls_roots.join(''));
   return context;
 }
@@ -35,7 +35,10 @@ interface Measurements {
   readonly images: Readonly<Record<Service, { readonly file: string }>>;
 }
 
-/** Of a service of a release; pushed to the account's registry by `cdk deploy`, which needs Docker, or what CDK_DOCKER names. */
+/**
+ * The container image of a service of a release. `cdk deploy` pushes it to the account's registry, with Docker or the
+ * program that CDK_DOCKER names.
+ */
 export function podImage(
   stack: Stack,
   { architecture }: Pick<Configuration, 'architecture'>,
@@ -60,14 +63,17 @@ function contextOf(images: string, service: Service): string {
   return path.join(images, 'containers', service);
 }
 
-/** The image holds no loader and no libraries for it. ELF: https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html */
+/**
+ * Refuses dynamically linked programs: the container image has no loader. ELF:
+ * https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html
+ */
 function requireStatic(program: string, architecture: Architecture): void {
   const elf = fs.readFileSync(program);
   const refuse = (problem: string): never => {
     throw new ConfigurationError(`${program} ${problem}: build it with \`cargo xtask containers\``);
   };
   if (elf.length < 64 || elf.toString('latin1', 1, 4) !== 'ELF' || elf[4] !== 2) {
-    refuse('is no 64-bit program for Linux');
+    refuse('is not a 64-bit program for Linux');
   }
   if (elf.readUInt16LE(18) !== MACHINES[architecture]) {
     refuse(`is not for ${architecture}, as the enclave images are`);

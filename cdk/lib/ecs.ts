@@ -1,6 +1,6 @@
 /**
- * The pods on ECS instead of Kubernetes: the same container images and enclaves on machines of an auto-scaling group, behind the same load balancer
- * and front door. One stack beside base and key; it takes the places of cluster and application.
+ * The pods on ECS instead of Kubernetes: the same container images and enclaves on machines of an auto-scaling group,
+ * behind the same load balancer and front door. One stack, in place of cluster and application.
  */
 
 import * as fs from 'node:fs';
@@ -44,10 +44,10 @@ export function ecsStack(app: App, configuration: Configuration, releases: Relea
   const vpc = network(stack, configuration);
   const pods = new ec2.SecurityGroup(stack, 'PodGroup', {
     vpc,
-    description: 'The pods: admit the load balancer alone',
+    description: 'The pods: admit the load balancer only',
   });
   const way = entrance(stack, vpc, pods, configuration);
-  // Made once, by hand: certificate and key for the pods, and the certificate of the CA that signed them (docs/deploying.md).
+  // Created once, by hand: certificate and key of the pods, and the certificate of their CA (docs/deploying.md).
   const tls = secretsmanager.Secret.fromSecretNameV2(stack, 'Tls', name.of('pod-tls'));
   const cluster = new ecs.Cluster(stack, 'Cluster', {
     clusterName: name.of('pods'),
@@ -74,7 +74,10 @@ export function ecsStack(app: App, configuration: Configuration, releases: Relea
   return stack;
 }
 
-/** Machines as the cluster's: enclaves reserved before the agent starts, no way in but Session Manager, no credentials for tasks. */
+/**
+ * Machines like those of the cluster: enclaves reserved before the agent starts, access by Session Manager only, no
+ * credentials for tasks.
+ */
 function machines(
   stack: Stack,
   cluster: ecs.Cluster,
@@ -90,7 +93,7 @@ function machines(
     ...installCertificates(tls, configuration),
     'echo ECS_AWSVPC_BLOCK_IMDS=true >> /etc/ecs/ecs.config',
   );
-  // What the agent needs is added with the capacity provider.
+  // The capacity provider adds the agent's permissions.
   const role = new iam.Role(stack, 'MachineRole', {
     assumedBy: new iam.ServicePrincipal('ec2.amazonaws.com'),
     managedPolicies: [iam.ManagedPolicy.fromAwsManagedPolicyName(SESSION_MANAGER)],
@@ -111,7 +114,7 @@ function machines(
     httpPutResponseHopLimit: 1,
     securityGroup: new ec2.SecurityGroup(stack, 'MachineGroup', {
       vpc,
-      description: 'The machines: nobody connects to them',
+      description: 'The machines: no inbound connections',
     }),
     role,
     blockDevices: [
@@ -143,8 +146,9 @@ function machines(
 }
 
 /**
- * ECS has no setting for a task's seccomp profile, and Docker's default has no place for AF_VSOCK since 20.10.22. So the machine gets the default of
- * the release before, moby's own form with its conditions: Docker applies them, and the agent has capabilities.
+ * The seccomp profile of a machine. ECS has no setting for a task's profile, and Docker's default excludes AF_VSOCK
+ * since 20.10.22. The machine gets the default of the previous release, in moby's own form with its conditions: Docker
+ * applies them, and the agent has capabilities.
  */
 function allowVsock(): readonly string[] {
   const profile = gzipSync(
@@ -159,7 +163,7 @@ function allowVsock(): readonly string[] {
   ];
 }
 
-/** Certificate and key where the pods' group may read them. */
+/** Stores certificate and key where the pods' group may read them. */
 function installCertificates(tls: secretsmanager.ISecret, { region }: Configuration): readonly string[] {
   return [
     'dnf install --assumeyes --setopt=install_weak_deps=False awscli-2 jq',
@@ -208,7 +212,7 @@ function taskDefinition(
   }
   const container = task.addContainer('pod', {
     image: ecs.ContainerImage.fromDockerImageAsset(podImage(stack, configuration, next, service)),
-    // Docker gives a container one group: that of the device.
+    // Docker sets one group for a container: that of the device.
     user: `${USER}:${NITRO_GROUP}`,
     cpu: 256,
     memoryReservationMiB: 128,
@@ -228,7 +232,7 @@ function taskDefinition(
         enclave: enclaveSize(next.images[service].size),
         deployment: `${configuration.prefix}${service}`,
       }),
-      // A task does not know where it runs.
+      // A task has no variable for the machine it runs on.
       CLOISTER_METRICS_NODE: 'ecs',
       CLOISTER_METRICS_POD: service,
     },
@@ -250,7 +254,10 @@ function taskDefinition(
   return task;
 }
 
-/** Two tasks on two machines; an update starts a third before it ends one, and goes back by itself when that does not become healthy. */
+/**
+ * Two tasks on two machines. An update starts a third before it ends one, and rolls back if that does not become
+ * healthy.
+ */
 function run(
   stack: Stack,
   service: Service,
@@ -279,5 +286,5 @@ function run(
 }
 
 const SESSION_MANAGER = 'AmazonSSMManagedInstanceCore';
-/** On the machine; the containers see it read-only. */
+/** A directory of the machine, mounted read-only into the containers. */
 const HOST_TLS = '/etc/cloister/tls';

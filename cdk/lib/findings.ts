@@ -1,4 +1,4 @@
-/** Findings of cdk-nag that are no mistakes, each with its reason. */
+/** Acknowledged findings of cdk-nag, each with its reason. */
 
 import { Validations } from 'aws-cdk-lib';
 import type { IConstruct } from 'constructs';
@@ -7,7 +7,7 @@ export function acknowledge(scope: IConstruct, ids: readonly string[], reason: s
   ids.forEach((id) => Validations.of(scope).acknowledge({ id, reason }));
 }
 
-/** The finding that a policy is one that AWS maintains. */
+/** The id of the finding "policy managed by AWS". */
 export function managed(policy: string): string {
   return `AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/${policy}]`;
 }

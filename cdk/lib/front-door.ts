@@ -1,4 +1,4 @@
-/** The front door: the function, and the REST API before it. */
+/** The front door: a Lambda function behind a REST API. */
 
 import * as fs from 'node:fs';
 
@@ -15,20 +15,20 @@ import * as ssm from 'aws-cdk-lib/aws-ssm';
 import { type Configuration, ConfigurationError, names } from './configuration';
 import type { Service } from './release';
 
-/** Where the pods are, and from where they are reached. */
+/** Addresses of the pods, and the network to reach them. */
 export interface Pods {
   /** `https://host:port` */
   readonly urls: Readonly<Record<Service, string>>;
-  /** Base64 of the PEM of the private CA, the only root that the function trusts for them. */
+  /** Base64 of the PEM of the private CA, the only root that the function trusts for pods. */
   readonly podCertificateAuthority: string;
-  /** Without one the function runs outside of any network of the account. */
+  /** If absent, the function runs outside of the account's networks. */
   readonly network?: { readonly vpc: ec2.IVpc; readonly securityGroup: ec2.ISecurityGroup };
 }
 
 export interface FrontDoor {
   readonly api: apigateway.RestApi;
   readonly function: lambda.Function;
-  /** One line for every request. */
+  /** One line per request. */
   readonly log: logs.LogGroup;
 }
 
@@ -42,13 +42,13 @@ export function frontDoor(stack: Stack, configuration: Configuration, pods: Pods
   const code = signedCode(stack, configuration);
   const handler = new lambda.Function(stack, 'FrontDoor', {
     functionName: name.of('front-door'),
-    description: 'Cloister: reads requests, asks the pods, answers',
+    description: 'Cloister: parses requests, calls the pods, answers',
     runtime: lambda.Runtime.PROVIDED_AL2023,
     architecture: configuration.architecture === 'arm64' ? lambda.Architecture.ARM_64 : lambda.Architecture.X86_64,
     ...code,
     handler: 'bootstrap',
     memorySize: 512,
-    // Beyond the 10 seconds after which the function itself says that a request took too long.
+    // Longer than the 10 seconds after which the function itself answers `deadline_exceeded`.
     timeout: Duration.seconds(15),
     environment: {
       CLOISTER_SIGNER_URL: pods.urls.signer,
@@ -62,7 +62,7 @@ export function frontDoor(stack: Stack, configuration: Configuration, pods: Pods
   return { api: restApi(stack, configuration, handler), function: handler, log };
 }
 
-/** The function's code; from S3 it is taken only if the deployment's signing profile has signed it. */
+/** The function's code. Code from S3 has to be signed with the deployment's signing profile. */
 function signedCode(
   stack: Stack,
   configuration: Configuration,
@@ -96,7 +96,7 @@ function signedCode(
   };
 }
 
-/** What Lambda's own policies grant, on this function's log alone. */
+/** The permissions of Lambda's managed policies, limited to this function's log. */
 function functionRole(stack: Stack, log: logs.LogGroup, inNetwork: boolean): iam.Role {
   const role = new iam.Role(stack, 'FrontDoorRole', { assumedBy: new iam.ServicePrincipal('lambda.amazonaws.com') });
   log.grantWrite(role);
@@ -105,7 +105,7 @@ function functionRole(stack: Stack, log: logs.LogGroup, inNetwork: boolean): iam
     Validations.of(role).acknowledge({
       id: 'AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/AWSLambdaENIManagementAccess]',
       reason:
-        'The network interfaces of a function in a VPC: AWS keeps the list of actions, none of which knows a resource.',
+        'The network interfaces of a function in a VPC: AWS maintains the list of actions, which have no resource level.',
     });
   }
   return role;
@@ -122,7 +122,7 @@ function restApi(stack: Stack, configuration: Configuration, handler: lambda.Fun
     restApiName: name.of('api'),
     description: 'Cloister: Ethereum keys in enclaves',
     endpointTypes: [apigateway.EndpointType.REGIONAL],
-    // The account's own role for logs is set by the base stack.
+    // The base stack sets the account's role for logs.
     cloudWatchRole: false,
     defaultMethodOptions: { authorizationType: apigateway.AuthorizationType.IAM },
     deployOptions: {
@@ -130,7 +130,7 @@ function restApi(stack: Stack, configuration: Configuration, handler: lambda.Fun
       throttlingRateLimit: REQUESTS_PER_SECOND,
       throttlingBurstLimit: 2 * REQUESTS_PER_SECOND,
       loggingLevel: apigateway.MethodLoggingLevel.ERROR,
-      // Would log bodies, and with them the callers' secrets.
+      // `true` logs bodies, which contain the callers' secrets.
       dataTraceEnabled: false,
       metricsEnabled: true,
       accessLogDestination: new apigateway.LogGroupLogDestination(accessLog),
@@ -140,7 +140,7 @@ function restApi(stack: Stack, configuration: Configuration, handler: lambda.Fun
   const integration = new apigateway.LambdaIntegration(handler, { scopePermissionToMethod: false });
   const needsBody = {
     requestValidator: api.addRequestValidator('BodyRequired', { validateRequestBody: true }),
-    // No more: API Gateway knows drafts of JSON Schema that cannot say what the function checks.
+    // Only the type: API Gateway's drafts of JSON Schema cannot express the function's checks.
     requestModels: {
       'application/json': api.addModel('AnObject', {
         contentType: 'application/json',
@@ -151,7 +151,7 @@ function restApi(stack: Stack, configuration: Configuration, handler: lambda.Fun
   for (const route of POST_ROUTES) {
     api.root.resourceForPath(route).addMethod('POST', integration, needsBody);
   }
-  // Everything else reaches the function as well, which answers in the contract's form.
+  // All other requests reach the function as well, which answers in the API's form.
   for (const path of ['/', '/{proxy+}', '/key/{key_id}', ...POST_ROUTES, '/health', '/version']) {
     const resource = path === '/' ? api.root : api.root.resourceForPath(path);
     if (resource.node.tryFindChild('ANY') === undefined) {
@@ -175,19 +175,17 @@ function restApi(stack: Stack, configuration: Configuration, handler: lambda.Fun
     },
     {
       id: 'AwsSolutions-APIG3',
-      reason:
-        'Nothing reaches the function without a signature of this account’s IAM; a web ACL is the account’s own choice.',
+      reason: 'Every method needs a signature by a principal of IAM; a web ACL is the account’s own choice.',
     },
     {
       id: 'AwsSolutions-APIG2',
-      reason:
-        'Bodies are required by a validator on every POST; other methods take none, and the function refuses them.',
+      reason: 'A validator requires a body on every POST; the function refuses bodies of other methods.',
     },
   );
   return api;
 }
 
-/** A role for callers of other accounts or teams: whoever CDK_CALLERS names, and nobody else, may assume it. */
+/** A role for callers of other accounts or teams. Only the principals in CDK_CALLERS may assume it. */
 function invokeRole(stack: Stack, configuration: Configuration, api: apigateway.RestApi): void {
   if (configuration.callers.length === 0) {
     return;
@@ -237,7 +235,7 @@ interface GatewayResponse {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-/** What API Gateway answers by itself, with the codes of docs/api.md. Its 403s keep AWS's bodies, which SDKs know. */
+/** Answers of API Gateway itself, with the codes of docs/api.md. Its 403s keep AWS's bodies, which SDKs recognise. */
 const GATEWAY_RESPONSES: Readonly<Record<string, GatewayResponse>> = {
   BadBody: {
     type: apigateway.ResponseType.BAD_REQUEST_BODY,
@@ -273,7 +271,10 @@ const GATEWAY_RESPONSES: Readonly<Record<string, GatewayResponse>> = {
   ServerError: { type: apigateway.ResponseType.DEFAULT_5XX, status: 500, code: 'internal', error: 'internal error' },
 };
 
-/** https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-variables-for-access-logging.html; no body, and no header of the caller's. */
+/**
+ * https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-variables-for-access-logging.html. No body,
+ * and no header of the caller.
+ */
 const ACCESS_LOG = {
   request_id: '$context.requestId',
   time: '$context.requestTime',
@@ -288,5 +289,5 @@ const ACCESS_LOG = {
   function_ms: '$context.integrationLatency',
 };
 
-/** Of the whole API; an account has 10 000 for all of its APIs. */
+/** Limit of the whole API; an account has 10 000 for all of its APIs. */
 const REQUESTS_PER_SECOND = 1000;

@@ -1,7 +1,9 @@
 /**
- * The key policy: the template that the enclaves measure, rendered for one deployment and its images.
+ * Renders the key policy: the template that the enclaves measure, for one deployment and its images.
  *
- * The rules are those of crates/key-policy/README.md, and the vectors in tests/vectors/key-policy hold for both renderers.
+ * The rules are those of crates/key-policy/README.md. A second renderer, so that synthesis needs no Rust program and
+ * can combine any two releases; the vectors in tests/vectors/key-policy hold both renderers equal, and an enclave
+ * refuses any other policy.
  */
 
 import * as fs from 'node:fs';
@@ -21,13 +23,13 @@ export interface Deployment {
 export interface Measurements {
   readonly signer: string;
   readonly generator: string;
-  /** PCR0 of the key generator of the release before, which may still make data keys while a hand-over lasts. */
+  /** PCR0 of the previous release's key generator, which may make data keys until a hand-over is complete. */
   readonly previous_generator?: string | undefined;
-  /** The release that is about to replace this one: both are admitted while the enclaves are exchanged. The open form only. */
+  /** The next release: both are admitted while enclaves are replaced. Open form only. */
   readonly next?: { readonly signer: string; readonly generator: string } | undefined;
 }
 
-/** Open: the administrator role may replace the policy. Locked: nobody may. */
+/** Open: the administrator role may replace the policy. Locked: no principal may. */
 export type Form = 'open' | 'locked';
 
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [member: string]: Json };
@@ -61,7 +63,10 @@ export function renderKeyPolicy(deployment: Deployment, measurements: Measuremen
   return fill({ ...template, Statement: statements } as unknown as Json, values) as unknown as KeyPolicy;
 }
 
-/** A wildcard or a policy variable in a value would be interpreted by IAM; one image in two slots would have the rights of both. */
+/**
+ * Refuses values that IAM would interpret (wildcards, policy variables), and one image in two slots, which would have
+ * the rights of both.
+ */
 function refuseAmbiguity(
   deployment: Deployment,
   { signer, generator, previous_generator: previous, next }: Measurements,
@@ -88,7 +93,7 @@ function refuseAmbiguity(
         `the ${slot}'s \`${pcr0}\` is not the PCR0 of an image: 96 lower-case hex digits, and not the zeros of a debug enclave`,
       );
     }
-    // A signer may stay what it is from one release to the next: it has the same rights in both slots.
+    // Two releases may have the same signer: it has the same rights in both slots.
     const twin = slots.find(
       ([other, same]) => other !== slot && same === pcr0 && !(slot.endsWith('signer') && other.endsWith('signer')),
     );
@@ -102,7 +107,7 @@ function refuse(sentence: string): never {
   throw new ConfigurationError(`no key policy can be rendered: ${sentence}`);
 }
 
-/** `value` with its placeholders replaced; undefined when one has no value. A list drops such items. */
+/** `value` with its placeholders replaced; undefined if a placeholder has no value. A list drops such items. */
 function fill(value: Json, values: Readonly<Record<string, string | undefined>>): Json | undefined {
   if (typeof value === 'string') {
     const placeholders = [...value.matchAll(PLACEHOLDER)].map(([, name]) => name ?? '');

@@ -1,5 +1,5 @@
 /**
- * The CMK that wraps every data key. Retained; deleted by the retirement role alone, and everything that it wraps is lost with it.
+ * The CMK that wraps every data key. Retained; only the retirement role can delete it, and every row is lost with it.
  *
  * Its policy is replaced in place while it is open, so that rows sealed under one release open under the next.
  */
@@ -19,19 +19,20 @@ export function keyStack(app: App, configuration: Configuration, { release, next
     description: 'Cloister: the CMK that wraps every data key. Retained.',
     env: configuration,
     terminationProtection: !configuration.withKeys,
-    // Deployed as the administrator role, to which alone an open policy lets itself be replaced. The template goes inline: the role needs no bucket.
+    // Deployed as the administrator role, the only one that may replace an open policy. The template is sent inline:
+    // the role needs no bucket.
     synthesizer: new BootstraplessSynthesizer({
       deployRoleArn: name.administratorRole,
       cloudFormationExecutionRoleArn: name.administratorRole,
     }),
   });
   const key = new kms.CfnKey(stack, 'Key', {
-    // Not to be changed: the policy lets nobody change a key's description or tags.
+    // Never change this text: the policy lets no principal change a key's description or tags.
     description: 'Wraps the data keys of Cloister',
     tags: [keyTag(configuration)],
     keyPolicy: openPolicy(release, next),
     enableKeyRotation: true,
-    // KMS asks that whoever makes a key may change its policy, and sees no condition on a role.
+    // KMS demands that the creator of a key may change its policy, and does not evaluate a condition on a role.
     bypassPolicyLockoutSafetyCheck: true,
   });
   key.applyRemovalPolicy(RemovalPolicy.RETAIN);
@@ -45,7 +46,7 @@ export function keyArn(stack: Stack, configuration: Configuration): string {
   return `arn:${configuration.partition}:kms:${configuration.region}:${configuration.account}:key/${id}`;
 }
 
-/** The policy to deploy. It admits the images of the release, and the next one's: what they measure as was read from their bytes. */
+/** The policy to deploy. It admits the images of the release and of the next one. */
 export function openPolicy(release: Release, next?: Release): KeyPolicy {
   const measurements = ({ images }: Release) => ({
     signer: images.signer.pcr0,

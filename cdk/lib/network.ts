@@ -16,10 +16,10 @@ import { SERVICES, type Service } from './release';
 /** All addresses of the network. */
 export const NETWORK = '10.0.0.0/16';
 
-/** Three zones: with one machine in each, two pods of a service always find two. */
+/** Three zones with one machine each: two pods of a service run in two zones, even if one is lost. */
 const ZONES = 3;
 
-/** Where the load balancer listens for each service. One load balancer for both: each costs by itself. */
+/** The load balancer's port for each service. One load balancer for both, because each one is charged. */
 const LISTENERS: Readonly<Record<Service, number>> = { signer: 8443, 'key-generator': 8444 };
 
 export function network(stack: Stack, configuration: Configuration): ec2.Vpc {
@@ -27,7 +27,7 @@ export function network(stack: Stack, configuration: Configuration): ec2.Vpc {
     retention: logs.RetentionDays.ONE_MONTH,
     removalPolicy: RemovalPolicy.DESTROY,
   });
-  // Asked for when the stack is deployed: to synthesize, CDK would otherwise need credentials.
+  // Resolved when the stack is deployed: otherwise synthesis needs credentials.
   Object.defineProperty(stack, 'availabilityZones', {
     value: Array.from({ length: ZONES }, (_, zone) => Fn.select(zone, Fn.getAzs(configuration.region))),
   });
@@ -35,7 +35,7 @@ export function network(stack: Stack, configuration: Configuration): ec2.Vpc {
     vpcName: names(configuration).of('vpc'),
     ipAddresses: ec2.IpAddresses.cidr(NETWORK),
     maxAzs: ZONES,
-    // For images and charts of public registries alone: what enclaves and pods call has its endpoint here.
+    // Only for images and charts of public registries: the services that enclaves and pods call have endpoints here.
     natGateways: 1,
     subnetConfiguration: [
       { name: 'public', subnetType: ec2.SubnetType.PUBLIC, cidrMask: 24, mapPublicIpOnLaunch: false },
@@ -62,7 +62,7 @@ function endpoints(vpc: ec2.Vpc, { account }: Configuration): void {
       conditions: { StringEquals: { 'aws:PrincipalAccount': account } },
     });
   vpc.addGatewayEndpoint('S3', { service: ec2.GatewayVpcEndpointAwsService.S3 });
-  // Nobody's credentials but this account's: a stolen session of another account carries nothing out.
+  // Admits credentials of this account only: a session of another account cannot carry data out.
   vpc.addGatewayEndpoint('Dynamodb', { service: ec2.GatewayVpcEndpointAwsService.DYNAMODB }).addToPolicy(ownAccount());
   const group = new ec2.SecurityGroup(vpc, 'Endpoints', {
     vpc,
@@ -87,15 +87,15 @@ function endpoints(vpc: ec2.Vpc, { account }: Configuration): void {
   Object.entries(services).forEach(([id, service]) => endpoint(id, service));
 }
 
-/** Between the front door and the pods: TCP passed through, TLS ends in the pods. */
+/** The entrance between front door and pods: TCP is passed through, TLS ends in the pods. */
 export interface Entrance {
-  /** What the front door is given; nobody else reaches the load balancer. */
+  /** The front door's security group, the only one that the load balancer admits. */
   readonly frontDoorSecurityGroup: ec2.SecurityGroup;
   readonly targetGroups: Readonly<Record<Service, elb.NetworkTargetGroup>>;
   readonly urls: Readonly<Record<Service, string>>;
 }
 
-/** The name under which the front door calls a service, which its certificate has. */
+/** The host name by which the front door calls a service, and of the service's certificate. */
 export function host(service: Service, { prefix }: Pick<Configuration, 'prefix'>): string {
   return `${service}.${zoneName(prefix)}`;
 }
@@ -144,7 +144,7 @@ export function entrance(
       protocol: elb.Protocol.TCP,
       targetType: elb.TargetType.IP,
       preserveClientIp: false,
-      // Longer than any request; then connections that the front door kept open are closed, too.
+      // Longer than any request. Afterwards connections that the front door kept open are closed as well.
       deregistrationDelay: Duration.seconds(60),
       connectionTermination: true,
       healthCheck: {

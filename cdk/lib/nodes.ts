@@ -1,4 +1,4 @@
-/** How an instance becomes a parent of enclaves before its kubelet, or its ECS agent, starts. */
+/** User data that prepares an instance for enclaves before its kubelet or ECS agent starts. */
 
 import { gzipSync } from 'node:zlib';
 
@@ -11,7 +11,8 @@ import { SECCOMP_PROFILE, seccompProfile } from './kubernetes/seccomp';
 import { type Releases, SERVICES, type Service } from './release';
 
 /**
- * Eight processors: six for three enclaves, one core for the parent. Both have a single NUMA node, so huge pages and processors are on the same.
+ * Eight processors: six for three enclaves, one core for the parent. Both types have a single NUMA node, which huge
+ * pages and processors therefore share.
  * https://docs.aws.amazon.com/enclaves/latest/user/nitro-enclave.html#nitro-enclave-reqs
  */
 export const INSTANCE_TYPES: Readonly<
@@ -25,17 +26,24 @@ export function instanceType(architecture: Architecture): ec2.InstanceType {
   return new ec2.InstanceType(INSTANCE_TYPES[architecture].name);
 }
 
-/** For one enclave of each service and a surge. The larger image of two releases counts: both run while one follows the other. */
+/**
+ * Room for one enclave of each service and a surge, sized by the larger image of two releases, because both run during
+ * an update.
+ */
 export function reserved({ release, next }: Releases): Reservation {
   const size = (service: Service) => Math.max(release.images[service].size, next?.images[service].size ?? 0);
   return reservation(SERVICES.map((service) => enclaveSize(size(service))));
 }
 
-/** Shell commands for Amazon Linux 2023; they stop at the first that fails. `before` is the service that counts what is reserved. */
+/**
+ * Shell commands for Amazon Linux 2023; the first failure ends them. `before` is the service that counts the reserved
+ * resources.
+ */
 export function reserve(reservation: Reservation, before: string): readonly string[] {
   return [
     'set -euo pipefail',
-    // With a known id, which pods name as their group. The package makes no other when there is one, and brings the udev rule for the device.
+    // With a fixed id, which pods name as their group. The package does not create a group that exists, and has the
+    // udev rule for the device.
     `getent group ne || groupadd --gid ${NITRO_GROUP} ne`,
     'dnf install --assumeyes --setopt=install_weak_deps=False aws-nitro-enclaves-cli',
     ...file('/etc/nitro_enclaves/allocator.yaml', '0644', [
@@ -56,10 +64,13 @@ export function reserve(reservation: Reservation, before: string): readonly stri
   ];
 }
 
-/** Docker comes with the Nitro CLI, for `build-enclave`, which nobody calls here. Kubernetes has no use for it. */
+/**
+ * Docker is a dependency of the Nitro CLI, for `build-enclave`, which is not used here. Kubernetes does not need it
+ * either.
+ */
 export const WITHOUT_DOCKER = 'systemctl mask docker.service docker.socket';
 
-/** The seccomp profile, where the kubelet looks for it. Compressed, for user data has room for 16 KiB in all. */
+/** Writes the seccomp profile into the kubelet's directory. Compressed, because user data is limited to 16 KiB. */
 export function installSeccompProfile(architecture: Architecture): readonly string[] {
   const profile = gzipSync(JSON.stringify(seccompProfile(architecture)), { level: 9 }).toString('base64');
   const directory = '/var/lib/kubelet/seccomp';
@@ -69,12 +80,12 @@ export function installSeccompProfile(architecture: Architecture): readonly stri
   ];
 }
 
-/** The allocator took the largest pages that fit; Kubernetes needs to know which size there is. */
+/** Replaces the allocator's choice, the largest pages that fit: Kubernetes counts each page size separately. */
 function hugePages(pages: number): readonly string[] {
   return [
     '#!/bin/bash',
     'set -euo pipefail',
-    // The allocator has chosen the NUMA node of the enclaves' processors.
+    // The NUMA node of the enclaves' processors, chosen by the allocator.
     'node=$(grep --files-without-match --line-regexp 0 /sys/devices/system/node/node*/hugepages/hugepages-*/nr_hugepages | head -n 1 | cut -d / -f 6)',
     'sizes=/sys/devices/system/node/$node/hugepages',
     'for size in "$sizes"/hugepages-*; do echo 0 > "$size/nr_hugepages"; done',

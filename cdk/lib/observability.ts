@@ -1,7 +1,8 @@
 /**
  * Alarms, and a dashboard of the metrics that they watch.
  *
- * A metric is published by AWS, or counts log lines of the front door, the pods and the enclaves by their `event` or `code`.
+ * A metric is published by AWS, or counts log lines of the front door, the pods and the enclaves by their `event` or
+ * `code`.
  */
 
 import { Duration, type Stack } from 'aws-cdk-lib';
@@ -22,7 +23,7 @@ import { smallFunction } from './small-function';
 
 export interface Watched {
   readonly frontDoor: FrontDoor;
-  /** Of the pods, with the enclaves' lines in it. */
+  /** The pods' log, which contains the enclaves' lines. */
   readonly podLog?: logs.ILogGroup;
   readonly cmkArn: string;
 }
@@ -169,22 +170,14 @@ function requestAlarms(
   const { errors, p99 } = requestMetrics(api);
   return [
     alarm(stack, configuration, 'errors', errors, 0.01, 'more than 1 % of the requests are answered with 5xx', 2),
-    alarm(
-      stack,
-      configuration,
-      'slow',
-      p99,
-      1000,
-      'the slowest hundredth of the requests takes longer than a second',
-      3,
-    ),
+    alarm(stack, configuration, 'slow', p99, 1000, 'the 99th percentile of the latency is above one second', 3),
     alarm(
       stack,
       configuration,
       'function-errors',
       handler.metricErrors({ period: FIVE_MINUTES }),
       0,
-      'the function crashed or ran out of time; it answers everything else itself',
+      'the function crashed or ran out of time; all other failures are answers',
     ),
     alarm(
       stack,
@@ -201,7 +194,7 @@ function requestMetrics(api: RestApi) {
   const over = (statistic: string) => ({ period: FIVE_MINUTES, statistic });
   return {
     all: api.metricCount(over('Sum')),
-    // Its average is the rate: a request counts as one or as zero.
+    // The average is the rate: each request counts as one or zero.
     errors: api.metricServerError(over('Average')),
     p50: api.metricLatency(over('p50')),
     p99: api.metricLatency(over('p99')),
@@ -246,9 +239,10 @@ function lineMetric(configuration: Configuration, id: string): cloudwatch.Metric
 }
 
 /**
- * What CloudTrail says about the key (K9): it was used without an enclave or by another image, or somebody is about to take it away.
+ * Alarms on CloudTrail's events of the key: used without an enclave or by another image, changed, or scheduled for
+ * deletion. They need a trail that logs management events of KMS, read events included; no stack creates one.
  *
- * https://docs.aws.amazon.com/kms/latest/developerguide/ct-nitro-enclave.html has the form of the events.
+ * Form of the events: https://docs.aws.amazon.com/kms/latest/developerguide/ct-nitro-enclave.html
  */
 function keyAlarms(
   stack: Stack,
@@ -265,7 +259,7 @@ function keyAlarms(
   const rules = [
     {
       id: 'key-used-outside',
-      meaning: 'KMS used the key for somebody other than the deployed images',
+      meaning: 'KMS used the key for a caller other than the deployed images',
       detail: {
         eventName: [
           'Decrypt',
@@ -286,7 +280,7 @@ function keyAlarms(
     {
       id: 'key-changed',
       meaning:
-        'somebody schedules the key’s deletion, disables it, or changes who may use it; unless this is you, cancel it',
+        'the key’s deletion was scheduled, or the key was disabled or its policy or grants changed: cancel it if it was not you',
       detail: {
         eventName: ['ScheduleKeyDeletion', 'DisableKey', 'PutKeyPolicy', 'CreateGrant', 'DisableKeyRotation'],
         resources: { ARN: [cmkArn] },
@@ -297,7 +291,7 @@ function keyAlarms(
     const rule = new events.CfnRule(stack, `Rule-${id}`, {
       name: names(configuration).of(id),
       description: meaning,
-      // Decrypt and GenerateDataKey count as reads, which a rule sees in this state only.
+      // Decrypt and GenerateDataKey are read events, which a rule receives only in this state.
       state: 'ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS',
       eventPattern: { ...call, detail },
       targets: [{ id: 'Alarms', arn: topic.topicArn }],
@@ -321,7 +315,10 @@ function keyAlarms(
   });
 }
 
-/** Asks KMS every hour for what it must deny. */
+/**
+ * Calls KMS every hour without an enclave, which it has to deny. The canary's role is not in the key policy, so only a
+ * policy that delegates Decrypt to the account changes the outcome.
+ */
 function canary(stack: Stack, configuration: Configuration, cmkArn: string): cloudwatch.Alarm {
   const name = names(configuration);
   const environment = { TABLE: name.tableArn, CANARY_ROW, CMK_ARN: cmkArn };
@@ -329,7 +326,7 @@ function canary(stack: Stack, configuration: Configuration, cmkArn: string): clo
     stack,
     configuration,
     'canary',
-    'Asks KMS for a data key without an enclave, which it must deny',
+    'Calls KMS for a data key without an enclave, which it has to deny',
     environment,
   );
   const { key, value } = keyTag(configuration);
@@ -348,7 +345,7 @@ function canary(stack: Stack, configuration: Configuration, cmkArn: string): clo
   return new cloudwatch.Alarm(stack, 'Alarm-canary', {
     alarmName: name.of('canary'),
     alarmDescription:
-      'KMS did not deny a data key to a caller without an enclave, or nobody asked it; the log of the function says which.',
+      'KMS did not deny a data key to a caller without an enclave, or was not called; the function’s log has the outcome.',
     metric: asks.metricErrors({ period: Duration.hours(1) }),
     threshold: 0,
     comparisonOperator: cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
@@ -387,7 +384,7 @@ function enclaveAlarms(stack: Stack, configuration: Configuration, { podLog }: W
   });
 }
 
-/** What the pods write about their enclaves (pods/src/metrics.rs), in percent. */
+/** Metrics that pods write about their enclaves, in percent. */
 function enclaveMetrics({ prefix }: Configuration, service: Service) {
   const metric = (metricName: string, statistic: string) =>
     new cloudwatch.Metric({
@@ -397,7 +394,7 @@ function enclaveMetrics({ prefix }: Configuration, service: Service) {
       statistic,
       period: FIVE_MINUTES,
     });
-  // A graph holds both services, and an id in it one metric.
+  // Ids have to differ between the services, which share a graph.
   const [user, system] = ['user', 'system'].map((kind) => `${kind}_${service.replace('-', '_')}`) as [string, string];
   return {
     cpu: new cloudwatch.MathExpression({
@@ -437,7 +434,7 @@ function tableAlarms(stack: Stack, configuration: Configuration): cloudwatch.Ala
       'journal-behind',
       behind,
       late,
-      'changes of the table do not reach the journal; they are lost to it after 24 hours. The log of its function says why',
+      'changes of the table do not reach the journal, and are lost to it after 24 hours: the function’s log has the cause',
     ),
     alarm(
       stack,
@@ -527,5 +524,5 @@ function dashboard(
 }
 
 const FIVE_MINUTES = Duration.minutes(5);
-/** The row that the key generator keeps for signers to try: `KeyId::CANARY`. */
+/** The key id of the canary row: `KeyId::CANARY`. */
 const CANARY_ROW = '00000000-0000-0000-0000-000000000000';

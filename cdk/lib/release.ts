@@ -1,4 +1,4 @@
-/** A deployment's images as `cargo xtask image` left them, checked before anything is made of them. */
+/** A deployment's images, as `cargo xtask image` wrote them, checked before they are used. */
 
 import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
@@ -21,7 +21,7 @@ export interface Image {
 
 export interface Release {
   readonly directory: string;
-  /** The file that pods compare images with. */
+  /** The path of `measurements.json`, which pods compare images with. */
   readonly measurements: string;
   readonly architecture: Architecture;
   /** The kernel's, of both images. */
@@ -30,7 +30,7 @@ export interface Release {
   readonly images: Readonly<Record<Service, Image>>;
 }
 
-/** What is deployed: a release, and while it is being replaced the next one beside it. */
+/** The deployed releases: one, or two during an update. */
 export interface Releases {
   readonly release: Release;
   readonly next?: Release;
@@ -116,7 +116,7 @@ function readMeasurements(file: string): Pick<Release, 'architecture' | 'command
   };
 }
 
-/** The images measure whose they are; deployed elsewhere they would refuse every key. */
+/** Compares the measured settings with the configuration. Images of another deployment would refuse every key. */
 function refuseSettingsOfAnother({ directory, settings }: Release, configuration: Configuration): void {
   const expected = Object.entries(measuredSettings(configuration)) as [keyof MeasuredSettings, string | boolean][];
   const differing = expected.filter(([member, value]) => member !== 'accept_open_policy' && settings[member] !== value);
@@ -165,7 +165,7 @@ function refuseAnotherImage(service: Service, release: Release, { production, pr
   }
 }
 
-/** Reads members of a JSON object; one that is missing or no text is named. */
+/** Reads members of a JSON object; the error names a missing or invalid one. */
 function membersOf(value: unknown, of: string) {
   const again = 'build the images again with `cargo xtask image --settings FILE`';
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
@@ -174,7 +174,7 @@ function membersOf(value: unknown, of: string) {
   const object = value as Readonly<Record<string, unknown>>;
   const text = (name: string): string => {
     const member = object[name];
-    return typeof member === 'string' ? member : refuse(`${of}.${name} is not a text; ${again}`);
+    return typeof member === 'string' ? member : refuse(`${of}.${name} is not a string; ${again}`);
   };
   return Object.assign((name: string) => object[name], { text });
 }

@@ -1,4 +1,4 @@
-/** The measured settings that images of a deployment have to be built from, but for the roots of TLS. */
+/** The measured settings of a deployment, without the TLS roots. */
 
 import { type Configuration, names } from './configuration';
 
@@ -11,7 +11,7 @@ export interface MeasuredSettings {
   readonly retirement_role: string;
   readonly administrator_role: string;
   readonly table_arn: string;
-  /** True: keys are deployed in their open form. */
+  /** True, because keys are deployed in their open form. */
   readonly accept_open_policy: boolean;
 }
 

@@ -1,4 +1,7 @@
-/** A function of a few lines of JavaScript, `functions/NAME`, which may do nothing but write its own log until it is given more. */
+/**
+ * A small function in JavaScript, `functions/NAME`. Its role may only write its own log, until a caller adds
+ * permissions.
+ */
 
 import * as path from 'node:path';
 

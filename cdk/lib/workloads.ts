@@ -19,9 +19,10 @@ export interface WorkloadOptions {
 }
 
 /**
- * Applies the pods of both releases, and binds those of the newer to the load balancer. Once they are available, CloudFormation removes what is no
- * longer in the template: the binding of the older release, and later the release itself. When they do not become available the deployment fails,
- * CloudFormation takes them away again, and the older release has had its traffic all the time.
+ * Applies the pods of both releases, and binds those of the newer one to the load balancer. Once they are available,
+ * CloudFormation removes what the template no longer has: the binding of the older release, and later the release
+ * itself. If they do not become available, the deployment fails, CloudFormation removes them, and the older release
+ * keeps its traffic throughout.
  */
 export function workloads(
   stack: Stack,
@@ -65,14 +66,14 @@ function waitFor(stack: Stack, cluster: Cluster, of: Workload, applied: eks.Kube
     objectType: 'deployment',
     objectName: workloadName(of),
     objectNamespace: NAMESPACE,
-    // Present once all replicas are.
+    // Present once all replicas are available.
     jsonPath: '.status.conditions[?(@.reason=="MinimumReplicasAvailable")].status',
     timeout: Duration.minutes(14),
   });
   available.node.addDependency(applied);
 }
 
-/** The newest first; one alone where both have the same image, which is then updated in place. */
+/** The newest first. Only one if both have the same image, which is then updated in place. */
 function revisions({ release, next }: Releases, service: Service): readonly Release[] {
   return next === undefined
     ? [release]

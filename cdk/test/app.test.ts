@@ -1,4 +1,4 @@
-/** The programs as they are called. */
+/** The programs in `bin`, run as processes. */
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -7,7 +7,7 @@ import { test } from 'node:test';
 
 import { ENVIRONMENT } from './fixture';
 
-test('a mistake is one sentence and nothing else', () => {
+test('a configuration error is printed as one sentence', () => {
   const { status, stdout, stderr } = run('cloister', { ...ENVIRONMENT, CDK_DEPLOY_REGION: '', CDK_IMAGES: '/nowhere' });
   assert.deepEqual(
     [status, stdout, stderr],

@@ -48,7 +48,7 @@ test('every method is authorized by IAM and reaches the function', () => {
     '{key_id}',
     '{proxy+}',
   ]);
-  // No resource without methods: API Gateway would answer for it.
+  // Every resource has methods: otherwise API Gateway answers for it.
   const anywhere = methods.filter(({ HttpMethod }) => HttpMethod === 'ANY');
   assert.equal(anywhere.length, routes.length + 1);
 });
@@ -80,7 +80,7 @@ test('bodies are logged nowhere', () => {
   template.resourceCountIs('AWS::ApiGateway::Stage', 1);
 });
 
-test('what API Gateway answers by itself has the contract’s form, and AWS’s own 403s stay', () => {
+test('answers of API Gateway itself have the API’s form, and AWS’s 403s are kept', () => {
   const responses = ofType('AWS::ApiGateway::GatewayResponse');
   for (const { StatusCode, ResponseTemplates } of responses) {
     const body = JSON.parse((ResponseTemplates as Record<string, string>)['application/json'] ?? '') as {
@@ -133,7 +133,7 @@ test('a function that was not built: refused with a sentence', () => {
   );
 });
 
-test('the role that invokes the API is for those who are named, and nobody without them', () => {
+test('the role that invokes the API admits the named callers only, and does not exist without them', () => {
   template.hasResourceProperties('AWS::IAM::Role', {
     RoleName: 'dev-cloister-invoke',
     AssumeRolePolicyDocument: {
@@ -150,7 +150,7 @@ test('the role that invokes the API is for those who are named, and nobody witho
   }
 });
 
-test('callers find the deployment under the names they know', () => {
+test('callers find the deployment’s parameters', () => {
   const names = ofType('AWS::SSM::Parameter').map(({ Name }) => Name);
   assert.deepEqual(
     names.sort(),
@@ -181,7 +181,7 @@ test('every metric of enclaves is one that pods write', () => {
   }
 });
 
-test('every alarm tells somebody', () => {
+test('every alarm notifies the topic', () => {
   const alarms = ofType('AWS::CloudWatch::Alarm');
   assert.ok(alarms.length > LINES.length + 8);
   for (const { AlarmActions, AlarmDescription } of alarms) {
@@ -190,7 +190,7 @@ test('every alarm tells somebody', () => {
   }
 });
 
-test('a use of the key by another image, or by none, is noticed', () => {
+test('a use of the key by another image, or without one, is counted', () => {
   const rule = ofType('AWS::Events::Rule').find(({ Name }) => Name === 'dev-cloister-key-used-outside');
   const { detail } = rule?.['EventPattern'] as {
     detail: { $or: { additionalEventData: { recipient: Record<string, [{ 'anything-but'?: string[] }]> } }[] };
@@ -203,7 +203,7 @@ test('a use of the key by another image, or by none, is noticed', () => {
   assert.deepEqual(new Set(allowed), new Set([release.images.signer.pcr0, release.images['key-generator'].pcr0]));
 });
 
-test('the canary asks as the signer would, and takes no other answer than a denial', () => {
+test('the canary calls KMS like the signer, and accepts only a denial', () => {
   const envelope = Buffer.concat([
     Buffer.from([1, 1]),
     Buffer.alloc(16, 0xab),

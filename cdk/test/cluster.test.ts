@@ -23,7 +23,7 @@ const [amd64, arm64] = (['amd64', 'arm64'] as const).map((architecture) =>
 ) as [Template, Template];
 const templates = { amd64, arm64 };
 
-/** Text of the machines' user data, with the shell script in clear. */
+/** The machines' user data, with the shell script decoded. */
 function userData(template: Template): string {
   const [launch] = Object.values(template.findResources('AWS::EC2::LaunchTemplate'));
   return JSON.stringify(launch?.['Properties'].LaunchTemplateData.UserData['Fn::Base64'])
@@ -31,7 +31,7 @@ function userData(template: Template): string {
     .replaceAll('\\"', '"');
 }
 
-test('machines can start enclaves, of the architecture that is asked for, and no pod gets their credentials', () => {
+test('machines can start enclaves of the configured architecture, and pods cannot get their credentials', () => {
   for (const [architecture, ami] of [
     ['amd64', 'AL2023_x86_64_STANDARD'],
     ['arm64', 'AL2023_ARM_64_STANDARD'],
@@ -55,17 +55,17 @@ test('machines can start enclaves, of the architecture that is asked for, and no
   }
 });
 
-test('lines reach CloudWatch as they were written, in a log group that is there', () => {
+test('lines reach CloudWatch unchanged, in an existing log group', () => {
   const addons = Object.values(
     amd64.findResources('AWS::EKS::Addon', { Properties: { AddonName: 'amazon-cloudwatch-observability' } }),
   );
   assert.equal(addons.length, 1);
   const files = JSON.parse(addons[0]?.['Properties'].ConfigurationValues).containerLogs.fluentBit.config.extraFiles;
   const lines: string = files['application-log.conf'];
-  // Else the embedded metric format would be a string within a record, of which CloudWatch makes no metrics.
+  // Otherwise the embedded metric format is a string within a record, from which CloudWatch makes no metrics.
   assert.match(lines, /^ +log_key +log$/m);
   assert.match(lines, /^ +log_format +json\/emf$/m);
-  // Fluent Bit fills these in, not the shell of whoever synthesizes.
+  // Fluent Bit expands these variables, not the shell that runs synthesis.
   for (const variable of ['READ_FROM_HEAD', 'AWS_REGION', 'CLUSTER_NAME', 'HOST_NAME']) {
     assert.ok(lines.includes(`\${${variable}}`), variable);
   }
@@ -75,7 +75,7 @@ test('lines reach CloudWatch as they were written, in a log group that is there'
   });
 });
 
-test('a machine reserves what its enclaves need before its kubelet starts, and leaves itself a core', () => {
+test('a machine reserves its enclaves’ resources before its kubelet starts, and keeps a core', () => {
   const script = userData(amd64);
   assert.match(script, /memory_mib: 768\ncpu_count: 6\n/);
   assert.match(script, /Before=kubelet.service/);
@@ -93,7 +93,7 @@ test('a machine gets the seccomp profile, and its user data stays within the lim
     const [, packed = '', file] = /base64 --decode <<< (\S+) \| gunzip > ([\w./]+)/.exec(script) ?? [];
     assert.equal(file, '/var/lib/kubelet/seccomp/cloister.json');
     assert.deepEqual(JSON.parse(gunzipSync(Buffer.from(packed, 'base64')).toString()), seccompProfile(architecture));
-    // Of 16 KiB, EKS needs room for the cluster's certificate and address.
+    // EKS adds the cluster's certificate and address, within the limit of 16 KiB.
     assert.ok(script.length < 10_000, String(script.length));
   }
 });
@@ -117,7 +117,7 @@ test('the cluster is reached from its network alone, logs, and keeps its own mac
   }
 });
 
-test('what pods and enclaves call has its endpoint in the network', () => {
+test('services that pods and enclaves call have endpoints in the network', () => {
   const endpoints = Object.values(amd64.findResources('AWS::EC2::VPCEndpoint')).map(({ Properties }) =>
     JSON.stringify(Properties.ServiceName),
   );
@@ -205,7 +205,7 @@ test('charts are pinned', () => {
   ]);
 });
 
-test('a release is bound to the load balancer before its pods are made, and waited for', () => {
+test('a release is bound to the load balancer before its pods exist, and awaited', () => {
   const { template, id, urls } = applied(deployment());
   assert.deepEqual(urls, {
     signer: 'https://signer.dev-cloister.internal:8443',
@@ -219,7 +219,7 @@ test('a release is bound to the load balancer before its pods are made, and wait
   }
 });
 
-test('the next release gets Deployments beside those of this one, and the traffic', () => {
+test('the next release gets Deployments of its own, and the traffic', () => {
   const first = deployment();
   const images = writeImages(first.configuration, { version: 'two' });
   const configuration = configured({

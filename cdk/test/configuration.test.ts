@@ -18,7 +18,7 @@ test('a configuration is read from the environment', () => {
   assert.equal(configured({ CDK_IMAGES: '/elsewhere' }, { images: '/here' }).images, '/here');
 });
 
-test('names are fixed, and carry the prefix', () => {
+test('names are fixed and begin with the prefix', () => {
   const name = names(configured());
   assert.equal(name.signerRole, 'arn:aws:iam::123456789012:role/dev-cloister-signer');
   assert.equal(name.tableArn, 'arn:aws:dynamodb:eu-central-1:123456789012:table/dev-cloister-keys');
@@ -114,7 +114,7 @@ for (const [what, environment, context, sentence] of [
   });
 }
 
-test('all mistakes are reported together', () => {
+test('all invalid values are reported together', () => {
   assert.throws(
     () => configured({ CDK_DEPLOY_REGION: '', CDK_DEPLOY_ACCOUNT: '' }),
     /CDK_DEPLOY_ACCOUNT is not set.*\nCDK_DEPLOY_REGION is not set/,

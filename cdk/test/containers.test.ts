@@ -10,7 +10,7 @@ import { PATHS, USER } from '../lib/kubernetes/pods';
 import { program, withContainers } from './containers';
 import { deployment } from './fixture';
 
-test('a context holds the pod, the image it keeps, what that must measure, and the roots it trusts', () => {
+test('a context contains the pod, its enclave image, the measurements and the TLS roots', () => {
   const { release } = withContainers(deployment()).releases;
   const root = path.join(release.directory, 'containers/signer/root');
   const read = (file: string) => fs.readFileSync(path.join(root, file));
@@ -20,7 +20,7 @@ test('a context holds the pod, the image it keeps, what that must measure, and t
   assert.equal(fs.statSync(path.join(root, 'usr/bin/pod')).mode & 0o777, 0o755);
 });
 
-test('the image runs as nobody special and starts the pod', () => {
+test('the container runs as an unprivileged user and starts the pod', () => {
   const dockerfile = fs.readFileSync(path.join(__dirname, '../containers/Dockerfile'), 'utf8');
   const [, last = ''] = dockerfile.split(/^FROM scratch$/m);
   assert.match(last, new RegExp(`^USER ${USER}:${USER}$`, 'm'));
@@ -34,11 +34,11 @@ test('a program of another architecture, or one that needs a loader, is refused'
   assert.throws(() => writeContext(directory, 'signer', program('amd64', 3)), /needs a loader/);
   assert.throws(
     () => writeContext(directory, 'signer', path.join(directory, 'measurements.json')),
-    /no 64-bit program/,
+    /not a 64-bit program/,
   );
 });
 
-test('container images of another release, or none, stop synthesis with what to do', () => {
+test('missing container images, or those of another release, stop synthesis with a remedy', () => {
   const { configuration, releases } = deployment();
   const image = () => podImage(new Stack(new App(), 'test'), configuration, releases.release, 'signer');
   const sentence = new RegExp(`run \`cargo xtask containers --images ${releases.release.directory}\``);

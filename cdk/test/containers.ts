@@ -1,4 +1,4 @@
-/** Container images' contexts for releases to test with. */
+/** Container image contexts for tests. */
 
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -8,7 +8,7 @@ import { writeContext } from '../lib/containers';
 import { type Releases, SERVICES } from '../lib/release';
 import { temporary } from './fixture';
 
-/** Lays out the container images of releases, with a program that does nothing. */
+/** Lays out the container images of releases, with an empty program. */
 export function withContainers<Given extends { readonly configuration: Configuration; readonly releases: Releases }>(
   given: Given,
 ): Given {
@@ -19,7 +19,7 @@ export function withContainers<Given extends { readonly configuration: Configura
   return given;
 }
 
-/** A static program's first bytes; with `segment` 3 one that needs a loader. */
+/** The first bytes of a static program; with `segment` 3 of one that needs a loader. */
 export function program(architecture: 'amd64' | 'arm64', segment = 1): string {
   const elf = Buffer.alloc(64 + 56);
   elf.write('\x7fELF\x02\x01\x01', 'latin1');

@@ -24,7 +24,7 @@ function synthesised(environment: Readonly<Record<string, string>> = {}) {
 
 const { app, template } = synthesised();
 
-test('a task holds the device, two small directories in memory, and no privileges', () => {
+test('a task has the device, two small directories in memory, and no privileges', () => {
   for (const [service, role] of [
     ['signer', 'dev-cloister-signer'],
     ['key-generator', 'dev-cloister-key-generator'],
@@ -60,7 +60,7 @@ test('a task holds the device, two small directories in memory, and no privilege
   }
 });
 
-test('the pods are told the same as on Kubernetes', () => {
+test('the pods have the same variables as on Kubernetes', () => {
   const tasks = Object.values(template.findResources('AWS::ECS::TaskDefinition'));
   for (const { Properties } of tasks) {
     const values = Object.fromEntries(
@@ -75,7 +75,7 @@ test('the pods are told the same as on Kubernetes', () => {
   }
 });
 
-test('an update starts a third task before it ends one, on a machine of its own, and goes back by itself', () => {
+test('an update starts a third task on another machine before it ends one, and rolls back by itself', () => {
   template.resourceCountIs('AWS::ECS::Service', 2);
   template.allResourcesProperties('AWS::ECS::Service', {
     DesiredCount: 2,
@@ -89,7 +89,7 @@ test('an update starts a third task before it ends one, on a machine of its own,
   });
 });
 
-test('machines are those of the cluster: enclaves, reserved before the agent starts, nobody comes in', () => {
+test('machines are like those of the cluster: enclaves, reserved before the agent starts, no inbound access', () => {
   template.hasResourceProperties('AWS::EC2::LaunchTemplate', {
     LaunchTemplateData: Match.objectLike({
       EnclaveOptions: { Enabled: true },
@@ -114,7 +114,7 @@ test('machines are those of the cluster: enclaves, reserved before the agent sta
   });
 });
 
-test('the front door trusts the CA of the secret that the pods have their certificates from', () => {
+test('the front door trusts the CA of the pods’ secret', () => {
   const [, door] =
     Object.entries(template.findResources('AWS::Lambda::Function')).find(([, { Properties }]) =>
       JSON.stringify(Properties).includes('CLOISTER_POD_CA'),
@@ -125,7 +125,7 @@ test('the front door trusts the CA of the secret that the pods have their certif
   );
 });
 
-test('every finding of cdk-nag is put right or acknowledged with its reason', () => {
+test('every finding of cdk-nag is fixed or acknowledged with its reason', () => {
   const { violations } = new AwsSolutionsChecks(app).validateScope(app);
   assert.deepEqual(
     violations.flatMap(({ ruleName, violatingResources }) =>

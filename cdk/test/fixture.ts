@@ -1,4 +1,4 @@
-/** Small images and configurations to test with. */
+/** Small images and configurations for tests. */
 
 import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
@@ -29,7 +29,7 @@ export function configured(
   return configuration(all, (name) => context[name], NOW);
 }
 
-/** Writes what `cargo xtask image` leaves, with images of a few bytes that are for this configuration. */
+/** Writes the output of `cargo xtask image` for this configuration, with images of a few bytes. */
 export function writeImages(
   configuration: Configuration,
   {

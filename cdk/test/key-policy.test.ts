@@ -22,12 +22,12 @@ const read = (file: string) => JSON.parse(fs.readFileSync(path.join(cases, file)
 for (const file of fs.readdirSync(cases)) {
   test(`renders ${file} as crates/key-policy does`, () => {
     const { deployment: of, measurements, form, policy } = read(file);
-    // As text: an enclave compares parsed JSON, but order counts for whoever reads a difference.
+    // Compared as text: an enclave compares parsed JSON, but order matters to a reader of a difference.
     assert.equal(JSON.stringify(renderKeyPolicy(of, measurements, form)), JSON.stringify(policy));
   });
 }
 
-test('what IAM would interpret, or one image in two slots, is refused', () => {
+test('values that IAM interprets, or one image in two slots, are refused', () => {
   const { deployment: of, measurements } = read('open.json');
   for (const [change, images] of [
     [{ account: '*' }, {}],

@@ -45,13 +45,13 @@ export function workloadOf(service: Service, changes: Partial<Workload> = {}): W
 
 const workload = (of: Workload) => [deployment(of), ...surroundings(of)];
 
-// As plain data, the tests may look anywhere.
+// Plain data, so that tests can look at any member.
 type Plain = ReturnType<typeof JSON.parse>;
 const plain = (manifest: Manifest | undefined): Plain => JSON.parse(JSON.stringify(manifest));
 const ofKind = (manifests: readonly Manifest[], kind: string): Plain =>
   plain(manifests.find((manifest) => manifest.kind === kind));
 const source = (file: string) => fs.readFileSync(path.join(__dirname, '../..', file), 'utf8');
-/** The sources of the pods, wherever a file of them lies. */
+/** All sources of the pods. */
 const pods = () =>
   fs
     .readdirSync(path.join(__dirname, '../../pods/src'), { recursive: true, encoding: 'utf8' })
@@ -73,7 +73,7 @@ test('a node has room for one enclave of each service and the larger one again',
   assert.throws(() => reservation(Array(4).fill(enclaveSize(1))), /5 enclaves are more than the 4/);
 });
 
-test('pods are told exactly what pods/ reads', () => {
+test('pods get only variables that the program reads', () => {
   const known = new Set([...pods().matchAll(/env = "([A-Z_]+)"/g)].map(([, name]) => name));
   for (const service of SERVICES) {
     const { env } = ofKind(workload(workloadOf(service)), 'Deployment').spec.template.spec.containers[0];
@@ -112,7 +112,7 @@ test('a pod leaves the load balancer, drains and ends its enclave before it is k
   assert.ok(GRACE_SECONDS > LEAVE_SECONDS + DRAIN_SECONDS + TERMINATE_SECONDS);
 });
 
-test('an enclave that cannot serve takes its pod out of traffic and never restarts it', () => {
+test('an enclave that cannot serve makes its pod unready and never restarts it', () => {
   const [{ readinessProbe, livenessProbe, startupProbe, ports }] = ofKind(workload(workloadOf('signer')), 'Deployment')
     .spec.template.spec.containers;
   assert.equal(readinessProbe.httpGet.path, '/readyz');
@@ -124,7 +124,7 @@ test('an enclave that cannot serve takes its pod out of traffic and never restar
   );
 });
 
-test('a pod has no privileges but the group of the device', () => {
+test('a pod has no privileges except the group of the device', () => {
   for (const service of SERVICES) {
     const { spec } = ofKind(workload(workloadOf(service)), 'Deployment').spec.template;
     assert.equal(spec.securityContext.runAsNonRoot, true);
@@ -151,7 +151,7 @@ test('a pod has no privileges but the group of the device', () => {
   }
 });
 
-test('a pod asks for its enclave, its processors and its huge pages', () => {
+test('a pod requests its enclave, processors and huge pages', () => {
   const { resources } = ofKind(workload(workloadOf('signer')), 'Deployment').spec.template.spec.containers[0];
   for (const amounts of [resources.requests, resources.limits]) {
     assert.equal(amounts['aws.ec2.nitro/nitro_enclaves'], '1');
@@ -173,7 +173,7 @@ test('the two pods of a revision are on two machines in two zones; a surge may s
   assert.equal(topologySpreadConstraints[0].topologyKey, 'topology.kubernetes.io/zone');
 });
 
-test('the same measurements are updated in place, others get a Deployment and a Service beside', () => {
+test('equal measurements are updated in place, others get another Deployment and Service', () => {
   const names = (changes: Partial<Workload>) =>
     workload(workloadOf('signer', changes)).map(({ metadata }) => metadata.name);
   assert.deepEqual(names({}), Array(3).fill('signer-ab12ab12ab12'));
@@ -186,13 +186,13 @@ test('the same measurements are updated in place, others get a Deployment and a 
   assert.deepEqual(strategy.rollingUpdate, { maxSurge: 1, maxUnavailable: 0 });
 });
 
-test('the whole PCR0 is told by an annotation', () => {
+test('an annotation has the whole PCR0', () => {
   const deployment = ofKind(workload(workloadOf('signer')), 'Deployment');
   assert.equal(deployment.metadata.annotations['cloister/pcr0'], PCR0);
   assert.equal(deployment.spec.template.metadata.annotations['cloister/pcr0'], PCR0);
 });
 
-test('each release is bound to the target group by itself, so that a new one comes before the old one goes', () => {
+test('each release has its own binding, so that the new one exists before the old one is removed', () => {
   const to = (pcr0: string) =>
     plain(
       traffic(
@@ -207,7 +207,7 @@ test('each release is bound to the target group by itself, so that a new one com
   }
 });
 
-test('the namespace is restricted and nothing but the services may talk', () => {
+test('the namespace is restricted, and network policies admit the services’ traffic only', () => {
   const objects = namespaceObjects('10.0.0.0/16');
   const namespace = ofKind(objects, 'Namespace');
   assert.equal(namespace.metadata.labels['pod-security.kubernetes.io/enforce'], 'restricted');
@@ -265,7 +265,7 @@ test('the seccomp profile is the default of runtimes and AF_VSOCK, in the form t
       allowed('socket').map(({ args }) => args?.[0]?.value),
       [1, 2, 10, 16, 40],
     );
-    // What moby's conditions keep from containers without capabilities.
+    // System calls that moby's conditions refuse to containers without capabilities.
     for (const name of [
       'bpf',
       'mount',
@@ -291,7 +291,7 @@ test('the seccomp profile is the default of runtimes and AF_VSOCK, in the form t
   }
 });
 
-test('an autoscaler would scale between the two pods and what it is given', () => {
+test('an autoscaler scales between two pods and the given maximum', () => {
   const { spec } = plain(autoscaler(workloadOf('signer'), 4));
   assert.deepEqual([spec.minReplicas, spec.maxReplicas, spec.scaleTargetRef.name], [2, 4, 'signer-ab12ab12ab12']);
 });

@@ -11,8 +11,7 @@ import { withContainers } from './containers';
 import { deployment, temporary } from './fixture';
 
 for (const variant of ['eks', 'ecs']) {
-  test(`every finding of cdk-nag in ${variant} is put right or acknowledged with its reason`, () =>
-    checkFindings(variant));
+  test(`every finding of cdk-nag in ${variant} is fixed or acknowledged with its reason`, () => checkFindings(variant));
 }
 
 function checkFindings(variant: string): void {

@@ -13,11 +13,11 @@ const script = [
   ...installSeccompProfile('arm64'),
 ].join('\n');
 
-test('the script is one that bash reads', () => {
+test('bash parses the script', () => {
   execFileSync('bash', ['-n'], { input: script });
 });
 
-test('whatever pages the allocator took, a machine has those that Kubernetes is told of', () => {
+test('a machine has the page size that Kubernetes counts, whatever the allocator chose', () => {
   const [, hugePages = ''] = /cloister-huge-pages <<'END'\n([^]*?)\nEND\n/.exec(script) ?? [];
   const run = (nodes: Readonly<Record<string, Readonly<Record<string, string>>>>) => {
     const sys = temporary();
@@ -28,7 +28,7 @@ test('whatever pages the allocator took, a machine has those that Kubernetes is 
         fs.writeFileSync(path.join(directory, 'nr_hugepages'), `${count}\n`);
       }
     }
-    // The same path as on a machine, only deeper.
+    // The same path as on a machine, below a temporary directory.
     const moved = hugePages
       .replaceAll('/sys/devices/system/node', sys)
       .replace('-f 6', `-f ${sys.split('/').length + 1}`);

@@ -18,7 +18,7 @@ test('the services are those of the programs', () => {
   assert.deepEqual([...SERVICES], CONTRACT.services);
 });
 
-test('a release is what was built', () => {
+test('a release is read from its directory', () => {
   const images = writeImages(configured());
   const { release } = readReleases(configured({ CDK_IMAGES: images }));
   assert.equal(release.images.signer.file, path.join(images, 'signer.eif'));
@@ -33,7 +33,7 @@ test('a next release is checked like the present one', () => {
   refused(() => readReleases(configured(environment)), /signer\.eif does not exist/);
 });
 
-test('a debug image may be deployed with a prefix for trying things', () => {
+test('a debug image may be deployed with a prefix for experiments', () => {
   const images = writeImages(configured(), { commandLine: DEBUG });
   assert.ok(readReleases(configured({ CDK_IMAGES: images })));
 });
@@ -59,7 +59,7 @@ for (const [what, spoil, sentence] of [
   [
     'measurements without a member',
     edit((m) => delete m.settings['table_arn']),
-    /settings\.table_arn is not a text; build the images again/,
+    /settings\.table_arn is not a string; build the images again/,
   ],
   [
     'a missing image',

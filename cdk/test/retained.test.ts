@@ -93,7 +93,7 @@ test('the key stack is deployed as the administrator role', () => {
   );
 });
 
-test('with keys, what is not of KMS or locked loses its protection', () => {
+test('with keys, everything except KMS and locked objects loses its protection', () => {
   const unprotected = deployment({}, { 'with-keys': 'true' });
   const another = baseStack(new App(), unprotected.configuration);
   Template.fromStack(another).hasResource('AWS::DynamoDB::Table', {

@@ -1,4 +1,4 @@
-/** Templates as they were last looked at; `npm run snapshots` writes them anew. */
+/** Reviewed templates; `npm run snapshots` rewrites them. */
 
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
@@ -21,7 +21,7 @@ export function matchesSnapshot(name: string, stack: Stack): void {
   );
 }
 
-/** Without what changes with every build or version of a library: the hashes of assets, also where they end a logical id. */
+/** Removes what changes with every build or library version: hashes of assets, also at the end of logical ids. */
 function normalised(template: unknown): unknown {
   return JSON.parse(
     JSON.stringify(template).replaceAll(/(?<![0-9a-f])([0-9a-f]{64}|[0-9a-f]{32})(?![0-9a-f])/g, 'HASH'),

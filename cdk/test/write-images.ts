@@ -1,4 +1,7 @@
-/** `write-images.ts DIRECTORY`: images, container images and a front door for the configuration of the environment, a few bytes each, to synthesize from. */
+/**
+ * `write-images.ts DIRECTORY`: writes images, container images and a front door of a few bytes each, for synthesis with
+ * the configuration of the environment.
+ */
 
 import * as fs from 'node:fs';
 import * as path from 'node:path';

@@ -1,6 +1,6 @@
-// The envelope is that of crates/sealing/SPEC.md, §1; the encryption context that of §2.
+// Envelope: crates/sealing/SPEC.md §1. Encryption context: §2.
 
-/** A dry run of opening the data key of a row, exactly as the signer's enclave would open it, but for the attestation document. */
+/** A dry run of the signer's Decrypt call for the data key of a row, without the attestation document. */
 exports.decryption = (row, cmkArn) => {
   const envelope = row?.sealed?.M?.[cmkArn]?.B;
   if (envelope === undefined) {

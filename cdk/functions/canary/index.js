@@ -1,5 +1,5 @@
-// Asks KMS whether this role, which has the same rights as the signer's in IAM, could open a real data key without an enclave. KMS has to
-// deny it; any other answer is an error of this function, and an alarm.
+// Calls KMS to open a real data key as a role with the signer's IAM permissions, without an enclave. KMS has to deny
+// it; any other outcome is an error of this function, and an alarm.
 
 const { DynamoDBClient, GetItemCommand } = require('@aws-sdk/client-dynamodb');
 const { DecryptCommand, KMSClient } = require('@aws-sdk/client-kms');
@@ -17,6 +17,6 @@ exports.handler = async () => {
     () => 'decrypted',
     (error) => error.name,
   );
-  console.log(JSON.stringify({ message: 'asked KMS for a data key without an enclave', outcome }));
+  console.log(JSON.stringify({ message: 'called KMS without an enclave', outcome }));
   verdict(outcome);
 };

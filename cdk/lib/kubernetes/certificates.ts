@@ -1,16 +1,19 @@
-/** The pods' TLS: a private CA in the cluster, kept by cert-manager (https://cert-manager.io), which the front door pins. */
+/**
+ * The pods' TLS: a private CA in the cluster, managed by cert-manager (https://cert-manager.io) and pinned by the front
+ * door.
+ */
 
 import { SERVICES, type Service } from '../release';
 import { type Manifest, PART_OF } from './manifest';
 import { NAMESPACE } from './namespace';
 import { serviceLabels, tlsSecret } from './workload';
 
-/** `host` is the name under which the front door calls a service. */
+/** `host` is the name by which the front door calls a service. */
 export function certificateObjects(host: (service: Service) => string): readonly Manifest[] {
   return [...authority(), ...SERVICES.map((service) => certificate(service, host(service)))];
 }
 
-/** Where the CA's certificate is found, in the member `ca.crt`. */
+/** The Secret with the CA's certificate in its member `ca.crt`. */
 export const AUTHORITY_SECRET = 'certificate-authority';
 
 function authority(): readonly Manifest[] {
@@ -25,7 +28,7 @@ function authority(): readonly Manifest[] {
         commonName: 'Cloister pods',
         secretName: AUTHORITY_SECRET,
         duration: days(3650),
-        // The same key for as long as the cluster lives: the front door trusts it by name and key.
+        // The same key for the lifetime of the cluster: the front door trusts name and key.
         privateKey: { algorithm: 'ECDSA', size: 256, rotationPolicy: 'Never' },
         issuerRef: { name: 'self-signed', kind: 'Issuer', group: 'cert-manager.io' },
       },
@@ -52,7 +55,7 @@ function certificate(service: Service, host: string): Manifest {
       secretName: tlsSecret(service),
       dnsNames: [host],
       usages: ['digital signature', 'server auth'],
-      // Pods serve a renewed certificate within seconds of the kubelet's putting it there.
+      // Pods serve a renewed certificate within seconds after the kubelet writes it.
       duration: days(90),
       renewBefore: days(30),
       privateKey: { algorithm: 'ECDSA', size: 256, rotationPolicy: 'Always' },

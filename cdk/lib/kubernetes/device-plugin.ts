@@ -1,4 +1,7 @@
-/** AWS's device plugin for Nitro Enclaves, as its release 0.4.1 describes itself: https://github.com/aws/aws-nitro-enclaves-k8s-device-plugin */
+/**
+ * AWS's device plugin for Nitro Enclaves, as in its release 0.4.1:
+ * https://github.com/aws/aws-nitro-enclaves-k8s-device-plugin
+ */
 
 import type { Reservation } from './enclave';
 import { type Manifest, PART_OF } from './manifest';

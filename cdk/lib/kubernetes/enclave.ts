@@ -1,4 +1,4 @@
-/** How large an enclave is, and how many of them a machine has room for: nodes and pods have to agree on it. */
+/** Sizes of enclaves, and their number per machine. Nodes and pods have to agree on both. */
 
 import { ConfigurationError } from '../configuration';
 
@@ -25,7 +25,10 @@ export function enclaveSize(imageSize: number, wanted: Partial<EnclaveSize> = {}
   return { cpus, memoryMib };
 }
 
-/** What `nitro-cli` demands: https://docs.aws.amazon.com/enclaves/latest/user/cmd-nitro-run-enclave.html, and 64 MiB at least. */
+/**
+ * What `nitro-cli` demands: https://docs.aws.amazon.com/enclaves/latest/user/cmd-nitro-run-enclave.html, and 64 MiB at
+ * least.
+ */
 function leastMemoryMib(imageSize: number): number {
   return toPages(Math.max(64, Math.ceil((4 * imageSize) / 2 ** 20)));
 }
@@ -34,7 +37,7 @@ function toPages(mib: number): number {
   return Math.ceil(mib / PAGE_MIB) * PAGE_MIB;
 }
 
-/** What a machine reserves for enclaves before its kubelet starts. */
+/** The resources that a machine reserves for enclaves before its kubelet starts. */
 export interface Reservation {
   readonly enclaves: number;
   readonly cpus: number;
@@ -55,8 +58,9 @@ export function reservation(sizes: readonly EnclaveSize[]): Reservation {
 }
 
 /**
- * The size of the huge pages, on both architectures. The allocator of the Nitro CLI takes the largest pages that fit, which are of 1 GiB on
- * x86-64 and of 32 MiB on arm64 (4 KiB base pages); nodes replace its choice (nodes.ts), because Kubernetes counts each size by itself.
+ * The size of huge pages, on both architectures. The Nitro CLI's allocator takes the largest pages that fit, 1 GiB on
+ * x86-64 and 32 MiB on arm64 (4 KiB base pages). Nodes replace its choice (nodes.ts), because Kubernetes counts each
+ * size separately.
  */
 export const PAGE_MIB = 2;
 export const HUGE_PAGES = 'hugepages-2Mi';

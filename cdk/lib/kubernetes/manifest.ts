@@ -15,5 +15,7 @@ export interface Manifest {
   readonly metadata: Metadata;
 }
 
-/** Labels by which every object of Cloister is found: https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/ */
+/**
+ * Labels of every object of Cloister: https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/
+ */
 export const PART_OF: Labels = { 'app.kubernetes.io/part-of': 'cloister' };

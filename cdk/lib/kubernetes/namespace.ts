@@ -1,4 +1,4 @@
-/** What stands before the first release and after the last one: namespace, service accounts, what the network admits. */
+/** Objects that do not depend on a release: namespace, service accounts, network policies. */
 
 import { SERVICES, type Service } from '../release';
 import { type Json, type Manifest, PART_OF } from './manifest';
@@ -7,7 +7,7 @@ import { serviceLabels } from './workload';
 
 export const NAMESPACE = 'cloister';
 
-/** `vpcCidr` is where the load balancer's addresses and the endpoints of AWS services lie. */
+/** `vpcCidr` contains the addresses of the load balancer and of the endpoints of AWS services. */
 export function namespaceObjects(vpcCidr: string): readonly Manifest[] {
   return [
     namespace(),
@@ -34,7 +34,7 @@ function namespace(): Manifest {
   };
 }
 
-/** EKS Pod Identity gives it the service's role. */
+/** EKS Pod Identity associates it with the service's role. */
 function serviceAccount(service: Service): Manifest {
   return {
     apiVersion: 'v1',
@@ -62,7 +62,8 @@ function networkPolicy(service: Service, vpcCidr: string): Manifest {
     spec: {
       podSelector: { matchLabels: { 'app.kubernetes.io/name': service } },
       policyTypes: ['Ingress', 'Egress'],
-      // The load balancer, with its own addresses; its security group admits the front door alone. The kubelet always reaches its pods.
+      // The load balancer, whose security group admits the front door alone. Its addresses are those of the VPC, so the
+      // rule admits every host and pod of the VPC. The kubelet always reaches its pods.
       ingress: [{ from: [{ ipBlock: { cidr: vpcCidr } }], ports: [tcp(HTTPS_PORT), tcp(HEALTH_PORT)] }],
       egress: [
         {
@@ -71,8 +72,8 @@ function networkPolicy(service: Service, vpcCidr: string): Manifest {
         },
         // The EKS Pod Identity agent: https://docs.aws.amazon.com/eks/latest/userguide/pod-id-agent-setup.html
         { to: [{ ipBlock: { cidr: '169.254.170.23/32' } }], ports: [tcp(80)] },
-        // KMS has its endpoint in the VPC; DynamoDB is reached at public addresses through the gateway endpoint. Where a connection really ends is
-        // checked inside the enclave, and by the pod's allow-list.
+        // KMS has an endpoint in the VPC; DynamoDB is reached at public addresses through the gateway endpoint. The
+        // enclave checks the identity of the peer, and the pod's allow-list the host name.
         { to: [{ ipBlock: { cidr: '0.0.0.0/0', except: ['169.254.169.254/32'] } }], ports: [tcp(443)] },
       ],
     },

@@ -1,20 +1,22 @@
-/** What the pods are, as `pods/` has it: ports, deadlines, variables. A test compares the numbers with the sources. */
+/** Facts about the program `pods/`: ports, deadlines, variables, paths. A test compares them with the sources. */
 
 import { CONTRACT } from '../contract';
 import type { Service } from '../release';
 import type { EnclaveSize } from './enclave';
 
-/** HTTPS, and plain HTTP with `/healthz`, `/readyz`, `/version` and `/attestation/NONCE`. */
+/** HTTPS for the front door, and plain HTTP with `/healthz`, `/readyz`, `/version` and `/attestation/NONCE`. */
 export const HTTPS_PORT = CONTRACT.ports.podHttps;
 export const HEALTH_PORT = CONTRACT.ports.podHealth;
 
-/** A body that is still arriving, and then the whole request: `DRAIN_DEADLINE` of pods/src/run.rs. */
+/** The time for a body that is still arriving and then the whole request: `DRAIN_DEADLINE` of the pods. */
 export const DRAIN_SECONDS = 15;
-/** `nitro-cli` ends the enclave, and is asked whether it did: twice `QUICK_DEADLINE` of pods/src/nitro_cli.rs. */
+/**
+ * The time for two calls of `nitro-cli`, one to end the enclave and one to check: twice `QUICK_DEADLINE` of the pods.
+ */
 export const TERMINATE_SECONDS = 60;
 /**
- * From leaving the load balancer to SIGTERM. A Network Load Balancer takes up to two minutes until it sends no new connections; until then the
- * pod answers as ever.
+ * The time from leaving the load balancer to SIGTERM. A Network Load Balancer sends new connections for up to two
+ * minutes; the pod answers them.
  */
 export const LEAVE_SECONDS = 120;
 export const GRACE_SECONDS = LEAVE_SECONDS + DRAIN_SECONDS + TERMINATE_SECONDS + 15;
@@ -23,7 +25,7 @@ export const GRACE_SECONDS = LEAVE_SECONDS + DRAIN_SECONDS + TERMINATE_SECONDS +
 export const USER = 10001;
 export const NITRO_GROUP = 10002;
 
-/** Where things are in the container images (cdk/containers). */
+/** Paths in the container images (cdk/containers). */
 export const PATHS = {
   image: '/enclave/image.eif',
   measurements: '/enclave/measurements.json',
@@ -43,11 +45,14 @@ export interface Surroundings {
   readonly cmkArn: string;
   readonly tableArn: string;
   readonly enclave: EnclaveSize;
-  /** The dimension `Deployment` of the enclave's metrics, the same for every release. */
+  /** The dimension `Deployment` of the enclave's metrics, equal for every release. */
   readonly deployment: string;
 }
 
-/** The variables of a pod that keeps its enclave: pods/README.md. Where it runs, the other dimensions of its metrics, is added to them. */
+/**
+ * The variables of a pod that manages its enclave (pods/README.md), without the metrics' dimensions that depend on the
+ * platform.
+ */
 export function environment({
   service,
   region,
@@ -57,7 +62,7 @@ export function environment({
   enclave,
   deployment,
 }: Surroundings): Readonly<Record<string, string>> {
-  // The signer's enclave writes nothing: its pod reads the rows.
+  // The signer's enclave does not call DynamoDB: its pod reads the rows.
   const services = service === 'signer' ? ['kms'] : ['kms', 'dynamodb'];
   const suffix = partition === 'aws-cn' ? 'amazonaws.com.cn' : 'amazonaws.com';
   return {

@@ -1,4 +1,6 @@
-/** The pods' seccomp profile: the runtimes' default without capabilities, with AF_VSOCK. seccomp/README.md says from where. */
+/**
+ * The pods' seccomp profile: the runtimes' default without capabilities, with AF_VSOCK. Its origin: seccomp/README.md.
+ */
 
 import type { Architecture } from '../configuration';
 import moby from './seccomp/default.json';
@@ -53,7 +55,7 @@ export function seccompProfile(architecture: Architecture): SeccompProfile {
   };
 }
 
-/** For a container without capabilities, on a kernel newer than any that the profile asks for. */
+/** Resolves the profile's conditions for a container without capabilities on a recent kernel. */
 function applies({ includes, excludes }: MobyRule, architecture: Architecture): boolean {
   const wanted =
     includes.caps === undefined && (includes.arches === undefined || includes.arches.includes(architecture));
@@ -73,7 +75,7 @@ function socket(family: number): Rule {
   return { names: ['socket'], action: 'SCMP_ACT_ALLOW', args: [{ index: 0, value: family, op: 'SCMP_CMP_EQ' }] };
 }
 
-/** `socketcall` is of 32-bit programs, and would let every family pass. */
+/** `socketcall` belongs to 32-bit programs, and would allow every family. */
 const REPLACED = /^(socket|socketcall|io_uring_.*|ptrace)$/;
 /** AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_VSOCK: linux/socket.h. */
 const FAMILIES = [1, 2, 10, 16, 40];

@@ -1,4 +1,4 @@
-/** A service of a release: its pods, the Service in front of them, and what a drain leaves running. */
+/** A service of a release: Deployment, Service and disruption budget. */
 
 import type { Architecture } from '../configuration';
 import type { Service } from '../release';
@@ -20,15 +20,16 @@ import { SECCOMP_PROFILE } from './seccomp';
 export interface Workload extends Surroundings {
   readonly namespace: string;
   readonly architecture: Architecture;
-  /** The container image, by its digest or another name that never means another image. */
+  /** The container image, by digest or another immutable name. */
   readonly image: string;
   readonly pcr0: string;
   readonly replicas: number;
 }
 
 /**
- * Service and release, the latter by the first digits of its PCR0. So an update with the same measurements is a rolling update of one Deployment,
- * and an update with others makes a second Deployment and Service beside the first, to which traffic is switched once they are available (traffic.ts).
+ * Name of a workload: the service, and the first digits of the release's PCR0. An update with equal measurements is a
+ * rolling update of one Deployment; other measurements create a second Deployment and Service, to which traffic moves
+ * once they are available (traffic.ts).
  */
 export function workloadName({ service, pcr0 }: Pick<Workload, 'service' | 'pcr0'>): string {
   return `${service}-${release(pcr0)}`;
@@ -38,7 +39,7 @@ function release(pcr0: string): string {
   return pcr0.slice(0, 12).toLowerCase();
 }
 
-/** What stands before the pods: the Service, and what a drain leaves running. */
+/** The Service and the disruption budget of the pods. */
 export function surroundings(of: Workload): readonly Manifest[] {
   return [clusterService(of), disruptionBudget(of)];
 }
@@ -55,7 +56,7 @@ function labels(of: Workload): Labels {
   return { ...PART_OF, ...selector(of) };
 }
 
-/** Of every object of a workload. */
+/** Labels of every object of a workload. */
 export function metadata(of: Workload) {
   return { name: workloadName(of), namespace: of.namespace, labels: labels(of) };
 }
@@ -64,12 +65,12 @@ export function deployment(of: Workload): Manifest {
   return {
     apiVersion: 'apps/v1',
     kind: 'Deployment',
-    // A label has no room for a PCR0.
+    // A PCR0 is too long for a label.
     metadata: { ...metadata(of), annotations: { 'cloister/pcr0': of.pcr0 } },
     spec: {
       replicas: of.replicas,
       revisionHistoryLimit: 2,
-      // An enclave boots in seconds, but the one before it may hold port 9000 of the machine.
+      // An enclave boots in seconds, but another one that is starting may occupy port 9000 of the machine.
       progressDeadlineSeconds: 600,
       minReadySeconds: 10,
       strategy: { type: 'RollingUpdate', rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } },
@@ -82,10 +83,10 @@ export function deployment(of: Workload): Manifest {
 function podSpec(of: Workload): { readonly [member: string]: Json } {
   return {
     serviceAccountName: of.service,
-    // EKS Pod Identity projects a token of its own.
+    // EKS Pod Identity projects its own token.
     automountServiceAccountToken: false,
     enableServiceLinks: false,
-    // The processes that nitro-cli leaves behind are reaped by the pause container.
+    // The pause container reaps the processes that nitro-cli leaves behind.
     shareProcessNamespace: true,
     terminationGracePeriodSeconds: GRACE_SECONDS,
     nodeSelector: { 'kubernetes.io/arch': of.architecture, 'kubernetes.io/os': 'linux', [NITRO_NODE]: 'enabled' },
@@ -117,7 +118,10 @@ function podSpec(of: Workload): { readonly [member: string]: Json } {
   };
 }
 
-/** Pods of one revision keep apart; the surge pod of the next revision may share a machine with one of this. */
+/**
+ * Pods of one revision run on different machines; the surge pod of the next revision may share a machine with one of
+ * them.
+ */
 function apart(of: Workload) {
   return {
     labelSelector: { matchLabels: selector(of) },
@@ -143,7 +147,7 @@ function container(of: Workload): Json {
       readOnlyRootFilesystem: true,
       capabilities: { drop: ['ALL'] },
     },
-    // Only readiness asks for the enclave: restarting the pod does not mend what keeps an enclave from its keys.
+    // Only readiness depends on the enclave: restarting the pod does not fix an enclave that cannot open keys.
     startupProbe: { httpGet: { path: '/healthz', port: 'health' }, periodSeconds: 2, failureThreshold: 30 },
     livenessProbe: {
       httpGet: { path: '/healthz', port: 'health' },
@@ -166,7 +170,7 @@ function container(of: Workload): Json {
   };
 }
 
-/** The enclave's memory and processors are counted by themselves; the rest is for forwarding. */
+/** Resources of the forwarding program alone; the enclave's memory and processors are counted separately. */
 function resources({ cpus, memoryMib }: EnclaveSize): Json {
   const enclave = {
     'aws.ec2.nitro/nitro_enclaves': '1',
@@ -194,12 +198,15 @@ function disruptionBudget(of: Workload): Manifest {
     apiVersion: 'policy/v1',
     kind: 'PodDisruptionBudget',
     metadata: metadata(of),
-    // A pod that is not ready serves nobody: it must not keep a machine from being replaced.
+    // A pod that is not ready serves no requests, and must not block the replacement of a machine.
     spec: { maxUnavailable: 1, unhealthyPodEvictionPolicy: 'AlwaysAllow', selector: { matchLabels: selector(of) } },
   };
 }
 
-/** Scaling a workload by its pods' processor time: not applied, for the nodes have room for two pods of each service and a surge. */
+/**
+ * An autoscaler by processor time. It is a template and not applied: the nodes have room for two pods of each service
+ * and a surge.
+ */
 export function autoscaler(of: Workload, most: number): Manifest {
   return {
     apiVersion: 'autoscaling/v2',
@@ -217,16 +224,16 @@ export function autoscaler(of: Workload, most: number): Manifest {
   };
 }
 
-/** Where a pod runs, as dimensions of its enclave's metrics. */
+/** Dimensions of the enclave's metrics that depend on the pod's location. */
 const METRICS: readonly Json[] = [
   { name: 'CLOISTER_METRICS_NODE', valueFrom: { fieldRef: { fieldPath: 'spec.nodeName' } } },
   { name: 'CLOISTER_METRICS_POD', valueFrom: { fieldRef: { fieldPath: 'metadata.name' } } },
 ];
 
-/** Where cert-manager leaves certificate and key of a service. */
+/** The Secret into which cert-manager writes certificate and key of a service. */
 export function tlsSecret(service: Service): string {
   return `${service}-tls`;
 }
 
-/** The label by which the device plugin finds its nodes, and the pods theirs. */
+/** The label of nodes with enclaves, selected by the device plugin and by the pods. */
 export const NITRO_NODE = 'aws-nitro-enclaves-k8s-dp';
