@@ -43,7 +43,7 @@ impl<'a> Document<'a> {
     }
 }
 
-/// What was read so far.
+/// The members read so far.
 #[derive(Default)]
 struct Members<'a> {
     module_id: Option<&'a str>,
@@ -95,6 +95,7 @@ impl<'a> Members<'a> {
                 "nonce",
                 optional(reader, "nonce", &NONCE_LEN)?,
             ),
+            "nitrotpm_pcrs" => Err(Malformed::NitroTpm),
             other => Err(Malformed::UnknownMember {
                 name: other.to_owned(),
             }),
@@ -171,7 +172,7 @@ fn certificate<'a>(reader: &mut Reader<'a>, member: &'static str) -> Result<&'a 
     Ok(certificate)
 }
 
-/// A member that may be null, and may be missing, which says the same.
+/// A member that may be null or missing, which are equivalent.
 fn optional<'a>(
     reader: &mut Reader<'a>,
     member: &'static str,
@@ -226,5 +227,6 @@ const MAX_BUNDLE_LEN: usize = 6;
 const CERTIFICATE_LEN: RangeInclusive<usize> = 1..=1024;
 const MODULE_ID_LEN: RangeInclusive<usize> = 1..=256;
 const PUBLIC_KEY_LEN: RangeInclusive<usize> = 1..=1024;
-const USER_DATA_LEN: RangeInclusive<usize> = 0..=512;
-const NONCE_LEN: RangeInclusive<usize> = 0..=512;
+/// Section 3.2.2 says 512 and the device accepts 1024: so documents with 1024 bytes exist.
+const USER_DATA_LEN: RangeInclusive<usize> = 0..=1024;
+const NONCE_LEN: RangeInclusive<usize> = 0..=1024;

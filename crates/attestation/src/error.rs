@@ -1,11 +1,11 @@
-//! Why a document is refused, grouped by who is to blame.
+//! Verification errors, grouped by the party at fault.
 
 use std::fmt;
 use std::time::Duration;
 
 use x509_cert::der;
 
-/// Why a document is refused.
+/// A document that is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttestationError {
@@ -18,15 +18,15 @@ pub enum AttestationError {
     /// The document was not signed by the key of its certificate, or was changed since.
     #[error("the signature is wrong")]
     BadSignature,
-    /// A genuine document that says something else than was expected.
-    #[error("the document does not say what was expected")]
+    /// A genuine document with other values than the expected ones.
+    #[error("the document does not match the expectations")]
     Unexpected(#[from] Unexpected),
     /// The caller expects something that would prove nothing.
     #[error("the expectations prove nothing")]
     Misuse(#[from] Misuse),
 }
 
-/// What about the bytes is not an attestation document.
+/// Bytes that are not an attestation document.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Malformed {
@@ -36,12 +36,12 @@ pub enum Malformed {
         /// In bytes.
         len: usize,
     },
-    /// Not the CBOR that should stand there.
-    #[error("cannot read {part}")]
+    /// Invalid CBOR, or another item than the specified one.
+    #[error("failed to parse {part}")]
     Cbor {
         /// The envelope, a header, the payload or the name of one of its members.
         part: &'static str,
-        /// What is wrong.
+        /// The cause.
         #[source]
         source: CborError,
     },
@@ -63,25 +63,28 @@ pub enum Malformed {
     /// A member that AWS does not specify.
     #[error("unknown member {name:?}")]
     UnknownMember {
-        /// Its name.
+        /// The member's name.
         name: String,
     },
-    /// A member stands twice.
-    #[error("{member} stands twice")]
+    /// Duplicate member.
+    #[error("duplicate member {member}")]
     DuplicateMember {
-        /// Its name.
+        /// The member's name.
         member: &'static str,
     },
+    /// A document of a NitroTPM: it proves an EC2 instance, not an enclave.
+    #[error("a NitroTPM document, not an enclave's: nitrotpm_pcrs in place of pcrs")]
+    NitroTpm,
     /// A required member is missing.
     #[error("{member} is missing")]
     MissingMember {
-        /// Its name.
+        /// The member's name.
         member: &'static str,
     },
     /// A member has a length that AWS does not allow.
-    #[error("{member} has {len} bytes")]
+    #[error("{member} has an invalid length: {len} bytes")]
     Length {
-        /// Its name.
+        /// The member's name.
         member: &'static str,
         /// In bytes.
         len: usize,
@@ -89,33 +92,33 @@ pub enum Malformed {
     /// A map or array that needs entries has none.
     #[error("{member} is empty")]
     Empty {
-        /// Its name.
+        /// The member's name.
         member: &'static str,
     },
     /// Registers of another hash function.
     #[error("the digest is not SHA384")]
     Digest,
-    /// No time.
+    /// A document without a time.
     #[error("the timestamp is zero")]
     ZeroTimestamp,
-    /// A register that no module has.
-    #[error("there is no PCR{index}")]
+    /// A register number above 31.
+    #[error("PCR{index} does not exist")]
     PcrIndex {
-        /// Which.
+        /// The register's number.
         index: u64,
     },
-    /// A register that is no SHA-384 value.
+    /// A register that is not a SHA-384 value.
     #[error("PCR{index} has {len} bytes, not 48")]
     PcrLength {
-        /// Which.
+        /// The register's number.
         index: u8,
         /// In bytes.
         len: usize,
     },
-    /// A register stands twice.
-    #[error("PCR{index} stands twice")]
+    /// Duplicate register.
+    #[error("duplicate PCR{index}")]
     DuplicatePcr {
-        /// Which.
+        /// The register's number.
         index: u8,
     },
     /// More certificates than any chain of AWS's.
@@ -123,7 +126,7 @@ pub enum Malformed {
     BundleLength,
 }
 
-/// What is wrong with an item of CBOR.
+/// An invalid CBOR item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CborError {
@@ -136,7 +139,7 @@ pub enum CborError {
         /// How many.
         len: usize,
     },
-    /// Another item than the one that has to stand there.
+    /// Another item than the expected one.
     #[error("expected {0}")]
     Expected(&'static str),
     /// A first byte that RFC 8949 reserves.
@@ -147,7 +150,7 @@ pub enum CborError {
     NotUtf8,
 }
 
-/// What about the certificates is not trusted.
+/// A certificate chain that is not trusted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChainError {
@@ -163,50 +166,49 @@ pub enum ChainError {
     /// Not an X.509 certificate, or one with a broken extension.
     #[error("{position} is not a certificate")]
     Encoding {
-        /// Which certificate.
+        /// The certificate.
         position: Position,
-        /// What is wrong.
+        /// The cause.
         #[source]
         source: der::Error,
     },
-    /// Its time has not come at the time of the verification.
+    /// Its validity begins after the time of the verification.
     #[error("{position} is not valid yet")]
     NotYetValid {
-        /// Which certificate.
+        /// The certificate.
         position: Position,
     },
-    /// Its time is over at the time of the verification.
+    /// Its validity ended before the time of the verification.
     #[error("{position} has expired")]
     Expired {
-        /// Which certificate.
+        /// The certificate.
         position: Position,
     },
     /// An authority that is not marked as one, or a signer that is.
     #[error("{position} has the wrong basic constraints")]
     BasicConstraints {
-        /// Which certificate.
+        /// The certificate.
         position: Position,
     },
     /// More authorities below it than it allows.
     #[error("{position} does not allow so long a chain")]
     PathLength {
-        /// Which certificate.
+        /// The certificate.
         position: Position,
     },
     /// An authority that may not sign certificates, or a signer that may not sign anything else.
     #[error("{position} has the wrong key usage")]
     KeyUsage {
-        /// Which certificate.
+        /// The certificate.
         position: Position,
     },
     /// A signer whose key is not on P-384.
     #[error("the key of {position} is not on P-384")]
     PublicKey {
-        /// Which certificate.
+        /// The certificate.
         position: Position,
     },
-    /// Names or signatures do not connect, or there is a critical extension that nobody
-    /// understands.
+    /// Names or signatures do not connect, or there is an unknown critical extension.
     #[error("no path from the signer to the root")]
     Path(#[source] webpki::Error),
     /// There is a path, but not through every certificate of the bundle in its order.
@@ -214,7 +216,7 @@ pub enum ChainError {
     NotTheBundle,
 }
 
-/// Where in a document a certificate stands.
+/// The position of a certificate in a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Position {
     /// `certificate`: the signer of the document.
@@ -232,7 +234,7 @@ impl fmt::Display for Position {
     }
 }
 
-/// What a genuine document says otherwise.
+/// A mismatch between a genuine document and the expectations.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unexpected {
@@ -240,22 +242,22 @@ pub enum Unexpected {
     #[error("the enclave is in debug mode: PCR0, PCR1 or PCR2 is zero")]
     DebugMode,
     /// A register has another value or is not listed.
-    #[error("PCR{index} is another one")]
+    #[error("PCR{index} does not match the expected value")]
     Pcr {
-        /// Which.
+        /// The register's number.
         index: u8,
     },
     /// The image was signed with another certificate or not at all.
     #[error("PCR8 belongs to another signing certificate")]
     SigningCertificate,
-    /// The nonce, the user data or the public key is another one or missing.
-    #[error("{member} is another one")]
+    /// The nonce, the user data or the public key is missing or has another value.
+    #[error("{member} does not match the expected value")]
     Member {
-        /// Its name.
+        /// The member's name.
         member: &'static str,
     },
     /// Older than the caller accepts.
-    #[error("{age:?} old, {max:?} are accepted")]
+    #[error("document is {age:?} old; at most {max:?} is accepted")]
     TooOld {
         /// At the time of the verification.
         age: Duration,
@@ -263,18 +265,18 @@ pub enum Unexpected {
         max: Duration,
     },
     /// Made after the time of the verification.
-    #[error("made {ahead:?} after the time of the verification")]
+    #[error("document was made {ahead:?} after the time of the verification")]
     FromTheFuture {
-        /// How long after.
+        /// By how much.
         ahead: Duration,
     },
 }
 
-/// What about the expectations would prove nothing.
+/// Expectations that would prove nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Misuse {
-    /// A nonce that somebody may have guessed.
+    /// A nonce that could have been guessed.
     #[error("a nonce of {len} bytes; fewer than {min} prove nothing", min = crate::MIN_NONCE_LEN)]
     ShortNonce {
         /// In bytes.
@@ -283,7 +285,7 @@ pub enum Misuse {
     /// Zeros expected as a measurement: every enclave in debug mode has them.
     #[error("PCR{index} is expected to be zero, which every enclave in debug mode reports")]
     ZeroPcr {
-        /// Which.
+        /// The register's number.
         index: u8,
     },
 }

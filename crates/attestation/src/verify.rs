@@ -122,12 +122,12 @@ impl VerifiedDocument {
         self.public_key.as_deref()
     }
 
-    /// What the enclave put in, at most 512 bytes.
+    /// What the enclave put in, at most 1024 bytes.
     pub fn user_data(&self) -> Option<&[u8]> {
         self.user_data.as_deref()
     }
 
-    /// The nonce that the enclave put in, at most 512 bytes.
+    /// The nonce that the enclave put in, at most 1024 bytes.
     pub fn nonce(&self) -> Option<&[u8]> {
         self.nonce.as_deref()
     }

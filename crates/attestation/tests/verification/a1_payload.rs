@@ -13,12 +13,12 @@ fn a1_optional_members_may_be_null_missing_or_full() {
     }
     let full = Draft::new()
         .set("public_key", Value::Bytes(vec![1; 1024]))
-        .set("user_data", Value::Bytes(vec![2; 512]))
-        .set("nonce", Value::Bytes(vec![3; 512]));
+        .set("user_data", Value::Bytes(vec![2; 1024]))
+        .set("nonce", Value::Bytes(vec![3; 1024]));
     let verified = full.verify().unwrap();
     assert_eq!(verified.public_key(), Some(&[1; 1024][..]));
-    assert_eq!(verified.user_data(), Some(&[2; 512][..]));
-    assert_eq!(verified.nonce(), Some(&[3; 512][..]));
+    assert_eq!(verified.user_data(), Some(&[2; 1024][..]));
+    assert_eq!(verified.nonce(), Some(&[3; 1024][..]));
     let empty = Draft::new()
         .set("user_data", Value::Bytes(Vec::new()))
         .set("nonce", Value::Bytes(Vec::new()));
@@ -73,6 +73,17 @@ fn a1_unknown_members_are_refused() {
         draft.verify().unwrap_err(),
         cbor("the payload", "a text string in one piece")
     );
+}
+
+#[test]
+fn a1_a_nitrotpm_document_is_refused_as_such() {
+    let mut draft = Draft::new();
+    let pcrs = draft
+        .members
+        .iter_mut()
+        .find(|(name, _)| name.as_text() == Some("pcrs"));
+    pcrs.unwrap().0 = "nitrotpm_pcrs".into();
+    assert_eq!(draft.verify().unwrap_err(), Malformed::NitroTpm.into());
 }
 
 #[test]
@@ -145,8 +156,8 @@ fn a1_every_member_has_a_length_that_aws_allows() {
         ("cabundle", Value::Array(vec![too_long(0)]), 0),
         ("public_key", too_long(0), 0),
         ("public_key", too_long(1025), 1025),
-        ("user_data", too_long(513), 513),
-        ("nonce", too_long(513), 513),
+        ("user_data", too_long(1025), 1025),
+        ("nonce", too_long(1025), 1025),
     ] {
         assert_eq!(
             Draft::new().set(member, value).verify().unwrap_err(),
