@@ -5,7 +5,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
+use cloister_contract::events;
 use cloister_eif::{Difference, Eif, EifError, ExpectedMeasurements, ExpectedMeasurementsError};
 
 use crate::Launch;
@@ -22,14 +24,19 @@ pub(crate) fn check(launch: &Launch, measurements: &Path, service: &str) -> Resu
             source,
         }
     })?;
-    let found = Eif::read(&launch.image)
-        .map_err(|source| ImageError::Eif {
-            path: launch.image.clone(),
-            source,
-        })?
-        .measurements();
+    let image = Eif::read(&launch.image).map_err(|source| ImageError::Eif {
+        path: launch.image.clone(),
+        source,
+    })?;
+    if let Some(warning) = image.certificate_warning(SystemTime::now()) {
+        tracing::warn!(
+            event = events::SIGNING_CERTIFICATE_ENDS,
+            image = %launch.image.display(),
+            "{warning}"
+        );
+    }
     expected
-        .compare(&found)
+        .compare(&image.measurements())
         .map_err(|source| ImageError::Mismatch {
             path: launch.image.clone(),
             source,

@@ -125,6 +125,16 @@ pub enum InitEvent {
         /// Number of lines.
         lines: u64,
     },
+    /// A thread that only reports panicked; the enclave goes on.
+    Panicked {
+        /// File, line and column.
+        place: String,
+    },
+    /// A program of the enclave failed to start.
+    ProgramFailed {
+        /// The cause.
+        error: String,
+    },
     /// The last line: the enclave ends.
     EnclaveEnded(End),
 }
@@ -141,16 +151,19 @@ impl InitEvent {
             Self::ApplicationStarted { .. } => events::APPLICATION_STARTED,
             Self::Usage(_) => events::USAGE,
             Self::LinesMissing { .. } => events::LINES_MISSING,
+            Self::Panicked { .. } => events::PANICKED,
+            Self::ProgramFailed { .. } => events::PROGRAM_FAILED,
             Self::EnclaveEnded(_) => events::ENCLAVE_ENDED,
         }
     }
 
     fn level(&self) -> Level {
         match self {
-            Self::EnclaveEnded(_) => Level::Error,
-            Self::ClockStepped { .. } | Self::ClockUnchecked { .. } | Self::LinesMissing { .. } => {
-                Level::Warn
-            }
+            Self::EnclaveEnded(_) | Self::ProgramFailed { .. } => Level::Error,
+            Self::ClockStepped { .. }
+            | Self::ClockUnchecked { .. }
+            | Self::LinesMissing { .. }
+            | Self::Panicked { .. } => Level::Warn,
             _ => Level::Info,
         }
     }
@@ -165,6 +178,8 @@ impl InitEvent {
             Self::ApplicationStarted { .. } => "application started",
             Self::Usage(_) => "usage",
             Self::LinesMissing { .. } => "older lines are missing",
+            Self::Panicked { .. } => "a reporting thread panicked",
+            Self::ProgramFailed { .. } => "the program failed to start",
             Self::EnclaveEnded(_) => "the enclave ends",
         }
     }
@@ -314,6 +329,16 @@ mod tests {
             (
                 InitEvent::LinesMissing { lines: 12 },
                 json!({ "lines": 12 }),
+            ),
+            (
+                InitEvent::Panicked {
+                    place: "src/usage.rs:7:1".into(),
+                },
+                json!({ "place": "src/usage.rs:7:1" }),
+            ),
+            (
+                InitEvent::ProgramFailed { error: error() },
+                json!({ "error": error() }),
             ),
             ended(
                 End::ApplicationExited { status: 101 },

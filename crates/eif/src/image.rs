@@ -1,14 +1,15 @@
-//! The file, read once from its first byte to its last.
+//! A streaming parser of the EIF format.
 
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use crate::Measurements;
 use crate::signature;
+use crate::{CertificateWarning, Measurements};
 
-/// An enclave image file whose form and checksum are right.
+/// A well-formed enclave image file with a valid checksum.
 #[derive(Clone)]
 pub struct Eif {
     bytes: Vec<u8>,
@@ -67,16 +68,27 @@ impl Eif {
         {
             return Err(EifError::CommandLine);
         }
-        sections.take(Kind::Metadata)?;
+        // Early builders of version 4 wrote the metadata last.
+        let metadata_last = !sections.next_is(Kind::Metadata);
+        if !metadata_last {
+            sections.take(Kind::Metadata)?;
+        }
         let mut ramdisks = vec![sections.take(Kind::Ramdisk)?];
-        while sections.peek() == Some(Kind::Ramdisk as u16) {
+        while sections.next_is(Kind::Ramdisk) {
             ramdisks.push(sections.take(Kind::Ramdisk)?);
         }
         let signature = sections
-            .more()
+            .next_is(Kind::Signature)
             .then(|| sections.take(Kind::Signature))
             .transpose()?;
+        if metadata_last {
+            sections.take(Kind::Metadata)?;
+        }
         sections.finish()?;
+        // Checksum and measurements of an ELF kernel would be right, and no enclave would start.
+        if bytes[kernel.clone()].starts_with(ELF) {
+            return Err(EifError::Kernel(header.architecture));
+        }
 
         let mut crc = crc32fast::Hasher::new();
         crc.update(&bytes[..CRC_AT]);
@@ -126,9 +138,15 @@ impl Eif {
         self.ramdisks.iter().map(|range| &self.bytes[range.clone()])
     }
 
-    /// The certificate of whoever signed it, DER. Neither it nor the signature is verified here.
+    /// The signer's certificate, DER. Neither it nor the signature is verified here.
     pub fn signing_certificate(&self) -> Option<&[u8]> {
         self.signing_certificate.as_deref()
+    }
+
+    /// A warning if the signing certificate has expired or ends within
+    /// [`CertificateWarning::PERIOD`].
+    pub fn certificate_warning(&self, now: SystemTime) -> Option<CertificateWarning> {
+        CertificateWarning::of(self.signing_certificate()?, now)
     }
 }
 
@@ -140,7 +158,7 @@ impl std::fmt::Debug for Eif {
     }
 }
 
-/// The processors an image is for.
+/// The processor architecture of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Architecture {
     /// x86-64.
@@ -149,71 +167,89 @@ pub enum Architecture {
     Arm64,
 }
 
-/// Why a file is not an enclave image.
+/// A file that is not an acceptable enclave image.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EifError {
-    /// The file cannot be read.
-    #[error("the image {} cannot be read", path.display())]
+    /// Failed to read the file.
+    #[error("failed to read the image {}", path.display())]
     File {
-        /// Which file.
+        /// The file's path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// Longer than any image that is read.
+    /// Longer than [`Eif::MAX_LEN`].
     #[error("the image has more than {} bytes", Eif::MAX_LEN)]
     TooLong,
-    /// It ends inside of its header or of a section.
+    /// The file ends within its header or a section.
     #[error("the image ends too early")]
     Truncated,
-    /// It does not begin as an image does.
+    /// The magic number is missing.
     #[error("not an enclave image: it does not begin with `.eif`")]
     Magic,
-    /// Another version of the format.
-    #[error("version {0} of the image format is not read, only version {VERSION}")]
+    /// Unsupported version of the format.
+    #[error("version {0} of the image format is unsupported, only version {VERSION} is read")]
     Version(u16),
-    /// Flags that version 4 does not have.
-    #[error("the image's flags {0:#x} are not known")]
+    /// Flags that version 4 does not define.
+    #[error("the image's flags {0:#x} are unknown")]
     Flags(u16),
-    /// A field that is to be zero is not.
+    /// A reserved field is set.
     #[error("a reserved field of the image's header is not zero")]
     Reserved,
     /// Too few or too many sections.
     #[error("an image cannot have {0} sections")]
     SectionCount(u16),
-    /// Header and section disagree about where a section is or how long it is, or the section has
-    /// flags.
+    /// The header and the section disagree about its length, or the section has flags.
     #[error("section {0} is not what the image's header says")]
     Section(usize),
-    /// A section of this kind cannot stand here.
+    /// The header puts a section elsewhere: bytes between two sections would be measured by no
+    /// register.
+    #[error("section {0} does not begin where the one before it ends")]
+    Gap(usize),
+    /// A required section is missing.
+    #[error("the image has no {0} section")]
+    Missing(&'static str),
+    /// A section of this kind is not allowed at this position.
     #[error(
         "section {index} is of kind {found}; an image has kernel, command line, metadata, ramdisks, signature"
     )]
     Order {
-        /// Which section, counted from 0.
+        /// The section's number, counted from 0.
         index: usize,
-        /// Its kind, as in the file.
+        /// The kind, as in the file.
         found: u16,
     },
-    /// A section is longer than sections of its kind are.
-    #[error("section {0} is too long for what it is")]
+    /// A section is longer than its kind allows.
+    #[error("section {0} is too long for its kind")]
     SectionLen(usize),
-    /// The command line is not printable ASCII.
+    /// The kernel is an ELF file, which the hypervisor does not start.
+    #[error("the kernel is an ELF file: {} expected", .0.kernel_format())]
+    Kernel(Architecture),
+    /// The command line has other bytes.
     #[error("the command line is not printable ASCII")]
     CommandLine,
-    /// There are bytes that belong to no section.
+    /// Bytes that belong to no section.
     #[error("the image goes on after its last section")]
     TrailingBytes,
-    /// The checksum is wrong: the file was damaged.
+    /// The file was damaged.
     #[error("the image's checksum is wrong")]
     Checksum,
-    /// The signature section is not one certificate and one signature.
+    /// The signature section has another form.
     #[error("the signature section is not one PEM certificate and one signature")]
     Signature,
 }
 
-/// The fields of the header that say something; big-endian in the file.
+impl Architecture {
+    fn kernel_format(self) -> &'static str {
+        match self {
+            Self::Amd64 => "bzImage",
+            Self::Arm64 => "Image",
+        }
+    }
+}
+
+/// The fields of the header that are read; big-endian in the file.
 struct Header {
     architecture: Architecture,
     sections: usize,
@@ -241,7 +277,7 @@ impl Header {
             1 => Architecture::Arm64,
             flags => return Err(EifError::Flags(flags)),
         };
-        // 8 to 23: default memory and processors, which whoever starts an enclave overrides.
+        // 8 to 23: default memory and processors, which are overridden when an enclave is started.
         let count = u16_at(26);
         let sections = usize::from(count);
         if !(MIN_SECTIONS..=MAX_SECTIONS).contains(&sections) {
@@ -266,7 +302,7 @@ impl Header {
     }
 }
 
-/// What a section is, with its number in the file.
+/// The kind of a section, with its number in the file.
 #[derive(Clone, Copy)]
 enum Kind {
     Kernel = 1,
@@ -287,6 +323,16 @@ impl Kind {
             Self::Metadata => 1 << 20,
         }
     }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::CommandLine => "command line",
+            Self::Ramdisk => "ramdisk",
+            Self::Signature => "signature",
+            Self::Metadata => "metadata",
+        }
+    }
 }
 
 /// Walks the sections in the order of the file.
@@ -298,7 +344,7 @@ struct Sections<'a> {
 }
 
 impl Sections<'_> {
-    /// Whether the header counts another section.
+    /// The header counts another section.
     fn more(&self) -> bool {
         self.next < self.header.sections
     }
@@ -309,9 +355,19 @@ impl Sections<'_> {
         self.more().then(|| u16::from_be_bytes(*kind))
     }
 
+    fn next_is(&self, kind: Kind) -> bool {
+        self.peek() == Some(kind as u16)
+    }
+
     /// The contents of the next section, which has to be of this kind.
     fn take(&mut self, kind: Kind) -> Result<Range<usize>, EifError> {
         let index = self.next;
+        if !self.more() {
+            return Err(EifError::Missing(kind.name()));
+        }
+        if u64::try_from(self.position) != Ok(self.header.offsets[index]) {
+            return Err(EifError::Gap(index));
+        }
         let rest = self.bytes.get(self.position..).ok_or(EifError::Truncated)?;
         let (section, rest) = rest
             .split_first_chunk::<SECTION_HEADER_LEN>()
@@ -323,9 +379,7 @@ impl Sections<'_> {
             return Err(EifError::Order { index, found });
         }
         let len = u64::from_be_bytes(len);
-        let here = u64::try_from(self.position)
-            .is_ok_and(|position| position == self.header.offsets[index]);
-        if !here || len != self.header.lens[index] || [flags_0, flags_1] != [0, 0] {
+        if len != self.header.lens[index] || [flags_0, flags_1] != [0, 0] {
             return Err(EifError::Section(index));
         }
         let len = usize::try_from(len).map_err(|_| EifError::Truncated)?;
@@ -359,6 +413,7 @@ impl Sections<'_> {
     }
 }
 
+const ELF: &[u8] = b"\x7fELF";
 const VERSION: u16 = 4;
 const MAX_SECTIONS: usize = 32;
 /// Kernel, command line, metadata and one ramdisk.

@@ -1,10 +1,12 @@
 #![doc = include_str!("../README.md")]
 
+mod certificate;
 mod expected;
 mod image;
 mod measurements;
 mod signature;
 
+pub use certificate::CertificateWarning;
 pub use expected::{ExpectedMeasurements, ExpectedMeasurementsError};
 pub use image::{Architecture, Eif, EifError};
 pub use measurements::{Difference, Measurements};

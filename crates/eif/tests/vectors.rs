@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -51,6 +52,42 @@ fn an_image_tells_its_parts() {
 }
 
 #[test]
+fn no_register_shows_a_moved_boundary() {
+    let whole = Eif::parse(image("accepted-three-ramdisks")).unwrap();
+    let moved = Eif::parse(image("accepted-moved-boundary")).unwrap();
+    assert_eq!(whole.measurements(), moved.measurements());
+    assert_eq!(whole.command_line(), b"reboot=k panic=30 rdinit=/init");
+    assert_eq!(moved.command_line(), b"rdinit=/init");
+}
+
+#[test]
+fn a_certificate_that_has_expired_or_soon_will_is_warned_about() {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let unsigned = Eif::parse(image("accepted-three-ramdisks")).unwrap();
+    assert_eq!(unsigned.certificate_warning(SystemTime::now()), None);
+
+    let signed = Eif::parse(image("accepted-signed")).unwrap();
+    // The vector's certificate ends with the year 9999.
+    let far = SystemTime::UNIX_EPOCH + 9000 * 365 * DAY;
+    let end = signed.certificate_warning(far).unwrap().not_after();
+    let warning = |now: SystemTime| Some(signed.certificate_warning(now)?.to_string());
+    assert_eq!(warning(end - 30 * DAY), None);
+    for soon in [30 * DAY - Duration::from_secs(1), Duration::ZERO] {
+        let text = warning(end - soon).unwrap();
+        let time = text.strip_prefix("the signing certificate expires soon, at ");
+        assert!(
+            time.is_some_and(|time| time.starts_with("9999-12-31")),
+            "{text}"
+        );
+    }
+    let text = warning(end + Duration::from_secs(1)).unwrap();
+    assert!(
+        text.starts_with("the signing certificate expired at 9999-12-31"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_file_is_read_and_named_when_it_cannot_be() {
     let path = Path::new(VECTORS).join("accepted-signed.json");
     assert_eq!(
@@ -60,7 +97,7 @@ fn a_file_is_read_and_named_when_it_cannot_be() {
     let missing = Eif::read(Path::new("/nowhere/signer.eif"))
         .unwrap_err()
         .to_string();
-    assert_eq!(missing, "the image /nowhere/signer.eif cannot be read");
+    assert_eq!(missing, "failed to read the image /nowhere/signer.eif");
 }
 
 #[test]

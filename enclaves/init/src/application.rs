@@ -1,4 +1,4 @@
-//! The application's process: what it is given, what it writes, how it ends.
+//! The application's process: its input, its output and its end.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
@@ -6,12 +6,13 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
+use cloister_contract::enclave_log::End;
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 use zeroize::Zeroizing;
 
-use crate::boot::BootError;
-use crate::log::{End, Log, MAX_LINE_LEN};
+use crate::error::BootError;
+use crate::log::{Log, MAX_LINE_LEN};
 use crate::sandbox::Role;
 use crate::volume::{self, Volume};
 
@@ -19,12 +20,12 @@ use crate::volume::{self, Volume};
 #[derive(Debug)]
 pub(crate) struct Application {
     pid: Pid,
-    /// Disconnected as soon as everything it wrote is in the log.
+    /// Disconnected once its whole output is in the log.
     output: Receiver<()>,
 }
 
 impl Application {
-    /// Starts it, and hands it the private half of the boot key on its standard input.
+    /// Starts it and writes the private half of the boot key to its standard input.
     ///
     /// # Errors
     /// [`BootError::Application`].
@@ -49,21 +50,21 @@ impl Application {
             copy_lines(stdout, log.clone(), copying.clone());
             copy_lines(stderr, log.clone(), copying);
         }
-        // A pipe takes that much without anybody reading; dropping it ends the input.
+        // A pipe's buffer holds that much; dropping the pipe ends the input.
         match child
             .stdin
             .take()
             .map(|mut stdin| stdin.write_all(scalar.as_slice()))
         {
-            // It has ended already: why, waiting for it will tell.
+            // It has ended already; `wait` returns the cause.
             Some(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
             written => written.transpose().map(drop)?,
         }
         Ok(Self { pid, output })
     }
 
-    /// Reaps whatever ends until it is the application, and says how that ended; or its volume's
-    /// bridge, without which it must not go on.
+    /// Reaps processes until the application, or its volume's bridge, without which it must not go
+    /// on, has ended. Returns the cause.
     pub(crate) fn wait(self, volume: Option<&Volume>) -> End {
         let status = loop {
             match wait(WaitOptions::empty()) {
@@ -74,12 +75,12 @@ impl Application {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => {
                     return End::InitFailed {
-                        error: format!("cannot wait for the application: {error}"),
+                        error: format!("failed to wait for the application: {error}"),
                     };
                 }
             }
         };
-        // Whoever else holds the pipes must not hold up the end.
+        // Another process that holds the pipes must not delay the end.
         let _ = self.output.recv_timeout(OUTPUT_DEADLINE);
         end(status)
     }
@@ -102,7 +103,7 @@ pub(crate) fn pid(child: &Child) -> io::Result<Pid> {
         .ok_or(Errno::RANGE)?)
 }
 
-/// Copies lines as they are; one that is too long arrives in pieces.
+/// Copies lines unchanged; one that is too long is split.
 pub(crate) fn copy_lines(from: impl Read + Send + 'static, log: Log, copying: Sender<()>) {
     thread::spawn(move || {
         let _copying = copying;
@@ -176,7 +177,7 @@ mod tests {
             let application = Application::spawn(command, &log, Zeroizing::new([7; 32])).unwrap();
             let end = application.wait(None);
             assert_eq!(end, expected, "{script}");
-            log.end(&end);
+            log.end(end);
             let mut written = Vec::new();
             log.copy_to(&mut written).unwrap();
             assert_eq!(

@@ -1,10 +1,11 @@
-//! The boot key: P-256, made at every boot, vouched for by a locked register.
+//! The boot key: P-256, generated at every boot, its public half in a locked register.
 //!
 //! ```text
 //! scalar = HKDF-SHA256(ikm = NSM GetRandom (32 bytes) ‖ getrandom(2) (32 bytes), info = label ‖ counter), the first in [1, n−1]
 //! PCR16  = SHA-384(0^48 ‖ public key, SEC 1 uncompressed)
 //! ```
 
+use cloister_contract::pcr;
 use cloister_nsm::Nsm;
 use hkdf::Hkdf;
 use p256::SecretKey;
@@ -12,9 +13,9 @@ use p256::elliptic_curve::sec1::ToSec1Point;
 use sha2::{Digest, Sha256, Sha384};
 use zeroize::Zeroizing;
 
-use crate::boot::BootError;
+use crate::error::BootError;
 
-/// Makes the boot key, extends its register with the public half and locks every register for good.
+/// Generates the boot key, extends its register with the public half and locks every register.
 ///
 /// # Errors
 /// [`BootError`].
@@ -22,7 +23,7 @@ pub(crate) fn make(nsm: &dyn Nsm, registers: u16) -> Result<Zeroizing<[u8; 32]>,
     let key = generate(nsm)?;
     let public = key.public_key().to_sec1_point(false);
     let value = nsm
-        .extend_pcr(REGISTER, public.as_bytes())
+        .extend_pcr(pcr::BOOT_KEY, public.as_bytes())
         .map_err(BootError::Registers)?;
     let expected = Sha384::new()
         .chain_update([0; 48])
@@ -31,7 +32,7 @@ pub(crate) fn make(nsm: &dyn Nsm, registers: u16) -> Result<Zeroizing<[u8; 32]>,
     if value != expected.as_slice() {
         return Err(BootError::RegisterInUse);
     }
-    // The lower ones are the hypervisor's, which locked them before.
+    // The hypervisor locked its own registers before.
     nsm.lock_pcrs(registers).map_err(BootError::Registers)?;
     let mut scalar = Zeroizing::new([0; 32]);
     scalar.copy_from_slice(Zeroizing::new(key.to_bytes()).as_slice());
@@ -54,13 +55,11 @@ fn generate(nsm: &dyn Nsm) -> Result<SecretKey, BootError> {
             .ok()?;
         SecretKey::from_slice(candidate.as_slice()).ok()
     });
-    // One candidate in 2^32 is no scalar: 256 in a row are no randomness.
+    // One candidate in 2^32 is not a scalar: 256 in a row are not randomness.
     candidates.next().ok_or(BootError::ConstantRandomness)
 }
 
 const LABEL: &[u8] = b"cloister/boot-key/v1";
-/// The first that is not the hypervisor's.
-const REGISTER: u16 = 16;
 
 #[cfg(test)]
 mod tests {
@@ -70,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn p7_the_register_vouches_for_the_key_and_no_register_can_change_any_more() {
+    fn the_register_vouches_for_the_key_and_no_register_can_change_any_more() {
         let nsm = SoftwareNsm::new(&Pki::generate().unwrap(), [(0, [7; 48])].into()).unwrap();
         let scalar = make(&nsm, 32).unwrap();
         let public = SecretKey::from_slice(scalar.as_slice())

@@ -1,8 +1,8 @@
-//! The system clock, which follows the NSM: the parent's time is nobody's business in here.
+//! Keeps the system clock in step with the NSM. The parent's clock is not trusted.
 //!
-//! Once a minute the clock is compared with a new attestation document. Less than a second is made
-//! up for by letting the clock run a little faster or slower until the next minute, so that time
-//! neither stops nor repeats; a second or more is a step.
+//! Once a minute the clock is compared with a new attestation document. An offset of less than a
+//! second is slewed: the clock runs a little faster or slower until the next minute, so that time
+//! neither stops nor repeats. A second or more is a step.
 
 use std::io;
 use std::sync::Arc;
@@ -11,11 +11,13 @@ use std::time::{Duration, SystemTime};
 
 use clock_steering::unix::UnixClock;
 use clock_steering::{Clock, TimeOffset};
+use cloister_contract::ErrorChain;
+use cloister_contract::enclave_log::{End, InitEvent};
 use cloister_nsm::{Nsm, NsmError};
-use serde_json::json;
 
-use crate::boot::{BootError, finish};
-use crate::log::{End, Log, chain};
+use crate::end::finish;
+use crate::error::BootError;
+use crate::log::Log;
 
 /// Sets the clock.
 ///
@@ -24,14 +26,14 @@ use crate::log::{End, Log, chain};
 pub(crate) fn set(nsm: &dyn Nsm, log: &Log) -> Result<(), BootError> {
     let offset = measure(nsm).map_err(BootError::Time)?;
     step(offset).map_err(BootError::Clock)?;
-    log.info(
-        "the clock is set",
-        json!({ "offset_ms": offset / 1_000_000 }),
-    );
+    log.event(InitEvent::ClockSet {
+        offset_ms: offset / 1_000_000,
+    });
     Ok(())
 }
 
-/// Keeps the clock right for as long as the enclave lives, and ends the enclave when it cannot.
+/// Corrects the clock until the enclave ends, and ends the enclave after [`MAX_FAILURES`] failures
+/// in a row.
 pub(crate) fn keep(nsm: Arc<dyn Nsm>, log: Log) {
     thread::spawn(move || {
         let (mut failures, mut pause) = (0, INTERVAL);
@@ -49,17 +51,17 @@ pub(crate) fn keep(nsm: Arc<dyn Nsm>, log: Log) {
                 Err(error) => {
                     failures += 1;
                     pause = INTERVAL;
-                    log.warn(
-                        "the clock was not checked",
-                        json!({ "error": chain(&error), "failures": failures }),
-                    );
+                    log.event(InitEvent::ClockUnchecked {
+                        error: ErrorChain(&error).to_string(),
+                        failures,
+                    });
                 }
             }
         }
         finish(
             &log,
-            &End::InitFailed {
-                error: format!("the clock could not be checked {MAX_FAILURES} times in a row"),
+            End::InitFailed {
+                error: format!("failed to check the clock {MAX_FAILURES} times in a row"),
             },
         )
     });
@@ -74,10 +76,9 @@ fn correct(nsm: &dyn Nsm, log: &Log) -> Result<Correction, BootError> {
             .map(drop)
             .map_err(io::Error::from),
         Correction::Step => {
-            log.warn(
-                "the clock is stepped",
-                json!({ "offset_ms": offset / 1_000_000 }),
-            );
+            log.event(InitEvent::ClockStepped {
+                offset_ms: offset / 1_000_000,
+            });
             step(offset)
         }
     }
@@ -85,7 +86,7 @@ fn correct(nsm: &dyn Nsm, log: &Log) -> Result<Correction, BootError> {
     .map_err(BootError::Clock)
 }
 
-/// How far the NSM's time is ahead of the system clock, in nanoseconds.
+/// The NSM's time minus the system clock, in nanoseconds.
 fn measure(nsm: &dyn Nsm) -> Result<i64, NsmError> {
     let before = SystemTime::now();
     let time = cloister_nsm::time(nsm)?;
@@ -96,7 +97,7 @@ fn measure(nsm: &dyn Nsm) -> Result<i64, NsmError> {
     ))
 }
 
-/// 292 years on either side of 1970: what does not fit is as wrong as a clock can be.
+/// Saturates 292 years after 1970.
 fn nanos_since_epoch(time: SystemTime) -> i64 {
     match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
@@ -116,7 +117,7 @@ fn correction(offset: i64) -> Correction {
     if offset.unsigned_abs() >= NANOS_PER_SECOND.unsigned_abs() {
         return Correction::Step;
     }
-    // An offset of a microsecond is made up for by one millionth within a second.
+    // One millionth corrects an offset of a microsecond within a second.
     let micros = i32::try_from(offset / 1000).expect("less than a second");
     Correction::Slew {
         ppm: (f64::from(micros) / INTERVAL.as_secs_f64()).clamp(-MAX_PPM, MAX_PPM),
@@ -125,7 +126,7 @@ fn correction(offset: i64) -> Correction {
 
 fn step(offset: i64) -> io::Result<()> {
     let clock = UnixClock::CLOCK_REALTIME;
-    // What an earlier slew made up for is made up for.
+    // Ends an earlier slew.
     clock.set_frequency(0.0)?;
     let nanos = u32::try_from(offset.rem_euclid(NANOS_PER_SECOND)).expect("less than a second");
     clock.step_clock(TimeOffset {
@@ -136,11 +137,11 @@ fn step(offset: i64) -> io::Result<()> {
 }
 
 const INTERVAL: Duration = Duration::from_secs(60);
-/// A clock that was a second off within a minute is no good clock: it may have been measured wrong
-/// when the kernel started.
+/// A clock that was a second off within a minute may have been calibrated wrongly when the kernel
+/// started.
 const INTERVAL_AFTER_STEP: Duration = Duration::from_secs(5);
 const MAX_FAILURES: u32 = 10;
-/// What the kernel takes at most. See adjtimex(2).
+/// The kernel's limit. See adjtimex(2).
 const MAX_PPM: f64 = 500.0;
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
 

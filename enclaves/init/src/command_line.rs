@@ -1,11 +1,12 @@
-//! What the kernel was started with.
+//! The kernel's command line: the parameters that init reads, and the comparison with the line of
+//! the image.
 
 use std::str::FromStr;
 
-/// The words of the kernel's command line that init heeds.
+/// The parameters that init reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommandLine {
-    /// There is a console that somebody may read: the debug profile, or an emulator.
+    /// There is a readable console: the debug profile, or an emulator.
     pub console: bool,
     /// `cloister.parent_cid=`: where an emulator put the parent. Measured on hardware, appended
     /// after measuring in an emulator.
@@ -16,7 +17,7 @@ pub struct CommandLine {
 }
 
 impl CommandLine {
-    /// Reads a command line. As for the kernel, the last of several settings counts.
+    /// Parses a command line. As for the kernel, the last of several settings counts.
     ///
     /// # Errors
     /// [`InvalidCommandLine`].
@@ -36,6 +37,37 @@ impl CommandLine {
             }
         }
         Ok(line)
+    }
+}
+
+/// Compares the line that the kernel was started with to the `measured` one of the image.
+///
+/// PCRs hash kernel, command line and ramdisks as one stream, without their lengths: a parent can
+/// move the beginning of the line to the end of the kernel, where it has no effect, and every PCR
+/// stays the same. The copy in the ramdisk cannot be moved.
+///
+/// # Errors
+/// [`InvalidCommandLine::NotMeasured`], [`InvalidCommandLine::Appended`].
+pub(crate) fn require_measured(
+    line: &str,
+    measured: &str,
+    emulator: bool,
+) -> Result<(), InvalidCommandLine> {
+    let mut words = line.split_ascii_whitespace();
+    if measured.trim().is_empty()
+        || !measured
+            .split_ascii_whitespace()
+            .all(|word| words.next() == Some(word))
+    {
+        return Err(InvalidCommandLine::NotMeasured(line.trim_end().to_owned()));
+    }
+    let mut appended = words.filter(|word| {
+        let name = word.split_once('=').map_or(*word, |(name, _)| name);
+        name != HYPERVISOR_PARAMETER && !(emulator && EMULATOR_PARAMETERS.contains(&name))
+    });
+    match appended.next() {
+        None => Ok(()),
+        Some(word) => Err(InvalidCommandLine::Appended(word.to_owned())),
     }
 }
 
@@ -68,17 +100,36 @@ impl FromStr for Export {
     }
 }
 
-/// The command line says something that cannot be.
+/// An invalid command line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidCommandLine {
-    /// A parent that cannot be.
-    #[error("cloister.parent_cid is `{0}`, which is no context id")]
+    /// Not a vsock context id.
+    #[error("cloister.parent_cid is `{0}`, not a context id")]
     ParentCid(String),
-    /// A volume that cannot be.
+    /// Not a port and an absolute path.
     #[error("cloister.volume is `{0}`, not PORT:/EXPORT")]
     Volume(String),
+    /// The line does not begin with the image's: the sections of the image were cut elsewhere.
+    #[error(
+        "the kernel was started with `{0}`, which does not begin with the image's command line"
+    )]
+    NotMeasured(String),
+    /// A parameter behind the image's line that the hypervisor does not set.
+    #[error("`{0}` was appended to the image's command line")]
+    Appended(String),
 }
+
+/// Set by the hypervisor, once for each virtio device.
+const HYPERVISOR_PARAMETER: &str = "virtio_mmio.device";
+/// Set by the QEMU machine of `tools/local`, whose console, reboot, clock and parent differ.
+const EMULATOR_PARAMETERS: [&str; 5] = [
+    "console",
+    "reboot",
+    "tsc",
+    "tsc_early_khz",
+    "cloister.parent_cid",
+];
 
 #[cfg(test)]
 mod tests {
@@ -111,6 +162,56 @@ mod tests {
                 }),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn nothing_but_the_measured_line_and_what_its_machine_appends_is_accepted() {
+        let measured = include_str!("../../image/production.cmdline");
+        let line = measured.trim_end();
+        let devices = "virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6";
+        let emulator =
+            "console=ttyS0 reboot=t cloister.parent_cid=2 tsc=reliable tsc_early_khz=2500000";
+        for (text, emulated) in [
+            (line.to_owned(), false),
+            (format!("{line} {devices}\n"), false),
+            (format!("{line} {devices} \n"), true),
+            (format!("{line} {emulator} {devices}\n"), true),
+        ] {
+            assert_eq!(
+                require_measured(&text, measured, emulated),
+                Ok(()),
+                "{text}"
+            );
+        }
+        for word in
+            emulator
+                .split(' ')
+                .chain(["init=/application", "quiet", "virtio_mmio.devices=1"])
+        {
+            let refused = require_measured(&format!("{line} {devices} {word}"), measured, false);
+            assert_eq!(refused, Err(InvalidCommandLine::Appended(word.to_owned())));
+        }
+        let refused = require_measured(&format!("{line} panic=0"), measured, true);
+        assert_eq!(
+            refused,
+            Err(InvalidCommandLine::Appended("panic=0".to_owned()))
+        );
+    }
+
+    #[test]
+    fn a_line_that_lost_a_prefix_is_refused() {
+        let measured = include_str!("../../image/production.cmdline").trim_end();
+        for at in 1..=measured.len() {
+            for emulated in [false, true] {
+                let refused = require_measured(&measured[at..], measured, emulated);
+                let cut = measured[at..].to_owned();
+                assert_eq!(refused, Err(InvalidCommandLine::NotMeasured(cut)));
+            }
+        }
+        for measured in ["", "\n"] {
+            let refused = require_measured("", measured, false);
+            assert_eq!(refused, Err(InvalidCommandLine::NotMeasured(String::new())));
         }
     }
 

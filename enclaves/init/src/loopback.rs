@@ -1,4 +1,4 @@
-//! The loopback interface: the only network device of an enclave, and down when the kernel starts.
+//! Brings up the loopback interface, the only network device of an enclave.
 
 use std::io;
 
@@ -7,10 +7,10 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with,
 };
 
-/// Takes the loopback interface up; the kernel then gives it 127.0.0.1.
+/// Brings the loopback interface up; the kernel then assigns it 127.0.0.1.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's.
 pub(crate) fn up() -> io::Result<()> {
     // Protocol 0 is NETLINK_ROUTE.
     let socket = socket_with(
@@ -62,7 +62,7 @@ fn acknowledged(answer: &[u8]) -> io::Result<()> {
         }
         _ => Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            "an answer that is no acknowledgement",
+            "the kernel's answer is not an acknowledgement",
         )),
     }
 }

@@ -1,4 +1,4 @@
-//! The file systems of an enclave, all of them in memory or of the kernel's making.
+//! Mounts the file systems of an enclave: all are in memory or the kernel's own.
 
 use std::fs;
 use std::io;
@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 
 use rustix::mount::{MountFlags, mount, mount_remount};
 
-use crate::boot::BootError;
+use crate::error::BootError;
 use crate::sandbox::APPLICATION;
 
 /// Mounts what init and the application need, and makes everything else read-only.
@@ -16,7 +16,7 @@ use crate::sandbox::APPLICATION;
 pub(crate) fn mount_all() -> Result<(), BootError> {
     let nothing_runs = MountFlags::NOSUID | MountFlags::NOEXEC;
     for (kind, target, flags, data) in [
-        // The application sees no process but its own.
+        // The application sees only its own processes.
         (
             "proc",
             "/proc",
@@ -48,10 +48,10 @@ fn create_dir(path: &str) -> io::Result<()> {
     }
 }
 
-/// Lets the application ask the NSM.
+/// Gives the application access to the NSM.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's.
 pub(crate) fn share_nsm() -> io::Result<()> {
     let path = cloister_nsm::Device::PATH;
     chown(path, Some(0), Some(APPLICATION))?;

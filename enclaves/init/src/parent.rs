@@ -1,24 +1,25 @@
-//! The parent: who it is, and telling it that the enclave lives.
+//! The parent instance: its context id and the heartbeat.
 
 use std::io::{self, Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cloister_contract::nsm::EMULATOR_MODULE_ID_PREFIX;
+use cloister_contract::ports::{HEARTBEAT, HEARTBEAT_BYTE, PARENT_CID};
 use cloister_nsm::Description;
 use vsock::VsockStream;
 
-use crate::boot::BootError;
 use crate::command_line::CommandLine;
+use crate::error::BootError;
 
-/// The context id of the parent. A command line moves it only if the module says of itself that it
-/// is an emulator: on hardware nobody can append to the measured line, and an image that does is
-/// not one of ours.
+/// The context id of the parent. The command line sets another one only if the NSM's id is an
+/// emulator's: on hardware nothing can be appended to the measured line.
 ///
 /// # Errors
 /// [`BootError::ForeignParent`].
 pub(crate) fn cid(line: &CommandLine, nsm: &Description) -> Result<u32, BootError> {
     match line.parent_cid {
-        Some(cid) if nsm.module_id.starts_with(EMULATOR) => Ok(cid),
+        Some(cid) if is_emulator(nsm) => Ok(cid),
         Some(cid) => Err(BootError::ForeignParent {
             cid,
             module_id: nsm.module_id.clone(),
@@ -27,14 +28,19 @@ pub(crate) fn cid(line: &CommandLine, nsm: &Description) -> Result<u32, BootErro
     }
 }
 
-/// The heartbeat that nitro-cli waits for: one byte there and back.
+/// The NSM's id is an emulator's.
+pub(crate) fn is_emulator(nsm: &Description) -> bool {
+    nsm.module_id.starts_with(EMULATOR_MODULE_ID_PREFIX)
+}
+
+/// Sends the heartbeat that nitro-cli waits for: one byte, which the parent returns.
 ///
 /// # Errors
-/// [`BootError::Handshake`] when the parent has not answered for [`DEADLINE`].
+/// [`BootError::Handshake`] if the parent has not answered for [`DEADLINE`].
 pub(crate) fn greet(cid: u32) -> Result<(), BootError> {
     let deadline = Instant::now() + DEADLINE;
     loop {
-        match VsockStream::connect_with_cid_port(cid, HEARTBEAT_PORT)
+        match VsockStream::connect_with_cid_port(cid, HEARTBEAT)
             .and_then(|stream| exchange(stream, deadline))
         {
             Ok(()) => return Ok(()),
@@ -52,10 +58,10 @@ fn exchange(mut stream: VsockStream, deadline: Instant) -> io::Result<()> {
         .max(RETRY);
     stream.set_read_timeout(Some(left))?;
     stream.set_write_timeout(Some(left))?;
-    stream.write_all(&[HEARTBEAT])?;
+    stream.write_all(&[HEARTBEAT_BYTE])?;
     let mut answer = [0];
     stream.read_exact(&mut answer)?;
-    if answer == [HEARTBEAT] {
+    if answer == [HEARTBEAT_BYTE] {
         Ok(())
     } else {
         Err(io::Error::new(
@@ -65,13 +71,6 @@ fn exchange(mut stream: VsockStream, deadline: Instant) -> io::Result<()> {
     }
 }
 
-/// What an emulator's `id=` begins with; a real module is called `i-…-enc…`.
-const EMULATOR: &str = "emulator-";
-/// Of every parent of a Nitro enclave.
-const PARENT_CID: u32 = 3;
-/// Where nitro-cli listens while it starts an enclave.
-const HEARTBEAT_PORT: u32 = 9000;
-const HEARTBEAT: u8 = 0xb7;
 const DEADLINE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(50);
 

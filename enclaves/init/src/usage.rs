@@ -1,38 +1,42 @@
-//! How busy the machine is: a line of the log every ten seconds, because nobody outside can see it.
+//! Logs CPU and memory usage every ten seconds; the parent cannot observe it.
 
 use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use serde_json::json;
+use cloister_contract::enclave_log::{InitEvent, Usage};
 
+use crate::end::spawn_dispensable;
 use crate::log::Log;
 
-/// Reports for as long as the enclave lives.
-pub(crate) fn report(log: Log) {
-    thread::spawn(move || {
+/// Reports until the enclave ends.
+pub(crate) fn report(log: &Log) {
+    let log = log.clone();
+    spawn_dispensable(move || {
         let mut before = Processors::now();
         loop {
             thread::sleep(INTERVAL);
             let now = Processors::now();
             if let (Some(before), Some(now), Some(memory)) = (before, now, Memory::now()) {
-                let passed = now.total - before.total;
-                log.info(
-                    "usage",
-                    json!({
-                        "cpu_user_percent": percent(now.user - before.user, passed),
-                        "cpu_system_percent": percent(now.system - before.system, passed),
-                        "memory_used_percent": percent(memory.used, memory.total),
-                        "memory_cached_percent": percent(memory.cached, memory.total),
-                    }),
-                );
+                log.event(InitEvent::Usage(usage(before, now, memory)));
             }
             before = now;
         }
     });
 }
 
-/// KiB that applications can still have.
+/// The counters of /proc/stat are not monotonic: iowait may decrease, see proc_stat(5).
+fn usage(before: Processors, now: Processors, memory: Memory) -> Usage {
+    let passed = now.total.saturating_sub(before.total);
+    Usage {
+        cpu_user_percent: percent(now.user.saturating_sub(before.user), passed),
+        cpu_system_percent: percent(now.system.saturating_sub(before.system), passed),
+        memory_used_percent: percent(memory.used, memory.total),
+        memory_cached_percent: percent(memory.cached, memory.total),
+    }
+}
+
+/// Memory that applications can allocate, in KiB.
 pub(crate) fn available_memory() -> Option<u64> {
     kib(&fs::read_to_string(MEMORY).ok()?, "MemAvailable")
 }
@@ -56,15 +60,20 @@ impl Processors {
             .split_whitespace()
             .map(|time| time.parse().ok())
             .collect::<Option<_>>()?;
-        // Guests' time, which comes last, is in that of the user already.
+        // The last two, guests' time, are included in user time.
         let [user, nice, system, idle, iowait, irq, softirq, steal, ..] = *times else {
             return None;
         };
-        let (user, system) = (user + nice, system + irq + softirq);
+        let sum = |times: &[u64]| {
+            times
+                .iter()
+                .fold(0_u64, |sum, time| sum.saturating_add(*time))
+        };
+        let (user, system) = (sum(&[user, nice]), sum(&[system, irq, softirq]));
         Some(Self {
             user,
             system,
-            total: user + system + idle + iowait + steal,
+            total: sum(&[user, system, idle, iowait, steal]),
         })
     }
 }
@@ -73,7 +82,7 @@ impl Processors {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Memory {
     total: u64,
-    /// What applications cannot have.
+    /// Memory that applications cannot allocate.
     used: u64,
     cached: u64,
 }
@@ -107,7 +116,7 @@ fn kib(meminfo: &str, name: &str) -> Option<u64> {
 
 /// With one decimal.
 fn percent(part: u64, whole: u64) -> f64 {
-    let permille = (1000 * part).checked_div(whole).unwrap_or(0);
+    let permille = part.saturating_mul(1000).checked_div(whole).unwrap_or(0);
     f64::from(u32::try_from(permille).unwrap_or(u32::MAX)) / 10.0
 }
 
@@ -150,6 +159,31 @@ mod tests {
             None
         );
         assert!(Memory::now().is_some() && available_memory().is_some());
+    }
+
+    #[test]
+    fn counters_that_decrease_or_overflow_are_no_panic() {
+        let memory = Memory {
+            total: u64::MAX,
+            used: u64::MAX,
+            cached: 0,
+        };
+        let before = Processors {
+            user: 2,
+            system: 3,
+            total: 9,
+        };
+        let now = Processors {
+            user: 1,
+            system: u64::MAX,
+            total: 8,
+        };
+        let usage = usage(before, now, memory);
+        assert_eq!(usage.cpu_user_percent.to_bits(), 0);
+        assert_eq!(usage.cpu_system_percent.to_bits(), 0);
+        let most = u64::MAX.to_string();
+        let stat = format!("cpu  {most} {most} {most} {most} {most} {most} {most} {most}\n");
+        assert_eq!(Processors::parse(&stat).unwrap().total, u64::MAX);
     }
 
     #[test]

@@ -1,35 +1,34 @@
 //! The volume profile's directory: NFS 4.2 from a server at the parent, over a bridge from TCP to
 //! vsock.
 //!
-//! Everything on it is the parent's to read, change, roll back and take away; see `docs/images.md`.
+//! The parent can read, change, roll back and remove everything on it; see `docs/images.md`.
 
 use std::ffi::CString;
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cloister_contract::enclave_log::{End, InitEvent};
 use rustix::mount::{MountFlags, mount};
 use rustix::process::{Pid, WaitStatus};
-use serde_json::json;
 
 use crate::application::{copy_lines, pid};
-use crate::boot::BootError;
 use crate::command_line::Export;
-use crate::log::{End, Log};
+use crate::error::{BootError, MOUNT_DEADLINE, VolumeError};
+use crate::log::Log;
 use crate::sandbox::Role;
 
 /// The mounted volume.
 #[derive(Debug)]
 pub(crate) struct Volume {
-    /// The process that the kernel's NFS client talks through.
+    /// The process that carries the kernel's NFS traffic.
     pub(crate) bridge: Pid,
 }
 
 impl Volume {
-    /// Starts the bridge to a port of the parent and mounts what the server behind it exports.
+    /// Starts the bridge to a port of the parent and mounts the server's export.
     ///
     /// # Errors
     /// [`BootError::Volume`].
@@ -44,10 +43,11 @@ impl Volume {
             port: *port,
             source,
         })?;
-        log.info(
-            "the volume is mounted",
-            json!({ "cid": cid, "port": port, "export": path }),
-        );
+        log.event(InitEvent::VolumeMounted {
+            cid,
+            port: *port,
+            export: path.clone(),
+        });
         Ok(volume)
     }
 }
@@ -82,7 +82,7 @@ fn wait_until_listening(bridge: &mut Child) -> Result<(), VolumeError> {
     Ok(())
 }
 
-/// The kernel itself would go on trying for minutes.
+/// The kernel itself would retry for minutes.
 fn mount_within(deadline: Duration, path: &str) -> Result<(), VolumeError> {
     let (done, is_done) = mpsc::channel();
     let source = format!("{}:{path}", BRIDGE.ip());
@@ -97,8 +97,8 @@ fn mount_within(deadline: Duration, path: &str) -> Result<(), VolumeError> {
     }
 }
 
-/// Of mount(2), as nfs(5) describes them. `hard`: while the server is away the application waits
-/// rather than loses what it wrote.
+/// Of mount(2), as nfs(5) describes them. `hard`: while the server is unavailable the application
+/// waits and loses no data.
 fn options() -> String {
     let (ip, port) = (BRIDGE.ip(), BRIDGE.port());
     format!(
@@ -118,29 +118,10 @@ pub(crate) fn bridge_ended(status: WaitStatus) -> End {
     End::VolumeFailed { error }
 }
 
-/// Why there is no volume.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum VolumeError {
-    /// The bridge's process.
-    #[error("its bridge does not start")]
-    Start(#[source] io::Error),
-    /// The bridge's process did not last.
-    #[error("its bridge has ended: {0}")]
-    Ended(ExitStatus),
-    /// What the kernel or the server says.
-    #[error("the server does not give it")]
-    Mount(#[source] io::Error),
-    /// Neither says anything.
-    #[error("no server has answered in {} s", MOUNT_DEADLINE.as_secs())]
-    Deadline,
-}
-
 /// The directory of the image on which the volume appears.
 const TARGET: &str = "/volume";
 /// Where the bridge listens: the port of NFS.
 pub(crate) const BRIDGE: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 2049);
 const LISTEN_DEADLINE: Duration = Duration::from_secs(10);
-const MOUNT_DEADLINE: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(20);

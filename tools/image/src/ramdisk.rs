@@ -18,9 +18,16 @@ pub(crate) enum Entry<'a> {
 }
 
 /// The first ramdisk, which is the same in every image of a release. With a bridge, it has the
-/// directory of a volume, too.
-pub(crate) fn init(init: &[u8], module: Option<&[u8]>, bridge: Option<&[u8]>) -> Result<Vec<u8>> {
+/// directory of a volume, too. Init compares the line that the kernel was started with to the
+/// `command_line` in it.
+pub(crate) fn init(
+    init: &[u8],
+    command_line: &[u8],
+    module: Option<&[u8]>,
+    bridge: Option<&[u8]>,
+) -> Result<Vec<u8>> {
     let mut entries = vec![
+        Entry::File("cmdline", command_line),
         Entry::Directory("dev"),
         Entry::Program("init", init),
         Entry::Directory("proc"),
@@ -86,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_ramdisk_holds_what_it_is_given_and_nothing_of_its_surroundings() {
-        let packed = init(b"program", Some(b"driver!!!"), Some(b"bridge")).unwrap();
+        let packed = init(b"program", b"quiet", Some(b"driver!!!"), Some(b"bridge")).unwrap();
         assert_eq!(
             packed[..10],
             [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 255],
@@ -117,6 +124,7 @@ mod tests {
             rest = file.finish().unwrap();
         }
         let expected = [
+            ("cmdline", 0o100_444, "quiet"),
             ("dev", 0o040_755, ""),
             ("init", 0o100_755, "program"),
             ("proc", 0o040_755, ""),

@@ -109,7 +109,12 @@ impl Release {
             (CMDLINE.to_owned(), line.as_bytes().to_vec()),
             (
                 ramdisk_of(INIT),
-                ramdisk::init(&init, module.as_deref(), bridge.as_deref())?,
+                ramdisk::init(
+                    &init,
+                    line.as_bytes(),
+                    module.as_deref(),
+                    bridge.as_deref(),
+                )?,
             ),
         ]);
         for Application { name, path } in applications {

@@ -37,6 +37,9 @@ impl SigningKey {
                 "not valid at this time; the hypervisor would not start the image"
             )
         );
+        if let Some(warning) = ends_soon(&only)? {
+            eprintln!("warning: {}", named(certificate, &warning));
+        }
 
         let pem = output::read(key, MAX_PEM)?;
         // A callback, because OpenSSL would otherwise ask the terminal for the password of an
@@ -77,4 +80,32 @@ impl SigningKey {
     }
 }
 
+/// The hypervisor does not start an image whose certificate has expired, so a running enclave cannot
+/// be restarted then.
+fn ends_soon(certificate: &X509) -> Result<Option<String>> {
+    let end = certificate.not_after();
+    let soon = Asn1Time::days_from_now(WARNING_DAYS)?;
+    Ok((end < &*soon).then(|| format!("the certificate expires soon, at {end}")))
+}
+
 const MAX_PEM: u64 = 64 << 10;
+/// As `cloister_eif::CertificateWarning::PERIOD`.
+const WARNING_DAYS: u32 = 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_ends_within_a_month_is_warned_about() {
+        let ending_in = |days| {
+            let mut certificate = X509::builder().unwrap();
+            certificate
+                .set_not_after(&Asn1Time::days_from_now(days).unwrap())
+                .unwrap();
+            ends_soon(&certificate.build()).unwrap()
+        };
+        assert_eq!(ending_in(31), None);
+        assert!(ending_in(29).is_some_and(|text| text.contains("expires soon, at ")));
+    }
+}

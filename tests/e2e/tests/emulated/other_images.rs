@@ -1,5 +1,6 @@
-//! Images that are not the deployment's: the pod does not start what measures otherwise than it was
-//! told, and what is started anyway gets nothing from KMS.
+//! Images that are not the deployment's: the pod does not start one with other measurements, KMS
+//! releases nothing to one that was started anyway, and one whose measurements are equal but whose
+//! sections are cut elsewhere does not boot.
 
 use std::fs;
 use std::path::Path;
@@ -14,15 +15,20 @@ use serde_json::{Value, json};
 
 pub(crate) async fn run(local: &Local) {
     let ours = local.stack.images().unwrap();
+    let eif = fs::read(ours.image(Service::Signer)).unwrap();
+    measured_otherwise(local, ours, &eif).await;
+    sections_cut_elsewhere(local, ours, &eif).await;
+}
+
+async fn measured_otherwise(local: &Local, ours: &Images, eif: &[u8]) {
     let directory = tempfile::tempdir().unwrap();
     let tampered = Images::open(directory.path());
-    let eif = fs::read(ours.image(Service::Signer)).unwrap();
-    // One bit of the command line, which changes nothing that matters: the enclave boots as ever.
-    fs::write(
-        tampered.image(Service::Signer),
-        with_a_flipped_bit(eif, b"panic=30"),
-    )
-    .unwrap();
+    // One bit of a ramdisk's gzip time, which the kernel ignores: the enclave boots as ever.
+    let mut sections = Sections::of(eif);
+    let settings = sections.contents.last_mut().unwrap();
+    assert_eq!(settings[..4], [0x1f, 0x8b, 8, 0], "not gzip");
+    settings[GZIP_TIME] ^= 1;
+    fs::write(tampered.image(Service::Signer), sections.image()).unwrap();
     let measured = Eif::read(&tampered.image(Service::Signer))
         .unwrap()
         .measurements();
@@ -57,6 +63,34 @@ pub(crate) async fn run(local: &Local) {
     not_ready(&started).await;
 }
 
+/// The beginning of the command line becomes the end of the kernel, where it has no effect. No PCR
+/// differs, so the pod starts it.
+async fn sections_cut_elsewhere(local: &Local, ours: &Images, eif: &[u8]) {
+    let directory = tempfile::tempdir().unwrap();
+    let moved = Images::open(directory.path());
+    let mut sections = Sections::of(eif);
+    let kept = b"rdinit=/init";
+    assert!(sections.contents[COMMAND_LINE].ends_with(kept));
+    let cut = sections.contents[COMMAND_LINE].len() - kept.len();
+    let lost: Vec<u8> = sections.contents[COMMAND_LINE].drain(..cut).collect();
+    sections.contents[KERNEL].extend(lost);
+    fs::write(moved.image(Service::Signer), sections.image()).unwrap();
+    fs::copy(ours.measurements_file(), moved.measurements_file()).unwrap();
+    let read = Eif::read(&moved.image(Service::Signer)).unwrap();
+    assert_eq!(
+        read.measurements(),
+        Eif::parse(eif.to_owned()).unwrap().measurements()
+    );
+    assert_eq!(read.command_line(), kept);
+
+    let mut refused = local.stack.start_signer_of(moved).await.unwrap();
+    within(BOOT, "the end of the boot", async || {
+        says(&mut refused, "boot_failed")
+    })
+    .await;
+    not_ready(&refused).await;
+}
+
 fn says(signer: &mut AnotherSigner, words: &str) -> bool {
     assert!(
         signer.pod.ended().is_none(),
@@ -71,18 +105,47 @@ async fn not_ready(signer: &AnotherSigner) {
     assert_eq!(status, 503, "{body}");
 }
 
-/// The bit is the last of the byte behind which `text` ends; the checksum is made right.
-fn with_a_flipped_bit(mut eif: Vec<u8>, text: &[u8]) -> Vec<u8> {
-    let found = eif
-        .windows(text.len())
-        .position(|window| window == text)
-        .unwrap();
-    eif[found + text.len() - 1] ^= 1;
-    let mut checksum = crc32fast::Hasher::new();
-    checksum.update(&eif[..HEADER_LEN - CHECKSUM_LEN]);
-    checksum.update(&eif[HEADER_LEN..]);
-    eif[HEADER_LEN - CHECKSUM_LEN..HEADER_LEN].copy_from_slice(&checksum.finalize().to_be_bytes());
-    eif
+/// An EIF taken apart.
+struct Sections {
+    header: Vec<u8>,
+    /// Kinds and flags, in the order of the file.
+    kinds: Vec<[u8; 4]>,
+    contents: Vec<Vec<u8>>,
+}
+
+impl Sections {
+    fn of(eif: &[u8]) -> Self {
+        let (header, mut rest) = eif.split_at(HEADER_LEN);
+        let (mut kinds, mut contents) = (Vec::new(), Vec::new());
+        while let Some((kind, after)) = rest.split_first_chunk() {
+            let (len, after) = after.split_first_chunk().unwrap();
+            let len = usize::try_from(u64::from_be_bytes(*len)).unwrap();
+            kinds.push(*kind);
+            contents.push(after[..len].to_owned());
+            rest = &after[len..];
+        }
+        Self {
+            header: header.to_owned(),
+            kinds,
+            contents,
+        }
+    }
+
+    /// Puts it together again, with offsets, lengths and checksum that are right.
+    fn image(&self) -> Vec<u8> {
+        let mut eif = self.header.clone();
+        for (index, (kind, contents)) in self.kinds.iter().zip(&self.contents).enumerate() {
+            let (offset, len) = (eif.len() as u64, (contents.len() as u64).to_be_bytes());
+            eif[OFFSETS_AT + 8 * index..][..8].copy_from_slice(&offset.to_be_bytes());
+            eif[LENS_AT + 8 * index..][..8].copy_from_slice(&len);
+            eif.extend([&kind[..], &len, contents].concat());
+        }
+        let mut checksum = crc32fast::Hasher::new();
+        checksum.update(&eif[..CHECKSUM_AT]);
+        checksum.update(&eif[HEADER_LEN..]);
+        eif[CHECKSUM_AT..HEADER_LEN].copy_from_slice(&checksum.finalize().to_be_bytes());
+        eif
+    }
 }
 
 /// Changes what `measurements.json` says of the signer.
@@ -94,6 +157,13 @@ fn measure_as(file: &Path, pcr0: &[u8], pcr1: &[u8]) {
     fs::write(file, measurements.to_string()).unwrap();
 }
 
-/// Of an EIF; the checksum is its last member.
+// The first sections of an EIF.
+const KERNEL: usize = 0;
+const COMMAND_LINE: usize = 1;
+// Of an EIF's header.
+const OFFSETS_AT: usize = 28;
+const LENS_AT: usize = OFFSETS_AT + 8 * 32;
+const CHECKSUM_AT: usize = HEADER_LEN - 4;
 const HEADER_LEN: usize = 548;
-const CHECKSUM_LEN: usize = 4;
+/// RFC 1952: the time is four bytes, little-endian; zero is none.
+const GZIP_TIME: usize = 4;
