@@ -148,18 +148,19 @@ function runtimeSpec(
   };
 }
 
-interface Readiness {
-  readonly ready: boolean;
-  readonly reason: string;
+/** A line of a pod's log. */
+interface Line {
+  readonly event?: string;
+  readonly problem?: string;
 }
 
-/** Starts a pod, waits until `enough` of what it says about itself, and ends it as Kubernetes does. */
+/** Starts a pod, waits until a line of its log is the `expected` one, and ends it as Kubernetes does. */
 async function started(
   service: Service,
   root: string,
   changes: Readonly<Record<string, string>>,
   seccomp: Omit<SeccompProfile, 'defaultErrnoRet'>,
-  enough: (reason: string) => boolean,
+  expected: (line: Line) => boolean,
 ): Promise<void> {
   const name = `cloister-${service}-${process.pid}`;
   const bundle = fs.mkdtempSync(path.join(work, 'bundle-'));
@@ -202,7 +203,7 @@ async function started(
     '--cgroup-manager=disabled',
   ];
   const pod = spawn('unshare', [...crun, 'run', '--bundle', bundle, name], { stdio: ['ignore', 'pipe', 'inherit'] });
-  let [log, last] = ['', ''];
+  let log = '';
   pod.stdout.on('data', (text: Buffer) => (log += text.toString()));
   const ended = new Promise<number | null>((resolve) => pod.on('exit', resolve));
   try {
@@ -221,20 +222,24 @@ async function started(
       () => log,
     );
     await until(
-      async () => {
-        const answer = await fetch(`${health}/readyz`);
-        const { reason } = (await answer.json()) as Readiness;
-        last = reason;
-        return enough(reason) ? reason : undefined;
-      },
+      () => linesOf(log).find(expected),
       pod,
-      () => `${last}\n${log}`,
+      () => log,
     );
+    assert.equal((await fetch(`${health}/readyz`)).status, 503);
   } finally {
     // The pod may have ended already.
     spawnSync('unshare', [...crun, 'kill', name, 'TERM']);
   }
   assert.equal(await ended, 0, log);
+}
+
+/** The complete lines of a log; text that is not JSON is skipped. */
+function linesOf(log: string): Line[] {
+  return log
+    .split('\n')
+    .filter((line) => line.startsWith('{') && line.endsWith('}'))
+    .map((line) => JSON.parse(line) as Line);
 }
 
 function addresses(bundle: string): { readonly health: string } | undefined {
@@ -300,10 +305,16 @@ async function main(): Promise<void> {
     const root = unpack(index, service);
     // The stand-in for nitro-cli needs a shell, and there is none. A pod that fails to run it has measured the image
     // before.
-    await started(service, root, {}, profile, (reason) => /cannot run nitro-cli/.test(reason));
+    await started(
+      service,
+      root,
+      {},
+      profile,
+      ({ event, problem }) => event === 'enclave_down' && problem?.includes('nitro-cli') === true,
+    );
     // An enclave that does not exist. The pod connects to it over vsock, so a profile without that family ends the pod.
     const vsock = { CLOISTER_ENCLAVE_IMAGE: '', CLOISTER_ENCLAVE: 'vsock:16:5000' };
-    const unreachable = (reason: string) => /the enclave cannot be reached/.test(reason);
+    const unreachable = ({ event }: Line) => event === 'enclave_not_ready';
     await started(service, root, vsock, profile, unreachable);
     await assert.rejects(started(service, root, vsock, withoutVsock, unreachable), /the pod ended/);
     console.log(`${service}-pod: checked and started`);
