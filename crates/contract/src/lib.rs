@@ -6,12 +6,14 @@ pub mod nsm;
 pub mod pcr;
 pub mod ports;
 
+mod architecture;
 mod arn;
 mod error_chain;
 mod request_id;
 mod service;
 mod syntax;
 
+pub use architecture::{Architecture, UnknownArchitecture};
 pub use arn::{AccountId, Arn, InvalidArn, Region};
 pub use error_chain::ErrorChain;
 pub use request_id::RequestId;

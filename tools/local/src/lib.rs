@@ -13,7 +13,7 @@ pub mod gateway;
 pub mod identity;
 mod measured;
 pub mod measurement;
-pub mod node;
+pub mod packages;
 pub mod part;
 pub mod pki;
 pub mod progress;

@@ -22,7 +22,7 @@ use crate::data_dir::DataDir;
 use crate::emulator::Images;
 use crate::endpoint;
 use crate::identity::{Identities, REGION};
-use crate::node::Packages;
+use crate::packages::Packages;
 use crate::part::Part;
 use crate::pki::Authority;
 use crate::progress::Progress;
@@ -125,7 +125,7 @@ impl Stack {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let data = DataDir::open(&options.data_dir)?;
         data.remove(endpoint::FILE)?;
-        let packages = tokio::task::block_in_place(|| Packages::install(progress))?;
+        let packages = tokio::task::block_in_place(Packages::install)?;
         progress.step("starting the stack");
         clear_logs(&data.logs())?;
         let authority = Authority::load(&data)?;

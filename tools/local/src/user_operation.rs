@@ -9,7 +9,7 @@ use crate::chain::{Chain, Receipt};
 use crate::contracts::{
     EntryPoint, PackedUserOperation, SimpleAccount, SimpleAccountFactory, creation_code,
 };
-use crate::node::Packages;
+use crate::packages::Packages;
 
 /// A release of the EntryPoint contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

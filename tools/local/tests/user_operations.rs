@@ -6,14 +6,13 @@ use std::time::{Duration, Instant};
 use alloy_primitives::{Address, B256, Bytes, U256};
 use cloister_local::chain::Chain;
 use cloister_local::child::{Program, Running};
-use cloister_local::node::Packages;
-use cloister_local::progress::Progress;
+use cloister_local::packages::Packages;
 use cloister_local::user_operation::{Deployment, Release};
 use cloister_protocol::PrivateKey;
 
 #[tokio::test]
 async fn each_release_accepts_its_own_hash_only() -> anyhow::Result<()> {
-    let packages = Packages::install(&Progress::silent())?;
+    let packages = Packages::install()?;
     let logs = tempfile::tempdir()?;
     let mut anvil = Program::new("anvil", packages.anvil())
         .option("port", "0")

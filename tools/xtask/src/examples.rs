@@ -1,43 +1,38 @@
-//! The examples for callers, each as its README says, against one laptop stack.
+//! The examples for callers, run as their README says, against one local stack.
 
 use std::process::Command;
 
-use crate::build::{cargo, target_directory, workspace_root};
-use crate::run::succeed;
+use anyhow::Result;
+use cloister_toolchain::cargo::{cargo, target_directory, workspace_root};
+use cloister_toolchain::command::succeed;
+use cloister_toolchain::node::Node;
+use cloister_toolchain::python;
+use fs_err as fs;
+
 use crate::stack::LocalStack;
-use crate::{npm, python};
 
 /// Every example sends a transaction that the stack's chain mines.
-pub(crate) fn test() -> Result<(), String> {
+pub(crate) fn test() -> Result<()> {
     let examples = workspace_root().join("examples");
     let typescript = examples.join("typescript");
     let python = examples.join("python");
     // All of the workspace, for the features that everything else was built with.
     succeed(cargo().args(["build", "--workspace", "--examples", "--locked"]))?;
-    npm::install(&typescript)?;
-    succeed(
-        npm::npm()
-            .current_dir(&typescript)
-            .args(["run", "--silent", "check"]),
-    )?;
-    let packages = python::kept("python-example", &python.join("requirements.txt"))?;
+    let node = Node::find()?;
+    node.install(&typescript)?;
+    let npm = |arguments: &[&str]| {
+        let mut npm = node.npm()?;
+        npm.current_dir(&typescript).args(arguments);
+        anyhow::Ok(npm)
+    };
+    succeed(&mut npm(&["run", "--silent", "check"])?)?;
+    let requirements = fs::read_to_string(python.join("requirements.txt"))?;
+    let mut script = python::with_packages("python-example", &requirements, &[])?;
+    script.arg(python.join("send_transaction.py"));
 
     let stack = LocalStack::start()?;
-    succeed(stack.with(&mut Command::new(
-        target_directory().join("debug/examples/send_transaction"),
-    )))?;
-    succeed(
-        stack.with(
-            npm::npm()
-                .current_dir(&typescript)
-                .args(["start", "--silent"]),
-        ),
-    )?;
-    let mut script = Command::new("python3");
-    // Without the machine's own packages and what they do to others when Python starts.
-    script
-        .arg("-S")
-        .env("PYTHONPATH", packages)
-        .env("PYTHONDONTWRITEBYTECODE", "1");
-    succeed(stack.with(script.arg(python.join("send_transaction.py"))))
+    let rust = target_directory().join("debug/examples/send_transaction");
+    succeed(stack.with(&mut Command::new(rust)))?;
+    succeed(stack.with(&mut npm(&["start", "--silent"])?))?;
+    succeed(stack.with(&mut script))
 }

@@ -1,30 +1,21 @@
 //! The Kubernetes objects against the schemas of the version that is deployed.
 
-use std::process::Command;
+use anyhow::Result;
+use cloister_toolchain::cargo::{target_directory, workspace_root};
+use cloister_toolchain::command::succeed;
+use cloister_toolchain::node::Node;
+use cloister_toolchain::python;
 
-use crate::build::{target_directory, workspace_root};
-use crate::run::succeed;
-use crate::{cache, npm, python};
-
-/// Writes every object as YAML and has it checked; unknown members are errors.
-pub(crate) fn check_objects() -> Result<(), String> {
+/// Writes every object as YAML and checks it; unknown members are errors.
+pub(crate) fn check_objects() -> Result<()> {
     let cdk = workspace_root().join("cdk");
     let objects = target_directory().join("kubernetes");
-    npm::install(&cdk)?;
-    succeed(
-        npm::node()
-            .current_dir(cdk)
-            .args(["--import", "tsx", "bin/manifests.ts"])
-            .arg(&objects),
-    )?;
-    let packages = cache::kept("kubernetes-validate", PACKAGES, |directory, work| {
-        println!("fetching kubernetes-validate, once");
-        python::packages(work, PACKAGES, Some(directory)).map(drop)
-    })?;
-    let mut validate = Command::new("python3");
-    validate
-        .env("PYTHONPATH", packages)
-        .env("PYTHONDONTWRITEBYTECODE", "1");
+    let node = Node::find()?;
+    node.install(&cdk)?;
+    let mut manifests = node.node()?;
+    manifests.args(["--import", "tsx", "bin/manifests.ts"]);
+    succeed(manifests.current_dir(cdk).arg(&objects))?;
+    let mut validate = python::with_packages("kubernetes-validate", PACKAGES, &[])?;
     validate.args([
         "-m",
         "kubernetes_validate",

@@ -1,88 +1,83 @@
-//! The Postman collection with newman: against the endpoint that the environment names, or a stack
-//! of its own.
+//! The Postman collection with newman: against the endpoint that the environment names, or a local
+//! stack.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::build::{programs, target_directory, workspace_root};
-use crate::npm;
-use crate::run::succeed;
+use anyhow::{Context as _, Result};
+use clap::Args;
+use cloister_toolchain::cargo::{self, target_directory, workspace_root};
+use cloister_toolchain::command::succeed;
+use cloister_toolchain::node::Node;
+
 use crate::stack::LocalStack;
 
-/// How `cargo xtask newman` is called.
-pub(crate) const USAGE: &str = "\
-usage: cargo xtask newman RUNNERS ROUNDS [--environment FILE] [--report DIRECTORY]
-       RUNNERS newman runners side by side, each ROUNDS rounds of one UserOp and one transaction signature, every answer checked
+/// The API is CLOISTER_ENDPOINT with AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
+/// AWS_SESSION_TOKEN, or that of the environment FILE; without both, a stack that is started on
+/// this machine. CLOISTER_KEY_ID and CLOISTER_SECRET name a key to use; otherwise every runner
+/// makes one.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Arguments {
+    /// Concurrent newman runners
+    runners: NonZeroU32,
+    /// Rounds of each: one UserOp and one transaction signature, every answer checked
+    rounds: NonZeroU32,
+    /// An environment exported from Postman
+    #[arg(long, value_name = "FILE")]
+    environment: Option<PathBuf>,
+    /// The report's directory [default: target/newman]
+    #[arg(long, value_name = "DIRECTORY")]
+    report: Option<PathBuf>,
+}
 
-What is called: CLOISTER_ENDPOINT with AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN; or the environment
-FILE, exported from Postman; without both a stack that is started for it on this machine. CLOISTER_KEY_ID and CLOISTER_SECRET name
-a key to use; otherwise every runner makes one. The report is target/newman/index.html unless DIRECTORY is given.";
-
-/// A load.
-pub(crate) fn run(arguments: &[&str]) -> Result<(), String> {
-    let is_count = |text: &&&str| text.parse::<u32>().is_ok_and(|count| count > 0);
-    if arguments.iter().take(2).filter(is_count).count() != 2 {
-        return Err(USAGE.to_owned());
-    }
-    programs()?;
+/// Runs `cargo xtask newman`.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    cargo::build_programs()?;
     let mut newman = newman("load")?;
-    newman.args(arguments);
-    let given = |flag: &str| {
-        arguments
-            .iter()
-            .any(|argument| *argument == flag || argument.starts_with(&format!("{flag}=")))
-    };
-    if !given("--report") {
-        newman.arg("--report").arg(reports());
+    newman.args([arguments.runners, arguments.rounds].map(|count| count.to_string()));
+    let report = arguments.report.clone().unwrap_or_else(reports);
+    newman.arg("--report").arg(report);
+    if let Some(environment) = &arguments.environment {
+        return checked(newman.arg("--environment").arg(environment));
     }
-    if given("--environment")
-        || std::env::var_os("CLOISTER_ENDPOINT").is_some_and(|endpoint| !endpoint.is_empty())
-    {
+    if std::env::var_os("CLOISTER_ENDPOINT").is_some_and(|endpoint| !endpoint.is_empty()) {
         return checked(&mut newman);
     }
     let stack = LocalStack::start()?;
     checked(stack.with(&mut newman))
 }
 
-/// What `cargo xtask test` does with the collection: its own tests, its integration folder and a
-/// small load.
-pub(crate) fn test() -> Result<(), String> {
-    let directory = directory();
-    npm::install(&directory)?;
-    succeed(
-        npm::npm()
-            .arg("--prefix")
-            .arg(&directory)
-            .args(["test", "--silent"]),
-    )?;
+/// The collection's own tests, its integration folder and a small load.
+pub(crate) fn test() -> Result<()> {
+    let node = Node::find()?;
+    node.install(&directory())?;
+    let mut own = node.npm()?;
+    succeed(own.current_dir(directory()).args(["test", "--silent"]))?;
     let stack = LocalStack::start()?;
     integration(&stack)?;
-    checked(
-        stack.with(
-            newman("load")?
-                .args(["2", "10"])
-                .arg("--report")
-                .arg(reports()),
-        ),
-    )
+    let mut load = newman("load")?;
+    load.args(["2", "10"]).arg("--report").arg(reports());
+    checked(stack.with(&mut load))
 }
 
 /// Every request form and every refusal.
-pub(crate) fn integration(stack: &LocalStack) -> Result<(), String> {
+pub(crate) fn integration(stack: &LocalStack) -> Result<()> {
     checked(stack.with(newman("integration")?.arg("--report").arg(reports())))
 }
 
-/// Runs where the command was typed, so that paths mean what they look like.
-fn newman(folder: &str) -> Result<Command, String> {
-    let directory = directory();
-    npm::install(&directory)?;
-    let mut newman = npm::node();
-    newman.arg(directory.join("run.mjs")).arg(folder);
+/// Runs where the command was typed, so that relative paths are relative to there.
+fn newman(folder: &str) -> Result<Command> {
+    let node = Node::find()?;
+    node.install(&directory())?;
+    let mut newman = node.node()?;
+    newman.arg(directory().join("run.mjs")).arg(folder);
     Ok(newman)
 }
 
-fn checked(newman: &mut Command) -> Result<(), String> {
-    succeed(newman).map_err(|_| "newman failed; what it said stands above".to_owned())
+fn checked(newman: &mut Command) -> Result<()> {
+    succeed(newman).context("newman failed; its output is above")
 }
 
 fn directory() -> PathBuf {

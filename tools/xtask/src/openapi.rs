@@ -1,33 +1,34 @@
-//! The published description of the API against what it describes.
+//! The published description of the API against the API.
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::build::{target_directory, workspace_root};
-use crate::python;
-use crate::run::succeed;
+use anyhow::{Context as _, Result};
+use cloister_toolchain::cargo::{target_directory, workspace_root};
+use cloister_toolchain::command::succeed;
+use cloister_toolchain::python;
+use fs_err as fs;
+
 use crate::stack::LocalStack;
 
-/// Every vector against the schemas, and schemathesis against a laptop stack.
-pub(crate) fn test() -> Result<(), String> {
+/// Every vector against the schemas, and schemathesis against a local stack.
+pub(crate) fn test() -> Result<()> {
     succeed(python()?.arg(directory().join("vectors.py")))?;
-    // The same requests every time: what fails has changed.
+    // The same requests every time: a failure is a change.
     generated(&["--max-examples", "10", "--seed", "1"])
 }
 
 /// The same with many more generated requests.
-pub(crate) fn test_at_length() -> Result<(), String> {
+pub(crate) fn test_at_length() -> Result<()> {
     generated(&["--max-examples", "100"])
 }
 
-/// Requests that the description admits have to succeed, all others have to be refused, and every
-/// answer has to be as described.
-fn generated(options: &[&str]) -> Result<(), String> {
+/// Requests that the description admits must succeed, all others must be refused, and every answer
+/// must be as described.
+fn generated(options: &[&str]) -> Result<()> {
     let stack = LocalStack::start()?;
     let work = target_directory().join("openapi");
-    fs::create_dir_all(&work)
-        .map_err(|error| format!("cannot create {}: {error}", work.display()))?;
+    fs::create_dir_all(&work)?;
     let mut schemathesis = python()?;
     schemathesis
         .current_dir(work)
@@ -50,21 +51,12 @@ fn generated(options: &[&str]) -> Result<(), String> {
         ])
         .args(options);
     succeed(stack.with(&mut schemathesis))
-        .map_err(|_| "the API is not as docs/openapi.yaml describes it".to_owned())
+        .context("the API differs from its description in docs/openapi.yaml")
 }
 
-/// `python3` with the packages of `requirements.txt`.
-fn python() -> Result<Command, String> {
-    let requirements = directory().join("requirements.txt");
-    let packages = python::kept("python-openapi", &requirements)?;
-    let path = std::env::join_paths([packages, directory()]).map_err(|error| error.to_string())?;
-    let mut python = Command::new("python3");
-    // Without the machine's own packages and what they do to others when Python starts.
-    python
-        .arg("-S")
-        .env("PYTHONPATH", path)
-        .env("PYTHONDONTWRITEBYTECODE", "1");
-    Ok(python)
+fn python() -> Result<Command> {
+    let requirements = fs::read_to_string(directory().join("requirements.txt"))?;
+    python::with_packages("python-openapi", &requirements, &[&directory()])
 }
 
 fn directory() -> PathBuf {

@@ -1,45 +1,45 @@
-//! A laptop stack for the time of one command.
+//! A local stack for the duration of one command.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::build::{cloister_local, target_directory};
+use anyhow::{Context as _, Result, bail};
+use cloister_toolchain::cargo::{program, target_directory};
+use fs_err as fs;
 
-/// A running stack with data of its own; both go when this is dropped.
+/// A running stack with its own data; both are removed when it is dropped.
 pub(crate) struct LocalStack {
     process: Child,
     directory: PathBuf,
-    /// What `endpoint.env` says.
+    /// The variables of `endpoint.env`.
     variables: Vec<(String, String)>,
 }
 
 impl LocalStack {
-    /// Starts `cloister-local up` and waits until it answers. The programs have to be built.
-    pub(crate) fn start() -> Result<Self, String> {
+    /// Starts `cloister-local up` and waits until it answers. The programs must have been built.
+    pub(crate) fn start() -> Result<Self> {
         Self::start_with(&[])
     }
 
-    /// The same with further options of `cloister-local up`.
-    pub(crate) fn start_with(options: &[&OsStr]) -> Result<Self, String> {
-        let target = target_directory();
-        let directory = target.join("local").join(std::process::id().to_string());
-        let problem = |error| format!("cannot use {}: {error}", directory.display());
-        fs::create_dir_all(&directory).map_err(problem)?;
-        let log = File::create(directory.join("up.log")).map_err(problem)?;
-        let errors = log.try_clone().map_err(problem)?;
-        let process = Command::new(cloister_local())
+    /// Starts it with further options of `cloister-local up`.
+    pub(crate) fn start_with(options: &[&OsStr]) -> Result<Self> {
+        let directory = target_directory()
+            .join("local")
+            .join(std::process::id().to_string());
+        fs::create_dir_all(&directory)?;
+        let (log, _) = fs::File::create(directory.join("up.log"))?.into_parts();
+        let process = Command::new(program("cloister-local"))
             .args(["up", "--data-dir"])
             .arg(&directory)
             .args(options)
             .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(errors)
+            .stdout(log.try_clone()?)
+            .stderr(log)
             .spawn()
-            .map_err(|error| format!("cloister-local does not start: {error}"))?;
+            .context("failed to run cloister-local")?;
         let mut stack = Self {
             process,
             directory,
@@ -49,12 +49,12 @@ impl LocalStack {
         Ok(stack)
     }
 
-    /// Lets `command` call this stack.
+    /// Adds the stack's endpoint and credentials to a command's environment.
     pub(crate) fn with<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command.envs(self.variables.iter().map(|(name, value)| (name, value)))
     }
 
-    /// Where it answers.
+    /// The API's URL.
     pub(crate) fn endpoint(&self) -> &str {
         self.variables
             .iter()
@@ -62,8 +62,8 @@ impl LocalStack {
             .map_or("", |(_, value)| value)
     }
 
-    fn wait(&mut self) -> Result<Vec<(String, String)>, String> {
-        let deadline = Instant::now() + PATIENCE;
+    fn wait(&mut self) -> Result<Vec<(String, String)>> {
+        let deadline = Instant::now() + START_TIMEOUT;
         loop {
             // Written last, when everything answers.
             if let Ok(file) = fs::read_to_string(self.directory.join("endpoint.env")) {
@@ -72,15 +72,9 @@ impl LocalStack {
                     .map(|(name, value)| (name.to_owned(), value.to_owned()))
                     .collect());
             }
-            let ended = self
-                .process
-                .try_wait()
-                .map_err(|error| format!("cannot wait for the stack: {error}"))?;
-            if ended.is_some() || Instant::now() > deadline {
-                return Err(format!(
-                    "the stack does not start:\n{}",
-                    said(&self.directory)
-                ));
+            if self.process.try_wait()?.is_some() || Instant::now() > deadline {
+                let log = fs::read_to_string(self.directory.join("up.log")).unwrap_or_default();
+                bail!("the local stack does not start:\n{log}");
             }
             sleep(Duration::from_millis(50));
         }
@@ -89,11 +83,11 @@ impl LocalStack {
 
 impl Drop for LocalStack {
     fn drop(&mut self) {
-        // A signal, so that it stops its own processes; std has none to send.
-        let asked = Command::new("kill")
+        // It stops its processes on a signal, which std cannot send.
+        let signalled = Command::new("kill")
             .arg(self.process.id().to_string())
             .status();
-        if !asked.is_ok_and(|status| status.success()) {
+        if !signalled.is_ok_and(|status| status.success()) {
             let _ = self.process.kill();
         }
         let _ = self.process.wait();
@@ -101,9 +95,5 @@ impl Drop for LocalStack {
     }
 }
 
-fn said(directory: &Path) -> String {
-    fs::read_to_string(directory.join("up.log")).unwrap_or_default()
-}
-
 /// Anvil and the contracts may have to be installed.
-const PATIENCE: Duration = Duration::from_secs(300);
+const START_TIMEOUT: Duration = Duration::from_secs(300);

@@ -1,117 +1,116 @@
-//! `cargo xtask test`: one step after the other, each with its time; the first that fails ends the
+//! `cargo xtask test`: one step after the other, each with its time; the first failure ends the
 //! run.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::build::{self, cargo, cloister_local, workspace_root};
-use crate::cache;
-use crate::containers;
-use crate::debian;
-use crate::deployment;
-use crate::emulator::Emulator;
-use crate::examples;
-use crate::image::{self, Architecture};
-use crate::kernel::Kernels;
-use crate::kubernetes;
-use crate::lambda;
-use crate::newman;
-use crate::openapi;
-use crate::rehearsal;
-use crate::run::succeed;
-use crate::twice;
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
+use cloister_contract::Architecture;
+use cloister_toolchain::cargo::{build_programs, cargo, program, workspace_root};
+use cloister_toolchain::command::{output, succeed};
+use cloister_toolchain::node::Node;
+use cloister_toolchain::{cache, debian};
+use fs_err as fs;
 
-/// Which of the steps.
-#[derive(Clone, Copy)]
-pub(crate) enum Selection<'a> {
-    Daily,
-    Full,
-    Only(&'a str),
+use crate::background::Background;
+use crate::{deployment, examples, kubernetes, lambda, newman, openapi};
+
+/// Options of `cargo xtask test`.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Also run the long steps
+    #[arg(long, conflicts_with = "step")]
+    full: bool,
+    /// Run one step; earlier steps must have been run
+    #[arg(long, value_name = "NAME", value_parser = step_names())]
+    step: Option<String>,
 }
 
-impl Selection<'_> {
-    fn includes(self, step: &Step) -> bool {
-        match self {
-            Self::Daily => !step.full_only,
-            Self::Full => true,
-            Self::Only(name) => step.name == name,
-        }
-    }
-}
-
-/// Runs the steps, then prints how long each took.
-pub(crate) fn run(selection: Selection<'_>) -> Result<(), String> {
-    let steps = steps();
-    if !steps.iter().any(|step| selection.includes(step)) {
-        let names: Vec<_> = steps.iter().map(|step| step.name).collect();
-        return Err(format!(
-            "there is no such step; the steps are: {}",
-            names.join(", ")
-        ));
-    }
-    if let Selection::Only(_) = selection {
-        // In a whole run the step of that name has done it before those that need it.
-        build::programs()?;
-    }
+/// Runs the steps, then prints the time of each.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let selected = |step: &Step| match &arguments.step {
+        Some(name) => step.name == name,
+        None => step.run_in == RunIn::Daily || (arguments.full && step.run_in == RunIn::Full),
+    };
+    let selected: Vec<_> = steps().into_iter().filter(selected).collect();
     let started = Instant::now();
     let clean_before = working_tree();
+    let _background = match arguments.step {
+        Some(_) => None,
+        None => Some(Background::start()?),
+    };
+    if arguments.step.is_some() && selected.iter().any(|step| step.needs_programs) {
+        // In a whole run, the step "build" has done it.
+        build_programs()?;
+    }
     let mut times = Vec::new();
-    for step in steps.iter().filter(|step| selection.includes(step)) {
+    let outcome: Result<()> = selected.iter().try_for_each(|step| {
         println!("\n── {} ──", step.name);
         let step_started = Instant::now();
         let outcome = (step.run)();
         let took = step_started.elapsed();
         times.push((step.name, took));
-        if let Err(problem) = outcome {
-            summary(&times, started.elapsed());
-            return Err(format!("FAILED: {} ({problem})", step.name));
-        }
+        outcome.with_context(|| format!("FAILED: {}", step.name))?;
         println!("── {}: {:.1} s ──", step.name, took.as_secs_f64());
-    }
-    if working_tree() != clean_before {
-        summary(&times, started.elapsed());
-        return Err(
-            "FAILED: the tests changed files of the working tree; `git status` shows which"
-                .to_owned(),
-        );
-    }
-    summary(&times, started.elapsed());
-    println!(
-        "{}",
-        if matches!(selection, Selection::Only(_)) {
-            "this step held"
-        } else {
-            "every step held"
-        }
+        Ok(())
+    });
+    print_summary(&times, started.elapsed());
+    outcome?;
+    ensure!(
+        working_tree() == clean_before,
+        "FAILED: the tests changed files of the working tree; see `git status`"
     );
+    println!("all of these steps passed");
     Ok(())
 }
 
 struct Step {
     name: &'static str,
-    full_only: bool,
-    run: fn() -> Result<(), String>,
+    run_in: RunIn,
+    /// Set if it calls programs of the workspace.
+    needs_programs: bool,
+    run: fn() -> Result<()>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RunIn {
+    /// Every run.
+    Daily,
+    /// `--full`.
+    Full,
+    /// `--step`: needs the internet.
+    Step,
+}
+
+impl Step {
+    fn with_programs(self) -> Self {
+        Self {
+            needs_programs: true,
+            ..self
+        }
+    }
 }
 
 fn steps() -> Vec<Step> {
-    let step = |name, run| Step {
+    let step_in = |run_in, name, run| Step {
         name,
-        full_only: false,
+        run_in,
+        needs_programs: false,
         run,
     };
-    let long_step = |name, run| Step {
-        name,
-        full_only: true,
-        run,
-    };
+    let step = |name, run| step_in(RunIn::Daily, name, run);
+    let long_step = |name, run| step_in(RunIn::Full, name, run);
     vec![
         step("crates", || {
             succeed(cargo().args(["fetch", "--locked"]))?;
-            succeed(&mut image::tool_cargo(&["fetch"])?)
+            succeed(&mut cloister_release::image_tool_cargo(&["fetch"])?)
         }),
         step("format", || {
+            let tool = ["--manifest-path", cloister_release::IMAGE_TOOL_MANIFEST];
             succeed(cargo().args(["fmt", "--all", "--check"]))?;
-            succeed(cargo().args(["fmt", "--check", "--manifest-path", image::TOOL_MANIFEST]))
+            succeed(cargo().args(["fmt", "--check"]).args(tool))?;
+            deployment::check_format()
         }),
         step("lints", || {
             let denied = ["--", "-D", "warnings"];
@@ -120,7 +119,7 @@ fn steps() -> Vec<Step> {
                     .args(["clippy", "--workspace", "--all-targets", "--locked"])
                     .args(denied),
             )?;
-            succeed(image::tool_cargo(&["clippy", "--all-targets"])?.args(denied))
+            succeed(cloister_release::image_tool_cargo(&["clippy", "--all-targets"])?.args(denied))
         }),
         step("documentation", || {
             let denied = "-D warnings -D rustdoc::broken_intra_doc_links";
@@ -129,38 +128,42 @@ fn steps() -> Vec<Step> {
                     .args(["doc", "--workspace", "--no-deps", "--locked"])
                     .env("RUSTDOCFLAGS", denied),
             )?;
-            succeed(image::tool_cargo(&["doc", "--no-deps"])?.env("RUSTDOCFLAGS", denied))
+            succeed(
+                cloister_release::image_tool_cargo(&["doc", "--no-deps"])?
+                    .env("RUSTDOCFLAGS", denied),
+            )
         }),
         step("build", || {
             succeed(cargo().args(["build", "--workspace", "--bins", "--locked"]))
         }),
-        step("npm packages", || {
-            succeed(Command::new(cloister_local()).arg("set-up"))
-        }),
-        step("layering", || {
-            succeed(cargo().args(["test", "--workspace", "--locked", "--test", "layering"]))
-        }),
-        step("postman", newman::test),
-        step("openapi", openapi::test),
-        step("examples", examples::test),
+        step("npm packages", install_local_packages),
+        step("layering", || cargo_test(&["--test", "layering"])),
+        step("postman", newman::test).with_programs(),
+        step("openapi", openapi::test).with_programs(),
+        step("examples", examples::test).with_programs(),
         step("demo", || {
-            succeed(Command::new(cloister_local()).arg("demo"))
-        }),
+            succeed(Command::new(program("cloister-local")).arg("demo"))
+        })
+        .with_programs(),
         step("deployment", deployment::check),
         step("kubernetes objects", kubernetes::check_objects),
-        step("image tool", || succeed(&mut image::tool_cargo(&["test"])?)),
-        step("emulator", || Emulator::kept().map(drop)),
-        step("images", image::build_for_emulator),
-        step("lambda package", lambda::test),
-        step("rehearsal", rehearsal::run),
-        step("images twice", || twice::check(Architecture::Amd64)),
-        step("tests", || {
-            succeed(cargo().args(["test", "--workspace", "--locked", "--no-fail-fast"]))
+        step("image tool", || {
+            succeed(&mut cloister_release::image_tool_cargo(&["test"])?)
         }),
-        long_step("openapi at length", openapi::test_at_length),
-        long_step("kernel twice", || Kernels::build_twice(Architecture::Amd64)),
-        long_step("images for arm64", image::build_for_arm64),
-        long_step("volume", image::test_volume),
+        step("lambda package", lambda::test).with_programs(),
+        step("rehearsal", rehearsal).with_programs(),
+        step("emulator", cloister_release::build_emulator),
+        step("images", cloister_release::build_for_emulator),
+        step("images twice", || {
+            cloister_release::check_reproducible(Architecture::Amd64)
+        }),
+        step("tests", || cargo_test(&["--no-fail-fast"])).with_programs(),
+        long_step("openapi at length", openapi::test_at_length).with_programs(),
+        long_step("kernel twice", || {
+            cloister_release::build_kernel_twice(Architecture::Amd64)
+        }),
+        long_step("images for arm64", cloister_release::build_for_arm64),
+        long_step("volume", volume).with_programs(),
         long_step("every deployment", deployment::check_all),
         long_step("bridge beside socat", || {
             debian::require(&["socat"])?;
@@ -180,69 +183,108 @@ fn steps() -> Vec<Step> {
                     .env("PROPTEST_CASES", "20000"),
             )
         }),
-        long_step("licences and sources", dependencies),
-        long_step("container images", containers::test),
+        long_step("licences and sources", || {
+            cargo_deny(&["bans", "licenses", "sources"])
+        }),
+        long_step("container images", container_images),
+        step_in(RunIn::Step, "advisories", || cargo_deny(&["advisories"])),
     ]
 }
 
-/// Checks bans, licences and sources of every dependency with cargo-deny, which is built once and
-/// kept.
-fn dependencies() -> Result<(), String> {
+fn step_names() -> Vec<&'static str> {
+    steps().iter().map(|step| step.name).collect()
+}
+
+fn cargo_test(arguments: &[&str]) -> Result<()> {
+    succeed(
+        cargo()
+            .args(["test", "--workspace", "--locked"])
+            .args(arguments),
+    )
+}
+
+/// Installs the npm packages of the local stack.
+fn install_local_packages() -> Result<()> {
+    let directory = workspace_root().join("tools/local/node");
+    let manifest = fs::read_to_string(directory.join("package.json"))?;
+    let lock = fs::read_to_string(directory.join("package-lock.json"))?;
+    Node::find()?
+        .packages("local-stack-packages", &manifest, &lock)
+        .map(drop)
+}
+
+/// Deploys to a stand-in for AWS.
+fn rehearsal() -> Result<()> {
+    cloister_release::package_lambda(Architecture::Amd64)?;
+    Node::find()?.install(&workspace_root().join("cdk"))?;
+    cargo_test(&["--test", "rehearsal"])
+}
+
+/// Boots an image that mounts a directory of an NFS server on this machine.
+fn volume() -> Result<()> {
+    cloister_release::build_volume_for_test()?;
+    debian::require(&["nfs-ganesha", "nfs-ganesha-vfs"])?;
+    cargo_test(&["--test", "volume"])
+}
+
+/// Builds the pods' container images twice and starts their programs as Kubernetes would.
+fn container_images() -> Result<()> {
+    let layout = cloister_release::build_containers_twice()?;
+    debian::require(&["crun"])?;
+    let mut check = Node::find()?.node()?;
+    check.current_dir(workspace_root().join("cdk")).args([
+        "--import",
+        "tsx",
+        "containers/check-layout.ts",
+    ]);
+    succeed(check.arg(layout))
+}
+
+/// Runs checks of cargo-deny, which is built once and kept.
+fn cargo_deny(checks: &[&str]) -> Result<()> {
     let root = cache::directory()?.join(format!("cargo-deny-{CARGO_DENY_VERSION}"));
-    let program = root.join("bin").join("cargo-deny");
-    if !program.exists() {
+    let cargo_deny = root.join("bin").join("cargo-deny");
+    if !cargo_deny.exists() {
         println!("building cargo-deny {CARGO_DENY_VERSION}, once");
-        succeed(
-            cargo()
-                .args([
-                    "install",
-                    "cargo-deny",
-                    "--locked",
-                    "--version",
-                    CARGO_DENY_VERSION,
-                    "--root",
-                ])
-                .arg(&root),
-        )?;
+        let mut install = cargo();
+        install.args(["install", "cargo-deny", "--locked", "--version"]);
+        succeed(install.arg(CARGO_DENY_VERSION).arg("--root").arg(&root))?;
     }
-    for manifest in ["Cargo.toml", image::TOOL_MANIFEST] {
-        let mut deny = Command::new(&program);
-        deny.current_dir(workspace_root()).args([
-            "--manifest-path",
-            manifest,
-            "--config",
-            "deny.toml",
-        ]);
-        // One list of exceptions for both: each has some that the other has no use for.
-        succeed(deny.args([
-            "check",
-            "--allow",
-            "unused-wrapper",
-            "bans",
-            "licenses",
-            "sources",
-        ]))?;
+    // One list of exceptions for both workspaces: each has some that the other has no use for.
+    for (manifest, duplicates) in [
+        ("Cargo.toml", "--deny"),
+        (cloister_release::IMAGE_TOOL_MANIFEST, "--warn"),
+    ] {
+        let mut deny = Command::new(&cargo_deny);
+        deny.current_dir(workspace_root())
+            .args([
+                "--manifest-path",
+                manifest,
+                "--config",
+                "deny.toml",
+                "check",
+            ])
+            .args([duplicates, "duplicate"])
+            .args(["--allow", "unused-wrapper", "--allow", "unmatched-skip"]);
+        succeed(deny.args(checks))?;
     }
     Ok(())
 }
 
-/// What git thinks of the working tree; `None` outside of a git repository. Compared before and
-/// after, so that a developer's own changes are no failure.
-fn working_tree() -> Option<Vec<u8>> {
-    let output = Command::new("git")
-        .current_dir(workspace_root())
-        .args(["status", "--porcelain"])
-        .output()
-        .ok()?;
-    output.status.success().then_some(output.stdout)
+/// The state of the working tree; `None` outside of a git repository. Compared before and after, so
+/// that a developer's own changes are no failure.
+fn working_tree() -> Option<String> {
+    let mut git = Command::new("git");
+    git.current_dir(workspace_root());
+    output(git.args(["status", "--porcelain"])).ok()
 }
 
-fn summary(times: &[(&str, Duration)], total: Duration) {
+fn print_summary(times: &[(&str, Duration)], total: Duration) {
     println!();
     for (name, took) in times {
         println!("{:>8.1} s  {name}", took.as_secs_f64());
     }
-    println!("{:>8.1} s  in all", total.as_secs_f64());
+    println!("{:>8.1} s  total", total.as_secs_f64());
 }
 
 const CARGO_DENY_VERSION: &str = "0.20.2";

@@ -3,8 +3,6 @@
 // A command-line tool: standard output is where its answer goes.
 #![allow(clippy::print_stdout)]
 
-use std::ffi::OsString;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,7 +11,6 @@ use anyhow::{Context as _, anyhow};
 use clap::{Parser, Subcommand, ValueEnum};
 use cloister_local::demo::{self, Format, Report};
 use cloister_local::endpoint::{self, EndpointFile};
-use cloister_local::node::{self, Packages};
 use cloister_local::progress::Progress;
 use cloister_local::stack::{self, Emulation, Options, Stack};
 use tokio::signal::unix::{SignalKind, signal};
@@ -53,22 +50,6 @@ enum Command {
         /// Tell it as JSON lines.
         #[arg(long)]
         json: bool,
-    },
-    /// Install what the stack takes from npm, and start nothing.
-    SetUp,
-    /// Run node: the one on PATH, or where that is missing or old, one from PyPI.
-    #[command(disable_help_flag = true)]
-    Node {
-        /// What node is given.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
-    },
-    /// Run that node's npm.
-    #[command(disable_help_flag = true)]
-    Npm {
-        /// What npm is given.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
     },
 }
 
@@ -137,24 +118,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
             )
             .await
         }
-        Command::SetUp => {
-            let progress = Progress::new();
-            tokio::task::block_in_place(|| Packages::install(&progress))?;
-            progress.finish();
-            Ok(())
-        }
-        Command::Node { arguments } => become_program(node::Program::Node, &arguments),
-        Command::Npm { arguments } => become_program(node::Program::Npm, &arguments),
     }
-}
-
-/// Replaces this process. Returns only on failure.
-fn become_program(program: node::Program, arguments: &[OsString]) -> anyhow::Result<()> {
-    let progress = Progress::new();
-    let mut command = tokio::task::block_in_place(|| node::command(program, &progress))?;
-    progress.finish();
-    let error = command.args(arguments).exec();
-    Err(error).with_context(|| format!("cannot start {}", command.get_program().display()))
 }
 
 /// Ends with an error when a part ends by itself; otherwise only with the process, which a signal

@@ -4,43 +4,79 @@
 //! Debian's packages of QEMU are built without that machine type (it needs libcbor), so it is built
 //! from Debian's source.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::build::cargo;
-use crate::cache;
-use crate::debian;
-use crate::download::Pinned;
-use crate::image;
-use crate::python;
-use crate::run::{processors, succeed, succeed_quietly, version};
+use anyhow::Result;
+use cloister_contract::Architecture;
+use cloister_toolchain::cargo::cargo;
+use cloister_toolchain::command::{processors, succeed, succeed_quietly, version};
+use cloister_toolchain::{Pinned, cache, debian, python};
+use fs_err as fs;
+use serde_json::json;
 
-/// Builds it the first time; says where it is.
-pub(crate) fn run() -> Result<(), String> {
-    let emulator = Emulator::kept()?;
+use crate::{image, image_tool};
+
+/// Builds it the first time and prints its path.
+pub(crate) fn run() -> Result<()> {
+    let emulator = Emulator::get()?;
     println!("{}", emulator.qemu.display());
-    image::write_emulation()
+    write_emulation()
 }
 
-/// Where the parts of the emulator lie.
-pub(crate) struct Emulator {
-    pub(crate) qemu: PathBuf,
+/// Builds it the first time.
+///
+/// # Errors
+/// If it cannot be built.
+pub fn build() -> Result<()> {
+    Emulator::get().map(drop)
+}
+
+/// Writes `emulation.json`, the paths of everything an emulated enclave needs, once all of it
+/// exists.
+pub(crate) fn write_emulation() -> Result<()> {
+    let [release, guest_release] = ["release", "guest-release"]
+        .map(|kind| image::release_directory(kind, Architecture::Amd64));
+    let tool = image_tool::path();
+    let Some(emulator) = Emulator::present() else {
+        return Ok(());
+    };
+    if ![&release, &guest_release, &tool]
+        .iter()
+        .all(|path| path.exists())
+    {
+        return Ok(());
+    }
+    let emulation = json!({
+        "qemu": emulator.qemu,
+        "firmware": [emulator.firmware],
+        "vsock_device": emulator.vsock_device,
+        "image_tool": tool,
+        "release": release,
+        "guest_release": guest_release,
+    });
+    let path = image::directory().join("emulation.json");
+    Ok(fs::write(path, serde_json::to_vec_pretty(&emulation)?)?)
+}
+
+/// Paths of the emulator's parts.
+struct Emulator {
+    qemu: PathBuf,
     /// The directory for `-L`.
-    pub(crate) firmware: PathBuf,
-    pub(crate) vsock_device: PathBuf,
+    firmware: PathBuf,
+    vsock_device: PathBuf,
 }
 
 impl Emulator {
     /// The emulator, built the first time.
-    pub(crate) fn kept() -> Result<Self, String> {
+    fn get() -> Result<Self> {
         debian::require(&["gcc"])?;
-        cache::kept("emulator", &recipe()?, make).map(Self::within)
+        cache::get_or_make("emulator", &recipe()?, make).map(Self::within)
     }
 
     /// The emulator, if it has been built.
-    pub(crate) fn present() -> Option<Self> {
-        cache::present("emulator", &recipe().ok()?).map(Self::within)
+    fn present() -> Option<Self> {
+        cache::get("emulator", &recipe().ok()?).map(Self::within)
     }
 
     fn within(directory: PathBuf) -> Self {
@@ -52,8 +88,8 @@ impl Emulator {
     }
 }
 
-/// Everything that decides what is built.
-fn recipe() -> Result<String, String> {
+/// Everything that decides the emulator's bytes.
+fn recipe() -> Result<String> {
     Ok([
         &format!("qemu {QEMU_SOURCE_VERSION} sha256 {}", QEMU_SOURCE.sha256),
         &format!("configure {}", CONFIGURE.join(" ")),
@@ -65,30 +101,27 @@ fn recipe() -> Result<String, String> {
     .join("\n"))
 }
 
-fn make(directory: &Path, work: &Path) -> Result<(), String> {
+fn make(directory: &Path, work: &Path) -> Result<()> {
     debian::require(PACKAGES)?;
-    println!("building QEMU {QEMU_SOURCE_VERSION}, once: about 5 minutes on two processors");
+    eprintln!("building QEMU {QEMU_SOURCE_VERSION}, once: about 5 minutes on two processors");
     qemu(directory, work)?;
-    println!("building {VSOCK_DEVICE} {VSOCK_DEVICE_VERSION}, once: about 2 minutes");
+    eprintln!("building {VSOCK_DEVICE} {VSOCK_DEVICE_VERSION}, once: about 2 minutes");
     vsock_device(directory, work)?;
     let firmware = directory.join(FIRMWARE);
-    fs::create_dir(&firmware)
-        .map_err(|error| format!("cannot create {}: {error}", firmware.display()))?;
+    fs::create_dir(&firmware)?;
     for file in FIRMWARE_FILES {
         let name = Path::new(file)
             .file_name()
             .expect("the list has file names");
-        fs::copy(file, firmware.join(name))
-            .map_err(|error| format!("cannot copy {file}: {error}"))?;
+        fs::copy(file, firmware.join(name))?;
     }
     Ok(())
 }
 
-fn qemu(directory: &Path, work: &Path) -> Result<(), String> {
+fn qemu(directory: &Path, work: &Path) -> Result<()> {
     let source = work.join("qemu");
     let build = source.join("build");
-    fs::create_dir_all(&build)
-        .map_err(|error| format!("cannot create {}: {error}", build.display()))?;
+    fs::create_dir_all(&build)?;
     succeed(
         Command::new("tar")
             .arg("-xJf")
@@ -98,7 +131,7 @@ fn qemu(directory: &Path, work: &Path) -> Result<(), String> {
             .arg("--strip-components=1"),
     )?;
     empty_firmware(&source.join("pc-bios"))?;
-    let python = python::packages(work, PYTHON_PACKAGES, None)?.join("python3");
+    let python = python::install(work, PYTHON_PACKAGES, None)?.join("python3");
     let log = work.join("qemu.log");
     let mut configure = Command::new("../configure");
     configure
@@ -120,24 +153,21 @@ fn qemu(directory: &Path, work: &Path) -> Result<(), String> {
     )
 }
 
-/// Debian's source leaves out the UEFI firmware that is not built from source, but QEMU's
-/// configuration asks for its files. We do not install them: empty ones do.
-fn empty_firmware(directory: &Path) -> Result<(), String> {
+/// Creates empty UEFI firmware files: QEMU's build requires them, Debian's source omits them, and
+/// they are not installed.
+fn empty_firmware(directory: &Path) -> Result<()> {
     let list = directory.join("meson.build");
-    let text = fs::read_to_string(&list)
-        .map_err(|error| format!("cannot read {}: {error}", list.display()))?;
+    let text = fs::read_to_string(&list)?;
     for name in text
         .split('\'')
         .filter(|word| word.starts_with("edk2-") && word.ends_with(".fd"))
     {
-        let file = directory.join(format!("{name}.bz2"));
-        fs::write(&file, EMPTY_BZIP2)
-            .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+        fs::write(directory.join(format!("{name}.bz2")), EMPTY_BZIP2)?;
     }
     Ok(())
 }
 
-fn vsock_device(directory: &Path, work: &Path) -> Result<(), String> {
+fn vsock_device(directory: &Path, work: &Path) -> Result<()> {
     let root = work.join("vsock");
     let mut install = cargo();
     install
@@ -156,8 +186,7 @@ fn vsock_device(directory: &Path, work: &Path) -> Result<(), String> {
         .env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
     succeed_quietly(&mut install, &work.join("vsock.log"))?;
     let built = root.join("bin").join(VSOCK_DEVICE);
-    fs::copy(&built, directory.join(VSOCK_DEVICE))
-        .map_err(|error| format!("cannot copy {}: {error}", built.display()))?;
+    fs::copy(&built, directory.join(VSOCK_DEVICE))?;
     Ok(())
 }
 
@@ -196,7 +225,7 @@ const PYTHON_PACKAGES: &str = "\
 meson==1.5.2 --hash=sha256:77706e2368a00d789c097632ccf4fc39251fba56d03e1e1b262559a3c7a08f5b
 pycotap==1.3.1 --hash=sha256:1c3a25b3ff89e48f4e00f1f71dbbc1642b4f65c65d416524d07e73492fff25ea
 ";
-/// What `bzip2 < /dev/null` prints.
+/// The output of `bzip2 < /dev/null`.
 const EMPTY_BZIP2: &[u8] = b"BZh9\x17\x72\x45\x38\x50\x90\0\0\0\0";
 
 const PACKAGES: &[&str] = &[
@@ -219,7 +248,7 @@ const PACKAGES: &[&str] = &[
     "qemu-system-data",
     "xz-utils",
 ];
-/// What the machine type loads, from Debian's package `qemu-system-data`.
+/// Firmware of the machine type, from Debian's package `qemu-system-data`.
 const FIRMWARE_FILES: &[&str] = &[
     "/usr/share/qemu/linuxboot_dma.bin",
     "/usr/share/qemu/qboot.rom",

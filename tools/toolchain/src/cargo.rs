@@ -1,45 +1,47 @@
-//! Builds the workspace's programs: silent when nothing has to be built, with cargo's progress
-//! otherwise.
+//! cargo: builds are silent if nothing has to be built, and show cargo's progress otherwise.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use anyhow::{Context as _, Result, bail};
+
 /// Builds every program of the workspace.
-pub(crate) fn programs() -> Result<(), String> {
-    run(cargo().args(["build", "--workspace", "--bins"]))
+///
+/// # Errors
+/// If the build fails.
+pub fn build_programs() -> Result<()> {
+    build(cargo().args(["build", "--workspace", "--bins", "--locked"]))
 }
 
 /// Runs a build by cargo.
-pub(crate) fn run(cargo: &mut Command) -> Result<(), String> {
+///
+/// # Errors
+/// If the build fails; the error has advice if the cause is known.
+pub fn build(cargo: &mut Command) -> Result<()> {
     cargo.stderr(Stdio::piped());
     if io::stderr().is_terminal() {
-        // A piped cargo draws neither colours nor its progress bar unless told to.
+        // A piped cargo draws neither colours nor its progress bar unless asked to.
         cargo
             .args(["--color", "always"])
             .env("CARGO_TERM_PROGRESS_WHEN", "always")
             .env("CARGO_TERM_PROGRESS_WIDTH", "80");
     }
-    let mut child = cargo
-        .spawn()
-        .map_err(|error| format!("cannot start cargo: {error}"))?;
-    let output =
-        show_once_something_is_built(child.stderr.take().expect("stderr was asked to be a pipe"));
-    let status = child
-        .wait()
-        .map_err(|error| format!("cannot wait for cargo: {error}"))?;
-    if status.success() {
+    let mut child = cargo.spawn().context("failed to run cargo")?;
+    let stderr = child.stderr.take().expect("stderr was set to be a pipe");
+    let output = show_once_something_is_built(stderr);
+    if child.wait().context("failed to run cargo")?.success() {
         return Ok(());
     }
-    Err(match advice(&output) {
-        Some(advice) => format!("\nThe build failed. {advice}"),
-        None => "\nThe build failed; what cargo said stands above.".to_owned(),
-    })
+    match advice(&output) {
+        Some(advice) => bail!("\nThe build failed. {advice}"),
+        None => bail!("\nThe build failed; cargo's output is above."),
+    }
 }
 
 /// `cargo`, the one that started this program, in the workspace's root.
-pub(crate) fn cargo() -> Command {
+pub fn cargo() -> Command {
     let mut command =
         Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     command.current_dir(workspace_root());
@@ -47,23 +49,23 @@ pub(crate) fn cargo() -> Command {
 }
 
 /// The root of the workspace.
-pub(crate) fn workspace_root() -> &'static Path {
+pub fn workspace_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()
         .nth(2)
         .expect("this package lies two levels below the root")
 }
 
-/// Where cargo puts what it builds: this very program lies in `TARGET/debug/`.
-pub(crate) fn target_directory() -> PathBuf {
+/// The directory of build artefacts: this program is in `TARGET/debug/`.
+pub fn target_directory() -> PathBuf {
     let own = std::env::current_exe().ok();
     let target = own.as_deref().and_then(Path::parent).and_then(Path::parent);
     target.map_or_else(|| workspace_root().join("target"), Path::to_path_buf)
 }
 
-/// A program of the laptop stack, once [`programs`] has built it.
-pub(crate) fn cloister_local() -> PathBuf {
-    target_directory().join("debug").join("cloister-local")
+/// A program of the workspace, after [`build_programs`].
+pub fn program(name: &str) -> PathBuf {
+    target_directory().join("debug").join(name)
 }
 
 /// Copies cargo's messages to standard error from the moment it compiles (or complains about)
@@ -94,7 +96,7 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
         .any(|window| window == needle)
 }
 
-/// What to do about the failures that a fresh machine is likely to show.
+/// Advice for the failures that a fresh machine is likely to show.
 fn advice(output: &str) -> Option<&'static str> {
     ADVICE
         .iter()

@@ -1,21 +1,22 @@
 //! The kernel of an enclave, from Debian's source and the fragments in `enclaves/image/kernel`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::build::workspace_root;
-use crate::cache;
-use crate::debian;
-use crate::digest::sha256_of_file;
-use crate::download::Pinned;
-use crate::image::Architecture;
-use crate::run::{pipe, processors, succeed, succeed_quietly, version};
+use anyhow::{Result, bail, ensure};
+use cloister_contract::Architecture;
+use cloister_toolchain::cargo::workspace_root;
+use cloister_toolchain::command::{pipe, processors, succeed, succeed_quietly, version};
+use cloister_toolchain::{Pinned, cache, debian, sha256_of_file};
+use fs_err as fs;
+
+use crate::architecture::BuildTarget as _;
+use crate::image;
 
 /// A kernel and the configuration it was built with.
 #[derive(Clone)]
 pub(crate) struct Kernel {
-    pub(crate) kernel: PathBuf,
+    pub(crate) image: PathBuf,
     pub(crate) config: PathBuf,
 }
 
@@ -27,108 +28,30 @@ pub(crate) struct Kernels {
 
 impl Kernels {
     /// The kernels, built the first time.
-    pub(crate) fn kept(architecture: Architecture) -> Result<Self, String> {
-        debian::require(architecture.compiler_packages())?;
+    pub(crate) fn get(architecture: Architecture) -> Result<Self> {
         let name = format!("kernel-{architecture}");
-        let [_, (_, fragments)] = Self::fragments(architecture);
-        let directory = cache::kept(
-            &name,
-            &recipe(architecture, &fragments)?,
-            |directory, work| {
-                println!(
-                    "building Linux {VERSION} for {architecture}, once: about 5 minutes on two processors"
-                );
-                make(
-                    architecture,
-                    directory,
-                    work,
-                    &Self::fragments(architecture),
-                )
-            },
-        )?;
+        let directory = get(&name, architecture, &Self::fragments(architecture))?;
         Ok(Self::within(&directory))
     }
 
-    /// Builds the release's kernel again, in a directory of its own, and compares.
-    pub(crate) fn build_twice(architecture: Architecture) -> Result<(), String> {
-        let first = Self::kept(architecture)?.release;
-        let [_, (_, fragments)] = Self::fragments(architecture);
-        let recipe = format!(
-            "{}\nagain, in another directory",
-            recipe(architecture, &fragments)?
-        );
-        let again = cache::kept(
-            &format!("kernel-{architecture}-again"),
-            &recipe,
-            |directory, work| {
-                println!(
-                    "building Linux {VERSION} for {architecture} again: about 5 minutes on two processors"
-                );
-                let elsewhere = work.join("another/directory");
-                fs::create_dir_all(&elsewhere)
-                    .map_err(|error| format!("cannot create {}: {error}", elsewhere.display()))?;
-                make(
-                    architecture,
-                    directory,
-                    &elsewhere,
-                    &Self::fragments(architecture),
-                )
-            },
-        )?;
-        let second = Self::within(&again).release;
-        for (first, second) in [
-            (&first.config, &second.config),
-            (&first.kernel, &second.kernel),
-        ] {
-            if sha256_of_file(first)? != sha256_of_file(second)? {
-                return Err(format!(
-                    "{} and {} differ",
-                    first.display(),
-                    second.display()
-                ));
-            }
-        }
-        // It has to be built again the next time, too.
-        fs::remove_dir_all(&again)
-            .map_err(|error| format!("cannot remove {}: {error}", again.display()))
-    }
-
     /// The kernel of the volume profile, built the first time.
-    pub(crate) fn volume(architecture: Architecture) -> Result<Kernel, String> {
-        debian::require(architecture.compiler_packages())?;
-        let fragments = [
-            &release_fragments(architecture)[..],
-            &[VOLUME_FRAGMENT.to_owned()],
-        ]
-        .concat();
+    pub(crate) fn volume(architecture: Architecture) -> Result<Kernel> {
+        let mut fragments = release_fragments(architecture);
+        fragments.push(VOLUME_FRAGMENT.to_owned());
         let name = format!("kernel-volume-{architecture}");
-        let directory = cache::kept(
-            &name,
-            &recipe(architecture, &fragments)?,
-            |directory, work| {
-                println!(
-                    "building Linux {VERSION} with NFS for {architecture}, once: about 5 minutes on two processors"
-                );
-                make(
-                    architecture,
-                    directory,
-                    work,
-                    &[(RELEASE, fragments.clone())],
-                )
-            },
-        )?;
+        let directory = get(&name, architecture, &[(RELEASE, fragments)])?;
         Ok(Self::within(&directory).release)
     }
 
     fn fragments(architecture: Architecture) -> [(&'static str, Vec<String>); 2] {
-        let release = release_fragments(architecture).to_vec();
+        let release = release_fragments(architecture);
         let guest_test = [&release[..], &[TEST_FRAGMENT.to_owned()]].concat();
         [(RELEASE, release), (GUEST_TEST, guest_test)]
     }
 
     fn within(directory: &Path) -> Self {
         let kernel = |name: &str| Kernel {
-            kernel: directory.join(name),
+            image: directory.join(name),
             config: directory.join(format!("{name}.config")),
         };
         Self {
@@ -138,29 +61,66 @@ impl Kernels {
     }
 }
 
-/// Everything that decides the kernels' bytes.
-fn recipe(architecture: Architecture, names: &[String]) -> Result<String, String> {
-    let mut lines = inputs(architecture)?;
-    lines.push(("variables", VARIABLES.join(" ")));
-    for fragment in names {
-        lines.push((
-            "fragment",
-            format!(
-                "{fragment} {}",
-                sha256_of_file(&fragments().join(fragment))?
-            ),
-        ));
+/// Builds the release's kernel again, in another directory, and compares.
+///
+/// # Errors
+/// If it cannot be built or differs.
+pub fn build_twice(architecture: Architecture) -> Result<()> {
+    let first = Kernels::get(architecture)?.release;
+    let root = image::directory().join(format!("kernel-{architecture}-again"));
+    let [directory, work] = ["kernel", "another/directory"].map(|name| root.join(name));
+    cache::remove_dir_all(&root)?;
+    for directory in [&directory, &work] {
+        fs::create_dir_all(directory)?;
     }
-    Ok(lines
-        .iter()
-        .map(|(name, value)| format!("{name} {value}\n"))
-        .collect())
+    eprintln!("building Linux {VERSION} for {architecture} again: {DURATION}");
+    let [release, _] = Kernels::fragments(architecture);
+    make(architecture, &directory, &work, &[release])?;
+    let second = Kernels::within(&directory).release;
+    for (first, second) in [
+        (&first.config, &second.config),
+        (&first.image, &second.image),
+    ] {
+        ensure!(
+            sha256_of_file(first)? == sha256_of_file(second)?,
+            "{} and {} differ",
+            first.display(),
+            second.display()
+        );
+    }
+    cache::remove_dir_all(&root)
 }
 
-/// What a release says about its kernel's origin.
-pub(crate) fn inputs(architecture: Architecture) -> Result<Vec<(&'static str, String)>, String> {
+/// The directory of kernels, built the first time.
+fn get(name: &str, architecture: Architecture, kernels: &[(&str, Vec<String>)]) -> Result<PathBuf> {
+    debian::require(architecture.compiler_packages())?;
+    // The last kernel has every fragment.
+    let fragments = kernels.last().map_or(&[][..], |(_, fragments)| fragments);
+    let recipe = recipe(architecture, fragments)?;
+    cache::get_or_make(name, &recipe, |directory, work| {
+        eprintln!("building Linux {VERSION} for {architecture}, once: {DURATION}");
+        make(architecture, directory, work, kernels)
+    })
+}
+
+/// Everything that decides the kernels' bytes.
+fn recipe(architecture: Architecture, names: &[String]) -> Result<String> {
+    let mut recipe = String::new();
+    for (name, value) in inputs(architecture)? {
+        recipe.push_str(&format!("{name} {value}\n"));
+    }
+    recipe.push_str(&format!("variables {}\n", VARIABLES.join(" ")));
+    for name in names {
+        let hash = sha256_of_file(&fragments().join(name))?;
+        recipe.push_str(&format!("fragment {name} {hash}\n"));
+    }
+    Ok(recipe)
+}
+
+/// Sources and compilers of the kernel, for `release.json`.
+pub(crate) fn inputs(architecture: Architecture) -> Result<[(&'static str, String); 4]> {
     let tool = |name: &str| version(&format!("{}{name}", architecture.cross_prefix()));
-    Ok(vec![
+    Ok([
         ("linux", VERSION.to_owned()),
         ("linux_source_sha256", SOURCE.sha256.to_owned()),
         ("kernel_compiler", tool("gcc")?),
@@ -168,13 +128,13 @@ pub(crate) fn inputs(architecture: Architecture) -> Result<Vec<(&'static str, St
     ])
 }
 
-/// Makes one kernel after the other: names, and of which fragments.
+/// Makes kernels one after the other, each with a name and its configuration's fragments.
 fn make(
     architecture: Architecture,
     directory: &Path,
     work: &Path,
     kernels: &[(&str, Vec<String>)],
-) -> Result<(), String> {
+) -> Result<()> {
     debian::require(PACKAGES)?;
     let deb = SOURCE.path()?;
     let mut unpack_package = Command::new("dpkg-deb");
@@ -192,8 +152,7 @@ fn make(
             .expect("the constant has a file name"),
     );
     let source = work.join("linux");
-    fs::create_dir(&source)
-        .map_err(|error| format!("cannot create {}: {error}", source.display()))?;
+    fs::create_dir(&source)?;
     let mut unpack = Command::new("tar");
     succeed(
         unpack
@@ -215,42 +174,35 @@ fn make(
             (file, (*name).to_owned()),
             (".config", format!("{name}.config")),
         ] {
-            fs::copy(source.join(from), directory.join(&to))
-                .map_err(|error| format!("cannot copy {from}: {error}"))?;
+            fs::copy(source.join(from), directory.join(&to))?;
         }
     }
     Ok(())
 }
 
-/// `make tinyconfig`, then the fragments, then a look whether Kconfig took every line.
+/// Applies the fragments to `make tinyconfig` and checks that Kconfig took every line.
 fn configure(
     architecture: Architecture,
     source: &Path,
     names: &[String],
     log: &Path,
-) -> Result<(), String> {
+) -> Result<()> {
     succeed_quietly(kbuild(architecture, source).arg("tinyconfig"), log)?;
     let path = source.join(".config");
-    let read = |path: &Path| {
-        fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
-    };
     let mut wanted = String::new();
     for name in names {
-        wanted.push_str(&read(&fragments().join(name))?);
+        wanted.push_str(&fs::read_to_string(fragments().join(name))?);
     }
-    let config = format!("{}\n{wanted}", read(&path)?);
-    fs::write(&path, config)
-        .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    let config = format!("{}\n{wanted}", fs::read_to_string(&path)?);
+    fs::write(&path, config)?;
     succeed_quietly(kbuild(architecture, source).arg("olddefconfig"), log)?;
-    let dropped = dropped(&wanted, &read(&path)?);
-    if dropped.is_empty() {
-        return Ok(());
+    let config = fs::read_to_string(&path)?;
+    let dropped = dropped(&wanted, &config);
+    if !dropped.is_empty() {
+        let (names, lines) = (names.join(", "), dropped.join("\n  "));
+        bail!("Kconfig did not take these lines of {names}:\n  {lines}");
     }
-    Err(format!(
-        "Kconfig did not take these lines of {}:\n  {}",
-        names.join(", "),
-        dropped.join("\n  ")
-    ))
+    Ok(())
 }
 
 /// The lines of the fragments that the final configuration does not hold. A later line for an
@@ -291,7 +243,7 @@ fn option(line: &str) -> Option<&str> {
     name.starts_with("CONFIG_").then_some(name)
 }
 
-/// `make` in the kernel's source, with nothing of the surroundings but the path to the compilers.
+/// `make` in the kernel's source, without the environment's variables except for the compilers' path.
 fn kbuild(architecture: Architecture, source: &Path) -> Command {
     let mut make = Command::new("make");
     make.env_clear()
@@ -310,8 +262,8 @@ fn kbuild(architecture: Architecture, source: &Path) -> Command {
     make
 }
 
-fn release_fragments(architecture: Architecture) -> [String; 2] {
-    [
+fn release_fragments(architecture: Architecture) -> Vec<String> {
+    vec![
         "enclave.config".to_owned(),
         format!("{architecture}.config"),
     ]
@@ -326,7 +278,7 @@ const GUEST_TEST: &str = "guest-test-kernel";
 const TEST_FRAGMENT: &str = "test.config";
 const VOLUME_FRAGMENT: &str = "volume.config";
 
-/// What else would differ from one build to the next.
+/// Values that would otherwise differ from one build to the next.
 const VARIABLES: &[&str] = &[
     "KBUILD_BUILD_TIMESTAMP=1970-01-01 00:00:00 UTC",
     "KBUILD_BUILD_USER=cloister",
@@ -334,6 +286,8 @@ const VARIABLES: &[&str] = &[
     "KBUILD_BUILD_VERSION=1",
     "LOCALVERSION=",
 ];
+
+const DURATION: &str = "about 5 minutes on two processors";
 
 const VERSION: &str = "6.12.117-1~deb12u1";
 const SOURCE: Pinned = Pinned {

@@ -1,23 +1,27 @@
-//! The measured programs: static, and the same bytes whoever builds them where and when.
+//! Builds static programs with the same bytes on every machine: the measured ones, and what else is
+//! deployed.
 //!
 //! Rust links against its own musl with its own linker, and a pinned zig compiles what is C:
 //! nothing of the machine's compilers, linkers or libraries gets in.
 
 use std::ffi::OsString;
-use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::build;
-use crate::cache;
-use crate::image::Architecture;
-use crate::python;
-use crate::run::{output, succeed};
+use anyhow::{Context as _, Result};
+use cloister_contract::Architecture;
+use cloister_toolchain::cargo::{self, workspace_root};
+use cloister_toolchain::command::{output, succeed, version};
+use cloister_toolchain::{cache, python};
+use fs_err as fs;
 
-/// A program of an image.
+use crate::architecture::BuildTarget as _;
+use crate::image;
+
+/// A program of the workspace.
 pub(crate) struct Program {
-    /// Its name in the image.
+    /// Its name in an image.
     pub(crate) name: &'static str,
     pub(crate) package: &'static str,
     pub(crate) binary: &'static str,
@@ -49,48 +53,43 @@ pub(crate) const GUEST_TEST: Program = Program {
     binary: "guest-self-test",
 };
 
-/// Between the NFS client of the volume profile's kernel and the parent.
+/// Connects the NFS client of the volume profile's kernel with the parent.
 pub(crate) const BRIDGE: Program = Program {
     name: "vsock-bridge",
     package: "cloister-vsock-bridge",
     binary: "vsock-bridge",
 };
 
-/// A checkout of the sources and the surroundings in which they are built.
-pub(crate) struct Site {
+/// A checkout of the sources and the environment in which they are built.
+pub(crate) struct BuildEnvironment {
     pub(crate) workspace: PathBuf,
     pub(crate) target: PathBuf,
     pub(crate) zig: PathBuf,
     pub(crate) cargo_home: PathBuf,
-    /// What else is in the environment. Whatever is not listed in [`KEPT_VARIABLES`] is taken out
-    /// of it.
+    /// Environment variables besides those in [`KEPT_VARIABLES`]; all others are removed.
     pub(crate) variables: Vec<(&'static str, OsString)>,
     /// As for the shell's `umask`.
     pub(crate) umask: &'static str,
 }
 
-impl Site {
+impl BuildEnvironment {
     /// This checkout.
-    pub(crate) fn here(target: PathBuf) -> Result<Self, String> {
+    pub(crate) fn here() -> Result<Self> {
         let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
         let cargo_home = cargo_home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
         Ok(Self {
-            workspace: build::workspace_root().to_owned(),
-            target,
+            workspace: workspace_root().to_owned(),
+            target: image::directory().join("build"),
             zig: zig()?,
-            cargo_home: cargo_home.ok_or("there is no home directory: set CARGO_HOME")?,
+            cargo_home: cargo_home.context("there is no home directory: set CARGO_HOME")?,
             variables: Vec::new(),
             umask: "022",
         })
     }
 
-    /// Builds one program, alone, so that no other package's features get into it; returns its
-    /// file.
-    pub(crate) fn build(
-        &self,
-        program: &Program,
-        architecture: Architecture,
-    ) -> Result<PathBuf, String> {
+    /// Builds one program and returns its file. Each is built alone, so that it gets no other
+    /// package's features.
+    pub(crate) fn build(&self, program: &Program, architecture: Architecture) -> Result<PathBuf> {
         let target = architecture.rust_target();
         let sysroot = PathBuf::from(output(self.command("rustc").args(["--print", "sysroot"]))?);
         if !sysroot
@@ -100,7 +99,7 @@ impl Site {
             .exists()
         {
             succeed(self.command("rustup").args(["target", "add", target]))
-                .map_err(|problem| format!("{problem}\nRust's target {target} is needed"))?;
+                .with_context(|| format!("Rust's target {target} is missing"))?;
         }
         let mut cargo = self.command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.args([
@@ -143,7 +142,7 @@ impl Site {
         for variable in ["ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"] {
             cargo.env(variable, self.target.join("zig-cache"));
         }
-        build::run(&mut cargo)?;
+        cargo::build(&mut cargo)?;
 
         Ok(self
             .target
@@ -152,7 +151,7 @@ impl Site {
             .join(program.binary))
     }
 
-    /// A program in this checkout and its surroundings.
+    /// A program in this checkout and environment.
     fn command(&self, program: impl Into<OsString>) -> Command {
         let mut command = Command::new("sh");
         command
@@ -172,7 +171,7 @@ impl Site {
     }
 
     /// `zig cc` or `zig ar` under one name, as the build scripts of crates want it.
-    fn wrapper(&self, architecture: Architecture, tool: &str) -> Result<PathBuf, String> {
+    fn wrapper(&self, architecture: Architecture, tool: &str) -> Result<PathBuf> {
         let path = self.target.join(format!("zig-{tool}-{architecture}"));
         let flags = match tool {
             "cc" => format!(
@@ -191,30 +190,26 @@ impl Site {
         if fs::read_to_string(&path).is_ok_and(|present| present == script) {
             return Ok(path);
         }
-        let write = || {
-            fs::create_dir_all(&self.target)?;
-            fs::write(&path, script)?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
-        };
-        write().map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        fs::create_dir_all(&self.target)?;
+        fs::write(&path, script)?;
+        fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
         Ok(path)
     }
 }
 
-/// What a release says about its programs' origin.
-pub(crate) fn inputs() -> Result<Vec<(&'static str, String)>, String> {
-    Ok(vec![
-        ("rustc", crate::run::version("rustc")?),
+/// Compilers of the programs, for `release.json`.
+pub(crate) fn inputs() -> Result<[(&'static str, String); 2]> {
+    Ok([
+        ("rustc", version("rustc")?),
         ("zig", ZIG_VERSION.to_owned()),
     ])
 }
 
 /// Zig, whose C compiler comes as one download with the headers of musl for every architecture.
-fn zig() -> Result<PathBuf, String> {
-    let directory = cache::kept("zig", ZIG_PACKAGE, |directory, work| {
-        println!("fetching zig {ZIG_VERSION}, once: about 100 MB");
-        python::packages(work, ZIG_PACKAGE, Some(directory))?;
-        Ok(())
+fn zig() -> Result<PathBuf> {
+    let directory = cache::get_or_make("zig", ZIG_PACKAGE, |directory, work| {
+        eprintln!("fetching zig {ZIG_VERSION}, once: about 100 MB");
+        python::install(work, ZIG_PACKAGE, Some(directory)).map(drop)
     })?;
     Ok(directory.join("ziglang/zig"))
 }
@@ -234,8 +229,8 @@ exec 'ZIG' TOOL FLAGS "$@"
 const ZIG_VERSION: &str = "0.17.1";
 const ZIG_PACKAGE: &str = "ziglang==0.17.1 --hash=sha256:ea6cc5d87b033cf0aedfbc8f9549a908cae6c50ac31f1698188fa48a74524b54\n";
 
-/// What a build may see of the surroundings: where programs are and how the network is reached.
-/// Flags and profiles are not among it.
+/// Variables that a build may see: the paths of programs and the settings of the network, no flags
+/// or profiles.
 const KEPT_VARIABLES: &[&str] = &[
     "ALL_PROXY",
     "CARGO_BUILD_JOBS",

@@ -1,0 +1,35 @@
+//! `cloister-image`, which writes releases and images; a workspace of its own in `tools/image`.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Result;
+use cloister_toolchain::cargo::{self, target_directory};
+use cloister_toolchain::debian;
+
+/// Its manifest, relative to the workspace's root.
+pub const MANIFEST: &str = "tools/image/Cargo.toml";
+
+/// cargo in the image tool's workspace.
+///
+/// # Errors
+/// If OpenSSL, which the image format's crate links, is missing.
+pub fn cargo(arguments: &[&str]) -> Result<Command> {
+    debian::require(&["libssl-dev", "pkg-config"])?;
+    let mut cargo = cargo::cargo();
+    cargo
+        .args(arguments)
+        .args(["--locked", "--manifest-path", MANIFEST]);
+    cargo.env("CARGO_TARGET_DIR", target_directory().join("image-tool"));
+    Ok(cargo)
+}
+
+/// The tool, built if something changed.
+pub(crate) fn command() -> Result<Command> {
+    cargo::build(&mut cargo(&["build"])?)?;
+    Ok(Command::new(path()))
+}
+
+pub(crate) fn path() -> PathBuf {
+    target_directory().join("image-tool/debug/cloister-image")
+}
