@@ -1,4 +1,4 @@
-//! The pod's own access to AWS: credentials to push, rows to read.
+//! The pod's own AWS clients: credentials for the enclave, and DynamoDB.
 
 use std::time::Duration;
 
@@ -9,16 +9,17 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 
-use crate::tls::{certificates, read};
-use crate::{Config, PodError};
+use crate::config::Config;
+use crate::error::PodError;
+use crate::http::tls::{certificates, read};
 
-/// What AWS's standard chain and the configuration give.
+/// Clients made from AWS's standard chain and the configuration.
 #[derive(Debug)]
 pub struct AwsClients {
-    /// Where the credentials of the enclave's role come from.
+    /// Provider of the enclave's role credentials.
     pub credentials: SharedCredentialsProvider,
-    /// The table's service. Its client caches its own credentials and keeps its connections: a warm
-    /// read costs neither an STS call nor a handshake.
+    /// DynamoDB. The client caches credentials and keeps connections: a warm read costs neither an
+    /// STS call nor a handshake.
     pub dynamodb: aws_sdk_dynamodb::Client,
 }
 
@@ -27,12 +28,12 @@ impl AwsClients {
     /// (`AWS_ENDPOINT_URL_DYNAMODB` and the like).
     ///
     /// # Errors
-    /// [`PodError`] when the file of roots is unusable.
+    /// [`PodError`] if the file of root certificates is unusable.
     pub async fn load(config: &Config) -> Result<Self, PodError> {
         let trust = match &config.aws_ca_file {
             None => TrustStore::empty().with_native_roots(true),
             Some(path) => {
-                // The SDK would panic at the first call.
+                // The SDK would panic at the first call with an invalid file.
                 let mut roots = rustls::RootCertStore::empty();
                 for certificate in certificates(path)? {
                     roots.add(certificate).map_err(PodError::Certificate)?;
@@ -55,7 +56,7 @@ impl AwsClients {
             .operation_timeout(CALL_TIMEOUT)
             .build();
         let sdk = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .region(Region::new(config.region.clone()))
+            .region(Region::new(config.region.to_string()))
             .http_client(https)
             .timeout_config(timeouts)
             .retry_config(RetryConfig::standard())
@@ -71,8 +72,8 @@ impl AwsClients {
     }
 }
 
-/// For one attempt of an AWS call; a warm read takes milliseconds.
+/// Timeout of one attempt of an AWS call; a warm read takes milliseconds.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1500);
-/// For an AWS call with its retries: leaves the enclave time within the deadline of the whole
-/// request.
+/// Timeout of an AWS call with its retries: leaves time for the enclave within the deadline of the
+/// whole request.
 const CALL_TIMEOUT: Duration = Duration::from_secs(4);

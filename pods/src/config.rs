@@ -1,13 +1,16 @@
-//! The configuration, read once: command line first, then environment.
+//! Configuration from the command line, then the environment.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use cloister_bridge::AllowList;
+use cloister_contract::{Arn, Region, Service, ports};
 use cloister_transport::Address;
 use tracing::level_filters::LevelFilter;
 
-use crate::{Launch, MetricsConfig, NitroCli};
+use crate::enclave::driver::Launch;
+use crate::enclave::metrics::MetricsConfig;
+use crate::enclave::nitro_cli::NitroCli;
 
 /// Configuration of `key-generator-pod`.
 #[derive(Debug, clap::Parser)]
@@ -17,7 +20,7 @@ use crate::{Launch, MetricsConfig, NitroCli};
     about = "HTTPS in front of the key generator's enclave"
 )]
 pub struct KeyGeneratorConfig {
-    /// What every pod needs.
+    /// Options of every pod.
     #[command(flatten)]
     pub pod: Config,
 }
@@ -30,22 +33,22 @@ pub struct KeyGeneratorConfig {
     about = "HTTPS in front of the signer's enclave"
 )]
 pub struct SignerConfig {
-    /// What every pod needs.
+    /// Options of every pod.
     #[command(flatten)]
     pub pod: Config,
     /// ARN of the table of sealed rows
     #[arg(long, env = "CLOISTER_TABLE_ARN", value_parser = table_arn)]
-    pub table_arn: String,
+    pub table_arn: Arn,
 }
 
-/// What every pod needs.
+/// Options of every pod.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Config {
-    /// Where to serve HTTPS
-    #[arg(long, env = "CLOISTER_LISTEN", default_value = "0.0.0.0:8443")]
+    /// ip:port for HTTPS
+    #[arg(long, env = "CLOISTER_LISTEN", default_value_t = any(ports::POD_HTTPS))]
     pub listen: SocketAddr,
-    /// Where to serve /healthz, /readyz and /version, in plain HTTP
-    #[arg(long, env = "CLOISTER_HEALTH_LISTEN", default_value = "0.0.0.0:8080")]
+    /// ip:port for /healthz, /readyz, /version and /attestation, in plain HTTP
+    #[arg(long, env = "CLOISTER_HEALTH_LISTEN", default_value_t = any(ports::POD_HEALTH))]
     pub health_listen: SocketAddr,
     /// PEM file: the certificate chain
     #[arg(long, env = "CLOISTER_TLS_CERT")]
@@ -53,29 +56,30 @@ pub struct Config {
     /// PEM file: the key of the certificate
     #[arg(long, env = "CLOISTER_TLS_KEY")]
     pub tls_key: PathBuf,
-    /// An enclave that somebody else keeps: vsock:CID:PORT, unix:PATH or hybrid:PATH:PORT
+    /// Address of an externally managed enclave: vsock:CID:PORT, unix:PATH or hybrid:PATH:PORT
     #[arg(
         long,
         env = "CLOISTER_ENCLAVE",
         required_unless_present = "enclave_image"
     )]
     pub enclave: Option<Address>,
-    /// An enclave that the pod keeps running itself.
+    /// A managed enclave.
     #[command(flatten)]
-    pub kept: EnclaveConfig,
-    /// Whose metrics the enclave's are.
+    pub managed: EnclaveConfig,
+    /// Dimensions of the enclave's metrics.
     #[command(flatten)]
     pub metrics: MetricsConfig,
-    /// ARN of the CMK that the enclave is to adopt
+    /// ARN of the CMK for the enclave to adopt
     #[arg(long, env = "CLOISTER_CMK_ARN", value_parser = cmk_arn)]
-    pub cmk_arn: String,
-    /// What the enclave may reach: host:port or host:port=target:port, separated by commas
+    pub cmk_arn: Arn,
+    /// Destinations that the enclave may reach: host:port or host:port=target:port, separated by
+    /// commas
     #[arg(long, env = "CLOISTER_EGRESS")]
     pub egress: AllowList,
-    /// The pod's own region
+    /// The pod's AWS region
     #[arg(long, env = "AWS_REGION")]
-    pub region: String,
-    /// PEM file: roots for the pod's own AWS calls, instead of the system's
+    pub region: Region,
+    /// PEM file: root certificates for the pod's own AWS calls, instead of the system's
     #[arg(long, env = "CLOISTER_AWS_CA_FILE")]
     pub aws_ca_file: Option<PathBuf>,
     /// File to write the bound addresses to
@@ -86,9 +90,9 @@ pub struct Config {
     pub log: LevelFilter,
 }
 
-/// The enclave that the pod keeps running itself. Without an image it keeps none.
+/// The enclave that the pod starts and restarts. Without an image it starts none.
 #[derive(Clone, Debug, Default, clap::Args)]
-#[command(next_help_heading = "An enclave that the pod keeps running")]
+#[command(next_help_heading = "Managed enclave")]
 pub struct EnclaveConfig {
     /// The image: an EIF file
     #[arg(
@@ -98,23 +102,23 @@ pub struct EnclaveConfig {
         requires_all = ["enclave_measurements", "enclave_cpus", "enclave_memory_mib"]
     )]
     pub enclave_image: Option<PathBuf>,
-    /// What the image must measure: the measurements.json that was written with it
+    /// Expected measurements: the measurements.json that was written with the image
     #[arg(long, env = "CLOISTER_ENCLAVE_MEASUREMENTS")]
     pub enclave_measurements: Option<PathBuf>,
-    /// Virtual CPUs; whole cores, which are two each on x86-64
+    /// Virtual CPUs; whole cores, two each on x86-64
     #[arg(long, env = "CLOISTER_ENCLAVE_CPUS", value_parser = clap::value_parser!(u32).range(1..))]
     pub enclave_cpus: Option<u32>,
     /// Memory in MiB; at least 64 and four times the image's size
     #[arg(long, env = "CLOISTER_ENCLAVE_MEMORY_MIB", value_parser = clap::value_parser!(u32).range(64..))]
     pub enclave_memory_mib: Option<u32>,
-    /// Show its console in this log. Its registers are zeros then: no key policy of a deployment
-    /// admits it
+    /// Copy the console to this log. The enclave's registers are zeros then: no key policy of a
+    /// deployment admits it
     #[arg(long, env = "CLOISTER_ENCLAVE_DEBUG")]
     pub enclave_debug: bool,
-    /// Its name at nitro-cli, which no other pod of the machine may use [default: cloister-SERVICE]
+    /// Name at nitro-cli, unique on the machine [default: cloister-SERVICE]
     #[arg(long, env = "CLOISTER_ENCLAVE_NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub enclave_name: Option<String>,
-    /// Its vsock context id [default: a random one]
+    /// Vsock context id [default: random]
     #[arg(long, env = "CLOISTER_ENCLAVE_CID", value_parser = clap::value_parser!(u32).range(4..i64::from(u32::MAX)))]
     pub enclave_cid: Option<u32>,
     /// The nitro-cli program [default: nitro-cli]
@@ -123,7 +127,7 @@ pub struct EnclaveConfig {
 }
 
 impl EnclaveConfig {
-    /// What to start, and where it is written what that must measure.
+    /// The enclave to start, and the file of its expected measurements.
     pub(crate) fn launch(&self) -> Option<(Launch, PathBuf)> {
         let launch = Launch {
             image: self.enclave_image.clone()?,
@@ -134,9 +138,9 @@ impl EnclaveConfig {
         Some((launch, self.enclave_measurements.clone()?))
     }
 
-    /// The driver for enclaves of `service`. A random context id stays the same as long as the pod
-    /// lives.
-    pub(crate) fn nitro_cli(&self, service: &str) -> NitroCli {
+    /// The driver for enclaves of `service`. A random context id never changes during the pod's
+    /// lifetime.
+    pub(crate) fn nitro_cli(&self, service: Service) -> NitroCli {
         let program = self.nitro_cli.clone().unwrap_or_else(|| "nitro-cli".into());
         let name = self
             .enclave_name
@@ -146,33 +150,31 @@ impl EnclaveConfig {
     }
 }
 
-/// Far from the well-known ones and from those that nitro-cli chooses, and with room for what is
-/// added to it: the console has the port CID + 10 000.
+/// Far from the well-known ids and from those that nitro-cli chooses, and with room above: the
+/// console has the port CID + 10 000.
 fn random_cid() -> u32 {
     let [.., a, b, c] = *uuid::Uuid::new_v4().as_bytes();
     u32::from_be_bytes([1, a, b, c])
 }
 
-fn cmk_arn(text: &str) -> Result<String, &'static str> {
-    is_arn(text, "kms", "key/")
-        .then(|| text.to_owned())
-        .ok_or("expected arn:PARTITION:kms:REGION:ACCOUNT:key/ID")
+/// The port on all addresses.
+fn any(port: u16) -> SocketAddr {
+    (Ipv4Addr::UNSPECIFIED, port).into()
 }
 
-fn table_arn(text: &str) -> Result<String, &'static str> {
-    is_arn(text, "dynamodb", "table/")
-        .then(|| text.to_owned())
+/// Detects mistakes early; the enclave decides which CMK it adopts.
+fn cmk_arn(text: &str) -> Result<Arn, &'static str> {
+    regional(text, "kms", "key/").ok_or("expected arn:PARTITION:kms:REGION:ACCOUNT:key/ID")
+}
+
+fn table_arn(text: &str) -> Result<Arn, &'static str> {
+    regional(text, "dynamodb", "table/")
         .ok_or("expected arn:PARTITION:dynamodb:REGION:ACCOUNT:table/NAME")
 }
 
-/// Enough to catch a mistake before it becomes a puzzling answer of AWS; the enclave decides what
-/// it believes.
-fn is_arn(text: &str, service: &str, resource: &str) -> bool {
-    let parts: Vec<_> = text.splitn(6, ':').collect();
-    matches!(parts[..], ["arn", partition, of, region, account, name]
-        if !partition.is_empty() && of == service && !region.is_empty()
-            && account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit())
-            && name.strip_prefix(resource).is_some_and(|name| !name.is_empty()))
+fn regional(text: &str, service: &str, kind: &str) -> Option<Arn> {
+    let arn: Arn = text.parse().ok()?;
+    arn.regional(service, kind).is_some().then_some(arn)
 }
 
 #[cfg(test)]
@@ -204,26 +206,27 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_configuration() {
+    fn a_complete_configuration() {
         let config = parse(&[("--log", "debug")]).unwrap();
         assert_eq!(
             config.pod.enclave,
             Some(Address::Vsock {
                 cid: 16,
-                port: 5000
+                port: ports::REQUESTS
             })
         );
-        assert_eq!(config.pod.kept.launch(), None);
-        assert_eq!(config.pod.listen.port(), 8443);
+        assert_eq!(config.pod.managed.launch(), None);
+        assert_eq!(config.pod.listen.port(), ports::POD_HTTPS);
+        assert_eq!(config.pod.health_listen.port(), ports::POD_HEALTH);
         assert_eq!(config.pod.log, LevelFilter::DEBUG);
         assert_eq!(
-            (config.pod.cmk_arn.as_str(), config.table_arn.as_str()),
-            (CMK, TABLE)
+            (config.pod.cmk_arn.to_string(), config.table_arn.to_string()),
+            (CMK.to_owned(), TABLE.to_owned())
         );
     }
 
     #[test]
-    fn an_enclave_to_keep() {
+    fn a_managed_enclave() {
         let complete = [
             ("--enclave", ""),
             ("--enclave-image", "signer.eif"),
@@ -233,7 +236,7 @@ mod tests {
         ];
         let config = parse(&complete).unwrap().pod;
         assert_eq!(config.enclave, None);
-        let (launch, measurements) = config.kept.launch().unwrap();
+        let (launch, measurements) = config.managed.launch().unwrap();
         assert_eq!(
             launch,
             Launch {
@@ -287,6 +290,7 @@ mod tests {
                 "arn:aws:dynamodb:eu-central-1:111122223333:table/",
             ),
             ("--egress", "kms.eu-central-1.amazonaws.com"),
+            ("--region", "eu-central-1/x"),
             ("--listen", "8443"),
             ("--log", "loud"),
         ] {

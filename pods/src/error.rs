@@ -1,79 +1,62 @@
-//! Why a pod cannot run.
+//! Pod errors.
 
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// Why a pod cannot run.
+/// An error that keeps a pod from running.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PodError {
-    /// A file of the configuration cannot be read.
-    #[error("cannot read {path}")]
+    /// A file of the configuration is unreadable.
+    #[error("failed to read {path}")]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A file of the configuration does not hold the PEM items it should.
-    #[error("{path} does not hold {expected} in PEM")]
+    /// A file of the configuration lacks the expected PEM items.
+    #[error("{path} does not contain {expected} in PEM")]
     Pem {
         /// The file.
         path: PathBuf,
-        /// What it should hold.
+        /// The expected items.
         expected: &'static str,
     },
-    /// Certificate and key do not go together, or are of a kind that TLS does not know.
-    #[error("the certificate cannot be served")]
+    /// Certificate and key do not match, or are of a kind that TLS does not support.
+    #[error("the certificate is unusable")]
     Certificate(#[source] rustls::Error),
-    /// The HTTPS client of the AWS SDK cannot be built.
-    #[error("cannot set up HTTPS for AWS calls")]
+    /// The HTTPS client of the AWS SDK was not built.
+    #[error("failed to set up HTTPS for AWS calls")]
     AwsClient(#[source] Box<dyn Error + Send + Sync>),
-    /// It is said neither where an enclave is nor which image to start.
-    #[error(
-        "no enclave: CLOISTER_ENCLAVE says where one is, CLOISTER_ENCLAVE_IMAGE which one to start"
-    )]
+    /// The configuration has neither the address of an enclave nor an image to start.
+    #[error("no enclave is configured: set CLOISTER_ENCLAVE or CLOISTER_ENCLAVE_IMAGE")]
     NoEnclave,
-    /// The enclave could never be started.
-    #[error("{0}")]
-    Memory(String),
-    /// A port is not to be had.
-    #[error("cannot listen on {address}")]
+    /// The configured memory is too small for the enclave's image.
+    #[error("the enclave cannot start with its configured memory")]
+    Memory(#[source] Box<dyn Error + Send + Sync>),
+    /// Failed to bind a port.
+    #[error("failed to listen on {address}")]
     Listen {
         /// The port.
         address: SocketAddr,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The bound addresses cannot be written.
-    #[error("cannot write {path}")]
+    /// The file for the bound addresses is not writable.
+    #[error("failed to write {path}")]
     AddressFile {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The operating system does not deliver signals.
-    #[error("cannot wait for signals")]
+    /// The operating system refused a signal handler.
+    #[error("failed to wait for signals")]
     Signals(#[source] io::Error),
-    /// A server stopped by itself.
-    #[error("serving failed")]
+    /// A server stopped without being asked to.
+    #[error("failed to serve")]
     Serve(#[source] io::Error),
-}
-
-impl PodError {
-    /// The whole story, for the log.
-    pub fn chain(&self) -> String {
-        chain(self)
-    }
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    std::iter::successors(Some(error), |&error| error.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }

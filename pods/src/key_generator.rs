@@ -1,5 +1,5 @@
-//! What the pod of the key generator serves. Never repeated: a second attempt would make a second
-//! key.
+//! The routes of the key generator's pod. Requests are never repeated: a second attempt would create
+//! a second key.
 
 use std::sync::Arc;
 
@@ -8,21 +8,22 @@ use axum::extract::{Request as HttpRequest, State};
 use axum::response::Response;
 use axum::routing::post;
 use bytes::Bytes;
+use cloister_contract::Service;
 use cloister_protocol::limits::MAX_BODY_LEN;
 use cloister_protocol::message::{HealthReport, Request};
 use cloister_protocol::{Code, Operation, Rejection};
 use cloister_transport::Client;
 
-use crate::exchange::Exchange;
-use crate::relay::{Relay, collect};
-use crate::run::Service;
+use crate::http::exchange::Exchange;
+use crate::http::relay::{Relay, collect};
+use crate::service::PodService;
 
-/// The key generator.
+/// The service-specific part of the key generator's pod.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyGenerator;
 
-impl Service for KeyGenerator {
-    const NAME: &'static str = "key-generator";
+impl PodService for KeyGenerator {
+    const SERVICE: Service = Service::KeyGenerator;
 
     fn routes(self: Arc<Self>, relay: Arc<Relay>) -> Router {
         Router::new()
@@ -64,7 +65,7 @@ async fn create(
     operation: Operation,
     request: HttpRequest,
 ) -> Result<Bytes, Rejection> {
-    let _place = relay.admit()?;
+    let _permit = relay.admit()?;
     let body = collect(request.into_body(), MAX_BODY_LEN).await?;
     relay
         .call(

@@ -1,5 +1,4 @@
-//! What the pod of the signer serves: it fetches the key's sealed row and hands both to the
-//! enclave.
+//! The route of the signer's pod: fetches the key's sealed row and forwards it with the request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use axum::extract::{Path, Request as HttpRequest, State};
 use axum::response::Response;
 use axum::routing::post;
 use bytes::Bytes;
+use cloister_contract::Service;
 use cloister_keystore::{Consistency, KeyStore};
 use cloister_protocol::limits::MAX_AUTHENTICATED_LEN;
 use cloister_protocol::message::{HealthReport, Request};
@@ -17,12 +17,12 @@ use cloister_protocol::{Code, KeyId, Operation, Rejection, SealedRow};
 use cloister_transport::Client;
 use tokio::time::timeout;
 
-use crate::exchange::Exchange;
-use crate::relay::{Relay, collect};
-use crate::run::Service;
-use crate::supervisor::ask;
+use crate::enclave::health::ask;
+use crate::http::exchange::Exchange;
+use crate::http::relay::{Relay, collect};
+use crate::service::PodService;
 
-/// The signer, with the table it reads.
+/// The service-specific part of the signer's pod.
 #[derive(Debug)]
 pub struct Signer<K> {
     rows: K,
@@ -34,15 +34,15 @@ impl<K: KeyStore> Signer<K> {
         Self { rows }
     }
 
-    /// The key's row. A new key may be missing from an eventually consistent read, which costs half
-    /// as much and is all that a key in use ever needs: only a miss is read again.
+    /// The key's row. An eventually consistent read costs half as much and finds every key that is
+    /// in use; a new key may be missing from it, so a miss is read again consistently.
     async fn row(&self, key_id: KeyId) -> Result<SealedRow, Rejection> {
         for consistency in [Consistency::Eventual, Consistency::Strong] {
             if let Some(row) = self.rows.fetch(key_id, consistency).await? {
                 return Ok(row);
             }
         }
-        Err(Rejection::new(Code::KeyNotFound, "no key of this id"))
+        Err(Rejection::new(Code::KeyNotFound, "unknown key id"))
     }
 
     async fn sign(
@@ -57,21 +57,21 @@ impl<K: KeyStore> Signer<K> {
             .and_then(|Path(text)| text.parse().ok())
             .ok_or_else(|| Rejection::invalid("key_id", "must be a lower-case UUID"))?;
         exchange.key_id = Some(key_id);
-        let _place = relay.admit()?;
+        let _permit = relay.admit()?;
         let body = collect(request.into_body(), MAX_AUTHENTICATED_LEN).await?;
         let remaining = exchange.remaining();
         let row = exchange
             .storage(timeout(remaining, self.row(key_id)))
             .await
-            .map_err(|_| late())??;
+            .map_err(|_| table_timeout())??;
         let row = serde_json::to_vec(&row).expect("a row is plain data");
         let request = Request {
             operation: Operation::SignTransaction,
             parts: vec![body, row.into()],
         };
         match relay.call(exchange, request.clone()).await {
-            // The connection was dead. The same request gives the same signature (RFC 6979), so
-            // once more does no harm.
+            // The connection was dead. Repeating is safe: the same request has the same signature
+            // (RFC 6979).
             Err(rejection) if rejection.code == Code::EnclaveUnavailable => {
                 relay.call(exchange, request).await
             }
@@ -80,8 +80,8 @@ impl<K: KeyStore> Signer<K> {
     }
 }
 
-impl<K: KeyStore> Service for Signer<K> {
-    const NAME: &'static str = "signer";
+impl<K: KeyStore> PodService for Signer<K> {
+    const SERVICE: Service = Service::Signer;
 
     fn routes(self: Arc<Self>, relay: Arc<Relay>) -> Router {
         Router::new()
@@ -89,14 +89,14 @@ impl<K: KeyStore> Service for Signer<K> {
             .with_state((self, relay))
     }
 
-    /// Shows the enclave the canary row of the current key generator.
+    /// Sends the canary row of the current key generator to the enclave.
     async fn complete(&self, enclave: &Client) -> Result<HealthReport, Rejection> {
         let canary = timeout(
             CANARY_DEADLINE,
             self.rows.fetch(KeyId::CANARY, Consistency::Strong),
         )
         .await
-        .map_err(|_| late())??
+        .map_err(|_| table_timeout())??
         .ok_or_else(|| {
             Rejection::new(
                 Code::NotReady,
@@ -125,9 +125,9 @@ async fn sign_transaction<K: KeyStore>(
     exchange.answer(outcome)
 }
 
-fn late() -> Rejection {
+fn table_timeout() -> Rejection {
     Rejection::new(Code::StorageUnavailable, "the table did not answer in time")
 }
 
-/// For reading the canary row.
+/// Timeout for reading the canary row.
 const CANARY_DEADLINE: Duration = Duration::from_secs(5);

@@ -38,6 +38,8 @@ events! {
     POD_ENDED = "pod_ended";
     /// The certificate that signed the enclave's image has expired or ends within 30 days.
     SIGNING_CERTIFICATE_ENDS = "signing_certificate_ends";
+    /// The pod terminates an enclave that an earlier pod left running.
+    STALE_ENCLAVE = "stale_enclave";
     /// The pod's enclave has booted.
     ENCLAVE_BOOTED = "enclave_booted";
     /// The pod's enclave does not run and will be started again; `problem` is the cause.

@@ -4,23 +4,26 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use cloister_pods::{
-    AwsClients, KeyGenerator, KeyGeneratorConfig, PodError, log_as_json, run, terminated,
+    AwsClients, KeyGenerator, KeyGeneratorConfig, Pod, PodError, log_as_json, report_failure,
+    shutdown_on_signal,
 };
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let config = KeyGeneratorConfig::parse();
     log_as_json(config.pod.log);
-    match serve(config).await {
+    match run(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = error.chain(), "the pod cannot run");
+            report_failure(&error);
             ExitCode::FAILURE
         }
     }
 }
 
-async fn serve(config: KeyGeneratorConfig) -> Result<(), PodError> {
+async fn run(config: KeyGeneratorConfig) -> Result<(), PodError> {
+    let shutdown = shutdown_on_signal()?;
     let aws = AwsClients::load(&config.pod).await?;
-    run(config.pod, KeyGenerator, aws.credentials, terminated()?).await
+    let pod = Pod::new(config.pod, KeyGenerator, aws.credentials)?;
+    pod.run(shutdown).await
 }

@@ -4,23 +4,28 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use cloister_keystore::DynamoDb;
-use cloister_pods::{AwsClients, PodError, Signer, SignerConfig, log_as_json, run, terminated};
+use cloister_pods::{
+    AwsClients, Pod, PodError, Signer, SignerConfig, log_as_json, report_failure,
+    shutdown_on_signal,
+};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let config = SignerConfig::parse();
     log_as_json(config.pod.log);
-    match serve(config).await {
+    match run(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = error.chain(), "the pod cannot run");
+            report_failure(&error);
             ExitCode::FAILURE
         }
     }
 }
 
-async fn serve(config: SignerConfig) -> Result<(), PodError> {
+async fn run(config: SignerConfig) -> Result<(), PodError> {
+    let shutdown = shutdown_on_signal()?;
     let aws = AwsClients::load(&config.pod).await?;
     let signer = Signer::new(DynamoDb::new(aws.dynamodb, config.table_arn));
-    run(config.pod, signer, aws.credentials, terminated()?).await
+    let pod = Pod::new(config.pod, signer, aws.credentials)?;
+    pod.run(shutdown).await
 }

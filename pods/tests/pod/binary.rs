@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
+use cloister_contract::events;
+use serde_json::Value;
+
 use crate::aws::Aws;
 use crate::enclave::Enclave;
 use crate::machine::Machine;
@@ -30,7 +33,7 @@ fn configured(binary: &str, directory: &Path) -> Command {
         .env("CLOISTER_TLS_CERT", settings.tls_cert)
         .env("CLOISTER_TLS_KEY", settings.tls_key)
         .env("CLOISTER_ENCLAVE", settings.enclave.unwrap().to_string())
-        .env("CLOISTER_CMK_ARN", settings.cmk_arn)
+        .env("CLOISTER_CMK_ARN", settings.cmk_arn.to_string())
         .env("CLOISTER_EGRESS", settings.egress.to_string())
         .env("CLOISTER_AWS_CA_FILE", directory.join("ca.pem"))
         .env("CLOISTER_ADDRESS_FILE", settings.address_file.unwrap())
@@ -102,10 +105,10 @@ async fn a_key_generator_pod_serves_ends_with_sigterm_and_logs_no_secret() {
         .unwrap();
     assert_eq!(answer.status(), 200);
     let log = terminate(child).await;
-    assert!(
-        log.contains(r#""operation":"generate_key""#) && log.contains("enclave_ms"),
-        "{log}"
-    );
+    let request = event(&log, events::REQUEST_ANSWERED);
+    assert_eq!(request["operation"], "generate_key");
+    assert_eq!(request["code"], "ok");
+    assert!(request["enclave_ms"].as_f64().unwrap() > 0.0);
 }
 
 #[tokio::test]
@@ -148,11 +151,44 @@ async fn a_warm_signature_costs_one_read_no_handshake_and_no_sts_call() {
         ["DynamoDB_20120810.GetItem"; 20]
     );
     assert_eq!(after.connections, before.connections);
-    assert!(terminate(child).await.contains("storage_ms"));
+    let log = terminate(child).await;
+    let request = event(&log, events::REQUEST_ANSWERED);
+    assert!(request["storage_ms"].as_f64().unwrap() > 0.0);
 }
 
-/// A key generator's pod that keeps its enclave itself.
-fn keeping(machine: &Machine) -> Command {
+/// The first line with this event.
+fn event(log: &str, name: &str) -> Value {
+    log.lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .find(|line| line["event"] == name)
+        .unwrap_or_else(|| panic!("no {name}: {log}"))
+}
+
+#[tokio::test]
+async fn an_error_is_logged_with_its_cause() {
+    for binary in [KEY_GENERATOR_POD, SIGNER_POD] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut pod = configured(binary, directory.path());
+        pod.env("CLOISTER_TLS_CERT", "/nonexistent/cert.pem").env(
+            "CLOISTER_TABLE_ARN",
+            "arn:aws:dynamodb:eu-central-1:111122223333:table/rows",
+        );
+        let output = tokio::task::spawn_blocking(move || pod.output())
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let log = String::from_utf8(output.stdout).unwrap();
+        let missing = std::fs::read("/nonexistent/cert.pem").unwrap_err();
+        assert_eq!(
+            event(&log, events::PROGRAM_FAILED)["error"],
+            format!("failed to read /nonexistent/cert.pem: {missing}")
+        );
+    }
+}
+
+/// A key generator's pod that runs its enclave itself.
+fn managing(machine: &Machine) -> Command {
     machine.write_measurements("key-generator");
     let mut command = configured(KEY_GENERATOR_POD, machine.directory.path());
     command
@@ -176,13 +212,13 @@ async fn enclave_but(machine: &Machine, other: &str) -> String {
 #[tokio::test]
 async fn a_pod_that_is_killed_leaves_an_enclave_which_the_next_pod_ends() {
     let machine = Machine::new();
-    let mut killed = keeping(&machine).spawn().unwrap();
+    let mut killed = managing(&machine).spawn().unwrap();
     let left = enclave_but(&machine, "").await;
     killed.kill().unwrap();
     killed.wait().unwrap();
     assert_eq!(machine.enclaves(), [left.as_str()]);
 
-    let child = keeping(&machine)
+    let child = managing(&machine)
         .env("CLOISTER_ENCLAVE_DEBUG", "true")
         .spawn()
         .unwrap();
@@ -205,19 +241,19 @@ async fn a_pod_that_is_killed_leaves_an_enclave_which_the_next_pod_ends() {
     eventually(async || (machine.count("console") == 1).then_some(())).await;
     let log = terminate(child).await;
     assert_eq!(machine.enclaves(), [] as [&str; 0], "SIGTERM terminates it");
-    for part in [
-        "an enclave that was left behind",
-        "the enclave has booted",
-        "the enclave is terminated",
+    for name in [
+        events::STALE_ENCLAVE,
+        events::ENCLAVE_BOOTED,
+        events::ENCLAVE_TERMINATED,
     ] {
-        assert!(log.contains(part), "{part}: {log}");
+        event(&log, name);
     }
 }
 
 #[tokio::test]
 async fn the_console_of_an_enclave_for_debugging_is_in_the_log() {
     let machine = Machine::new();
-    let mut child = keeping(&machine)
+    let mut child = managing(&machine)
         .env("CLOISTER_ENCLAVE_DEBUG", "true")
         .spawn()
         .unwrap();

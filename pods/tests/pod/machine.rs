@@ -54,7 +54,7 @@ impl Machine {
         }
     }
 
-    pub(crate) fn kept(&self) -> EnclaveConfig {
+    pub(crate) fn config(&self) -> EnclaveConfig {
         EnclaveConfig {
             enclave_image: Some(self.path("signer.eif")),
             enclave_measurements: Some(self.path("measurements.json")),

@@ -9,11 +9,11 @@ mod enclave;
 #[cfg(test)]
 mod forwarding;
 #[cfg(test)]
-mod keeping;
-#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod machine;
+#[cfg(test)]
+mod managed;
 #[cfg(test)]
 mod nitro_cli;
 #[cfg(test)]

@@ -58,22 +58,22 @@ async fn every_refusal_says_what_is_wrong_and_what_to_do() {
         ),
         (
             "39-memory-available",
-            "huge pages (E27; Failed to allocate entire memory (64 MB remained))",
+            "huge pages are reserved (E27; Failed to allocate entire memory (64 MB remained))",
             "memory_mib in",
         ),
         (
             "39-no-device",
-            "runs no enclaves (E19; ",
+            "not enabled on this instance (E19; ",
             "enclaves enabled",
         ),
         (
             "39-device-denied",
-            "/dev/nitro_enclaves may not be opened (E19; ",
+            "access to /dev/nitro_enclaves is denied (E19; ",
             "group `ne`",
         ),
         (
             "39-cpus",
-            "virtual CPUs (E22; Insufficient CPUs available (requested 2, but maximum is 0))",
+            "virtual CPUs are reserved (E22; Insufficient CPUs available (requested 2, but maximum is 0))",
             "cpu_count in",
         ),
         ("39-cores", "whole cores (E29; ", "CLOISTER_ENCLAVE_CPUS"),
@@ -85,10 +85,10 @@ async fn every_refusal_says_what_is_wrong_and_what_to_do() {
         ("39-no-answer", "does not answer (E39; ", "another user"),
         (
             "02-usage",
-            "does not know an option: error: unexpected argument '--enclave-name' found",
+            "unknown option: error: unexpected argument '--enclave-name' found",
             "newer",
         ),
-        ("garbage", "said something unexpected", "CLOISTER_NITRO_CLI"),
+        ("garbage", "malformed output", "CLOISTER_NITRO_CLI"),
         ("endless", "signal", "nitro_enclaves.log"),
         ("crash", "signal", "nitro_enclaves.log"),
     ] {
@@ -203,7 +203,7 @@ async fn an_enclave_that_is_gone_is_noticed_and_needs_no_termination() {
     machine.next("describe-enclaves", &["39-no-answer", "garbage"]);
     assert_eq!(
         driver.ended().await,
-        format!("nitro-cli does not list {id} any more")
+        format!("nitro-cli no longer lists {id}")
     );
     assert_eq!(machine.count("describe-enclaves"), 3);
     driver.terminate().await.unwrap();

@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use cloister_pods::{
-    Config, EnclaveConfig, EnclaveDriver, MetricsConfig, PodError, Service, run, run_with_driver,
-};
+use cloister_pods::{Config, EnclaveConfig, EnclaveDriver, MetricsConfig, PodError, PodService};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use reqwest::{Certificate, Client, ClientBuilder, RequestBuilder};
 use tempfile::TempDir;
@@ -34,42 +32,39 @@ pub(crate) struct Addresses {
 }
 
 impl Pod {
-    pub(crate) async fn start(directory: &TempDir, service: impl Service) -> Self {
+    pub(crate) async fn start(directory: &TempDir, service: impl PodService) -> Self {
         Self::start_with(directory, service, static_credentials()).await
     }
 
     pub(crate) async fn start_with(
         directory: &TempDir,
-        service: impl Service,
+        service: impl PodService,
         credentials: SharedCredentialsProvider,
     ) -> Self {
         let config = config(directory.path());
         let shutdown = CancellationToken::new();
-        let running = tokio::spawn(run(config, service, credentials, shutdown.clone()));
+        let pod = cloister_pods::Pod::new(config, service, credentials).unwrap();
+        let running = tokio::spawn(pod.run(shutdown.clone()));
         Self::started(directory, running, shutdown).await
     }
 
-    /// A pod that keeps its enclave itself.
-    pub(crate) async fn start_keeping(
+    /// A pod that runs its enclave itself.
+    pub(crate) async fn start_managed(
         directory: &TempDir,
-        service: impl Service,
-        kept: EnclaveConfig,
+        service: impl PodService,
+        managed: EnclaveConfig,
         driver: impl EnclaveDriver,
     ) -> Self {
         let config = Config {
             enclave: None,
-            kept,
+            managed,
             ..config(directory.path())
         };
         let shutdown = CancellationToken::new();
-        let pod = run_with_driver(
-            config,
-            driver,
-            service,
-            static_credentials(),
-            shutdown.clone(),
-        );
-        Self::started(directory, tokio::spawn(pod), shutdown).await
+        let pod =
+            cloister_pods::Pod::with_driver(config, driver, service, static_credentials()).unwrap();
+        let running = tokio::spawn(pod.run(shutdown.clone()));
+        Self::started(directory, running, shutdown).await
     }
 
     async fn started(
@@ -136,13 +131,15 @@ pub(crate) fn config(directory: &Path) -> Config {
         tls_cert,
         tls_key,
         enclave: Some(address(directory)),
-        kept: EnclaveConfig::default(),
+        managed: EnclaveConfig::default(),
         metrics: MetricsConfig::default(),
-        cmk_arn: "arn:aws:kms:eu-central-1:111122223333:key/1234abcd".into(),
+        cmk_arn: "arn:aws:kms:eu-central-1:111122223333:key/1234abcd"
+            .parse()
+            .unwrap(),
         egress: "kms.eu-central-1.amazonaws.com:443=127.0.0.1:9"
             .parse()
             .unwrap(),
-        region: "eu-central-1".into(),
+        region: "eu-central-1".parse().unwrap(),
         aws_ca_file: None,
         address_file: Some(directory.join("addresses.json")),
         log: LevelFilter::OFF,

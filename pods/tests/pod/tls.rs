@@ -3,11 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use cloister_pods::{KeyGenerator, PodError};
+use cloister_contract::ErrorChain;
+use cloister_pods::KeyGenerator;
 use reqwest::tls::Version;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 
 use crate::enclave::Enclave;
 use crate::pod::{NAME, Pod, caller, config, static_credentials};
@@ -93,33 +93,24 @@ async fn unusable_files_are_named() {
         (
             &garbage,
             &good.tls_key,
-            "garbage.pem does not hold certificates",
+            "garbage.pem does not contain certificates",
         ),
         (
             &good.tls_cert,
             &garbage,
-            "garbage.pem does not hold a private key",
+            "garbage.pem does not contain a private key",
         ),
-        (&missing, &good.tls_key, "cannot read"),
-        (
-            &good.tls_cert,
-            &foreign_key,
-            "the certificate cannot be served",
-        ),
+        (&missing, &good.tls_key, "failed to read"),
+        (&good.tls_cert, &foreign_key, "the certificate is unusable"),
     ] {
         let config = cloister_pods::Config {
             tls_cert: cert.clone(),
             tls_key: key.clone(),
             ..good.clone()
         };
-        let refused: PodError = cloister_pods::run(
-            config,
-            KeyGenerator,
-            static_credentials(),
-            CancellationToken::new(),
-        )
-        .await
-        .unwrap_err();
-        assert!(refused.chain().contains(part), "{}", refused.chain());
+        let refused =
+            cloister_pods::Pod::new(config, KeyGenerator, static_credentials()).unwrap_err();
+        let chain = ErrorChain(&refused).to_string();
+        assert!(chain.contains(part), "{chain}");
     }
 }

@@ -7,8 +7,8 @@ use clap::{Parser, Subcommand};
 use cloister_keystore::DynamoDb;
 use cloister_local::emulator::{Emulator, Machine, Tools};
 use cloister_pods::{
-    AwsClients, KeyGenerator, KeyGeneratorConfig, Signer, SignerConfig, log_as_json,
-    run_with_driver, terminated,
+    AwsClients, KeyGenerator, KeyGeneratorConfig, Pod, Signer, SignerConfig, log_as_json,
+    report_failure, shutdown_on_signal,
 };
 
 /// A pod whose enclave is emulated.
@@ -34,7 +34,7 @@ async fn main() -> ExitCode {
     match serve(machine, service).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "the pod cannot run");
+            report_failure(&*error);
             ExitCode::FAILURE
         }
     }
@@ -46,21 +46,16 @@ async fn serve(machine: Machine, service: Service) -> anyhow::Result<()> {
     log_as_json(pod.log);
     let emulator = Emulator::new(Tools::find()?, machine);
     let aws = AwsClients::load(pod).await?;
-    let shutdown = terminated()?;
+    let shutdown = shutdown_on_signal()?;
     match service {
         Service::Signer(config) => {
             let signer = Signer::new(DynamoDb::new(aws.dynamodb, config.table_arn));
-            run_with_driver(config.pod, emulator, signer, aws.credentials, shutdown).await?;
+            let pod = Pod::with_driver(config.pod, emulator, signer, aws.credentials)?;
+            pod.run(shutdown).await?;
         }
         Service::KeyGenerator(config) => {
-            run_with_driver(
-                config.pod,
-                emulator,
-                KeyGenerator,
-                aws.credentials,
-                shutdown,
-            )
-            .await?;
+            let pod = Pod::with_driver(config.pod, emulator, KeyGenerator, aws.credentials)?;
+            pod.run(shutdown).await?;
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! From an HTTP body to a request of the enclave's.
+//! Forwards HTTP bodies to the enclave.
 
 use std::sync::Arc;
 
@@ -14,30 +14,30 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::exchange::Exchange;
-use crate::presence::Presence;
+use crate::enclave::status::EnclaveStatus;
+use crate::http::exchange::Exchange;
 
-/// The way to the enclave, shared by all requests.
+/// The connection to the enclave, shared by all requests.
 #[derive(Debug)]
 pub struct Relay {
     enclave: Client,
-    presence: Presence,
+    status: EnclaveStatus,
     room: Arc<Semaphore>,
-    /// Told when an answer shows that the enclave has lost what it needs.
+    /// Notified when an answer shows that the enclave is not ready any more.
     lost: Arc<Notify>,
 }
 
 impl Relay {
-    pub(crate) fn new(enclave: Client, presence: Presence, lost: Arc<Notify>) -> Self {
+    pub(crate) fn new(enclave: Client, status: EnclaveStatus, lost: Arc<Notify>) -> Self {
         Self {
             enclave,
-            presence,
+            status,
             room: Arc::new(Semaphore::new(MAX_QUEUED)),
             lost,
         }
     }
 
-    /// A place for one more request.
+    /// Admits one more request until the permit is dropped.
     pub(crate) fn admit(&self) -> Result<OwnedSemaphorePermit, Rejection> {
         let full = |_| Rejection::new(Code::Busy, "too many requests are waiting; try again");
         self.room.clone().try_acquire_owned().map_err(full)
@@ -52,7 +52,7 @@ impl Relay {
         let work = async {
             tokio::select! {
                 biased;
-                gone = self.presence.gone() => Err(gone),
+                stopped = self.status.wait_stopped() => Err(stopped),
                 outcome = self.enclave.call_within(request, remaining) => outcome,
             }
         };
@@ -66,7 +66,7 @@ impl Relay {
     }
 }
 
-/// The whole body of at most `limit` bytes, unread.
+/// Reads a body of at most `limit` bytes.
 pub(crate) async fn collect(body: Body, limit: usize) -> Result<Bytes, Rejection> {
     match timeout(BODY_DEADLINE, Limited::new(body, limit).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),

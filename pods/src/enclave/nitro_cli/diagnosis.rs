@@ -1,8 +1,8 @@
-//! What nitro-cli's errors mean to the operator of the machine.
+//! Turns nitro-cli's errors into a cause and a remedy for the operator.
 //!
-//! An error of a running enclave comes as the message of the process that owns the enclave,
-//! followed by nitro-cli's own `E39` or `E38`: the first message is the cause. What exactly failed
-//! is the innermost step of its backtrace (`construct_error_message` in src/common/mod.rs,
+//! An error of a running enclave is the message of the process that owns the enclave, followed by
+//! nitro-cli's own `E39` or `E38`: the first message is the cause. The step that failed is the
+//! innermost of its backtrace (`construct_error_message` in src/common/mod.rs,
 //! `construct_backtrace` in src/common/document_errors.rs).
 
 use std::ffi::OsStr;
@@ -10,31 +10,34 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use super::Output;
-use crate::driver::DriverError;
+use cloister_contract::ports;
 
-/// Of a call that failed.
-pub(super) fn explained(action: &str, output: &Output) -> DriverError {
+use super::Output;
+use crate::enclave::driver::DriverError;
+
+/// The error of a failed call.
+pub(super) fn failed(action: &str, output: &Output) -> DriverError {
     let stderr = String::from_utf8_lossy(&output.stderr);
     let Some(cause) = Cause::of(&stderr) else {
         let said = excerpt(&output.stderr);
         return match output.status.code() {
-            // Of the library that reads nitro-cli's command line.
+            // The exit status of nitro-cli's argument parser.
             Some(2) => DriverError::failed(
-                format!("nitro-cli cannot {action}: it does not know an option: {said}"),
+                format!("nitro-cli failed to {action}: unknown option: {said}"),
                 "install a newer aws-nitro-enclaves-cli (1.1 or later)",
             ),
             _ => DriverError::failed(
-                format!("nitro-cli cannot {action}: {} and {said}", output.status),
+                format!("nitro-cli failed to {action}: {} and {said}", output.status),
                 SEE_LOG,
             ),
         };
     };
     if cause.code == 36 && cause.root.contains("vsock bind error") {
-        return DriverError::Busy(
-            "another enclave of this machine is being started: nitro-cli starts one at a time, on vsock port 3:9000 (E36)"
-                .to_owned(),
-        );
+        return DriverError::Busy(format!(
+            "another enclave of this machine is starting: nitro-cli starts one at a time, on vsock port {}:{} (E36)",
+            ports::PARENT_CID,
+            ports::HEARTBEAT
+        ));
     }
     let (meaning, remedy) = cause.meaning_and_remedy();
     let root = if cause.root.is_empty() {
@@ -44,14 +47,14 @@ pub(super) fn explained(action: &str, output: &Output) -> DriverError {
     };
     DriverError::failed(
         format!(
-            "nitro-cli cannot {action}: {meaning} (E{:02}{root})",
+            "nitro-cli failed to {action}: {meaning} (E{:02}{root})",
             cause.code
         ),
         remedy,
     )
 }
 
-/// Whether a list was made without those that belong to somebody else or hang.
+/// True if a list lacks the enclaves of other users and those that hang.
 pub(super) fn some_enclaves_did_not_answer(output: &Output) -> bool {
     Cause::of(&String::from_utf8_lossy(&output.stderr)).is_some_and(|cause| cause.code == 39)
 }
@@ -62,15 +65,18 @@ pub(super) fn not_run(program: &Path, error: &io::Error) -> DriverError {
             "install aws-nitro-enclaves-cli, or name the program with CLOISTER_NITRO_CLI"
         }
         io::ErrorKind::PermissionDenied => "let the pod's user run it",
-        _ => "see whether the machine lacks memory or processes",
+        _ => "check whether the machine lacks memory or processes",
     };
-    DriverError::failed(format!("cannot run {}: {error}", program.display()), remedy)
+    DriverError::failed(
+        format!("failed to run {}: {error}", program.display()),
+        remedy,
+    )
 }
 
 pub(super) fn hung(command: &OsStr, deadline: Duration) -> DriverError {
     DriverError::failed(
         format!(
-            "nitro-cli {} did not end within {} s and was stopped",
+            "nitro-cli {} did not exit within {} s and was killed",
             command.display(),
             deadline.as_secs()
         ),
@@ -78,32 +84,32 @@ pub(super) fn hung(command: &OsStr, deadline: Duration) -> DriverError {
     )
 }
 
-pub(super) fn not_understood(error: &serde_json::Error, stdout: &[u8]) -> DriverError {
+pub(super) fn malformed(error: &serde_json::Error, stdout: &[u8]) -> DriverError {
     DriverError::failed(
         format!(
-            "nitro-cli said something unexpected: {error}: {}",
+            "nitro-cli printed malformed output: {error}: {}",
             excerpt(stdout)
         ),
-        "see whether CLOISTER_NITRO_CLI names aws-nitro-enclaves-cli 1.1 or later",
+        "check that CLOISTER_NITRO_CLI is aws-nitro-enclaves-cli 1.1 or later",
     )
 }
 
-/// The beginning of it, in one line.
+/// The beginning of the text, in one line.
 fn excerpt(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if words.is_empty() {
-        "nothing was said".to_owned()
+        "no output".to_owned()
     } else {
         words.chars().take(EXCERPT_LEN).collect()
     }
 }
 
-/// The message that tells most.
+/// The most specific message.
 #[derive(Debug, PartialEq, Eq)]
 struct Cause<'a> {
     code: u8,
-    /// The file that could not be used.
+    /// The unusable file.
     file: &'a str,
     /// The innermost step that failed.
     root: &'a str,
@@ -141,87 +147,85 @@ impl<'a> Cause<'a> {
         let denied = self.root.contains("PermissionDenied");
         match self.code {
             1..=3 | 14 => (
-                "it does not understand the pod",
+                "it does not support the pod's arguments",
                 "install a newer aws-nitro-enclaves-cli (1.1 or later)",
             ),
             7 => (
-                "the directory of its sockets cannot be read",
+                "the directory of its sockets is not readable",
                 "create /run/nitro_enclaves (systemd-tmpfiles --create), or mount it into the container, for the pod's user",
             ),
             19 if self.file == "/dev/nitro_enclaves" && denied => (
-                "/dev/nitro_enclaves may not be opened",
+                "access to /dev/nitro_enclaves is denied",
                 "let the pod's user read and write it: group `ne`, or the device plugin of Kubernetes",
             ),
             19 if self.file == "/dev/nitro_enclaves" || self.file.ends_with("/ne_cpus") => (
-                "this machine runs no enclaves",
+                "enclaves are not enabled on this instance",
                 "start the instance with enclaves enabled, load the module nitro_enclaves, and pass /dev/nitro_enclaves into the container",
             ),
-            18 | 56 => ("its log cannot be written", LOG_REMEDY),
-            19 if self.file.contains("/nitro_enclaves/") => {
-                ("its log cannot be written", LOG_REMEDY)
-            }
+            18 | 56 => ("its log is not writable", LOG_REMEDY),
+            19 if self.file.contains("/nitro_enclaves/") => ("its log is not writable", LOG_REMEDY),
             19 => (
-                "a file cannot be used",
-                "see whether the image can be read by the pod's user",
+                "a file is unusable",
+                "check that the pod's user can read the image",
             ),
-            20..=24 | 32 => ("there are too few virtual CPUs", CPU_REMEDY),
+            20..=24 | 32 => ("too few virtual CPUs are reserved", CPU_REMEDY),
             26 => (
                 "the enclave has too little memory",
                 "raise CLOISTER_ENCLAVE_MEMORY_MIB to four times the image's size",
             ),
-            25 | 27 | 31 | 34 | 35 | 42 | 43 => ("there are too few huge pages", MEMORY_REMEDY),
+            25 | 27 | 31 | 34 | 35 | 42 | 43 => ("too few huge pages are reserved", MEMORY_REMEDY),
             28..=30 | 33 if self.root.contains("full CPU cores") => (
-                "an enclave gets whole cores",
+                "an enclave needs whole cores",
                 "set CLOISTER_ENCLAVE_CPUS to a multiple of the threads of a core: two on x86-64",
             ),
             28..=30 | 33 if self.root.contains("CPU") => {
-                ("there are too few virtual CPUs", CPU_REMEDY)
+                ("too few virtual CPUs are reserved", CPU_REMEDY)
             }
             28..=30 | 33 if self.root.contains("memory") => {
-                ("there are too few huge pages", MEMORY_REMEDY)
+                ("too few huge pages are reserved", MEMORY_REMEDY)
             }
             28..=30 | 33 if self.root.contains("CID") => (
-                "the context id is not accepted",
+                "the context id is reserved",
                 "choose another CLOISTER_ENCLAVE_CID, or none",
             ),
             28..=30 | 33 => (
-                "the driver of enclaves refused",
-                "see the kernel's log for lines of nitro_enclaves",
+                "the nitro_enclaves driver refused",
+                "read the kernel's log for lines of nitro_enclaves",
             ),
             36 => (
                 "the enclave did not boot",
-                "see whether the image is for this architecture and its memory suffices; CLOISTER_ENCLAVE_DEBUG=true shows its console in this log",
+                "check the image's architecture and the memory; CLOISTER_ENCLAVE_DEBUG=true copies the console to this log",
             ),
             38 | 39 => (
                 "a process that owns an enclave does not answer",
-                "see whether it belongs to another user or hangs: nitro-cli describe-enclaves",
+                "run nitro-cli describe-enclaves: it belongs to another user, or hangs",
             ),
             44..=46 => (
-                "the console is not to be had",
+                "the console is not available",
                 "only an enclave that was started with CLOISTER_ENCLAVE_DEBUG=true has one",
             ),
             58 => (
-                "the enclave's name is in use twice",
-                "give each pod of this machine a CLOISTER_ENCLAVE_NAME of its own",
+                "the enclave's name is a duplicate",
+                "give each pod of this machine its own CLOISTER_ENCLAVE_NAME",
             ),
             59 => (
                 "the image's signature is not valid",
                 "build and sign the image again: its certificate may have expired",
             ),
             _ => (
-                "it failed",
-                "https://docs.aws.amazon.com/enclaves/latest/user/cli-errors.html tells more",
+                "unknown error",
+                "see https://docs.aws.amazon.com/enclaves/latest/user/cli-errors.html",
             ),
         }
     }
 }
 
-/// What to do when nothing better is known.
-pub(super) const SEE_LOG: &str = "/var/log/nitro_enclaves/nitro_enclaves.log tells more";
+/// The remedy for unknown errors.
+pub(super) const SEE_LOG: &str = "see /var/log/nitro_enclaves/nitro_enclaves.log";
 const LOG_REMEDY: &str = "let the pod's user write to /var/log/nitro_enclaves";
 const CPU_REMEDY: &str = "raise cpu_count in /etc/nitro_enclaves/allocator.yaml to the sum of all enclaves of this machine and restart nitro-enclaves-allocator.service";
 const MEMORY_REMEDY: &str = "raise memory_mib in /etc/nitro_enclaves/allocator.yaml to the sum of all enclaves of this machine and restart nitro-enclaves-allocator.service; in Kubernetes, ask for as many huge pages";
-/// Of what is quoted, in characters.
+/// Longest quotation of nitro-cli's output, in characters.
 const EXCERPT_LEN: usize = 300;
 
 #[cfg(test)]
@@ -231,23 +235,23 @@ mod tests {
 
     use super::*;
 
-    fn failed(stderr: &[u8]) -> String {
+    fn message(stderr: &[u8]) -> String {
         let output = Output {
             status: ExitStatus::from_raw(44 << 8),
             stdout: Vec::new(),
             stderr: stderr.to_vec(),
         };
-        explained("show the console", &output).to_string()
+        failed("show the console", &output).to_string()
     }
 
     #[test]
     fn an_enclave_without_a_console() {
-        let said = failed(include_bytes!(
-            "../../tests/nitro-cli/replies/44-no-console.stderr"
+        let said = message(include_bytes!(
+            "../../../tests/nitro-cli/replies/44-no-console.stderr"
         ));
         assert!(
             said.contains(
-                "the console is not to be had (E44; The enclave was not started with the debug flag"
+                "the console is not available (E44; The enclave was not started with the debug flag"
             ),
             "{said}"
         );
@@ -255,21 +259,21 @@ mod tests {
     }
 
     #[test]
-    fn messages_that_are_cut_or_odd_are_passed_on_as_far_as_they_go() {
+    fn truncated_and_malformed_messages_are_quoted() {
         for (stderr, part) in [
-            ("", "nothing was said"),
+            ("", "no output"),
             ("[ E", "exit status: 44 and [ E:"),
             ("[ E36", "exit status: 44 and [ E36:"),
             ("[ Exx ] no", "exit status: 44 and [ Exx ] no:"),
-            ("[ E99 ] news", "it failed (E99):"),
+            ("[ E99 ] news", "unknown error (E99):"),
             ("[ E36 ] Backtrace: Subactions:", "did not boot (E36):"),
             (
                 "\u{fffd}[ E19 ] File: '/dev/nitro_encl",
-                "a file cannot be used (E19):",
+                "a file is unusable (E19):",
             ),
             ("[ E39 ] [ E38 ]", "does not answer (E39):"),
         ] {
-            let said = failed(stderr.as_bytes());
+            let said = message(stderr.as_bytes());
             assert!(said.contains(part), "{stderr:?}: {said}");
         }
     }

@@ -1,10 +1,11 @@
-//! The server's side of TLS: version 1.3 only, no client certificates.
+//! The server side of TLS: version 1.3 only, no client certificates.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum_server::tls_rustls::RustlsConfig;
+use cloister_contract::{ErrorChain, events};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::version::TLS13;
@@ -12,13 +13,12 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::time::sleep;
 
-use crate::PodError;
-use crate::error::chain;
+use crate::error::PodError;
 
 /// Reads certificate chain and key.
 ///
 /// # Errors
-/// [`PodError`] naming the file at fault.
+/// [`PodError`] with the invalid file.
 pub(crate) fn server_config(certificate: &Path, key: &Path) -> Result<ServerConfig, PodError> {
     let chain = certificates(certificate)?;
     let key_der = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|_| PodError::Pem {
@@ -37,13 +37,13 @@ pub(crate) fn server_config(certificate: &Path, key: &Path) -> Result<ServerConf
     Ok(config)
 }
 
-/// Serves with what the files hold whenever they are replaced, as a renewal does. What cannot be
-/// served changes nothing.
+/// Serves the new certificate whenever the files are replaced. An unusable certificate changes
+/// nothing.
 pub(crate) async fn follow(certificate: &Path, key: &Path, served: RustlsConfig) {
     let content = || (std::fs::read(certificate).ok(), std::fs::read(key).ok());
     let mut seen = content();
     loop {
-        sleep(LOOK_INTERVAL).await;
+        sleep(POLL_INTERVAL).await;
         let found = content();
         if found == seen {
             continue;
@@ -52,20 +52,22 @@ pub(crate) async fn follow(certificate: &Path, key: &Path, served: RustlsConfig)
         match server_config(certificate, key) {
             Ok(config) => {
                 served.reload_from_config(Arc::new(config));
-                tracing::info!(certificate = %certificate.display(), "the certificate is renewed");
+                tracing::info!(
+                    event = events::CERTIFICATE_RENEWED,
+                    certificate = %certificate.display(),
+                    "serving the renewed certificate"
+                );
             }
-            Err(problem) => {
+            Err(error) => {
                 tracing::warn!(
-                    problem = chain(&problem),
-                    "the certificate stays: the new one is not usable"
-                )
+                    event = events::CERTIFICATE_UNUSABLE,
+                    error = %ErrorChain(&error),
+                    "the new certificate is unusable; still serving the previous one"
+                );
             }
         }
     }
 }
-
-/// Pause between two looks at the files.
-const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The certificates of a PEM file, at least one.
 pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PodError> {
@@ -84,3 +86,6 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, PodError> {
         source,
     })
 }
+
+/// Delay between two reads of the files.
+const POLL_INTERVAL: Duration = Duration::from_secs(5);

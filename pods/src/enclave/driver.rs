@@ -1,4 +1,4 @@
-//! How a pod starts, watches and ends its enclave, whatever machine the enclave runs on.
+//! The interface between a pod and the machine that runs its enclave.
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -10,24 +10,24 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 /// Runs one enclave on this machine, for one pod.
 pub trait EnclaveDriver: fmt::Debug + Send + 'static {
-    /// Where `port` of the enclave is reached. The pod connects to it across restarts: it stays the
-    /// same as long as the driver lives.
+    /// The address of the enclave's `port`. The pod connects to it across restarts: it never changes
+    /// during the driver's lifetime.
     fn address(&self, port: u32) -> Address;
 
-    /// Ends what an earlier pod left behind under this enclave's name or address. Called before
-    /// every start.
+    /// Terminates enclaves that an earlier pod left running under this name or address. Called
+    /// before every start.
     fn clean_up(&mut self) -> impl Future<Output = Result<(), DriverError>> + Send;
 
-    /// Starts the enclave; returns when it has booted. May be dropped: then
-    /// [`EnclaveDriver::terminate`] or, in another pod, [`EnclaveDriver::clean_up`] ends what has
-    /// come of it.
+    /// Starts the enclave; returns when it has booted. Cancel safe: after a drop,
+    /// [`EnclaveDriver::terminate`] or, in another pod, [`EnclaveDriver::clean_up`] terminates
+    /// whatever was started.
     fn start(&mut self, launch: &Launch) -> impl Future<Output = Result<(), DriverError>> + Send;
 
-    /// Waits until the started enclave is gone, and says what is known of the reason. May be
-    /// dropped and called again.
+    /// Waits until the started enclave is gone; returns the reason as far as the driver knows it.
+    /// Cancel safe.
     fn ended(&mut self) -> impl Future<Output = String> + Send;
 
-    /// Ends the started enclave. Not an error when there is none, or none any more.
+    /// Terminates the started enclave. Not an error if none was started, or it is already gone.
     fn terminate(&mut self) -> impl Future<Output = Result<(), DriverError>> + Send;
 
     /// The console of the started enclave, if it was started for debugging. Called at most once
@@ -35,7 +35,7 @@ pub trait EnclaveDriver: fmt::Debug + Send + 'static {
     fn console(&mut self) -> impl Future<Output = Result<Option<Console>, DriverError>> + Send;
 }
 
-/// What to start.
+/// The enclave to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Launch {
     /// The image: an EIF file.
@@ -49,25 +49,25 @@ pub struct Launch {
     pub debug: bool,
 }
 
-/// Why an enclave cannot be started, asked about or ended. Written for the operator of the machine.
+/// An error of a driver. The texts are for the operator of the machine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DriverError {
-    /// Something that passes by itself, soon.
+    /// A condition that passes without intervention, soon.
     #[error("{0}")]
     Busy(String),
-    /// Something that may need a hand.
+    /// A condition that may need intervention.
     #[error("{problem}: {remedy}")]
     Failed {
-        /// What went wrong.
+        /// The failure.
         problem: String,
-        /// What to do about it.
+        /// The operator's next step.
         remedy: String,
     },
 }
 
 impl DriverError {
-    /// Something that may need a hand.
+    /// A [`DriverError::Failed`].
     pub fn failed(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::Failed {
             problem: problem.into(),
@@ -76,7 +76,7 @@ impl DriverError {
     }
 }
 
-/// What an enclave prints on its console, until it ends.
+/// The output of an enclave's console, until the enclave ends.
 pub struct Console(Pin<Box<dyn AsyncRead + Send>>);
 
 impl Console {

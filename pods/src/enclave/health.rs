@@ -1,65 +1,66 @@
-//! What the enclave says of itself, asked at most once a second.
+//! Health reports of the enclave, requested at most once a second.
 
 use std::time::Duration;
 
+use cloister_contract::Service;
 use cloister_protocol::message::{HealthReport, Request};
 use cloister_protocol::{Code, Operation, Rejection};
 use cloister_transport::Client;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::presence::Presence;
+use crate::enclave::status::EnclaveStatus;
 
-/// The enclave's health, for everybody who asks.
+/// The enclave's health, cached for all readers.
 #[derive(Debug)]
 pub(crate) struct EnclaveHealth {
     enclave: Client,
-    presence: Presence,
-    service: &'static str,
+    status: EnclaveStatus,
+    service: Service,
     last: Mutex<Option<(Instant, Result<HealthReport, Rejection>)>>,
 }
 
 impl EnclaveHealth {
-    pub(crate) fn new(enclave: Client, presence: Presence, service: &'static str) -> Self {
+    pub(crate) fn new(enclave: Client, status: EnclaveStatus, service: Service) -> Self {
         Self {
             enclave,
-            presence,
+            status,
             service,
             last: Mutex::new(None),
         }
     }
 
-    /// Not older than [`MAX_AGE`].
+    /// A report that is at most [`MAX_AGE`] old.
     pub(crate) async fn recent(&self) -> Result<HealthReport, Rejection> {
-        self.presence.now()?;
-        // Whoever asks meanwhile waits for the same answer.
+        self.status.check()?;
+        // Concurrent readers wait for the same answer.
         let mut last = self.last.lock().await;
         if let Some((at, report)) = &*last
             && at.elapsed() < MAX_AGE
         {
             return report.clone();
         }
-        let report = self.ask().await;
+        let report = self.request().await;
         *last = Some((Instant::now(), report.clone()));
         report
     }
 
-    /// From now.
-    pub(crate) async fn now(&self) -> Result<HealthReport, Rejection> {
-        self.presence.now()?;
+    /// A new report.
+    pub(crate) async fn refresh(&self) -> Result<HealthReport, Rejection> {
+        self.status.check()?;
         let mut last = self.last.lock().await;
-        let report = self.ask().await;
+        let report = self.request().await;
         *last = Some((Instant::now(), report.clone()));
         report
     }
 
-    async fn ask(&self) -> Result<HealthReport, Rejection> {
+    async fn request(&self) -> Result<HealthReport, Rejection> {
         let request = Request {
             operation: Operation::Health,
             parts: vec![],
         };
-        let report = read(&self.enclave.call_within(request, DEADLINE).await?)?;
-        if report.service != self.service {
+        let report = parse(&self.enclave.call_within(request, DEADLINE).await?)?;
+        if report.service != self.service.name() {
             return Err(Rejection::new(
                 Code::ProtocolViolation,
                 format!(
@@ -72,17 +73,21 @@ impl EnclaveHealth {
     }
 }
 
-/// Reads a report.
-pub(crate) fn read(json: &[u8]) -> Result<HealthReport, Rejection> {
+/// Sends a request whose response is a report.
+pub(crate) async fn ask(enclave: &Client, request: Request) -> Result<HealthReport, Rejection> {
+    parse(&enclave.call(request).await?)
+}
+
+fn parse(json: &[u8]) -> Result<HealthReport, Rejection> {
     serde_json::from_slice(json).map_err(|_| {
         Rejection::new(
             Code::ProtocolViolation,
-            "the enclave's report is not readable",
+            "the enclave's health report is malformed",
         )
     })
 }
 
-/// Age up to which an answer is repeated.
+/// Age up to which a report is repeated.
 const MAX_AGE: Duration = Duration::from_secs(1);
-/// For the enclave's answer.
+/// Timeout of a health request.
 const DEADLINE: Duration = Duration::from_secs(2);

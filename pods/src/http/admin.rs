@@ -1,4 +1,4 @@
-//! The plain port: is the pod alive, may it get requests, what is it.
+//! The plain port: liveness, readiness, version and attestation.
 
 use std::sync::Arc;
 
@@ -8,21 +8,22 @@ use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
 use bytes::Bytes;
+use cloister_contract::Service;
 use cloister_protocol::{Operation, Rejection, message};
 use cloister_transport::Client;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::enclave_health::EnclaveHealth;
-use crate::exchange::Exchange;
-use crate::supervisor::Problem;
+use crate::enclave::health::EnclaveHealth;
+use crate::enclave::readiness::LastProblem;
+use crate::http::exchange::Exchange;
 
-/// What the answers are made of.
+/// State of the plain port.
 #[derive(Clone, Debug)]
 pub(crate) struct Admin {
-    pub(crate) service: &'static str,
+    pub(crate) service: Service,
     pub(crate) health: Arc<EnclaveHealth>,
-    pub(crate) problem: Problem,
+    pub(crate) last_problem: LastProblem,
     pub(crate) draining: CancellationToken,
     pub(crate) enclave: Client,
 }
@@ -38,7 +39,7 @@ impl Admin {
     }
 }
 
-/// Says nothing of the enclave: restarting the pod would not mend it.
+/// Liveness only. Enclave failures are excluded because restarting the pod does not fix them.
 async fn healthz() -> &'static str {
     "ok\n"
 }
@@ -59,9 +60,9 @@ async fn readyz(State(admin): State<Admin>) -> (StatusCode, Json<Readiness>) {
         Ok(report) if report.state == message::State::Ready => None,
         Ok(_) => Some(
             admin
-                .problem
-                .current()
-                .unwrap_or_else(|| "the enclave is being set up".to_owned()),
+                .last_problem
+                .get()
+                .unwrap_or_else(|| "the enclave is not configured yet".to_owned()),
         ),
         Err(rejection) => Some(rejection.to_string()),
     };
@@ -80,8 +81,8 @@ async fn readyz(State(admin): State<Admin>) -> (StatusCode, Json<Readiness>) {
     )
 }
 
-/// Lets the enclave prove which image it is, to whoever chose the nonce (hex): the answer vouches
-/// for itself, not for this pod.
+/// The enclave's proof of its image, for a nonce (hex) of the verifier. The NSM signs it, so the
+/// pod need not be trusted.
 async fn attestation(
     State(admin): State<Admin>,
     Path(nonce): Path<String>,
@@ -105,7 +106,7 @@ async fn proof(enclave: &Client, nonce: &str) -> Result<Bytes, Rejection> {
 
 #[derive(Debug, Serialize)]
 struct Version {
-    pod: &'static str,
+    pod: Service,
     version: &'static str,
     enclave: Option<message::HealthReport>,
 }

@@ -1,15 +1,16 @@
-//! Enclaves on AWS Nitro, through the `nitro-cli` program.
+//! Runs enclaves on AWS Nitro with the `nitro-cli` program.
 //!
 //! Formats and behaviour are those of
 //! [aws-nitro-enclaves-cli](https://github.com/aws/aws-nitro-enclaves-cli) 1.5.0.
 
-mod complaint;
+mod diagnosis;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use cloister_contract::{ErrorChain, events};
 use cloister_transport::Address;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -18,7 +19,7 @@ use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::driver::{Console, DriverError, EnclaveDriver, Launch};
+use crate::enclave::driver::{Console, DriverError, EnclaveDriver, Launch};
 
 /// Runs an enclave with `nitro-cli`.
 #[derive(Debug)]
@@ -27,22 +28,22 @@ pub struct NitroCli {
     name: String,
     cid: u32,
     enclave: Started,
-    /// Watches over the program that prints the console.
+    /// The task that watches the program that prints the console.
     console: Option<AbortOnDropHandle<()>>,
 }
 
-/// What came of the last start.
+/// The result of the last start.
 #[derive(Debug)]
 enum Started {
     Nothing,
-    /// It was not waited for, or what was said of it is not understood.
+    /// The call was dropped, or its output was malformed: an enclave may run.
     Unknown,
-    /// An enclave of this id.
+    /// The enclave with this id.
     Enclave(String),
 }
 
 impl NitroCli {
-    /// Of enclaves of this name and context id; `program` is `nitro-cli` or the path of it.
+    /// A driver for enclaves with this name and context id; `program` is `nitro-cli` or its path.
     pub fn new(program: PathBuf, name: String, cid: u32) -> Self {
         Self {
             program,
@@ -53,7 +54,7 @@ impl NitroCli {
         }
     }
 
-    /// Runs the program to its end.
+    /// Runs the program until it exits.
     async fn call<A: AsRef<OsStr>>(
         &self,
         arguments: &[A],
@@ -62,12 +63,11 @@ impl NitroCli {
         let mut child = self
             .command(arguments)
             .spawn()
-            .map_err(|error| complaint::not_run(&self.program, &error))?;
+            .map_err(|error| diagnosis::not_run(&self.program, &error))?;
         let stdout = child.stdout.take().expect("it is piped");
         let stderr = child.stderr.take().expect("it is piped");
         let run = async {
-            // What is beyond the bounds meets a closed pipe, instead of keeping the program from
-            // ending.
+            // Output beyond the bounds meets a closed pipe instead of blocking the program.
             let (stdout, stderr) = tokio::join!(read(stdout), read(stderr));
             child.wait().await.map(|status| Output {
                 status,
@@ -77,8 +77,8 @@ impl NitroCli {
         };
         match timeout(deadline, run).await {
             Ok(Ok(output)) => Ok(output),
-            Ok(Err(error)) => Err(complaint::not_run(&self.program, &error)),
-            Err(_) => Err(complaint::hung(arguments[0].as_ref(), deadline)),
+            Ok(Err(error)) => Err(diagnosis::not_run(&self.program, &error)),
+            Err(_) => Err(diagnosis::hung(arguments[0].as_ref(), deadline)),
         }
     }
 
@@ -86,7 +86,7 @@ impl NitroCli {
         let mut command = Command::new(&self.program);
         command
             .args(arguments)
-            // Without it nitro-cli tells the kind of an error, but not which one it was.
+            // Without it nitro-cli prints the class of an error only.
             .env("BACKTRACE", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -105,18 +105,18 @@ impl NitroCli {
                 enclaves,
                 complete: true,
             }),
-            // The enclaves that did not answer are left out, and that is an error, too.
-            Ok(enclaves) if complaint::some_enclaves_did_not_answer(&output) => Ok(List {
+            // nitro-cli fails but lists the enclaves that did answer.
+            Ok(enclaves) if diagnosis::some_enclaves_did_not_answer(&output) => Ok(List {
                 enclaves,
                 complete: false,
             }),
-            Ok(_) => Err(complaint::explained("list the enclaves", &output)),
-            Err(not_understood) if output.status.success() => Err(not_understood),
-            Err(_) => Err(complaint::explained("list the enclaves", &output)),
+            Ok(_) => Err(diagnosis::failed("list the enclaves", &output)),
+            Err(malformed) if output.status.success() => Err(malformed),
+            Err(_) => Err(diagnosis::failed("list the enclaves", &output)),
         }
     }
 
-    async fn end(&self, id: &str) -> Result<(), DriverError> {
+    async fn terminate_id(&self, id: &str) -> Result<(), DriverError> {
         let output = self
             .call(&["terminate-enclave", "--enclave-id", id], QUICK_DEADLINE)
             .await?;
@@ -124,7 +124,7 @@ impl NitroCli {
         if matches!(&ended, Ok(reply) if reply.terminated && reply.id == id) {
             return Ok(());
         }
-        // It may have ended by itself.
+        // It may have ended on its own.
         let list = self.list().await?;
         if list.complete && list.find(id).is_none() {
             return Ok(());
@@ -132,7 +132,7 @@ impl NitroCli {
         ended?;
         Err(DriverError::failed(
             format!("{id} was not terminated"),
-            complaint::SEE_LOG,
+            diagnosis::SEE_LOG,
         ))
     }
 }
@@ -150,12 +150,13 @@ impl EnclaveDriver for NitroCli {
         for stale in list.enclaves {
             if stale.name.as_ref() == Some(&self.name) || stale.cid == u64::from(self.cid) {
                 tracing::warn!(
+                    event = events::STALE_ENCLAVE,
                     id = stale.id,
                     name = stale.name,
                     cid = stale.cid,
-                    "ending an enclave that was left behind"
+                    "terminating an enclave that an earlier pod left running"
                 );
-                self.end(&stale.id).await?;
+                self.terminate_id(&stale.id).await?;
             }
         }
         self.enclave = Started::Nothing;
@@ -195,10 +196,10 @@ impl EnclaveDriver for NitroCli {
             self.terminate().await?;
             return Err(DriverError::failed(
                 format!(
-                    "nitro-cli started {} with CID {}, but {} with {cid} was wanted",
+                    "nitro-cli started {} with CID {} instead of {} with CID {cid}",
                     reply.name, reply.cid, self.name
                 ),
-                "give each pod of this machine a CLOISTER_ENCLAVE_NAME of its own",
+                "give each pod of this machine its own CLOISTER_ENCLAVE_NAME",
             ));
         }
         tracing::info!(
@@ -213,14 +214,17 @@ impl EnclaveDriver for NitroCli {
         loop {
             sleep(POLL_INTERVAL).await;
             let Started::Enclave(id) = &self.enclave else {
-                return "it was not started".to_owned();
+                return "no enclave was started".to_owned();
             };
             match self.list().await {
                 Ok(list) if list.complete && list.find(id).is_none() => {
-                    return format!("nitro-cli does not list {id} any more");
+                    return format!("nitro-cli no longer lists {id}");
                 }
                 Ok(_) => {}
-                Err(problem) => tracing::warn!(%problem, "cannot ask how the enclave is"),
+                Err(error) => tracing::warn!(
+                    error = %ErrorChain(&error),
+                    "failed to look for the enclave"
+                ),
             }
         }
     }
@@ -229,7 +233,7 @@ impl EnclaveDriver for NitroCli {
         match &self.enclave {
             Started::Nothing => {}
             Started::Unknown => self.clean_up().await?,
-            Started::Enclave(id) => self.end(id).await?,
+            Started::Enclave(id) => self.terminate_id(id).await?,
         }
         self.enclave = Started::Nothing;
         self.console = None;
@@ -243,7 +247,7 @@ impl EnclaveDriver for NitroCli {
         let mut child = self
             .command(&["console", "--enclave-id", id])
             .spawn()
-            .map_err(|error| complaint::not_run(&self.program, &error))?;
+            .map_err(|error| diagnosis::not_run(&self.program, &error))?;
         let stdout = child.stdout.take().expect("it is piped");
         let stderr = child.stderr.take().expect("it is piped");
         self.console = Some(AbortOnDropHandle::new(tokio::spawn(async move {
@@ -251,7 +255,7 @@ impl EnclaveDriver for NitroCli {
             if let Ok(status) = child.wait().await
                 && !status.success()
             {
-                let problem = complaint::explained(
+                let error = diagnosis::failed(
                     "show the console",
                     &Output {
                         status,
@@ -259,7 +263,7 @@ impl EnclaveDriver for NitroCli {
                         stderr,
                     },
                 );
-                tracing::warn!(%problem, "no console");
+                tracing::warn!(error = %ErrorChain(&error), "the console is unavailable");
             }
         })));
         Ok(Some(Console::new(stdout)))
@@ -274,22 +278,22 @@ struct Output {
 }
 
 impl Output {
-    /// The answer of a call that went well.
+    /// The output of a successful call.
     fn reply<T: DeserializeOwned>(&self, action: &str) -> Result<T, DriverError> {
         if self.status.success() {
             self.json()
         } else {
-            Err(complaint::explained(action, self))
+            Err(diagnosis::failed(action, self))
         }
     }
 
     fn json<T: DeserializeOwned>(&self) -> Result<T, DriverError> {
         serde_json::from_slice(&self.stdout)
-            .map_err(|error| complaint::not_understood(&error, &self.stdout))
+            .map_err(|error| diagnosis::malformed(&error, &self.stdout))
     }
 }
 
-/// At most [`MAX_OUTPUT_LEN`] of it; an error ends it, too.
+/// Reads at most [`MAX_OUTPUT_LEN`]; a read error counts as the end.
 async fn read(stream: impl AsyncRead + Unpin) -> Vec<u8> {
     let mut bytes = Vec::new();
     let _ = stream.take(MAX_OUTPUT_LEN).read_to_end(&mut bytes).await;
@@ -331,7 +335,7 @@ struct Described {
 #[derive(Debug)]
 struct List {
     enclaves: Vec<Described>,
-    /// All of them answered.
+    /// True if every enclave answered.
     complete: bool,
 }
 
@@ -341,15 +345,15 @@ impl List {
     }
 }
 
-/// For starting an enclave: nitro-cli itself waits up to 180 s for its heartbeat
+/// Timeout of `run-enclave`: nitro-cli itself waits up to 180 s for the heartbeat
 /// (`calculate_necessary_timeout` in src/enclave_proc/resource_manager.rs).
 const START_DEADLINE: Duration = Duration::from_secs(200);
-/// For everything else: nitro-cli waits 3 s for each enclave that does not answer.
+/// Timeout of other commands: nitro-cli waits 3 s for each enclave that does not answer.
 const QUICK_DEADLINE: Duration = Duration::from_secs(30);
-/// Pause between two looks at a running enclave. Its log tells its end at once; this finds one that
-/// ended without a word.
+/// Delay between two checks of a running enclave. The end of the log shows most ends at once; this
+/// finds the others.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
-/// Of each of the program's outputs, in bytes.
+/// Longest standard output, and standard error, of the program, in bytes.
 const MAX_OUTPUT_LEN: u64 = 256 * 1024;
 
 #[cfg(test)]
@@ -365,7 +369,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            said.contains("nitro-cli 1000 did not end within 0 s"),
+            said.contains("nitro-cli 1000 did not exit within 0 s"),
             "{said}"
         );
     }

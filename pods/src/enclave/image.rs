@@ -1,24 +1,28 @@
-//! What an image must measure to be started.
+//! Checks an image before its start.
 //!
-//! This keeps an operator's mistake from becoming a puzzle. What keeps another image from the keys
-//! is KMS, which compares the registers that the hypervisor measured.
+//! This detects operators' mistakes early. It is not a security boundary: KMS keeps other images
+//! from the keys, because it compares the registers that the hypervisor measured.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use cloister_contract::events;
+use cloister_contract::{Service, events};
 use cloister_eif::{Difference, Eif, EifError, ExpectedMeasurements, ExpectedMeasurementsError};
 
-use crate::Launch;
+use crate::enclave::driver::Launch;
 
-/// Compares the image with what `measurements` says of the image of `service`.
+/// Compares the image with the expected measurements of `service` in the file `measurements`.
 ///
 /// # Errors
-/// [`ImageError`] when they differ, or either cannot be read.
-pub(crate) fn check(launch: &Launch, measurements: &Path, service: &str) -> Result<(), ImageError> {
+/// [`ImageError`] if they differ, or either is unreadable.
+pub(crate) fn check(
+    launch: &Launch,
+    measurements: &Path,
+    service: Service,
+) -> Result<(), ImageError> {
     check_memory(launch)?;
-    let expected = ExpectedMeasurements::read(measurements, service).map_err(|source| {
+    let expected = ExpectedMeasurements::read(measurements, service.name()).map_err(|source| {
         ImageError::Expected {
             path: measurements.to_owned(),
             source,
@@ -43,7 +47,7 @@ pub(crate) fn check(launch: &Launch, measurements: &Path, service: &str) -> Resu
         })
 }
 
-/// What nitro-cli demands: four times the image's size.
+/// Checks the memory against nitro-cli's minimum: four times the image's size.
 ///
 /// # Errors
 /// [`ImageError::Memory`], or [`ImageError::Size`].
@@ -64,22 +68,22 @@ pub(crate) fn check_memory(launch: &Launch) -> Result<(), ImageError> {
     Ok(())
 }
 
-/// Why an image is not started.
+/// An error that keeps an image from being started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ImageError {
-    #[error("cannot read {path}")]
+    #[error("failed to read {path}")]
     Size { path: PathBuf, source: io::Error },
-    #[error("{path} does not say what the image must measure")]
+    #[error("{path} is unusable as the image's expected measurements")]
     Expected {
         path: PathBuf,
         source: ExpectedMeasurementsError,
     },
-    #[error("{path} is not started")]
+    #[error("{path} is not a valid image")]
     Eif { path: PathBuf, source: EifError },
-    #[error("{path} is not started: it is not the image that was measured")]
+    #[error("{path} does not match the expected measurements")]
     Mismatch { path: PathBuf, source: Difference },
     #[error(
-        "{memory_mib} MiB of memory are too little for {path}: CLOISTER_ENCLAVE_MEMORY_MIB must be at least {needed_mib}, \
+        "{memory_mib} MiB of memory are not enough for {path}: CLOISTER_ENCLAVE_MEMORY_MIB must be at least {needed_mib}, \
          four times the image's size"
     )]
     Memory {

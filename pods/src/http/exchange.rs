@@ -1,20 +1,21 @@
-//! One request of the front door, from its arrival to its answer and its line in the log.
+//! One request, from its arrival to its response and its log line.
 
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
+use cloister_contract::{RequestId, events};
 use cloister_protocol::limits::REQUEST_DEADLINE;
 use cloister_protocol::{KeyId, Rejection};
 
-/// What is known of a request besides its body.
+/// A request without its body, and the time spent on it.
 #[derive(Debug)]
 pub(crate) struct Exchange {
-    request_id: String,
+    request_id: RequestId,
     operation: &'static str,
-    /// From the path.
+    /// The key id of the request's path.
     pub(crate) key_id: Option<KeyId>,
     arrived: Instant,
     storage: Duration,
@@ -25,10 +26,10 @@ impl Exchange {
     pub(crate) fn begin(operation: &'static str, headers: &HeaderMap) -> Self {
         let request_id = headers
             .get(REQUEST_ID)
-            .and_then(|value| value.to_str().ok())
-            .filter(|id| is_request_id(id));
+            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .unwrap_or_else(new_request_id);
         Self {
-            request_id: request_id.map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned),
+            request_id,
             operation,
             key_id: None,
             arrived: Instant::now(),
@@ -37,12 +38,12 @@ impl Exchange {
         }
     }
 
-    /// How much of [`REQUEST_DEADLINE`] is left.
+    /// The rest of [`REQUEST_DEADLINE`].
     pub(crate) fn remaining(&self) -> Duration {
         REQUEST_DEADLINE.saturating_sub(self.arrived.elapsed())
     }
 
-    /// Waits for storage, and counts the time.
+    /// Awaits storage and adds up the time.
     pub(crate) async fn storage<T>(&mut self, work: impl Future<Output = T>) -> T {
         let began = Instant::now();
         let outcome = work.await;
@@ -50,7 +51,7 @@ impl Exchange {
         outcome
     }
 
-    /// Waits for the enclave, and counts the time.
+    /// Awaits the enclave and adds up the time.
     pub(crate) async fn enclave<T>(&mut self, work: impl Future<Output = T>) -> T {
         let began = Instant::now();
         let outcome = work.await;
@@ -58,7 +59,8 @@ impl Exchange {
         outcome
     }
 
-    /// The answer. Bodies are not logged, in either direction.
+    /// Logs the request, without bodies and with its times, and returns the response, without times:
+    /// they would tell callers which keys others use.
     pub(crate) fn answer(self, outcome: Result<Bytes, Rejection>) -> Response {
         let pod = self
             .arrived
@@ -69,14 +71,15 @@ impl Exchange {
             .as_ref()
             .map_or_else(|rejection| rejection.code.as_str(), |_| "ok");
         tracing::info!(
-            request_id = self.request_id,
+            event = events::REQUEST_ANSWERED,
+            request_id = %self.request_id,
             operation = self.operation,
             key_id = self.key_id.map(tracing::field::display),
             code,
             pod_ms,
             storage_ms,
             enclave_ms,
-            "request"
+            "request answered"
         );
         let (mut response, retry_after) = match outcome {
             Ok(result) => (Response::new(Body::from(result)), None),
@@ -97,24 +100,16 @@ impl Exchange {
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
-        let timing =
-            format!("pod;dur={pod_ms}, storage;dur={storage_ms}, enclave;dur={enclave_ms}");
-        for (name, value) in [(SERVER_TIMING, &timing), (REQUEST_ID, &self.request_id)] {
-            headers.insert(
-                name,
-                HeaderValue::from_str(value).expect("both are printable ASCII"),
-            );
-        }
+        let request_id = HeaderValue::from_str(self.request_id.as_str())
+            .expect("request ids are printable ASCII");
+        headers.insert(REQUEST_ID, request_id);
         response
     }
 }
 
-/// Only what can be searched for in a log and cannot disturb it.
-fn is_request_id(id: &str) -> bool {
-    (1..=128).contains(&id.len())
-        && id
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:=".contains(&byte))
+fn new_request_id() -> RequestId {
+    let id = uuid::Uuid::new_v4().to_string();
+    id.try_into().expect("a UUID is a valid request id")
 }
 
 /// To the microsecond.
@@ -122,6 +117,4 @@ fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// [Server-Timing](https://www.w3.org/TR/server-timing/).
-const SERVER_TIMING: &str = "server-timing";
-const REQUEST_ID: &str = "x-request-id";
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

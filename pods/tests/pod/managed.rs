@@ -1,8 +1,10 @@
-//! Pods that keep their enclave running themselves.
+//! Pods that run their enclave themselves.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use cloister_contract::enclave_log::{End, InitEvent, InitLine};
+use cloister_contract::{ErrorChain, events};
 use cloister_pods::{EnclaveConfig, PodError, Signer};
 use cloister_protocol::limits::REQUEST_DEADLINE;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -19,10 +21,10 @@ async fn start(machine: &Machine) -> (Pod, Stage) {
     let rows = Rows::with_canary();
     rows.insert(KEY.parse().unwrap());
     (
-        Pod::start_keeping(
+        Pod::start_managed(
             &machine.directory,
             Signer::new(rows),
-            machine.kept(),
+            machine.config(),
             driver,
         )
         .await,
@@ -97,9 +99,9 @@ async fn a_crash_is_answered_with_try_again_and_the_enclave_comes_back() {
         let request = pod.post(SIGN, "{}");
         let answer = tokio::spawn(refusal(request));
         eventually(async || (mind.begun.load(Ordering::SeqCst) == 1).then_some(())).await;
-        stage.say(
-            r#"{"target":"cloister_init","message":"the enclave ends","reason":"application_exited","status":101}"#,
-        );
+        let end = InitEvent::EnclaveEnded(End::ApplicationExited { status: 101 });
+        let line = InitLine::new("2026-01-01T00:00:00Z".to_owned(), end);
+        stage.say(&serde_json::to_string(&line).unwrap());
         let crashed = Instant::now();
         drop(stage.crash(&machine).await);
         assert_eq!(
@@ -128,7 +130,7 @@ async fn an_enclave_that_ends_without_a_word_is_missed_all_the_same() {
     pod.becomes(true).await;
     // As when the machine lost it: nobody closes the connection of its log.
     let log = stage.crash(&machine).await;
-    says(&pod, "nitro-cli does not list i-").await;
+    says(&pod, "nitro-cli no longer lists i-").await;
     pod.becomes(true).await;
     drop(log);
     assert_eq!(machine.count("run-enclave"), 2);
@@ -143,8 +145,8 @@ async fn starts_that_fail_are_repeated_and_the_reason_is_said() {
         &["39-port-busy", "39-memory-available", "39-port-busy"],
     );
     let (pod, _stage) = start(&machine).await;
-    says(&pod, "another enclave of this machine is being started").await;
-    says(&pod, "there are too few huge pages").await;
+    says(&pod, "(E36)").await;
+    says(&pod, "(E27").await;
     assert_eq!(
         refusal(pod.post(SIGN, "{}")).await,
         (503, "enclave_unavailable".to_owned())
@@ -162,7 +164,7 @@ async fn another_image_than_the_measured_one_is_never_started() {
     let (pod, _stage) = start(&machine).await;
     let said = says(&pod, "PCR0 is ").await;
     assert!(
-        said.contains("it is not the image that was measured"),
+        said.contains("does not match the expected measurements"),
         "{said}"
     );
     let mut damaged = measured.clone();
@@ -210,36 +212,35 @@ async fn an_enclave_with_too_little_memory_is_refused_at_once() {
         .set_len(33 << 20)
         .unwrap();
     let (driver, _stage) = Played::on(&machine);
-    let kept = machine.kept();
     let config = cloister_pods::Config {
         enclave: None,
-        kept,
+        managed: machine.config(),
         ..crate::pod::config(machine.directory.path())
     };
-    let pod = cloister_pods::run_with_driver(
+    let error = cloister_pods::Pod::with_driver(
         config.clone(),
         driver,
         Signer::new(Rows::default()),
         crate::pod::static_credentials(),
-        tokio_util::sync::CancellationToken::new(),
-    );
-    let error = pod.await.unwrap_err();
+    )
+    .unwrap_err();
+    let said = ErrorChain(&error).to_string();
     assert!(
-        matches!(&error, PodError::Memory(said) if said.contains("at least 132")),
-        "{error}"
+        matches!(error, PodError::Memory(_)) && said.contains("at least 132"),
+        "{said}"
     );
 
     let config = cloister_pods::Config {
-        kept: EnclaveConfig::default(),
+        managed: EnclaveConfig::default(),
         ..config
     };
-    let pod = cloister_pods::run(
+    let error = cloister_pods::Pod::new(
         config,
         Signer::new(Rows::default()),
         crate::pod::static_credentials(),
-        tokio_util::sync::CancellationToken::new(),
-    );
-    assert!(matches!(pod.await.unwrap_err(), PodError::NoEnclave));
+    )
+    .unwrap_err();
+    assert!(matches!(error, PodError::NoEnclave));
 }
 
 #[tokio::test]
@@ -268,7 +269,7 @@ async fn what_the_enclave_says_is_in_the_pods_log() {
     let (pod, stage) = start(&machine).await;
     pod.becomes(true).await;
     for line in [
-        r#"{"level":"WARN","target":"cloister_signer","message":"a line of the enclave"}"#,
+        r#"{"level":"WARN","target":"cloister_signer","event":"cmk_not_adopted","message":"m"}"#,
         "not JSON: \u{7}",
     ] {
         stage.say(line);
@@ -281,6 +282,9 @@ async fn what_the_enclave_says_is_in_the_pods_log() {
         })
         .await;
         assert_eq!(found["target"], "cloister_enclave");
+        if line.starts_with('{') {
+            assert_eq!(found["event"], events::CMK_NOT_ADOPTED);
+        }
         assert_eq!(
             found["level"],
             if line.starts_with('{') {

@@ -1,16 +1,16 @@
-//! How busy the enclave is, as CloudWatch metrics.
+//! CPU and memory usage of the enclave as CloudWatch metrics.
 //!
-//! They are lines of the log in the [embedded metric
-//! format](https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html),
-//! of which CloudWatch Logs makes metrics: the pod needs no permission and no connection for them.
+//! CloudWatch Logs extracts metrics from log lines in the [embedded metric
+//! format](https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html):
+//! the pod needs no permission and no connection for them.
 
 use std::io::Write;
 use std::time::SystemTime;
 
-use serde::Deserialize;
+use cloister_contract::enclave_log::Usage;
 use serde_json::json;
 
-/// Whose metrics they are. Without all of these there are none.
+/// Metric dimensions. Metrics are disabled unless all are set.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Metrics of the enclave")]
 pub struct MetricsConfig {
@@ -35,7 +35,7 @@ impl MetricsConfig {
     }
 }
 
-/// The dimensions' values.
+/// Values of the metric dimensions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Dimensions {
     node: String,
@@ -43,18 +43,9 @@ pub(crate) struct Dimensions {
     pod: String,
 }
 
-/// What an enclave's init reports of its machine.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
-pub(crate) struct Usage {
-    cpu_user_percent: f64,
-    cpu_system_percent: f64,
-    memory_used_percent: f64,
-    memory_cached_percent: f64,
-}
-
 impl Dimensions {
-    /// Writes one line: for each pod, and for all pods of a deployment together, whose names nobody
-    /// knows beforehand.
+    /// Writes one line. The metrics also exist by deployment alone, because dashboards and alarms
+    /// cannot name pods in advance.
     pub(crate) fn write(&self, out: &mut impl Write, time: SystemTime, usage: Usage) {
         let since_epoch = time
             .duration_since(SystemTime::UNIX_EPOCH)
@@ -78,7 +69,7 @@ impl Dimensions {
             MEMORY_USED: usage.memory_used_percent,
             MEMORY_CACHED: usage.memory_cached_percent,
         });
-        // A log that cannot be written is nothing to stop for.
+        // Ignore write errors: metrics are best effort.
         let _ = writeln!(out, "{line}");
     }
 }
@@ -97,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_what_cloudwatch_reads() {
+    fn a_line_has_the_embedded_metric_format() {
         let text = |text: &str| text.to_owned();
         let dimensions = Dimensions {
             node: text("n"),

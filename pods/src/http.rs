@@ -1,0 +1,8 @@
+//! The pod's two HTTP servers.
+
+pub(crate) mod admin;
+pub(crate) mod exchange;
+pub(crate) mod health;
+pub(crate) mod listen;
+pub(crate) mod relay;
+pub(crate) mod tls;
