@@ -1,26 +1,17 @@
-//! Who is calling: the request's SigV4 signature, against the file of principals.
+//! Authenticates a call by its SigV4 signature.
 
 use std::path::Path;
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::http::{Request, request::Parts};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use scratchstack_aws_signature::{
-    GetSigningKeyRequest, GetSigningKeyResponse, KSecretKey, NO_ADDITIONAL_SIGNED_HEADERS,
-    SignatureError, SignatureOptions,
-    principal::{SessionData, SessionValue},
-    sigv4_validate_request,
-};
-use tower::{BoxError, service_fn};
-
-use crate::{
-    error::KmsError,
-    principals::{Principals, account},
+use cloister_contract::ErrorChain;
+use cloister_stand_in::{
+    principals::Principals,
+    sigv4::{Scope, SignatureError, verify},
 };
 
-const SERVICE: &str = "kms";
-const PRINCIPAL_ARN: &str = "aws:PrincipalArn";
+use crate::error::KmsError;
 
 /// An authenticated principal. Only [`authenticate`] makes one.
 #[derive(Debug, Clone)]
@@ -37,75 +28,25 @@ pub(crate) async fn authenticate(
     region: &str,
     now: DateTime<Utc>,
 ) -> Result<Caller, KmsError> {
-    let principals =
-        Principals::read(principals).map_err(|error| KmsError::internal(error.to_string()))?;
-    let mut signing_key = service_fn(move |request| {
-        let answer = find_signing_key(&principals, &request);
-        async move { answer }
-    });
-    let (_, _, verified) = sigv4_validate_request(
-        Request::from_parts(parts, body),
+    let principals = Principals::read(principals)
+        .map_err(|error| KmsError::internal(ErrorChain(&error).to_string()))?;
+    let scope = Scope {
         region,
-        SERVICE,
-        &mut signing_key,
-        now,
-        &NO_ADDITIONAL_SIGNED_HEADERS,
-        SignatureOptions::default(),
-    )
-    .await
-    .map_err(as_kms_words_it)?;
-
-    match verified.session_data().get(PRINCIPAL_ARN) {
-        Some(SessionValue::String(arn)) => {
-            let account =
-                account(arn).ok_or_else(|| KmsError::internal("a principal without an account"))?;
-            Ok(Caller {
-                principal_arn: arn.clone(),
-                account: account.to_owned(),
-            })
-        }
-        _ => Err(KmsError::internal(
-            "a verified signature without a principal",
-        )),
-    }
+        service: "kms",
+        window_minutes: 15,
+    };
+    let request = Request::from_parts(parts, body);
+    let (_, _, principal) = verify(request, &principals, &scope, now)
+        .await
+        .map_err(as_kms_words_it)?;
+    Ok(Caller {
+        account: principal.account().to_owned(),
+        principal_arn: principal.principal_arn,
+    })
 }
 
-fn find_signing_key(
-    principals: &Principals,
-    request: &GetSigningKeyRequest,
-) -> Result<GetSigningKeyResponse, BoxError> {
-    let unknown = || {
-        SignatureError::InvalidClientTokenId(
-            "The security token included in the request is invalid.".into(),
-        )
-    };
-    let principal = principals.find(request.access_key()).ok_or_else(unknown)?;
-    // The signature library passes the token on unread.
-    let token = request.session_token().unwrap_or_default();
-    verify_slices_are_equal(token.as_bytes(), principal.session_token.as_bytes())
-        .map_err(|_| unknown())?;
-
-    let secret: KSecretKey = principal.secret_access_key.parse()?;
-    let mut session = SessionData::new();
-    session.insert(
-        PRINCIPAL_ARN,
-        SessionValue::String(principal.principal_arn.clone()),
-    );
-    Ok(GetSigningKeyResponse::builder()
-        .session_data(session)
-        .signing_key(secret.to_ksigning(
-            request.request_date(),
-            request.region(),
-            request.service(),
-        ))
-        .build()?)
-}
-
-fn as_kms_words_it(error: BoxError) -> KmsError {
-    let Ok(error) = error.downcast::<SignatureError>() else {
-        return KmsError::internal("the signature could not be verified");
-    };
-    let exception = match *error {
+fn as_kms_words_it(error: SignatureError) -> KmsError {
+    let exception = match error {
         SignatureError::ExpiredToken(_) => "ExpiredTokenException",
         SignatureError::InvalidClientTokenId(_) => "UnrecognizedClientException",
         SignatureError::MissingAuthenticationToken(_) => "MissingAuthenticationTokenException",

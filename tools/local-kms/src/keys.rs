@@ -9,11 +9,12 @@ use std::{
 
 use aws_lc_rs::rand;
 use base64::{Engine, prelude::BASE64_STANDARD};
+use cloister_stand_in::files;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::{error::KmsError, files};
+use crate::error::KmsError;
 
 /// All keys of this KMS.
 #[derive(Debug)]

@@ -1,16 +1,14 @@
 #![doc = include_str!("../README.md")]
 
 mod authenticate;
+mod blob;
 mod ciphertext;
 mod enveloped;
 mod error;
-mod faults;
-mod files;
 mod keys;
 mod operation;
-mod principals;
 mod recipient;
 mod server;
 mod unsigned;
 
-pub use server::{Clock, LocalKms, Options, StartError};
+pub use server::{Clock, LocalKms, Options};

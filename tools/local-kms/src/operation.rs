@@ -7,9 +7,8 @@ mod policies;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use cloister_key_policy::{Decision, KmsRequest, evaluate};
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
@@ -225,17 +224,4 @@ fn parameters<T: DeserializeOwned>(body: &[u8]) -> Result<T, KmsError> {
             error.column()
         ))
     })
-}
-
-/// A binary parameter.
-pub(crate) struct Blob(pub(crate) Vec<u8>);
-
-impl<'de> Deserialize<'de> for Blob {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        BASE64_STANDARD
-            .decode(text)
-            .map(Self)
-            .map_err(|_| serde::de::Error::custom("not base64"))
-    }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use cloister_attestation::{DebugMode, Expectations, LIVE_MAX_AGE, TrustRoot, UnixTime, verify};
 use serde::Deserialize;
 
-use crate::{enveloped, error::KmsError, operation::Blob, unsigned::UnsignedDocument};
+use crate::{blob::Blob, enveloped, error::KmsError, unsigned::UnsignedDocument};
 
 /// Whose documents are believed.
 #[derive(Debug)]

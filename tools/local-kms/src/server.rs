@@ -1,11 +1,11 @@
 //! The HTTPS server: one path, the operation in a header, as KMS has it.
 
 use std::{
-    fmt, fs, io,
-    net::{SocketAddr, TcpListener},
+    fmt, fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use axum::{
@@ -16,49 +16,37 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
-use axum_server::{Handle, tls_rustls::RustlsConfig};
 use cloister_attestation::TrustRoot;
-use rustls::{ServerConfig, crypto::aws_lc_rs};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use serde_json::json;
-use tokio::task::JoinHandle;
+use cloister_stand_in::{
+    StandInError,
+    faults::{self, Faults},
+    https::{self, Server},
+    principals::Principals,
+};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
 
 use crate::{
     authenticate::authenticate,
     error::KmsError,
-    faults::{Fault, Faults},
-    files,
     keys::Keys,
     operation::{Call, Kms, known},
-    principals::{Principals, PrincipalsError},
     recipient::Trust,
 };
 
-/// A call with a policy of full size fits well.
-const MAX_BODY_LEN: usize = 128 * 1024;
-/// How long the calls in flight may take once the server is told to stop.
-const GRACE: Duration = Duration::from_secs(5);
-
-/// What time it is. A parameter, so that a test can let documents age.
+/// Returns the time. A parameter, so that a test can let documents age.
 pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
-/// What a [`LocalKms`] needs to know.
+/// Settings of a [`LocalKms`].
 pub struct Options {
-    /// A loopback address; port 0 takes any.
-    pub listen: SocketAddr,
-    /// Written once listening: `{"https": "127.0.0.1:port"}`.
-    pub address_file: Option<PathBuf>,
+    /// Listener.
+    pub https: https::Options,
     /// Directory of the keys.
     pub data: PathBuf,
-    /// Server certificate chain, PEM.
-    pub tls_cert: PathBuf,
-    /// Its private key, PEM.
-    pub tls_key: PathBuf,
-    /// Root certificate of the attestation documents to believe, PEM or DER.
+    /// Root certificate that attestation documents must chain to, PEM or DER.
     pub nsm_root: PathBuf,
-    /// Believe documents of QEMU's emulated NSM too, which anybody can write.
+    /// Also accept documents of QEMU's emulated NSM, which anybody can write.
     pub accept_unsigned_documents_of_the_emulator: bool,
-    /// Who may call.
+    /// File of principals that may call.
     pub principals: PathBuf,
     /// Partition of the keys' ARNs.
     pub partition: String,
@@ -73,7 +61,7 @@ pub struct Options {
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
-            .field("listen", &self.listen)
+            .field("https", &self.https)
             .field("data", &self.data)
             .finish_non_exhaustive()
     }
@@ -81,46 +69,42 @@ impl fmt::Debug for Options {
 
 /// A running KMS.
 #[derive(Debug)]
-pub struct LocalKms {
-    address: SocketAddr,
-    handle: Handle<SocketAddr>,
-    server: JoinHandle<io::Result<()>>,
-}
+pub struct LocalKms(Server);
 
 impl LocalKms {
-    /// Reads the files and listens. Must run within a tokio runtime.
+    /// Reads the files and listens. Must be called within a Tokio runtime.
     ///
     /// # Errors
-    /// [`StartError`] for a file that cannot be used or an address that cannot be bound.
-    pub fn start(options: Options) -> Result<Self, StartError> {
-        if !options.listen.ip().is_loopback() {
-            return Err(StartError::NotLoopback(options.listen));
-        }
+    /// If a file cannot be used or the address cannot be bound.
+    pub fn start(options: Options) -> Result<Self, StandInError> {
+        // Read again for every call; a mistake in it should show at the start.
         Principals::read(&options.principals)?;
-        let tls = tls(&options.tls_cert, &options.tls_key)?;
         let trust = Trust {
             root: read_root(&options.nsm_root)?,
             unsigned: options.accept_unsigned_documents_of_the_emulator,
         };
         if trust.unsigned {
             tracing::warn!(
-                "ATTESTATION DOCUMENTS WITHOUT A SIGNATURE ARE ACCEPTED: whoever may call can claim any measurement"
+                "attestation documents without a signature are accepted: callers can claim any measurement"
             );
         }
         let Options {
             partition,
             region,
             account,
+            data,
             ..
         } = options;
         let arn_prefix = format!("arn:{partition}:kms:{region}:{account}:key/");
-        let keys = Keys::open(options.data.clone(), arn_prefix)
-            .map_err(|source| StartError::file(&options.data, source))?;
+        let keys = Keys::open(data.clone(), arn_prefix)
+            .map_err(|source| StandInError::File { path: data, source })?;
+        let faults = Faults::new(&EXCEPTIONS);
+        let injected = faults.router();
         let service = Arc::new(Service {
             region,
             principals: options.principals,
             clock: options.clock,
-            faults: Faults::default(),
+            faults,
             kms: Kms {
                 partition,
                 account,
@@ -128,89 +112,24 @@ impl LocalKms {
                 keys,
             },
         });
-
-        let listener = TcpListener::bind(options.listen).map_err(StartError::Listen)?;
-        listener.set_nonblocking(true).map_err(StartError::Listen)?;
-        let address = listener.local_addr().map_err(StartError::Listen)?;
-        let handle = Handle::new();
         let router = Router::new()
             .route("/", post(answer))
-            .route("/_local/faults", post(set_fault))
-            .with_state(service);
-        let server = axum_server::from_tcp_rustls(listener, tls)
-            .map_err(StartError::Listen)?
-            .handle(handle.clone())
-            .serve(router.into_make_service());
-        let server = tokio::spawn(server);
-
-        if let Some(file) = options.address_file {
-            let text = json!({ "https": address.to_string() }).to_string();
-            files::replace(&file, text.as_bytes())
-                .map_err(|source| StartError::file(&file, source))?;
-        }
-        Ok(Self {
-            address,
-            handle,
-            server,
-        })
+            .with_state(service)
+            .merge(injected);
+        Server::start(&options.https, router).map(Self)
     }
 
-    /// Where it listens.
+    /// The bound address.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.0.address()
     }
 
     /// Finishes the calls in flight and stops.
     ///
     /// # Errors
-    /// The server's own, if it failed before.
-    pub async fn stop(self) -> io::Result<()> {
-        self.handle.graceful_shutdown(Some(GRACE));
-        self.server.await.map_err(io::Error::other)?
-    }
-}
-
-/// Why a [`LocalKms`] does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The address could be reached from elsewhere.
-    #[error("{0} is not a loopback address")]
-    NotLoopback(SocketAddr),
-    /// The address cannot be bound.
-    #[error("cannot listen")]
-    Listen(#[source] io::Error),
-    /// A file or directory cannot be used.
-    #[error("cannot use {}", path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// A file holds no usable PEM.
-    #[error("{} holds no usable PEM", path.display())]
-    Pem {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: rustls_pki_types::pem::Error,
-    },
-    /// The server certificate and its key do not make a TLS server.
-    #[error("cannot serve TLS with this certificate and key")]
-    Tls(#[source] rustls::Error),
-    /// The file of principals cannot be used.
-    #[error(transparent)]
-    Principals(#[from] PrincipalsError),
-}
-
-impl StartError {
-    fn file(path: &Path, source: io::Error) -> Self {
-        Self::File {
-            path: path.to_owned(),
-            source,
-        }
+    /// If the server failed before.
+    pub async fn stop(self) -> Result<(), StandInError> {
+        self.0.stop().await
     }
 }
 
@@ -255,7 +174,7 @@ async fn answer(State(service): State<Arc<Service>>, request: Request<Body>) -> 
             let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
             let mut call = Call::new(&service.kms, &caller, now);
             let result = match service.faults.take(operation) {
-                Some(fault) => Err(fault),
+                Some(exception) => Err(KmsError::new(exception, faults::MESSAGE)),
                 None => call.perform(operation, &body),
             };
             tracing::info!(
@@ -281,11 +200,6 @@ async fn answer(State(service): State<Arc<Service>>, request: Request<Body>) -> 
     response
 }
 
-async fn set_fault(State(service): State<Arc<Service>>, Json(fault): Json<Fault>) -> StatusCode {
-    service.faults.set(fault);
-    StatusCode::NO_CONTENT
-}
-
 fn operation(headers: &HeaderMap) -> Option<&'static str> {
     known(
         headers
@@ -296,34 +210,34 @@ fn operation(headers: &HeaderMap) -> Option<&'static str> {
     )
 }
 
-fn tls(certificate: &Path, key: &Path) -> Result<RustlsConfig, StartError> {
-    let pem = |path: &Path| {
-        let path = path.to_owned();
-        move |source| StartError::Pem { path, source }
-    };
-    let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect)
-        .map_err(pem(certificate))?;
-    let key = PrivateKeyDer::from_pem_file(key).map_err(pem(key))?;
-    // Named, not taken from the process: another library may have set another default.
-    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(StartError::Tls)?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(StartError::Tls)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(RustlsConfig::from_config(Arc::new(config)))
-}
-
-fn read_root(path: &Path) -> Result<TrustRoot, StartError> {
-    let bytes = fs::read(path).map_err(|source| StartError::file(path, source))?;
-    if !bytes.starts_with(b"-----BEGIN") {
-        return Ok(TrustRoot::explicit(bytes));
-    }
-    let certificate = CertificateDer::from_pem_slice(&bytes).map_err(|source| StartError::Pem {
+fn read_root(path: &Path) -> Result<TrustRoot, StandInError> {
+    let bytes = fs::read(path).map_err(|source| StandInError::File {
         path: path.to_owned(),
         source,
     })?;
+    if !bytes.starts_with(b"-----BEGIN") {
+        return Ok(TrustRoot::explicit(bytes));
+    }
+    let certificate =
+        CertificateDer::from_pem_slice(&bytes).map_err(|source| StandInError::Pem {
+            path: path.to_owned(),
+            source,
+        })?;
     Ok(TrustRoot::explicit(certificate.to_vec()))
 }
+
+/// A call with a policy of the largest size fits.
+const MAX_BODY_LEN: usize = 128 * 1024;
+/// Exceptions that can be injected.
+const EXCEPTIONS: [&str; 10] = [
+    "AccessDeniedException",
+    "DependencyTimeoutException",
+    "DisabledException",
+    "IncorrectKeyException",
+    "InvalidCiphertextException",
+    "KMSInternalException",
+    "KMSInvalidStateException",
+    "KeyUnavailableException",
+    "NotFoundException",
+    "ThrottlingException",
+];

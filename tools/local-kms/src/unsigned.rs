@@ -10,6 +10,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use ciborium::Value;
 use cloister_attestation::{ALLOWED_SKEW, LIVE_MAX_AGE, MAX_DOCUMENT_LEN, UnixTime};
+use cloister_contract::nsm::EMULATOR_MODULE_ID_PREFIX;
 use serde::{Deserialize, de::DeserializeOwned};
 
 /// What a document without a signature says. Nothing vouches for it.
@@ -38,8 +39,8 @@ impl UnsignedDocument {
             .into_iter()
             .map(zeros)
             .collect::<Option<Vec<_>>>()?;
-        let emulated =
-            bytes(protected)? == NO_ALGORITHM && payload.module_id.starts_with(MODULE_ID_PREFIX);
+        let emulated = bytes(protected)? == NO_ALGORITHM
+            && payload.module_id.starts_with(EMULATOR_MODULE_ID_PREFIX);
         if !emulated || payload.digest != "SHA384" {
             return None;
         }
@@ -98,9 +99,6 @@ fn bytes(value: Value) -> Option<Vec<u8>> {
 
 /// `{1: -1}`: the emulator's way to say that it has no algorithm.
 const NO_ALGORITHM: [u8; 3] = [0xa1, 0x01, 0x20];
-/// What the modules of the emulator are called here; one of AWS's is called after its instance,
-/// `i-…`.
-const MODULE_ID_PREFIX: &str = "emulator-";
 
 #[cfg(test)]
 mod tests {

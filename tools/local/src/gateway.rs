@@ -4,10 +4,9 @@
 //! ```text
 //! caller ──HTTP, SigV4──► server ──event──► queue ◄──Runtime API── worker process 1…N
 //! ```
-//! Only what stands between a caller and the function is imitated. The authorisation that IAM
-//! policies give is not: whoever is in the callers' file may call everything.
+//! Only the path between a caller and the function is imitated. IAM policies are not: every
+//! principal of the callers' file may call everything.
 
-mod callers;
 mod environment;
 mod invocation;
 mod proxy_event;
@@ -15,32 +14,32 @@ mod proxy_response;
 mod refusal;
 mod runtime_api;
 mod server;
-mod signature;
 
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cloister_stand_in::principals::Principals;
+use cloister_stand_in::{StandInError, https};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use callers::{Caller, Callers, CallersError};
-
 use environment::Environment;
 use server::Server;
 
-/// What runs behind the gateway, and for whom.
+/// Settings of the gateway.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where to listen; port 0 for any.
     pub listen: SocketAddr,
-    /// Who may call.
-    pub callers: Callers,
+    /// File of principals that may call.
+    pub callers: PathBuf,
     /// The AWS region that signatures must be scoped to.
     pub region: String,
+    /// The account of the function.
+    pub account: String,
     /// The function.
     pub function: Function,
     /// How long things may take.
@@ -98,10 +97,18 @@ impl Gateway {
     /// Binds the listener and starts the workers.
     ///
     /// # Errors
-    /// When the address is taken.
-    pub async fn start(options: Options) -> io::Result<Self> {
-        let listener = TcpListener::bind(options.listen).await?;
-        let address = listener.local_addr()?;
+    /// If the callers' file is invalid or the address cannot be bound.
+    pub async fn start(options: Options) -> Result<Self, StandInError> {
+        // Read again for every request; a mistake in it should show at the start.
+        Principals::read(&options.callers)?;
+        let failed = |source| StandInError::Listen {
+            address: options.listen,
+            source,
+        };
+        let listener = https::listen(options.listen)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let listener = TcpListener::from_std(listener).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
         let (invoker, queue) = invocation::channel();
         let (requests, workers, tasks) = (
             CancellationToken::new(),
@@ -113,7 +120,10 @@ impl Gateway {
         for _ in 0..function.workers {
             let environment = Environment {
                 function: function.clone(),
-                arn: function_arn(&options.region, &options.callers, &function.name),
+                arn: format!(
+                    "arn:aws:lambda:{}:{}:function:{}",
+                    options.region, options.account, function.name
+                ),
                 queue: queue.clone(),
                 timeout: options.limits.function,
             };
@@ -157,12 +167,6 @@ impl Gateway {
         self.workers.cancel();
         self.tasks.wait().await;
     }
-}
-
-/// The function lives in the account of the first caller.
-fn function_arn(region: &str, callers: &Callers, name: &str) -> String {
-    let account = callers.first().map_or("000000000000", Caller::account);
-    format!("arn:aws:lambda:{region}:{account}:function:{name}")
 }
 
 #[cfg(test)]

@@ -5,162 +5,98 @@
 //! every role may do what its policy on AWS allows and no more, and a `TableName` that is the
 //! table's ARN is replaced by the name. Everything else passes unchanged.
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context as _;
-use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::post;
-use axum_server::tls_rustls::RustlsConfig;
 use bytes::Bytes;
 use chrono::Utc;
+use cloister_contract::ErrorChain;
+use cloister_stand_in::StandInError;
+use cloister_stand_in::faults::{self, Faults};
+use cloister_stand_in::https::{self, Server};
+use cloister_stand_in::principals::Principals;
+use cloister_stand_in::sigv4::{Scope, SignatureError, verify};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
-use rustls::ServerConfig;
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use scratchstack_aws_signature::{
-    GetSigningKeyRequest, GetSigningKeyResponse, KSecretKey, NO_ADDITIONAL_SIGNED_HEADERS,
-    SignatureError, SignatureOptions,
-    principal::{SessionData, SessionValue},
-    sigv4_validate_request,
-};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
-use tower::{BoxError, service_fn};
 
-use crate::identity::{ADMINISTRATOR_ROLE, Identity, KEY_GENERATOR_ROLE, SIGNER_ROLE, role_arn};
+use crate::identity::{ADMINISTRATOR_ROLE, KEY_GENERATOR_ROLE, SIGNER_ROLE, role_arn};
 
-/// How the endpoint is set up.
-#[derive(Clone, Debug)]
+/// Settings of the endpoint.
+#[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub struct Options {
-    /// Loopback address to listen on.
-    pub listen: SocketAddr,
-    /// Where the bound address is written to, once listening.
-    pub address_file: PathBuf,
-    /// Server certificate, PEM.
-    pub tls_cert: PathBuf,
-    /// Its private key, PEM.
-    pub tls_key: PathBuf,
+    #[command(flatten)]
+    https: https::Options,
     /// The unix socket that dynalite listens on.
-    pub dynalite: PathBuf,
-    /// Who may call.
-    pub principals: PathBuf,
+    #[arg(long)]
+    dynalite: PathBuf,
+    /// File of principals that may call, JSON.
+    #[arg(long)]
+    principals: PathBuf,
     /// The region that requests are signed for.
-    pub region: String,
-    /// The ARN of the one table.
-    pub table_arn: String,
+    #[arg(long)]
+    region: String,
+    /// ARN of the table.
+    #[arg(long)]
+    table_arn: String,
 }
 
-/// Serves until `stop` resolves.
+/// Starts the endpoint. Must be called within a Tokio runtime.
 ///
 /// # Errors
-/// When it cannot read its files or listen.
-pub async fn serve(options: Options, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let principals =
-        std::fs::read(&options.principals).context("cannot read the file of principals")?;
-    let Principals { principals } = serde_json::from_slice(&principals)
-        .map_err(|_| anyhow::anyhow!("the file of principals is malformed"))?;
-    let name = options
-        .table_arn
-        .rsplit('/')
-        .next()
-        .unwrap_or_default()
-        .to_owned();
+/// If a file cannot be used or the address cannot be bound.
+pub fn start(options: Options) -> Result<Server, StandInError> {
+    // Read again for every call; a mistake in it should show at the start.
+    Principals::read(&options.principals)?;
+    let table_name = options.table_arn.rsplit('/').next().unwrap_or_default();
     let endpoint = Endpoint {
-        principals: principals.into(),
+        principals: options.principals,
         region: options.region,
+        table_name: table_name.to_owned(),
         table_arn: options.table_arn,
-        table_name: name,
         dynalite: options.dynalite,
-        fault: Mutex::default(),
+        faults: Faults::new(&EXCEPTIONS),
     };
+    let injected = endpoint.faults.router();
     let router = Router::new()
-        .route("/_local/faults", post(set_fault))
         .fallback(handle)
-        .with_state(Arc::new(endpoint));
-
-    let tls = RustlsConfig::from_config(Arc::new(tls(&options.tls_cert, &options.tls_key)?));
-    let handle = axum_server::Handle::new();
-    let server = axum_server::bind_rustls(options.listen, tls)
-        .handle(handle.clone())
-        .serve(router.into_make_service());
-    let server = tokio::spawn(server);
-    let address = handle.listening().await.context("cannot listen")?;
-    let written = options.address_file.with_extension("new");
-    std::fs::write(&written, json!({ "https": address }).to_string())
-        .context("cannot write the address file")?;
-    std::fs::rename(&written, &options.address_file).context("cannot write the address file")?;
-    tracing::info!(%address, "listening");
-
-    stop.await;
-    handle.graceful_shutdown(Some(std::time::Duration::from_secs(1)));
-    server
-        .await
-        .context("the server panicked")?
-        .context("the server failed")
-}
-
-/// HTTP/1.1 only, like the real endpoint: HTTP/2 has no `host` header, which the signature covers.
-fn tls(certificate: &Path, key: &Path) -> anyhow::Result<ServerConfig> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect)
-        .context("cannot read the certificate");
-    let key =
-        PrivateKeyDer::from_pem_file(key).context("cannot read the key of the certificate")?;
-    let mut config = ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(chain?, key)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+        .with_state(Arc::new(endpoint))
+        .merge(injected);
+    Server::start(&options.https, router)
 }
 
 #[derive(Debug)]
 struct Endpoint {
-    principals: Arc<[Identity]>,
+    principals: PathBuf,
     region: String,
     table_arn: String,
     table_name: String,
     dynalite: PathBuf,
-    fault: Mutex<Option<Fault>>,
+    faults: Faults,
 }
 
-/// A failure that a test asks for: the next `count` calls of `operation` are answered with `error`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Fault {
-    operation: String,
-    error: String,
-    count: u32,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Principals {
-    principals: Vec<Identity>,
-}
-
-/// An answer of DynamoDB's own shape that refuses.
+/// An exception in DynamoDB's form.
 #[derive(Debug)]
 struct Refusal {
     status: StatusCode,
-    exception: String,
+    exception: &'static str,
     message: String,
 }
 
 impl Refusal {
-    fn new(exception: &str, message: impl Into<String>) -> Self {
+    fn new(exception: &'static str, message: impl Into<String>) -> Self {
         Self {
             status: StatusCode::BAD_REQUEST,
-            exception: exception.to_owned(),
+            exception,
             message: message.into(),
         }
     }
@@ -169,6 +105,23 @@ impl Refusal {
         Self {
             status: StatusCode::INTERNAL_SERVER_ERROR,
             ..Self::new("InternalServerError", message)
+        }
+    }
+
+    fn of_signature(error: &SignatureError) -> Self {
+        match error {
+            SignatureError::InvalidClientTokenId(_) => Self::new(
+                "UnrecognizedClientException",
+                "The security token included in the request is invalid.",
+            ),
+            SignatureError::MissingAuthenticationToken(_) => Self::new(
+                "MissingAuthenticationTokenException",
+                "Request is missing Authentication Token",
+            ),
+            _ => Self::new(
+                "InvalidSignatureException",
+                "The signature of the request does not match.",
+            ),
         }
     }
 
@@ -183,20 +136,6 @@ impl Refusal {
     }
 }
 
-/// Needs no signature: the server listens on loopback only.
-async fn set_fault(State(endpoint): State<Arc<Endpoint>>, body: Bytes) -> StatusCode {
-    match serde_json::from_slice(&body) {
-        Ok(fault) => {
-            *endpoint
-                .fault
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = Some(fault);
-            StatusCode::NO_CONTENT
-        }
-        Err(_) => StatusCode::BAD_REQUEST,
-    }
-}
-
 async fn handle(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Response {
     let operation = operation(request.headers()).unwrap_or_default().to_owned();
     let outcome = endpoint.answer(&operation, request).await;
@@ -204,7 +143,7 @@ async fn handle(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Resp
         .as_ref()
         .map_or_else(|refusal| refusal.status, Response::status);
     // Neither names of principals' keys nor items are logged.
-    tracing::info!(%operation, status = status.as_u16(), refused = outcome.as_ref().err().map(|refusal| &refusal.exception[..]), "call");
+    tracing::info!(%operation, status = status.as_u16(), refused = outcome.as_ref().err().map(|refusal| refusal.exception), "call");
     outcome.unwrap_or_else(Refusal::into_response)
 }
 
@@ -221,7 +160,9 @@ impl Endpoint {
                 format!("User: {role} is not authorized to perform: dynamodb:{operation}");
             return Err(Refusal::new("AccessDeniedException", message));
         }
-        self.fail_if_asked_to(operation)?;
+        if let Some(exception) = self.faults.take(operation) {
+            return Err(Refusal::new(exception, faults::MESSAGE));
+        }
         let body = self.with_table_name(&body)?;
         self.forward(&headers, body)
             .await
@@ -230,52 +171,17 @@ impl Endpoint {
 
     /// Verifies the signature and the session token; returns the ARN of the caller's role.
     async fn authenticate(&self, parts: Parts, body: Bytes) -> Result<String, Refusal> {
-        // Owned, because a future that borrows from here cannot be shown to be `Send`.
-        let principals = Arc::clone(&self.principals);
-        let mut signing_key = service_fn(move |request: GetSigningKeyRequest| {
-            std::future::ready(signing_key(&principals, &request))
-        });
-        let (_, _, verified) = sigv4_validate_request(
-            http::Request::from_parts(parts, body),
-            &self.region,
-            "dynamodb",
-            &mut signing_key,
-            Utc::now(),
-            &NO_ADDITIONAL_SIGNED_HEADERS,
-            SignatureOptions::default(),
-        )
-        .await
-        .map_err(|error| match error.downcast_ref::<SignatureError>() {
-            Some(SignatureError::InvalidClientTokenId(_)) => Refusal::new(
-                "UnrecognizedClientException",
-                "The security token included in the request is invalid.",
-            ),
-            Some(SignatureError::MissingAuthenticationToken(_)) => Refusal::new(
-                "MissingAuthenticationTokenException",
-                "Request is missing Authentication Token",
-            ),
-            _ => Refusal::new(
-                "InvalidSignatureException",
-                "The signature of the request does not match.",
-            ),
-        })?;
-        match verified.session_data().get(PRINCIPAL_ARN) {
-            Some(SessionValue::String(arn)) => Ok(arn.clone()),
-            _ => Err(Refusal::internal("a verified signature of nobody")),
-        }
-    }
-
-    fn fail_if_asked_to(&self, operation: &str) -> Result<(), Refusal> {
-        let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
-        match fault
-            .as_mut()
-            .filter(|fault| fault.operation == operation && fault.count > 0)
-        {
-            Some(fault) => {
-                fault.count -= 1;
-                Err(Refusal::new(&fault.error, "a fault that a test asked for"))
-            }
-            None => Ok(()),
+        let principals = Principals::read(&self.principals)
+            .map_err(|error| Refusal::internal(ErrorChain(&error).to_string()))?;
+        let scope = Scope {
+            region: &self.region,
+            service: "dynamodb",
+            window_minutes: 15,
+        };
+        let request = http::Request::from_parts(parts, body);
+        match verify(request, &principals, &scope, Utc::now()).await {
+            Ok((_, _, principal)) => Ok(principal.principal_arn),
+            Err(error) => Err(Refusal::of_signature(&error)),
         }
     }
 
@@ -350,31 +256,6 @@ fn may(role: &str, operation: &str) -> bool {
         || is(SIGNER_ROLE) && operation == "GetItem"
 }
 
-fn signing_key(
-    principals: &[Identity],
-    request: &GetSigningKeyRequest,
-) -> Result<GetSigningKeyResponse, BoxError> {
-    let unknown = || SignatureError::InvalidClientTokenId("unknown".into());
-    let principal = principals
-        .iter()
-        .find(|principal| principal.access_key_id == request.access_key())
-        .ok_or_else(unknown)?;
-    let token = request.session_token().unwrap_or_default();
-    verify_slices_are_equal(token.as_bytes(), principal.session_token.as_bytes())
-        .map_err(|_| unknown())?;
-    let secret: KSecretKey = principal.secret_access_key.parse()?;
-    let key = secret.to_ksigning(request.request_date(), request.region(), request.service());
-    let mut session = SessionData::new();
-    session.insert(
-        PRINCIPAL_ARN,
-        SessionValue::String(principal.principal_arn.clone()),
-    );
-    Ok(GetSigningKeyResponse::builder()
-        .session_data(session)
-        .signing_key(key)
-        .build()?)
-}
-
 fn operation(headers: &HeaderMap) -> Option<&str> {
     headers
         .get("x-amz-target")?
@@ -383,7 +264,14 @@ fn operation(headers: &HeaderMap) -> Option<&str> {
         .strip_prefix("DynamoDB_20120810.")
 }
 
-const PRINCIPAL_ARN: &str = "aws:PrincipalArn";
+/// Exceptions that can be injected.
+const EXCEPTIONS: [&str; 5] = [
+    "AccessDeniedException",
+    "InternalServerError",
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "ThrottlingException",
+];
 /// DynamoDB's own limit for one request, in bytes.
 const MAX_BODY_LEN: usize = 16 * 1024 * 1024;
 
@@ -394,12 +282,12 @@ mod tests {
 
     fn endpoint() -> Endpoint {
         Endpoint {
-            principals: Arc::new([]),
+            principals: PathBuf::new(),
             region: "eu-central-1".into(),
             table_arn: table_arn(),
             table_name: "cloister-keys".into(),
             dynalite: PathBuf::new(),
-            fault: Mutex::default(),
+            faults: Faults::new(&EXCEPTIONS),
         }
     }
 
@@ -432,21 +320,5 @@ mod tests {
             assert!(!may(&role_arn(SIGNER_ROLE), operation), "{operation}");
         }
         assert!(!may(&role_arn(KEY_GENERATOR_ROLE), "DeleteItem"));
-    }
-
-    #[test]
-    fn a_fault_is_met_as_often_as_asked() {
-        let endpoint = endpoint();
-        *endpoint.fault.lock().unwrap() = Some(Fault {
-            operation: "GetItem".into(),
-            error: "ThrottlingException".into(),
-            count: 1,
-        });
-        assert!(endpoint.fail_if_asked_to("PutItem").is_ok());
-        assert_eq!(
-            endpoint.fail_if_asked_to("GetItem").unwrap_err().exception,
-            "ThrottlingException"
-        );
-        assert!(endpoint.fail_if_asked_to("GetItem").is_ok());
     }
 }

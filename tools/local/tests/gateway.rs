@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use cloister_contract::events;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -105,28 +106,28 @@ async fn the_gateway_tells_its_address_and_ends_with_its_workers() {
 }
 
 #[test]
-fn callers_that_cannot_be_read_are_explained() {
+fn a_start_that_fails_is_logged_with_its_causes() {
     let directory = TempDir::new().unwrap();
     let callers = directory.path().join("callers.json");
-    fs::write(
-        &callers,
-        format!(r#"{{"principals":[{{"secret_access_key":"{SECRET}"}}]}}"#),
-    )
-    .unwrap();
+    let principal = json!({
+        "access_key_id": "AKIDEXAMPLE", "secret_access_key": SECRET, "principal_arn": "nobody"
+    });
+    fs::write(&callers, json!({ "principals": [principal] }).to_string()).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_cloister-local-gateway"))
-        .args([
-            "--region",
-            "eu-central-1",
-            "--function",
-            "/nowhere",
-            "--callers",
-        ])
+        .args(["--region", "eu-central-1", "--function", "/nowhere"])
+        .arg("--callers")
         .arg(&callers)
         .output()
         .unwrap();
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        !output.status.success() && error.contains("malformed") && !error.contains(SECRET),
-        "{error}"
+    assert!(!output.status.success());
+    let line: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(line["event"], events::PROGRAM_FAILED);
+    assert_eq!(
+        line["error"],
+        format!(
+            "{}: principal 0 is invalid: the ARN is not that of an IAM role or user",
+            callers.display()
+        )
     );
+    assert!(!String::from_utf8_lossy(&output.stdout).contains(SECRET));
 }

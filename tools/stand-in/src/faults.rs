@@ -50,10 +50,7 @@ impl Faults {
     }
 
     fn inject(&self, fault: Fault) -> StatusCode {
-        let known = self
-            .exceptions
-            .iter()
-            .find(|known| **known == fault.error);
+        let known = self.exceptions.iter().find(|known| **known == fault.error);
         let Some(exception) = known else {
             return StatusCode::UNPROCESSABLE_ENTITY;
         };

@@ -20,6 +20,7 @@ use crate::{StandInError, files};
 
 /// Address and certificate of an HTTPS listener.
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub struct Options {
     /// Loopback address to listen on; port 0 takes any.
     #[arg(long, default_value = "127.0.0.1:0")]
@@ -104,11 +105,7 @@ pub fn listen(address: SocketAddr) -> Result<TcpListener, StandInError> {
 ///
 /// # Errors
 /// If it cannot be written.
-pub fn write_address(
-    file: &Path,
-    scheme: &str,
-    address: SocketAddr,
-) -> Result<(), StandInError> {
+pub fn write_address(file: &Path, scheme: &str, address: SocketAddr) -> Result<(), StandInError> {
     let text = json!({ scheme: address }).to_string();
     files::replace(file, text.as_bytes()).map_err(|source| StandInError::File {
         path: file.to_owned(),

@@ -21,11 +21,7 @@ pub fn start_logging() {
         .unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO))
         .with_target("scratchstack_aws_signature", LevelFilter::OFF);
     tracing_subscriber::registry()
-        .with(
-            tracing_subscriber::fmt::layer()
-                .json()
-                .flatten_event(true),
-        )
+        .with(tracing_subscriber::fmt::layer().json().flatten_event(true))
         .with(filter)
         .init();
 }

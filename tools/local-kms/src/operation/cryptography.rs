@@ -9,8 +9,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::{Blob, Call};
+use super::Call;
 use crate::{
+    blob::Blob,
     ciphertext::{self, EncryptionContext},
     error::KmsError,
     keys::Key,

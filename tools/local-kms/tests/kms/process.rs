@@ -9,6 +9,7 @@ use std::{
 
 use aws_sdk_kms::{primitives::Blob, types::DataKeySpec};
 use base64::{Engine, prelude::BASE64_STANDARD};
+use cloister_contract::events;
 use cloister_key_policy::Form;
 
 use crate::{
@@ -85,9 +86,9 @@ async fn keys_survive_a_restart_and_the_log_keeps_secrets() {
         .to_owned();
 
     for line in [
-        "decision=\"allow\" statement=\"Generator\"",
-        "decision=\"explicit deny\" statement=\"Attested\"",
-        "statement=\"Signer\"",
+        r#""decision":"allow","statement":"Generator""#,
+        r#""decision":"explicit deny","statement":"Attested""#,
+        r#""statement":"Signer""#,
     ] {
         assert!(log.contains(line), "{line} in {log}");
     }
@@ -112,6 +113,23 @@ async fn keys_survive_a_restart_and_the_log_keeps_secrets() {
     }
 }
 
+#[test]
+fn a_start_that_fails_is_logged_with_its_causes() {
+    let files = Files::new();
+    fs::remove_file(files.path("principals.json")).unwrap();
+    let output = Process::command(&files, "failed").output().unwrap();
+    assert!(!output.status.success());
+    let line: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(line["event"], events::PROGRAM_FAILED);
+    assert_eq!(
+        line["error"],
+        format!(
+            "failed to read or write {}: No such file or directory (os error 2)",
+            files.path("principals.json").display()
+        )
+    );
+}
+
 struct Process {
     child: Child,
     address: SocketAddr,
@@ -124,22 +142,8 @@ impl Process {
             files.path(&format!("{name}.json")),
             files.path(&format!("{name}.log")),
         );
-        let child = Command::new(env!("CARGO_BIN_EXE_cloister-local-kms"))
-            .env("RUST_LOG", "trace")
-            .args(["--region", REGION, "--account", "111122223333"])
-            .arg("--address-file")
-            .arg(&address_file)
-            .arg("--data")
-            .arg(files.path("data"))
-            .arg("--tls-cert")
-            .arg(files.path("cert.pem"))
-            .arg("--tls-key")
-            .arg(files.path("key.pem"))
-            .arg("--nsm-root")
-            .arg(files.path("root.der"))
-            .arg("--principals")
-            .arg(files.path("principals.json"))
-            .stderr(File::create(&log).unwrap())
+        let child = Self::command(files, name)
+            .stdout(File::create(&log).unwrap())
             .spawn()
             .unwrap();
         let address = wait_for_json(&address_file)["https"]
@@ -152,6 +156,26 @@ impl Process {
             address,
             log,
         }
+    }
+
+    fn command(files: &Files, name: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cloister-local-kms"));
+        command
+            .env("RUST_LOG", "trace")
+            .args(["--region", REGION, "--account", "111122223333"])
+            .arg("--address-file")
+            .arg(files.path(&format!("{name}.json")))
+            .arg("--data")
+            .arg(files.path("data"))
+            .arg("--tls-cert")
+            .arg(files.path("cert.pem"))
+            .arg("--tls-key")
+            .arg(files.path("key.pem"))
+            .arg("--nsm-root")
+            .arg(files.path("root.der"))
+            .arg("--principals")
+            .arg(files.path("principals.json"));
+        command
     }
 
     /// Sends SIGTERM and waits; returns the log.

@@ -30,6 +30,7 @@ use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provi
 use cloister_local_kms::{LocalKms, Options};
 use cloister_nsm::{Claims, Nsm};
 use cloister_nsm_software::{Pki, SoftwareNsm};
+use cloister_stand_in::https;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use serde_json::{Value, json};
@@ -202,11 +203,13 @@ impl Harness {
             SystemTime::now() + Duration::from_secs(ahead.load(Ordering::Relaxed))
         });
         let kms = LocalKms::start(Options {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            address_file: None,
+            https: https::Options {
+                listen: "127.0.0.1:0".parse().unwrap(),
+                address_file: None,
+                tls_cert: files.path("cert.pem"),
+                tls_key: files.path("key.pem"),
+            },
             data: files.path("data"),
-            tls_cert: files.path("cert.pem"),
-            tls_key: files.path("key.pem"),
             nsm_root: files.path("root.der"),
             accept_unsigned_documents_of_the_emulator,
             principals: files.path("principals.json"),

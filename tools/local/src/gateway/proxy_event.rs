@@ -8,14 +8,13 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use cloister_stand_in::principals::Principal;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::callers::Caller;
-
 /// What the event says besides the request itself.
 pub(crate) struct Context<'a> {
-    pub(crate) caller: &'a Caller,
+    pub(crate) caller: &'a Principal,
     pub(crate) source: IpAddr,
     pub(crate) request_id: &'a str,
     pub(crate) now: DateTime<Utc>,
@@ -92,7 +91,10 @@ fn resource(path: &str) -> (&'static str, Option<BTreeMap<&'static str, &str>>) 
         .unwrap_or_else(|| {
             (
                 CATCH_ALL,
-                Some(BTreeMap::from([("proxy", path.trim_start_matches('/'))])),
+                Some(BTreeMap::from([(
+                    "proxy",
+                    path.strip_prefix('/').unwrap_or(path),
+                )])),
             )
         })
 }
@@ -162,6 +164,7 @@ const RESOURCES: &[&str] = &[
     "/set_key",
     "/sign_transaction",
     "/version",
+    "/health",
     "/key",
     "/key/{key_id}",
     "/key/{key_id}/tx_signature",
@@ -172,15 +175,13 @@ const CATCH_ALL: &str = "/{proxy+}";
 
 #[cfg(test)]
 mod tests {
-    use cloister_protocol::Redacted;
-
     use super::*;
 
     fn event(path_and_query: &str, body: &'static [u8]) -> Value {
-        let caller = Caller {
+        let caller = Principal {
             access_key_id: "AKIDEXAMPLE".into(),
-            secret_access_key: Redacted::new("s".repeat(40)),
-            session_token: Redacted::new("the-token".into()),
+            secret_access_key: "s".repeat(40),
+            session_token: "the-token".into(),
             principal_arn: "arn:aws:iam::111122223333:role/caller".into(),
         };
         let (parts, ()) = axum::http::Request::post(path_and_query)
@@ -277,6 +278,10 @@ mod tests {
         assert_eq!(
             matched("/key/a/b"),
             ("/{proxy+}", vec![("proxy", "key/a/b")])
+        );
+        assert_eq!(
+            matched("//generate_key"),
+            ("/{proxy+}", vec![("proxy", "/generate_key")])
         );
         assert_eq!(matched("/key/"), ("/{proxy+}", vec![("proxy", "key/")]));
         assert_eq!(

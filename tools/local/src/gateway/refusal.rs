@@ -5,9 +5,8 @@ use std::borrow::Cow;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode};
-use scratchstack_aws_signature::SignatureError;
+use cloister_stand_in::sigv4::SignatureError;
 use serde_json::json;
-use tower::BoxError;
 
 /// An answer of AWS's own, given before or instead of the function's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,10 +104,7 @@ impl Refusal {
     }
 
     /// The words for a signature that the library refused.
-    pub(crate) fn of_signature(error: BoxError) -> Self {
-        let Ok(error) = error.downcast::<SignatureError>() else {
-            return Self::internal();
-        };
+    pub(crate) fn of_signature(error: SignatureError) -> Self {
         let incomplete = |message| {
             Self::new(
                 StatusCode::FORBIDDEN,
@@ -116,7 +112,7 @@ impl Refusal {
                 message,
             )
         };
-        match *error {
+        match error {
             SignatureError::MissingAuthenticationToken(_) => Self::missing_token(),
             SignatureError::InvalidClientTokenId(_) => Self::invalid_token(),
             SignatureError::IncompleteSignature(message)
@@ -133,7 +129,8 @@ impl Refusal {
         }
     }
 
-    fn internal() -> Self {
+    /// A failure of this program.
+    pub(crate) fn internal() -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "InternalServerErrorException",

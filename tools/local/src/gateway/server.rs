@@ -1,6 +1,7 @@
 //! The HTTP side: authenticates a request, has the function carry it out and answers.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,22 +12,24 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, Request, Response};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use cloister_contract::ErrorChain;
+use cloister_stand_in::principals::Principals;
+use cloister_stand_in::sigv4::{Scope, verify};
 use serde_json::value::RawValue;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::callers::Callers;
 use super::invocation::Invoker;
 use super::proxy_event::{Context, proxy_event};
 use super::proxy_response::http_response;
 use super::refusal::Refusal;
-use super::signature::verify;
 
 /// The server.
 #[derive(Debug)]
 pub(crate) struct Server {
-    pub(crate) callers: Callers,
+    /// File of principals that may call.
+    pub(crate) callers: PathBuf,
     pub(crate) region: String,
     /// The function's name.
     pub(crate) function: String,
@@ -65,8 +68,18 @@ impl Server {
             "execute-api"
         };
         let request = Request::from_parts(parts, body);
-        let (parts, body, caller) =
-            verify(request, &self.callers, &self.region, service, context.now).await?;
+        let callers = Principals::read(&self.callers).map_err(|error| {
+            tracing::error!(error = %ErrorChain(&error), "failed to read the callers");
+            Refusal::internal()
+        })?;
+        let scope = Scope {
+            region: &self.region,
+            service,
+            window_minutes: WINDOW_MINUTES,
+        };
+        let (parts, body, caller) = verify(request, &callers, &scope, context.now)
+            .await
+            .map_err(Refusal::of_signature)?;
         match function {
             Some(name) => self.invoke(&name, &parts, body, context).await,
             None => {
@@ -193,6 +206,8 @@ fn invoked_function(parts: &Parts) -> Option<String> {
     Some(name.to_owned())
 }
 
+/// API Gateway accepts signatures made five minutes before or after now.
+const WINDOW_MINUTES: i64 = 5;
 /// Longest body that API Gateway takes, in bytes.
 const MAX_BODY_LEN: usize = 10 * 1024 * 1024;
 /// Longest event of a direct invoke, in bytes.

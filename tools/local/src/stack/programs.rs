@@ -219,6 +219,7 @@ impl Site {
             .option("address-file", self.address_file(name))
             .option("callers", self.data.path("callers.json"))
             .option("region", REGION)
+            .option("account", ACCOUNT)
             .option(
                 "function",
                 self.front_door

@@ -49,6 +49,39 @@ async fn the_function_gets_the_proxy_event_and_its_response_comes_back() {
 }
 
 #[tokio::test]
+async fn paths_and_methods_reach_the_function_unchanged() {
+    let setup = Setup::with(echo).await;
+    let client = setup.client();
+    for (method, path) in [
+        (Method::POST, "//sign_transaction"),
+        (Method::POST, "/key/a%20b/tx_signature"),
+        (Method::POST, "/key/%7Bid%7D/userop_signature"),
+        (Method::POST, "/key/%C3%A4/tx_signature"),
+        (Method::HEAD, "/version"),
+    ] {
+        let mut request = client.request(method.clone(), path, "").unwrap();
+        client
+            .sign(&mut request, &client.scope("execute-api"))
+            .unwrap();
+        let response = client.send(request).await.unwrap();
+        assert_eq!(response.status, 200, "{method} {path}");
+        let event = setup.events.lock().unwrap().pop().unwrap();
+        assert_eq!(
+            (&event["httpMethod"], &event["path"]),
+            (&json!(method.as_str()), &json!(path))
+        );
+        // HEAD is answered with the headers of GET only.
+        assert_eq!(response.body.is_empty(), method == Method::HEAD);
+        let length: usize = response.headers["content-length"]
+            .to_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert_eq!(length, event.to_string().len());
+    }
+}
+
+#[tokio::test]
 async fn bodies_over_ten_megabytes_are_refused() {
     let setup = Setup::with(echo).await;
     let response = setup

@@ -28,10 +28,12 @@ async fn start(directory: &Path, script: &str, workers: usize) -> Gateway {
         workers,
     };
     let listen = (Ipv4Addr::LOCALHOST, 0).into();
+    let file = callers();
     Gateway::start(Options {
         listen,
-        callers: callers(),
+        callers: file.to_path_buf(),
         region: REGION.into(),
+        account: "111122223333".into(),
         function,
         limits: Limits::default(),
     })
@@ -147,14 +149,16 @@ async fn a_function_that_does_not_exist_does_not_end_the_gateway() {
         workers: 1,
     };
     let listen = (Ipv4Addr::LOCALHOST, 0).into();
+    let file = callers();
     let limits = Limits {
         integration: Duration::from_millis(200),
         ..Limits::default()
     };
     let gateway = Gateway::start(Options {
         listen,
-        callers: callers(),
+        callers: file.to_path_buf(),
         region: REGION.into(),
+        account: "111122223333".into(),
         function,
         limits,
     })

@@ -6,13 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cloister_client::{Client, Credentials};
-use cloister_protocol::Redacted;
 use serde_json::{Value, json};
+use tempfile::{NamedTempFile, TempPath};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::gateway::callers::{Caller, Callers};
 use crate::gateway::invocation;
 use crate::gateway::runtime_api::RuntimeApi;
 use crate::gateway::server::Server;
@@ -34,21 +33,23 @@ pub(super) struct Setup {
     pub(super) address: SocketAddr,
     /// The events that the function was given.
     pub(super) events: Arc<Mutex<Vec<Value>>>,
+    /// The callers' file, read for every request.
+    pub(super) callers: TempPath,
     _tasks: JoinSet<()>,
 }
 
-pub(super) fn callers() -> Callers {
-    let caller = |id: &str, token: &str| Caller {
-        access_key_id: id.into(),
-        secret_access_key: Redacted::new(SECRET.into()),
-        session_token: Redacted::new(token.into()),
-        principal_arn: "arn:aws:iam::111122223333:role/caller".into(),
+/// A callers' file with temporary and long-term credentials.
+pub(super) fn callers() -> TempPath {
+    let caller = |id: &str, token: &str| {
+        json!({
+            "access_key_id": id, "secret_access_key": SECRET, "session_token": token,
+            "principal_arn": "arn:aws:iam::111122223333:role/caller",
+        })
     };
-    Callers::new(vec![
-        caller("ASIATEMPORARY", TOKEN),
-        caller("AKIALONGLIVED", ""),
-    ])
-    .unwrap()
+    let callers = [caller("ASIATEMPORARY", TOKEN), caller("AKIALONGLIVED", "")];
+    let file = NamedTempFile::new().unwrap().into_temp_path();
+    std::fs::write(&file, json!({ "principals": callers }).to_string()).unwrap();
+    file
 }
 
 /// A proxy response with status 200 and the event as its body.
@@ -64,8 +65,9 @@ impl Setup {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (invoker, queue) = invocation::channel();
+        let callers = callers();
         let server = Server {
-            callers: callers(),
+            callers: callers.to_path_buf(),
             region: REGION.into(),
             function: "front-door".into(),
             invoker,
@@ -85,6 +87,7 @@ impl Setup {
         Self {
             address,
             events,
+            callers,
             _tasks: tasks,
         }
     }

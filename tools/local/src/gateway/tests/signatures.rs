@@ -182,6 +182,39 @@ async fn requests_of_strangers_are_refused() {
 }
 
 #[tokio::test]
+async fn a_session_token_outside_the_signature_is_refused() {
+    let setup = Setup::with(echo).await;
+    // Signed without the token, which is added afterwards.
+    let client = setup.client_of(REGION, Credentials::new("ASIATEMPORARY", SECRET, None));
+    let response = spoilt(&client, "execute-api", SystemTime::now(), |request| {
+        request
+            .headers_mut()
+            .insert("x-amz-security-token", HeaderValue::from_static(TOKEN));
+    });
+    check(
+        "an unsigned token",
+        &response.await,
+        (
+            "InvalidSignatureException",
+            "'x-amz-security-token' must be a 'SignedHeader' in the AWS Authorization.",
+        ),
+    );
+    assert!(setup.events.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn rotated_credentials_count_from_the_next_request_on() {
+    let setup = Setup::with(echo).await;
+    let callers = std::fs::read_to_string(&setup.callers).unwrap();
+    std::fs::write(&setup.callers, callers.replace(TOKEN, "renewed")).unwrap();
+    let with = |token| setup.client_of(REGION, Credentials::new("ASIATEMPORARY", SECRET, token));
+    let renewed = with(Some("renewed")).get("/version").await.unwrap();
+    assert_eq!(renewed.status, 200);
+    let former = with(Some(TOKEN)).get("/version").await.unwrap();
+    check("a former token", &former, INVALID_TOKEN);
+}
+
+#[tokio::test]
 async fn signatures_for_something_else_are_refused() {
     let setup = Setup::with(echo).await;
     let now = SystemTime::now();
