@@ -9,33 +9,48 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::command::Command;
-use crate::pods::not_understood;
-use crate::route::PayloadKind;
+use crate::error::invalid_response;
+use crate::health::Health;
+use crate::path::PayloadKind;
 
-/// What came of a request.
+/// A response other than an error.
 #[derive(Debug)]
-pub enum Success {
+pub(crate) enum Success {
     /// A key.
     Key(KeyCreated),
     /// A signed transaction or a signature.
     Signed(Signed),
-    /// The front door's version.
-    Version,
+}
+
+/// A refused request.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) rejection: Rejection,
+    /// Of `GET /health` only.
+    health: Option<Health>,
+}
+
+impl From<Rejection> for Refused {
+    fn from(rejection: Rejection) -> Self {
+        Self {
+            rejection,
+            health: None,
+        }
+    }
 }
 
 impl Success {
-    /// Reads the JSON of the enclave's answer to `command`.
+    /// Parses the JSON of the enclave's response to `command`.
     ///
     /// # Errors
-    /// [`Code::ProtocolViolation`] unless it is exactly what `command` is answered with.
-    pub fn read(command: &Command<'_>, body: &[u8]) -> Result<Self, Rejection> {
+    /// [`Code::ProtocolViolation`] if it is not exactly the response that belongs to `command`.
+    pub(crate) fn read(command: &Command<'_>, body: &[u8]) -> Result<Self, Rejection> {
         match command {
-            Command::Version => Ok(Self::Version),
             Command::GenerateKey(_) | Command::SetKey(_) => serde_json::from_slice(body)
                 .map(Self::Key)
-                .map_err(|_| not_understood()),
+                .map_err(|_| invalid_response()),
             Command::SignTransaction(_, kind) => {
-                let signed = serde_json::from_slice(body).map_err(|_| not_understood())?;
+                let signed = serde_json::from_slice(body).map_err(|_| invalid_response())?;
                 match (&signed, kind) {
                     (
                         Signed::Transaction {
@@ -53,19 +68,15 @@ impl Success {
                     {
                         Ok(Self::Signed(signed))
                     }
-                    _ => Err(not_understood()),
+                    _ => Err(invalid_response()),
                 }
             }
         }
     }
 
-    /// The body as the caller's form has it.
-    pub fn body(&self, wrapped: bool) -> Box<RawValue> {
+    /// The body in the caller's form.
+    pub(crate) fn body(&self, wrapped: bool) -> Box<RawValue> {
         match self {
-            Self::Version => json(&Version {
-                service: "front-door",
-                version: env!("CARGO_PKG_VERSION"),
-            }),
             Self::Key(key) if wrapped => wrap(key),
             Self::Key(key) => json(key),
             Self::Signed(Signed::Transaction {
@@ -86,8 +97,28 @@ impl Success {
     }
 }
 
+/// The body of `GET /version`.
+pub(crate) fn version_body() -> Box<RawValue> {
+    json(&Version {
+        service: "front-door",
+        version: env!("CARGO_PKG_VERSION"),
+    })
+}
+
+/// The body of `GET /health`. Services that are not ready make it an error.
+pub(crate) fn health_body(health: Health) -> Result<Box<RawValue>, Refused> {
+    match health.rejection() {
+        None => Ok(json(&health)),
+        Some(rejection) => Err(Refused {
+            rejection,
+            health: Some(health),
+        }),
+    }
+}
+
 /// The body of an error, the same in every form.
-pub fn error_body(rejection: &Rejection, request_id: &str) -> Box<RawValue> {
+pub(crate) fn error_body(refused: &Refused, request_id: &str) -> Box<RawValue> {
+    let Refused { rejection, health } = refused;
     json(&ErrorBody {
         enclave_status: rejection.code.http_status(),
         enclave_result: ErrorResult {
@@ -97,27 +128,26 @@ pub fn error_body(rejection: &Rejection, request_id: &str) -> Box<RawValue> {
             retryable: rejection.code.is_retryable(),
         },
         request_id,
+        health: health.as_ref(),
     })
 }
 
-/// The proxy response that API Gateway makes the HTTP answer of.
+/// The proxy response that API Gateway turns into the HTTP response.
 ///
 /// <https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy-integrations.html>
-pub fn proxy_response(
-    outcome: Result<(), Code>,
+pub(crate) fn proxy_response(
+    code: Option<Code>,
     body: &RawValue,
     request_id: &str,
-    server_timing: &str,
 ) -> Box<RawValue> {
     let mut headers = BTreeMap::from([
         ("cache-control", Cow::Borrowed("no-store")),
         ("content-type", Cow::Borrowed("application/json")),
-        ("server-timing", Cow::Borrowed(server_timing)),
         ("x-request-id", Cow::Borrowed(request_id)),
     ]);
-    let status_code = match outcome {
-        Ok(()) => 200,
-        Err(code) => {
+    let status_code = match code {
+        None => 200,
+        Some(code) => {
             let status = code.http_status();
             if let (429 | 503, Some(seconds)) = (status, code.retry_after()) {
                 headers.insert("retry-after", Cow::Owned(seconds.to_string()));
@@ -167,6 +197,8 @@ struct ErrorBody<'a> {
     enclave_status: u16,
     enclave_result: ErrorResult<'a>,
     request_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<&'a Health>,
 }
 
 #[derive(Serialize)]

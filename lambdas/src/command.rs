@@ -1,4 +1,4 @@
-//! The caller's body, read strictly, and what a pod is asked because of it.
+//! The caller's body, parsed strictly, and the request to a pod that it becomes.
 
 use cloister_protocol::json::Object;
 use cloister_protocol::payload::SigningPayload;
@@ -7,67 +7,63 @@ use cloister_protocol::request::{
 };
 use cloister_protocol::{KeyId, Rejection};
 
-use crate::route::{Operation, PayloadKind, Route};
+use crate::path::{ApiOperation, PayloadKind, RequestPath};
 
-/// A request whose operation is known and whose body has not been read yet.
+/// A request whose operation is known and whose payload is not parsed yet.
 #[derive(Clone, Copy)]
-pub struct Call<'a> {
-    /// What is to be done.
-    pub operation: Operation,
-    /// Whether success is answered wrapped.
-    pub wrapped: bool,
+pub(crate) struct Call<'a> {
+    pub(crate) operation: ApiOperation,
+    /// A success is wrapped.
+    pub(crate) wrapped: bool,
     payload: &'a [u8],
     path: Option<(&'a str, PayloadKind)>,
 }
 
-/// What a pod is asked.
-pub enum Command<'a> {
-    /// `generate_key` with the caller's body as it stands.
+/// A request to a pod.
+pub(crate) enum Command<'a> {
+    /// `generate_key` with the caller's body, unchanged.
     GenerateKey(&'a [u8]),
-    /// `set_key` with the caller's body as it stands.
+    /// `set_key` with the caller's body, unchanged.
     SetKey(&'a [u8]),
     /// `sign_transaction`.
     SignTransaction(AuthenticatedRequest, PayloadKind),
-    /// Nothing: the front door answers itself.
-    Version,
 }
 
 impl<'a> Call<'a> {
-    /// Finds out what is to be done with `body`.
+    /// Finds the operation that `path` and `body` name.
     ///
     /// # Errors
-    /// A rejection of the caller's kind, when the body of the operation form does not name an
-    /// operation.
-    pub fn identify(route: Route<'a>, body: &'a [u8]) -> Result<Self, Rejection> {
+    /// A rejection of the caller's kind if the body of the operation form names no operation.
+    pub(crate) fn identify(path: RequestPath<'a>, body: &'a [u8]) -> Result<Self, Rejection> {
         let flat = |operation, payload| Self {
             operation,
             wrapped: false,
             payload,
             path: None,
         };
-        Ok(match route {
-            Route::Path(operation) => flat(operation, body),
-            Route::Body => {
+        Ok(match path {
+            RequestPath::Operation(operation) => flat(operation, body),
+            RequestPath::Root => {
                 let mut object = Object::parse(body)?;
                 let operation = object.require("operation")?;
                 let payload = object.require("payload")?;
                 object.finish()?;
-                let operation = Operation::named(&operation.string()?)?;
-                // Only its shape: what is wrong inside is named as in the other forms, without
+                let operation = ApiOperation::named(&operation.string()?)?;
+                // Its shape only: errors inside are named as in the other forms, without
                 // `payload.`.
                 if !payload.text().starts_with('{') {
                     return Err(payload.invalid("must be an object"));
                 }
                 flat(operation, payload.text().as_bytes())
             }
-            Route::CreateKey => Self {
-                operation: Operation::CreateKey,
+            RequestPath::Key => Self {
+                operation: ApiOperation::CreateKey,
                 wrapped: true,
                 payload: body,
                 path: None,
             },
-            Route::Signature(key_id, kind) => Self {
-                operation: Operation::SignTransaction,
+            RequestPath::Signature(key_id, kind) => Self {
+                operation: ApiOperation::SignTransaction,
                 wrapped: true,
                 payload: body,
                 path: Some((key_id, kind)),
@@ -75,22 +71,25 @@ impl<'a> Call<'a> {
         })
     }
 
-    /// Reads the payload. `now` is in seconds since the Unix epoch.
+    /// Parses the payload. `now` is in seconds since the Unix epoch.
     ///
     /// # Errors
     /// A rejection of the caller's kind, naming the member.
-    pub fn command(self, now: impl FnOnce() -> u64) -> Result<Command<'a>, Rejection> {
+    pub(crate) fn command(self, now: impl FnOnce() -> u64) -> Result<Command<'a>, Rejection> {
         match self.operation {
-            Operation::Version => Ok(Command::Version),
-            Operation::GenerateKey => {
+            ApiOperation::GenerateKey => {
                 GenerateKey::parse(self.payload).map(|_| Command::GenerateKey(self.payload))
             }
-            Operation::SetKey => SetKey::parse(self.payload).map(|_| Command::SetKey(self.payload)),
-            Operation::CreateKey => CreateKey::parse(self.payload).map(|request| match request {
-                CreateKey::Generate(_) => Command::GenerateKey(self.payload),
-                CreateKey::Import(_) => Command::SetKey(self.payload),
-            }),
-            Operation::SignTransaction => self.sign(now),
+            ApiOperation::SetKey => {
+                SetKey::parse(self.payload).map(|_| Command::SetKey(self.payload))
+            }
+            ApiOperation::CreateKey => {
+                CreateKey::parse(self.payload).map(|request| match request {
+                    CreateKey::Generate(_) => Command::GenerateKey(self.payload),
+                    CreateKey::Import(_) => Command::SetKey(self.payload),
+                })
+            }
+            ApiOperation::SignTransaction => self.sign(now),
         }
     }
 
@@ -110,8 +109,8 @@ impl<'a> Call<'a> {
             (None, None) => return Err(Object::parse(self.payload)?.missing("key_id")),
         };
         let request = match request {
-            // The secret ends here: what travels on is good for this payload, this key and this
-            // minute.
+            // The secret is not sent on: the MAC is valid for this payload and key, one minute
+            // around now.
             SignTransaction::Plain {
                 secret, payload, ..
             } => AuthenticatedRequest::new(key_id, &secret, now(), payload),
@@ -138,6 +137,16 @@ impl<'a> Call<'a> {
     }
 }
 
+impl Command<'_> {
+    /// The key that signs, for the log.
+    pub(crate) fn key_id(&self) -> Option<KeyId> {
+        match self {
+            Self::GenerateKey(_) | Self::SetKey(_) => None,
+            Self::SignTransaction(request, _) => Some(request.key_id),
+        }
+    }
+}
+
 impl std::fmt::Debug for Call<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Call")
@@ -152,7 +161,6 @@ impl std::fmt::Debug for Command<'_> {
             Self::GenerateKey(_) => "GenerateKey(..)",
             Self::SetKey(_) => "SetKey(..)",
             Self::SignTransaction(..) => "SignTransaction(..)",
-            Self::Version => "Version",
         })
     }
 }

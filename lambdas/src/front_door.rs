@@ -1,21 +1,23 @@
-//! One event from start to answer, and its line in the log.
+//! Answers one event, and writes its log line.
 
-use std::error::Error;
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant, SystemTime};
 
+use cloister_contract::{RequestId, events};
 use cloister_protocol::limits::REQUEST_DEADLINE;
 use cloister_protocol::{Code, Rejection};
 use futures_util::FutureExt as _;
 use serde_json::value::RawValue;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
-use crate::answer::{Success, error_body, proxy_response};
+use crate::answer::{Refused, Success, error_body, health_body, proxy_response, version_body};
 use crate::command::Call;
 use crate::event::{Event, GatewayEvent, check_len};
+use crate::path::{Path, RequestPath};
 use crate::pods::Pods;
-use crate::route::Route;
 
-/// The function: answers events, whatever they are.
+/// The function: answers every event.
 #[derive(Debug)]
 pub struct FrontDoor {
     pods: Pods,
@@ -24,7 +26,7 @@ pub struct FrontDoor {
 }
 
 impl FrontDoor {
-    /// A front door before `pods`; `clock` is the time that signature requests are stamped with.
+    /// A front door to `pods`. `clock` returns the time that signature requests are stamped with.
     pub fn new(pods: Pods, clock: fn() -> SystemTime) -> Self {
         Self {
             pods,
@@ -33,7 +35,7 @@ impl FrontDoor {
         }
     }
 
-    /// Answers within `deadline`; a longer one than [`REQUEST_DEADLINE`] has no effect.
+    /// Answers within `deadline`, which cannot exceed [`REQUEST_DEADLINE`].
     #[must_use]
     pub fn within(self, deadline: Duration) -> Self {
         Self {
@@ -42,158 +44,119 @@ impl FrontDoor {
         }
     }
 
-    /// Answers one event. Every failure is an answer too: nothing here is ever an error of the
-    /// function.
+    /// Answers one event. A failure is an answer too, and never an error of the function.
     ///
-    /// `invocation` is the request id that Lambda gave; an event of API Gateway brings its own.
+    /// `invocation` is Lambda's request id, used if the event has none.
     pub async fn answer(&self, event: &RawValue, invocation: &str) -> Box<RawValue> {
         let started = Instant::now();
         let event = Event::read(event.get());
-        let request_id = match &event {
-            Event::Gateway(Ok(event)) => event.request_id().unwrap_or(invocation),
-            _ => invocation,
-        };
-        let mut seen = Seen::default();
-        let outcome = tokio::time::timeout(
-            self.deadline,
-            AssertUnwindSafe(self.carry_out(&event, request_id, &mut seen)).catch_unwind(),
-        )
-        .await;
-        let outcome = match outcome {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_panic)) => Err(Rejection::new(Code::Internal, "internal error")),
-            Err(_elapsed) => Err(Rejection::new(
-                Code::DeadlineExceeded,
-                "the request took too long",
-            )),
-        };
-
-        let milliseconds = started.elapsed().as_secs_f64() * 1000.0;
-        let status = outcome
-            .as_ref()
-            .map_or_else(|rejection| rejection.code.http_status(), |_| 200);
-        let code = outcome
-            .as_ref()
-            .map_or_else(|rejection| rejection.code.as_str(), |_| "ok");
-        tracing::info!(
+        let gateway = event.gateway();
+        let request_id = gateway.and_then(GatewayEvent::request_id);
+        let request_id = request_id.as_ref().map_or(invocation, RequestId::as_str);
+        let gateway_id = gateway.and_then(GatewayEvent::gateway_request_id);
+        let span = tracing::info_span!(
+            "request",
             request_id,
-            form = seen.form,
-            operation = seen.operation,
-            status,
-            code,
-            ms = milliseconds,
-            "answered"
+            gateway_id = gateway_id.map(tracing::field::display),
+            trace_id = gateway.and_then(GatewayEvent::trace_id),
+            form = Empty,
+            operation = Empty,
+            key_id = Empty,
         );
-
-        let body = match &outcome {
-            Ok(success) => success.body(seen.wrapped),
-            Err(rejection) => error_body(rejection, request_id),
-        };
-        match event {
-            Event::Direct(_) => body,
-            Event::Gateway(_) => {
-                let own = format!("front-door;dur={milliseconds:.1}");
-                let timing = seen
-                    .timing
-                    .map_or_else(|| own.clone(), |pods| format!("{pods}, {own}"));
-                proxy_response(
-                    outcome.map(|_| ()).map_err(|rejection| rejection.code),
-                    &body,
-                    request_id,
-                    &timing,
-                )
+        async {
+            let work = AssertUnwindSafe(self.carry_out(&event, request_id)).catch_unwind();
+            let outcome = match tokio::time::timeout(self.deadline, work).await {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(_panic)) => Err(Rejection::new(Code::Internal, "internal error").into()),
+                Err(_elapsed) => {
+                    let late = Rejection::new(Code::DeadlineExceeded, "the request took too long");
+                    Err(late.into())
+                }
+            };
+            log(&outcome, event.caller(), started);
+            let code = outcome.as_ref().err().map(|refused| refused.rejection.code);
+            let body = outcome.unwrap_or_else(|refused| error_body(&refused, request_id));
+            match event {
+                Event::Direct(_) => body,
+                Event::Gateway(_) => proxy_response(code, &body, request_id),
             }
         }
+        .instrument(span)
+        .await
     }
 
     async fn carry_out(
         &self,
         event: &Event<'_>,
         request_id: &str,
-        seen: &mut Seen,
-    ) -> Result<Success, Rejection> {
+    ) -> Result<Box<RawValue>, Refused> {
         match event {
-            Event::Gateway(Ok(event)) => self.gateway(event, request_id, seen).await,
-            Event::Gateway(Err(rejection)) => Err(rejection.clone()),
+            Event::Gateway(Ok(event)) => {
+                let segments = event.segments()?;
+                let path = Path::find(event.method(), &segments)?;
+                record("form", path.form());
+                match path {
+                    Path::Version => {
+                        record("operation", "version");
+                        Ok(version_body())
+                    }
+                    Path::Health => {
+                        record("operation", "health");
+                        health_body(self.pods.health(request_id).await)
+                    }
+                    Path::Request(path) => self.call(path, &event.body()?, request_id).await,
+                }
+            }
+            Event::Gateway(Err(rejection)) => Err(rejection.clone().into()),
             Event::Direct(body) => {
-                seen.form = "direct";
+                record("form", "direct");
                 check_len(body.len())?;
-                self.call(Route::Body, body.as_bytes(), request_id, seen)
+                self.call(RequestPath::Root, body.as_bytes(), request_id)
                     .await
             }
         }
     }
 
-    async fn gateway(
-        &self,
-        event: &GatewayEvent,
-        request_id: &str,
-        seen: &mut Seen,
-    ) -> Result<Success, Rejection> {
-        let segments = event.segments();
-        let route = Route::find(event.method(), &segments)?;
-        seen.form = route.form();
-        let body = event.body()?;
-        self.call(route, &body, request_id, seen).await
-    }
-
     async fn call(
         &self,
-        route: Route<'_>,
+        path: RequestPath<'_>,
         body: &[u8],
         request_id: &str,
-        seen: &mut Seen,
-    ) -> Result<Success, Rejection> {
-        let call = Call::identify(route, body)?;
-        seen.operation = call.operation.as_str();
-        seen.wrapped = call.wrapped;
+    ) -> Result<Box<RawValue>, Refused> {
+        let call = Call::identify(path, body)?;
+        record("operation", call.operation.as_str());
+        let wrapped = call.wrapped;
         let command = call.command(|| seconds((self.clock)()))?;
-        let answer = match self.pods.ask(&command, request_id).await {
-            Some(answer) => {
-                seen.timing = answer
-                    .timing
-                    .and_then(|timing| timing.to_str().ok().map(str::to_owned));
-                answer.outcome?
-            }
-            None => bytes::Bytes::new(),
-        };
-        Success::read(&command, &answer)
-    }
-}
-
-/// What is known of a request however it ends.
-struct Seen {
-    form: &'static str,
-    operation: &'static str,
-    wrapped: bool,
-    timing: Option<String>,
-}
-
-impl Default for Seen {
-    fn default() -> Self {
-        Self {
-            form: "unknown",
-            operation: "unknown",
-            wrapped: false,
-            timing: None,
+        if let Some(key_id) = command.key_id() {
+            Span::current().record("key_id", tracing::field::display(key_id));
         }
+        let answer = self.pods.ask(&command, request_id).await?;
+        Ok(Success::read(&command, &answer)?.body(wrapped))
     }
+}
+
+/// Writes the request's line. Bodies are not logged. The caller is named if authentication failed,
+/// so that guesses of a secret can be traced.
+fn log(outcome: &Result<Box<RawValue>, Refused>, caller: &str, started: Instant) {
+    let code = outcome.as_ref().err().map(|refused| refused.rejection.code);
+    let status = code.map_or(200, Code::http_status);
+    tracing::info!(
+        event = events::REQUEST_ANSWERED,
+        status,
+        code = code.map_or("ok", Code::as_str),
+        caller = matches!(status, 403 | 429).then_some(caller),
+        ms = started.elapsed().as_secs_f64() * 1000.0,
+        "answered"
+    );
+}
+
+/// Adds a field to the request's span, and with it to its log lines.
+fn record(field: &'static str, value: &'static str) {
+    Span::current().record(field, value);
 }
 
 /// Seconds since the Unix epoch; 0 before it, which no enclave accepts.
 fn seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
-}
-
-/// An error with its sources, for the log.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

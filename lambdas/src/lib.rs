@@ -1,13 +1,16 @@
 #![doc = include_str!("../README.md")]
 
-pub mod answer;
-pub mod command;
-pub mod event;
-pub mod front_door;
-pub mod pods;
-pub mod route;
-pub mod settings;
+mod answer;
+mod command;
+mod error;
+mod event;
+mod front_door;
+mod health;
+mod path;
+mod pods;
+mod settings;
 
+pub use error::{PodsError, SettingsError};
 pub use front_door::FrontDoor;
 pub use pods::Pods;
-pub use settings::{PodCa, Settings, SettingsError};
+pub use settings::{PodCa, Settings};

@@ -1,10 +1,11 @@
-//! The `front-door` function: composes the library with the Lambda runtime.
+//! The `front-door` function: runs the library in the Lambda runtime.
 
 use std::convert::Infallible;
 use std::error::Error;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use cloister_contract::{ErrorChain, events};
 use cloister_lambdas::{FrontDoor, Pods, Settings};
 use lambda_runtime::{LambdaEvent, service_fn};
 use serde_json::value::RawValue;
@@ -15,23 +16,32 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    // Fixed, not from the environment: no setting can turn on a library's log of what travels.
+    // Not from the environment: no setting can enable a library's log of requests.
     let filter = Targets::new()
         .with_default(LevelFilter::WARN)
         .with_target("cloister_lambdas", LevelFilter::INFO);
     tracing_subscriber::registry()
-        .with(tracing_subscriber::fmt::layer().json().flatten_event(true))
+        .with(
+            tracing_subscriber::fmt::layer()
+                .json()
+                .flatten_event(true)
+                .with_span_list(false),
+        )
         .with(filter)
         .init();
-    // A panic's message may quote its input; its place is enough to find it.
+    // A panic's message may quote its input; the place suffices to find it.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
-        tracing::error!(place, "panic");
+        tracing::error!(event = events::PANICKED, place, "panicked");
     }));
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(%error, "the function ends");
+            tracing::error!(
+                event = events::PROGRAM_FAILED,
+                error = %ErrorChain(&*error),
+                "the function ends"
+            );
             ExitCode::FAILURE
         }
     }

@@ -1,19 +1,22 @@
-//! The one HTTPS client to the pods: kept alive, TLS 1.3, names verified under the private CA and
-//! no other root.
+//! The HTTPS client to the pods: kept alive, TLS 1.3, trusting the private CA only.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use cloister_contract::{ErrorChain, events};
+use cloister_protocol::Rejection;
 use cloister_protocol::limits::{IDLE_DEADLINE, MAX_FRAME_LEN};
-use cloister_protocol::{Code, Rejection};
-use http::{HeaderValue, StatusCode};
+use cloister_protocol::message::HealthReport;
+use http::{Method, StatusCode};
 use reqwest::Url;
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use crate::command::Command;
+use crate::error::{PodsError, SendError, invalid_response};
+use crate::health::Health;
 use crate::settings::{PodCa, Settings};
 
 /// The pods of both services.
@@ -24,20 +27,11 @@ pub struct Pods {
     key_generator: Url,
 }
 
-/// What a pod answered.
-#[derive(Debug)]
-pub struct PodAnswer {
-    /// The enclave's JSON, or why there is none.
-    pub outcome: Result<Bytes, Rejection>,
-    /// The pod's `Server-Timing` header.
-    pub timing: Option<HeaderValue>,
-}
-
 impl Pods {
-    /// Reads the CA and prepares the client; connects to nothing yet.
+    /// Reads the CA and sets up the client without connecting.
     ///
     /// # Errors
-    /// [`PodsError`] when the CA cannot be read or is none.
+    /// [`PodsError`] if the CA cannot be read or contains no certificate.
     pub fn new(settings: &Settings) -> Result<Self, PodsError> {
         let mut roots = RootCertStore::empty();
         for certificate in certificates(&settings.pod_ca).map_err(PodsError::Ca)? {
@@ -63,7 +57,7 @@ impl Pods {
             // Retries are decided here, by operation.
             .retry(reqwest::retry::never())
             .connect_timeout(CONNECT_DEADLINE)
-            // Before a pod closes it: a request on a connection that is just being closed fails.
+            // Sooner than a pod: a request on a connection that the pod is closing fails.
             .pool_idle_timeout(IDLE_DEADLINE / 2)
             .tcp_nodelay(true)
             .build()
@@ -75,70 +69,89 @@ impl Pods {
         })
     }
 
-    /// Asks the pods of the service that carries out `command`; `None` when there is nothing to
-    /// ask.
+    /// Sends `command` to the pods of its service. Returns the enclave's JSON.
     ///
-    /// A key is created at most once: a request of the key generator is never sent twice. A
-    /// signature request is repeated once when the connection died before an answer began, because
-    /// its repetition yields the same signature.
-    pub async fn ask(&self, command: &Command<'_>, request_id: &str) -> Option<PodAnswer> {
-        let answer = match command {
-            Command::Version => return None,
+    /// A request to the key generator is never sent twice, so that it creates one key at most. A
+    /// signature request is repeated once if the connection ended before a response began: the
+    /// repetition yields the same signature.
+    ///
+    /// # Errors
+    /// The enclave's rejection, or one of this hop.
+    pub(crate) async fn ask(
+        &self,
+        command: &Command<'_>,
+        request_id: &str,
+    ) -> Result<Bytes, Rejection> {
+        let outcome = match command {
             Command::GenerateKey(body) => {
-                self.send(
-                    &self.key_generator,
-                    "v1/generate_key",
-                    Bytes::copy_from_slice(body),
-                    request_id,
-                )
-                .await
+                let body = Bytes::copy_from_slice(body);
+                self.post(&self.key_generator, "v1/generate_key", body, request_id)
+                    .await
             }
             Command::SetKey(body) => {
-                self.send(
-                    &self.key_generator,
-                    "v1/set_key",
-                    Bytes::copy_from_slice(body),
-                    request_id,
-                )
-                .await
+                let body = Bytes::copy_from_slice(body);
+                self.post(&self.key_generator, "v1/set_key", body, request_id)
+                    .await
             }
             Command::SignTransaction(request, _) => {
                 let path = format!("v1/sign_transaction/{}", request.key_id);
                 let body = Bytes::from(request.to_json());
                 match self
-                    .send(&self.signer, &path, body.clone(), request_id)
+                    .post(&self.signer, &path, body.clone(), request_id)
                     .await
                 {
                     Err(SendError::Dead(_)) => {
-                        self.send(&self.signer, &path, body, request_id).await
+                        self.post(&self.signer, &path, body, request_id).await
                     }
-                    answer => answer,
+                    outcome => outcome,
                 }
             }
         };
-        Some(answer.unwrap_or_else(|error| {
-            let error_chain = crate::front_door::chain(&error);
-            tracing::warn!(request_id, error = %error_chain, "a pod gave no answer");
-            PodAnswer {
-                outcome: Err(error.into()),
-                timing: None,
-            }
-        }))
+        outcome.unwrap_or_else(|error| Err(unreachable(error, request_id)))
     }
 
-    async fn send(
+    /// Asks a pod of each service for its health, at the same time.
+    pub(crate) async fn health(&self, request_id: &str) -> Health {
+        let (signer, key_generator) = tokio::join!(
+            self.health_of(&self.signer, request_id),
+            self.health_of(&self.key_generator, request_id)
+        );
+        Health::new(signer, key_generator)
+    }
+
+    async fn health_of(&self, origin: &Url, request_id: &str) -> Result<HealthReport, Rejection> {
+        let report = self
+            .send(Method::GET, origin, "v1/health", Bytes::new(), request_id)
+            .await
+            .unwrap_or_else(|error| Err(unreachable(error, request_id)))?;
+        serde_json::from_slice(&report).map_err(|_| invalid_response())
+    }
+
+    async fn post(
         &self,
         origin: &Url,
         path: &str,
         body: Bytes,
         request_id: &str,
-    ) -> Result<PodAnswer, SendError> {
+    ) -> Result<Result<Bytes, Rejection>, SendError> {
+        self.send(Method::POST, origin, path, body, request_id)
+            .await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        origin: &Url,
+        path: &str,
+        body: Bytes,
+        request_id: &str,
+    ) -> Result<Result<Bytes, Rejection>, SendError> {
         let url = origin
             .join(path)
-            .map_err(|_| SendError::NotUnderstood("its address"))?;
+            .map_err(|_| SendError::Invalid("its address"))?;
         let mut response = self
             .http
-            .post(url)
+            .request(method, url)
             .header(http::header::CONTENT_TYPE, "application/json")
             .header("x-request-id", request_id)
             .body(body)
@@ -151,28 +164,34 @@ impl Pods {
                     SendError::Dead(error)
                 }
             })?;
-        let timing = response.headers().get("server-timing").cloned();
         let mut body = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(SendError::Cut)? {
             if body.len() + chunk.len() > MAX_FRAME_LEN {
-                return Err(SendError::NotUnderstood("a body longer than a frame"));
+                return Err(SendError::Invalid("a body longer than a frame"));
             }
             body.extend_from_slice(&chunk);
         }
-        let outcome = if response.status() == StatusCode::OK {
-            Ok(body.freeze())
-        } else {
-            let rejection: Rejection = serde_json::from_slice(&body)
-                .map_err(|_| SendError::NotUnderstood("an error body of another kind"))?;
-            if rejection.code.http_status() != response.status().as_u16() {
-                return Err(SendError::NotUnderstood(
-                    "a status that is not the one of its code",
-                ));
-            }
-            Err(rejection)
-        };
-        Ok(PodAnswer { outcome, timing })
+        if response.status() == StatusCode::OK {
+            return Ok(Ok(body.freeze()));
+        }
+        let rejection: Rejection = serde_json::from_slice(&body)
+            .map_err(|_| SendError::Invalid("an unknown error body"))?;
+        if rejection.code.http_status() != response.status().as_u16() {
+            return Err(SendError::Invalid("a status that its code does not have"));
+        }
+        Ok(Err(rejection))
     }
+}
+
+/// Logs the cause; the caller gets only the code.
+fn unreachable(error: SendError, request_id: &str) -> Rejection {
+    tracing::warn!(
+        event = events::POD_UNREACHABLE,
+        request_id,
+        error = %ErrorChain(&error),
+        "no answer from a pod"
+    );
+    error.into()
 }
 
 fn certificates(ca: &PodCa) -> Result<Vec<CertificateDer<'static>>, rustls_pki_types::pem::Error> {
@@ -180,57 +199,6 @@ fn certificates(ca: &PodCa) -> Result<Vec<CertificateDer<'static>>, rustls_pki_t
         PodCa::File(path) => CertificateDer::pem_file_iter(path)?.collect(),
         PodCa::Pem(pem) => CertificateDer::pem_slice_iter(pem).collect(),
     }
-}
-
-/// Why the client could not be made.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PodsError {
-    /// The CA.
-    #[error("cannot read the certificates of CLOISTER_POD_CA or CLOISTER_POD_CA_FILE")]
-    Ca(#[source] rustls_pki_types::pem::Error),
-    /// Nothing to trust.
-    #[error("CLOISTER_POD_CA or CLOISTER_POD_CA_FILE holds no certificate")]
-    NoCertificate,
-    /// The TLS library refused.
-    #[error("cannot set up TLS")]
-    Tls(#[source] rustls::Error),
-    /// The HTTP library refused.
-    #[error("cannot set up the HTTP client")]
-    Client(#[source] reqwest::Error),
-}
-
-/// Why there is no answer. Its sources are for the log; the caller sees the [`Rejection`].
-#[derive(Debug, thiserror::Error)]
-enum SendError {
-    #[error("no connection, or it died before an answer")]
-    Dead(#[source] reqwest::Error),
-    #[error("no connection in time")]
-    Late(#[source] reqwest::Error),
-    #[error("the answer was cut off")]
-    Cut(#[source] reqwest::Error),
-    #[error("the answer was not understood: {0}")]
-    NotUnderstood(&'static str),
-}
-
-impl From<SendError> for Rejection {
-    fn from(error: SendError) -> Self {
-        match error {
-            SendError::Dead(_) | SendError::Late(_) => Self::new(
-                Code::EnclaveUnavailable,
-                "the enclave cannot be reached at the moment",
-            ),
-            SendError::Cut(_) | SendError::NotUnderstood(_) => not_understood(),
-        }
-    }
-}
-
-/// A pod said something that is not in the protocol.
-pub(crate) fn not_understood() -> Rejection {
-    Rejection::new(
-        Code::ProtocolViolation,
-        "the answer of the enclave's pod was not understood",
-    )
 }
 
 /// Time for a new connection, TLS included.

@@ -1,4 +1,4 @@
-//! The environment of the function, read once; every mistake is reported, not only the first.
+//! The function's environment variables. All mistakes are reported together.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::Url;
 
-/// Where the pods are and how to know them.
+use crate::error::SettingsError;
+
+/// The pods' addresses and their CA.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `https://host:port` of the signer's pods: `CLOISTER_SIGNER_URL`.
@@ -17,20 +19,20 @@ pub struct Settings {
     pub pod_ca: PodCa,
 }
 
-/// Where the certificate of the private CA is.
+/// Source of the private CA's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PodCa {
-    /// In a PEM file: `CLOISTER_POD_CA_FILE`.
+    /// A PEM file: `CLOISTER_POD_CA_FILE`.
     File(PathBuf),
-    /// Here, in PEM: `CLOISTER_POD_CA`, in base64 as Kubernetes keeps it.
+    /// PEM text: `CLOISTER_POD_CA`, base64 as in a Kubernetes secret.
     Pem(Vec<u8>),
 }
 
 impl Settings {
-    /// Reads the settings; `variable` gives the value of an environment variable.
+    /// Reads the settings; `variable` returns the value of an environment variable.
     ///
     /// # Errors
-    /// Everything that is wrong.
+    /// [`SettingsError`] lists every missing or invalid variable.
     pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
         let mut mistakes = Vec::new();
         let given = |name: &str| variable(name).filter(|value| !value.is_empty());
@@ -77,7 +79,7 @@ impl Settings {
     }
 }
 
-/// An https URL that is nothing but scheme, host and port.
+/// Parses an https URL of scheme, host and port only.
 fn origin(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
     let plain = url.scheme() == "https"
@@ -88,11 +90,6 @@ fn origin(text: &str) -> Option<Url> {
         && url.password().is_none();
     (plain && url.has_host()).then_some(url)
 }
-
-/// The environment is not usable; the text lists all mistakes.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct SettingsError(String);
 
 #[cfg(test)]
 mod tests {
@@ -130,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ca_is_given_once_in_a_file_or_in_base64() {
+    fn the_ca_is_a_file_or_base64_and_not_both() {
         let urls = [
             ("CLOISTER_SIGNER_URL", "https://s:1"),
             ("CLOISTER_KEY_GENERATOR_URL", "https://k:1"),

@@ -66,6 +66,8 @@ codes! {
     VersionConflict = "version_conflict", 409;
     /// The body is larger than allowed.
     BodyTooLarge = "body_too_large", 413;
+    /// The body is compressed.
+    UnsupportedContentEncoding = "unsupported_content_encoding", 415;
     /// Too many failed authentications of this key and caller.
     TooManyFailures = "too_many_failures", 429;
 

@@ -1,4 +1,4 @@
-//! The binary itself, started the way Lambda starts it, before a Runtime API of the test's own.
+//! The binary, started as Lambda starts it, with a Runtime API of the test.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -11,14 +11,16 @@ use axum::http::Response;
 use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use cloister_contract::events;
 use cloister_lambdas::PodCa;
+use cloister_protocol::{Code, Rejection};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::sync::{Mutex, mpsc};
 
 use crate::event::{
-    Answer, ETH_KEY, GATEWAY_ID, LAMBDA_ID, SECRET, TRANSACTION, gateway, operation_body, raw,
-    sign_body,
+    Answer, ETH_KEY, GATEWAY_ID, KEY_ID, LAMBDA_ID, SECRET, TRANSACTION, gateway, operation_body,
+    raw, sign_body,
 };
 use crate::pod::{KEY, World};
 
@@ -152,6 +154,15 @@ fn events_are_answered_until_the_runtime_api_goes_away() {
         ] {
             answers.push(environment.invoke(event.get().to_owned()).await);
         }
+        // The enclave refuses the secret.
+        let refused = Code::AuthenticationFailed;
+        world.refuse_with(&Rejection::new(refused, "a sentence"));
+        for event in [
+            gateway("POST", "/sign_transaction", Some(&sign_body(TRANSACTION))),
+            raw(operation_body("sign_transaction", &sign_body(TRANSACTION))),
+        ] {
+            answers.push(environment.invoke(event.get().to_owned()).await);
+        }
         environment.server.shutdown_background();
         let output = tokio::time::timeout(Duration::from_secs(20), child.wait_with_output())
             .await
@@ -176,7 +187,7 @@ fn events_are_answered_until_the_runtime_api_goes_away() {
         (&json!(400), &json!(LAMBDA_ID))
     );
 
-    // Without its Runtime API the function has nothing to live for.
+    // The function ends with its Runtime API.
     assert_eq!(output.status.code(), Some(1));
     check_log(&String::from_utf8(output.stdout).unwrap());
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
@@ -197,27 +208,42 @@ fn check_log(log: &str) {
         .collect();
     let answered: Vec<_> = lines
         .iter()
-        .filter(|line| line["message"] == "answered")
+        .filter(|line| line["event"] == events::REQUEST_ANSWERED)
         .collect();
+    let sign = json!("sign_transaction");
+    let user = json!("arn:aws:iam::111122223333:user/caller");
+    let refused = "authentication_failed";
+    let key_id = json!(KEY_ID);
+    // Request id, form, operation, key id, status, code, caller
     let expected = [
-        (GATEWAY_ID, "rest", "create_key", 200, "ok"),
-        (LAMBDA_ID, "direct", "sign_transaction", 200, "ok"),
-        (GATEWAY_ID, "route", "set_key", 400, "invalid_field"),
-        (LAMBDA_ID, "direct", "unknown", 400, "missing_field"),
+        json!([GATEWAY_ID, "rest", "create_key", null, 200, "ok", null]),
+        json!([LAMBDA_ID, "direct", sign, key_id, 200, "ok", null]),
+        json!([
+            GATEWAY_ID,
+            "route",
+            "set_key",
+            null,
+            400,
+            "invalid_field",
+            null
+        ]),
+        json!([LAMBDA_ID, "direct", null, null, 400, "missing_field", null]),
+        json!([GATEWAY_ID, "route", sign, key_id, 403, refused, user]),
+        json!([LAMBDA_ID, "direct", sign, key_id, 403, refused, "direct"]),
     ];
     assert_eq!(answered.len(), expected.len(), "{log}");
-    for (line, (request_id, form, operation, status, code)) in answered.into_iter().zip(expected) {
-        assert_eq!(
-            (&line["request_id"], &line["form"]),
-            (&json!(request_id), &json!(form)),
-            "{line}"
-        );
-        assert_eq!(
-            (&line["operation"], &line["status"]),
-            (&json!(operation), &json!(status)),
-            "{line}"
-        );
-        assert_eq!(line["code"], code, "{line}");
+    for (line, expected) in answered.into_iter().zip(expected) {
+        let span = &line["span"];
+        let found = json!([
+            span["request_id"],
+            span["form"],
+            span["operation"],
+            span["key_id"],
+            line["status"],
+            line["code"],
+            line["caller"],
+        ]);
+        assert_eq!(found, expected, "{line}");
         assert!(line["ms"].is_number(), "{line}");
     }
 }
@@ -238,4 +264,30 @@ async fn a_wrong_environment_ends_the_function_and_is_explained() {
     ] {
         assert!(log.contains(mistake), "{log}");
     }
+}
+
+/// An error and its source, which is the file system's.
+#[tokio::test]
+async fn the_cause_of_an_error_reaches_the_log() {
+    let child = function(
+        "127.0.0.1:1",
+        &[
+            ("CLOISTER_SIGNER_URL", "https://signer"),
+            ("CLOISTER_KEY_GENERATOR_URL", "https://key-generator"),
+            ("CLOISTER_POD_CA_FILE", "/nowhere/ca.pem"),
+        ],
+    );
+    let output = tokio::time::timeout(Duration::from_secs(20), child.wait_with_output())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let line: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(line["event"], events::PROGRAM_FAILED, "{line}");
+    let error = line["error"].as_str().unwrap();
+    let (outer, cause) = error.split_once(": ").unwrap();
+    assert!(
+        outer.contains("CLOISTER_POD_CA_FILE") && cause.contains("No such file"),
+        "{line}"
+    );
 }

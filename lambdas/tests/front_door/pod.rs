@@ -1,5 +1,5 @@
-//! A pod on loopback: TLS under a private CA of its own, an answer for every operation, a memory of
-//! what it was sent.
+//! A pod on loopback: TLS under a private CA, an answer to every operation, and a record of its
+//! requests.
 
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum_server::tls_rustls::RustlsConfig;
 use cloister_lambdas::{FrontDoor, PodCa, Pods, Settings};
 use cloister_protocol::Rejection;
@@ -23,6 +23,8 @@ use tempfile::TempDir;
 pub(crate) const KEY: &str = r#"{"key_id":"7e99e372-0eba-4001-8002-35e6a1478070","address":"0xe06C2c216fC36E2d40fB0199623032CC17b3B41b"}"#;
 pub(crate) const SIGNED: &str = r#"{"transaction_signed":"0x02f8","transaction_hash":"0x74b4"}"#;
 pub(crate) const SIGNATURE: &str = r#"{"signature":"0x01021b"}"#;
+/// The report of an enclave that is ready.
+pub(crate) const HEALTH: &str = r#"{"service":"signer","version":"1.2.3","state":"ready","cmk_arn":null,"locked":false,"pcr0":"00"}"#;
 /// The front door's clock.
 pub(crate) const NOW: u64 = 1_790_000_000;
 
@@ -110,6 +112,7 @@ impl World {
             .route("/v1/generate_key", post(answer))
             .route("/v1/set_key", post(answer))
             .route("/v1/sign_transaction/{key_id}", post(sign))
+            .route("/v1/health", get(health))
             .with_state(memory.clone());
         let server =
             axum_server::from_tcp_rustls(listener, RustlsConfig::from_config(pki.server(name)))
@@ -170,6 +173,10 @@ async fn answer(
     body: String,
 ) -> Response {
     memory.respond(&uri, &headers, body, KEY)
+}
+
+async fn health(State(memory): State<Memory>, uri: Uri, headers: HeaderMap) -> Response {
+    memory.respond(&uri, &headers, String::new(), HEALTH)
 }
 
 async fn sign(

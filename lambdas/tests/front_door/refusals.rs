@@ -1,6 +1,7 @@
 //! Every kind of bad input: status, code and field, in the caller's form, with nothing sent to a
 //! pod.
 
+use cloister_protocol::limits::MAX_BODY_LEN;
 use cloister_protocol::request::AuthenticatedRequest;
 use cloister_protocol::{CallerSecret, Code, Rejection};
 use serde_json::value::RawValue;
@@ -170,6 +171,41 @@ fn bad_requests() -> Vec<(Box<RawValue>, Code, Option<&'static str>)> {
             Code::UnknownRoute,
             None,
         ),
+        (
+            gateway_with(
+                "POST",
+                "/{proxy+}",
+                &json!({
+                    "path": "//sign_transaction", "pathParameters": { "proxy": "sign_transaction" },
+                    "body": sign_body(TRANSACTION),
+                }),
+            ),
+            Code::UnknownRoute,
+            None,
+        ),
+        (
+            gateway("POST", "/health", Some("{}")),
+            Code::UnknownRoute,
+            None,
+        ),
+        // Encodings
+        (
+            gateway_with(
+                "POST",
+                "/generate_key",
+                &json!({ "headers": { "Content-Encoding": "gzip" }, "body": "H4sIAAAA", "isBase64Encoded": true }),
+            ),
+            Code::UnsupportedContentEncoding,
+            None,
+        ),
+        (
+            post(
+                "/sign_transaction",
+                &sign_body(&TRANSACTION.replace("type", "typ\u{fffd}e")),
+            ),
+            Code::MalformedJson,
+            None,
+        ),
         // No body
         (
             gateway("POST", "/generate_key", None),
@@ -292,7 +328,7 @@ fn bad_requests() -> Vec<(Box<RawValue>, Code, Option<&'static str>)> {
         ),
         // Size, before anything is parsed
         (
-            post("/generate_key", &"[".repeat(256 * 1024 + 1)),
+            post("/generate_key", &"[".repeat(MAX_BODY_LEN + 1)),
             Code::BodyTooLarge,
             None,
         ),
@@ -300,7 +336,7 @@ fn bad_requests() -> Vec<(Box<RawValue>, Code, Option<&'static str>)> {
             gateway_with(
                 "POST",
                 "/",
-                &json!({ "body": "AAAA".repeat(100_000), "isBase64Encoded": true }),
+                &json!({ "body": "AAAA".repeat(MAX_BODY_LEN / 3 + 1), "isBase64Encoded": true }),
             ),
             Code::BodyTooLarge,
             None,
@@ -354,12 +390,6 @@ async fn bad_requests_are_refused_before_a_pod_sees_them() {
         };
         check_error(&answer.body, code, field, request_id);
         assert_eq!(answer.headers.get("retry-after"), None);
-        assert!(
-            answer.headers["server-timing"]
-                .as_str()
-                .unwrap()
-                .starts_with("front-door;dur=")
-        );
     }
     assert!(world.seen().is_empty());
 }
@@ -384,7 +414,7 @@ async fn direct_invokes_are_refused_with_the_same_bodies() {
             Some("operation"),
         ),
         (
-            format!("\"{}\"", "a".repeat(256 * 1024)),
+            format!("\"{}\"", "a".repeat(MAX_BODY_LEN)),
             Code::BodyTooLarge,
             None,
         ),
@@ -423,13 +453,6 @@ async fn reference_defect_the_status_of_an_error_is_never_200() {
             waiting_helps,
             "{code}"
         );
-        assert!(
-            answer.headers["server-timing"]
-                .as_str()
-                .unwrap()
-                .starts_with("pod;dur=1.0")
-        );
-
         let wrapped = gateway("POST", "/key/{key_id}/tx_signature", Some(&sign));
         check_error(
             &Answer::read(&world.front_door.answer(&wrapped, LAMBDA_ID).await).body,
