@@ -1,4 +1,4 @@
-// Writes the collection from its sources; with --check it compares instead.
+// Builds the collection from its sources; with --check it compares instead.
 
 import { readFile, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
@@ -39,7 +39,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     await writeFile(TARGET, text);
   } else if ((await readFile(TARGET, 'utf8')) !== text) {
     console.error(
-      'cloister.postman_collection.json is not what its sources give: run `npm run build` in postman/ and commit the result',
+      'cloister.postman_collection.json does not match its sources: run `npm run build` in postman/ and commit the result',
     );
     process.exitCode = 1;
   }

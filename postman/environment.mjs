@@ -1,4 +1,4 @@
-// The values a run works with: an environment exported from Postman, and over it what the process's environment says.
+// The variables of a run: an environment exported from Postman, overridden by the process's environment.
 
 import { readFile } from 'node:fs/promises';
 
@@ -13,13 +13,16 @@ const FROM_PROCESS = {
   key_id: 'CLOISTER_KEY_ID',
 };
 const REQUIRED = ['base_url', 'aws_region', 'aws_key', 'aws_secret'];
-const TEMPLATE = new URL('deployed.postman_environment.json', import.meta.url);
+const TEMPLATES = {
+  local: new URL('local.postman_environment.json', import.meta.url),
+  deployed: new URL('deployed.postman_environment.json', import.meta.url),
+};
 
-/** The environment in Postman's form. Throws a sentence that names what is missing. */
+/** The environment in Postman's form. Throws an error that names what is missing. */
 export async function readEnvironment(file, variables) {
-  const environment = await parse(file ?? TEMPLATE);
+  const environment = await parse(file ?? template(variables.CLOISTER_ENDPOINT));
   const given = (key) => variables[FROM_PROCESS[key]];
-  // Credentials belong together: a token left over from other ones would spoil them.
+  // Credentials belong together: a token of other ones would invalidate them.
   const credentials = given('aws_key') !== undefined;
   for (const entry of environment.values) {
     const process = given(entry.key) ?? (credentials && entry.key === 'aws_session_token' ? '' : undefined);
@@ -40,6 +43,12 @@ export async function readEnvironment(file, variables) {
   return environment;
 }
 
+/** The environment of a stack on this machine, or that of a deployment. */
+function template(endpoint) {
+  const local = URL.canParse(endpoint) && /^(localhost|127\.[0-9.]+|\[::1\])$/.test(new URL(endpoint).hostname);
+  return local ? TEMPLATES.local : TEMPLATES.deployed;
+}
+
 async function parse(file) {
   const text = await readFile(file, 'utf8').catch((error) => {
     throw new Error(`cannot read the environment ${file}: ${error.message}`);
@@ -48,7 +57,7 @@ async function parse(file) {
     const environment = JSON.parse(text);
     if (Array.isArray(environment.values)) return environment;
   } catch {
-    // Told below.
+    // The error below covers this, too.
   }
-  throw new Error(`${file} is no environment exported from Postman: it has no list of values`);
+  throw new Error(`${file} is not an environment exported from Postman: it has no list of values`);
 }

@@ -1,4 +1,4 @@
-// Runs a folder of the collection with newman, and tells what came of it.
+// Runs a folder of the collection with newman, and reports the results.
 
 import { fork } from 'node:child_process';
 import { mkdir, writeFile } from 'node:fs/promises';
@@ -7,7 +7,8 @@ import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 
 import { readEnvironment } from './environment.mjs';
-import { html, summarize, text } from './summary.mjs';
+import { html } from './report.mjs';
+import { summarize, text } from './summary.mjs';
 
 const USAGE = `usage: node run.mjs integration | load RUNNERS ROUNDS    [--environment FILE] [--report DIRECTORY]
        node run.mjs environment                                prints an environment for the Postman app
@@ -30,22 +31,24 @@ async function main(argv) {
     return 0;
   }
   environment.values.find(({ key }) => key === 'iterations').value = String(rounds);
-  await reach(environment.values.find(({ key }) => key === 'base_url').value);
+  const endpoint = environment.values.find(({ key }) => key === 'base_url').value;
+  await reach(endpoint);
   const reports = resolve(report);
   await mkdir(reports, { recursive: true });
 
+  const date = new Date();
   const started = performance.now();
   const results = await Promise.all(
-    shares(runners).map((share) => runProcess({ folder, environment, runners: share, reports })),
+    shares(runners).map((share) => runProcess({ folder, environment, runners: share })),
   );
   const summary = summarize(results.flat(), { folder, runners, rounds, seconds: (performance.now() - started) / 1000 });
   const index = resolve(reports, 'index.html');
-  await writeFile(index, html(summary));
+  await writeFile(index, html(summary, { endpoint, started: date }));
   console.log(`${text(summary)}\nreport: ${index}`);
   return summary.failures.length > 0 || summary.assertions === 0 ? 1 : 0;
 }
 
-/** One sentence now instead of every request failing. Whatever is answered is fine: this request is not signed. */
+/** Fails at once if the endpoint does not answer. The request is not signed, so any status will do. */
 async function reach(url) {
   await fetch(url, { signal: AbortSignal.timeout(10_000) }).catch((error) => {
     throw new Error(`${url} does not answer: ${error.cause?.message ?? error.message}`);
@@ -83,19 +86,19 @@ function shares(runners) {
   );
 }
 
-/** Resolves to everything the process told. */
+/** Resolves to all messages of the process. */
 function runProcess(task) {
   const child = fork(new URL('runner.mjs', import.meta.url));
-  const told = [];
-  child.on('message', (message) => told.push(message));
+  const messages = [];
+  child.on('message', (message) => messages.push(message));
   // A message and not an argument: arguments can be read by every user of the machine.
   child.send(task);
   return new Promise((done, fail) => {
     child.on('error', fail);
     child.on('exit', (code, signal) => {
       if (code !== 0)
-        told.push({ failure: { request: '(newman)', message: `a runner's process ended with ${signal ?? code}` } });
-      done(told);
+        messages.push({ failure: { request: '(newman)', message: `a runner's process ended with ${signal ?? code}` } });
+      done(messages);
     });
   });
 }

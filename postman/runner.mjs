@@ -1,51 +1,34 @@
-// One process of a run: newman runners side by side. The parent sends what to do, this sends what happened.
-
-import { join } from 'node:path';
+// One process of a run: newman runners side by side. The parent sends the task, this sends what happened.
 
 import newman from 'newman';
 
 const COLLECTION = new URL('cloister.postman_collection.json', import.meta.url).pathname;
 
-process.once('message', async ({ folder, environment, runners, reports }) => {
-  await Promise.all(runners.map((runner) => run(folder, environment, runner, reports)));
+process.once('message', async ({ folder, environment, runners }) => {
+  await Promise.all(runners.map(() => run(folder, environment)));
   process.disconnect();
 });
 
-function run(folder, environment, runner, reports) {
-  const report = {
-    export: join(reports, `runner-${runner}.html`),
-    title: `Cloister: ${folder}, runner ${runner}`,
-    browserTitle: `Cloister: ${folder}`,
-    // No body, no header, no variable: reports are passed around, and all three hold secrets.
-    skipSensitiveData: true,
-    noSyntaxHighlighting: true,
-  };
+/** Sends names, states and times only: bodies, headers and variables hold secrets. */
+function run(folder, environment) {
+  const options = { collection: COLLECTION, environment: structuredClone(environment), folder, reporters: [] };
   return new Promise((resolve) => {
     newman
-      .run(
-        {
-          collection: COLLECTION,
-          environment: structuredClone(environment),
-          folder,
-          reporters: ['htmlextra'],
-          reporter: { htmlextra: report },
-        },
-        (error) => {
-          if (error) process.send({ failure: { request: '(newman)', message: error.message } });
-          resolve();
-        },
-      )
+      .run(options, (error) => {
+        if (error) process.send({ failure: { request: '(newman)', message: error.message } });
+        resolve();
+      })
       .on('request', (error, { item, response }) => {
-        if (error) process.send({ failure: { request: item.name, message: error.message } });
-        else
-          process.send({ sample: { request: item.name, status: response.code, milliseconds: response.responseTime } });
+        if (error) return process.send({ failure: { request: item.name, message: error.message } });
+        const { code: status, responseTime: milliseconds } = response;
+        process.send({ sample: { request: item.name, status, milliseconds, at: Date.now() } });
       })
       .on('assertion', (error, { item, assertion }) => {
         if (error) process.send({ failure: { request: item.name, message: assertion, example: error.message } });
         else process.send({ assertion: true });
       })
       .on('script', (error, { item }) => {
-        if (error) process.send({ failure: { request: item.name, message: `its script failed: ${error.message}` } });
+        if (error) process.send({ failure: { request: item.name, message: error.message } });
       });
   });
 }

@@ -2,9 +2,9 @@
 
 const PERCENTILES = [50, 90, 99];
 
-/** What the processes told, counted. */
-export function summarize(told, { folder, runners, rounds, seconds }) {
-  const samples = told.flatMap(({ sample }) => (sample ? [sample] : []));
+/** Counts the messages of the processes. */
+export function summarize(messages, { folder, runners, rounds, seconds }) {
+  const samples = messages.flatMap(({ sample }) => (sample ? [sample] : []));
   const names = [...new Set(samples.map(({ request }) => request))];
   return {
     folder,
@@ -12,8 +12,10 @@ export function summarize(told, { folder, runners, rounds, seconds }) {
     rounds,
     seconds,
     requests: samples.length,
-    assertions: told.filter(({ assertion, failure }) => assertion || failure).length,
-    failures: grouped(told.flatMap(({ failure }) => (failure ? [failure] : []))),
+    assertions: messages.filter(({ assertion, failure }) => assertion || failure).length,
+    failures: grouped(messages.flatMap(({ failure }) => (failure ? [failure] : []))),
+    samples,
+    percentiles: PERCENTILES,
     latencies: names.map((request) =>
       latency(
         request,
@@ -36,7 +38,7 @@ function latency(request, samples) {
   };
 }
 
-/** Equal failures once, with their number and what the first one said. */
+/** Equal failures once, with their number and the text of the first. */
 function grouped(failures) {
   const groups = new Map();
   for (const { request, message, example } of failures) {
@@ -75,25 +77,3 @@ function table({ latencies }) {
     row.map((cell, column) => (column === 0 ? cell.padEnd(widths[0]) : cell.padStart(widths[column]))).join('  '),
   );
 }
-
-/** The report's first page; it leads to those of the runners. */
-export function html(summary) {
-  const runners = Array.from(
-    { length: summary.runners },
-    (_, index) => `<li><a href="runner-${index + 1}.html">runner ${index + 1}</a></li>`,
-  );
-  return `<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<title>Cloister: ${summary.folder}</title>
-<style>body { font: 16px/1.5 system-ui; margin: 2em auto; max-width: 60em } pre { overflow-x: auto }</style>
-<h1>Cloister: ${summary.folder}</h1>
-<pre>${escaped(text(summary))}</pre>
-<ul>
-${runners.join('\n')}
-</ul>
-</html>
-`;
-}
-
-const escaped = (plain) => plain.replace(/[&<>]/g, (character) => `&#${character.charCodeAt(0)};`);

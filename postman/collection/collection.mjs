@@ -1,10 +1,10 @@
-// The collection: variables, signing, and what runs before every request.
+// The collection: variables, signing, and the script before every request.
 
 import { integration } from './integration.mjs';
 import { load } from './load.mjs';
 import { before } from './scripts.mjs';
 
-/** The collection as Postman's format 2.1 has it; `library` is what its scripts share. */
+/** The collection in Postman's format 2.1; `library` is the text of its scripts' library. */
 export const collection = (library) => ({
   info: {
     _postman_id: '7b0f3a52-0c52-4d0c-9d6f-2f0a4c1b5e11',
@@ -35,7 +35,7 @@ export const collection = (library) => ({
 const prepare = (pm) => {
   // A stage's URL is often copied with a slash at its end.
   pm.environment.set('base_url', (pm.environment.get('base_url') || '').replace(/\/+$/, ''));
-  // Whoever has no secret or key to import gets random ones: a GUID has 122 random bits.
+  // An empty secret or key to import becomes a random one: a GUID has 122 random bits.
   for (const name of ['secret', 'eth_key']) {
     if (!pm.environment.get(name)) {
       pm.environment.set(name, pm.variables.replaceIn('{{$guid}}{{$guid}}').replace(/-/g, ''));

@@ -68,9 +68,15 @@ const routes = folder('routes', 'The path is the operation; answers are flat.', 
   post('generate a key', '/generate_key', GENERATE, generated.flat),
   post('import a key', '/set_key', IMPORT, imported.flat),
   post('sign a transaction', '/sign_transaction', sign(TRANSACTION), transactionSigned.flat),
+  post(
+    'sign a transaction, its amount in ether',
+    '/sign_transaction',
+    sign({ ...TRANSACTION, valueWei: undefined, value: 0.01 }),
+    transactionSigned.flat,
+  ),
   post('sign a UserOp hash', '/sign_transaction', sign(USER_OP), hashSigned.flat),
   post(
-    'sign a UserOp hash, the secret stays here',
+    'sign a UserOp hash, without the secret',
     '/sign_transaction',
     '{"authenticated": {{authenticated}}}',
     hashSigned.flat,
@@ -83,10 +89,22 @@ const routes = folder('routes', 'The path is the operation; answers are flat.', 
       }),
     ],
   ),
+  request('health', 'GET', '/health', {
+    events: [
+      test((pm) => {
+        pm.test('both services are ready', () => {
+          pm.response.to.have.status(200);
+          pm.expect(pm.response.json()).to.have.all.keys('signer', 'key_generator');
+          pm.expect(pm.response.json().signer.ready).to.equal(true);
+          pm.expect(pm.response.json().key_generator.ready).to.equal(true);
+        });
+      }),
+    ],
+  }),
   request('version', 'GET', '/version', {
     events: [
       test((pm) => {
-        pm.test('the front door tells its version', () => {
+        pm.test('the front door answers with its version', () => {
           pm.response.to.have.status(200);
           pm.expect(pm.response.json()).to.have.all.keys('service', 'version');
           pm.expect(pm.response.json().service).to.equal('front-door');
@@ -207,13 +225,13 @@ const refusals = folder('refusals', 'Nothing of this is signed. Errors look alik
   refusal(
     'a negative amount',
     '/sign_transaction',
-    payload({ value: -1 }),
+    payload({ valueWei: undefined, value: -1 }),
     test((pm, cloister) => cloister.refused(pm, 400, 'invalid_field', 'transaction_payload.value')),
   ),
   refusal(
     'an amount twice',
     '/sign_transaction',
-    payload({ valueWei: 1 }),
+    payload({ value: 1 }),
     test((pm, cloister) => cloister.refused(pm, 400, 'invalid_field', 'transaction_payload.valueWei')),
   ),
   refusal(
@@ -283,11 +301,11 @@ const refusals = folder('refusals', 'Nothing of this is signed. Errors look alik
     test((pm, cloister) => cloister.refused(pm, 400, 'unknown_operation', 'operation')),
   ),
   post(
-    'refused: more than 256 KiB',
+    'refused: more than 320 KiB',
     '/generate_key',
     '{{large}}',
     test((pm, cloister) => cloister.refused(pm, 413, 'body_too_large')),
-    [before((pm) => pm.variables.set('large', ' '.repeat(256 * 1024 + 1)))],
+    [before((pm) => pm.variables.set('large', ' '.repeat(320 * 1024 + 1)))],
   ),
 ]);
 

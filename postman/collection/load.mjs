@@ -16,7 +16,7 @@ export const load = folder(
         before((pm) => {
           pm.collectionVariables.set('round', 0);
           if (pm.environment.get('key_id')) {
-            // The address of this key is not known: the first signature tells it, and all others must agree.
+            // This key's address is unknown: the first signature reveals it, and all others must agree.
             pm.collectionVariables.set('load_address', '');
             pm.execution.skipRequest();
           }

@@ -24,9 +24,9 @@ export const request = (name, method, path, { body, auth, events = [], descripti
 /** Items under a name. */
 export const folder = (name, description, item) => ({ name, description, item });
 
-/** The transaction of the reference deployment's documentation. */
+/** A transfer of 0.01 ether, its amount in wei. */
 export const TRANSACTION = {
-  value: 0.01,
+  valueWei: '10000000000000000',
   to: '0xa5D3241A1591061F2a4bB69CA0215F66520E67cf',
   nonce: 0,
   type: 2,

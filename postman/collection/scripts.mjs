@@ -1,7 +1,7 @@
-// The scripts of the collection. They are written as functions here and travel as text, so they may use nothing but `pm`
-// and `cloister`.
+// The scripts of the collection. They are functions here and text in the collection, so they may use only `pm` and
+// `cloister`.
 
-// An undeclared variable outlives a script in the sandbox; where it does not, the library is only read again, which takes 10 ms.
+// An undeclared variable survives a script in the sandbox. Where it does not, the library is parsed again, in 10 ms.
 const LIBRARY =
   "const cloister = typeof cloister_library === 'object' ? cloister_library : (cloister_library = new Function(pm.collectionVariables.get('cloister_js'))());";
 

@@ -1,4 +1,4 @@
-// What the test scripts of the collection assert. Each function takes Postman's `pm`.
+// The assertions of the collection's test scripts. Each function takes Postman's `pm`.
 
 import { addressOf, decodeTransaction, isChecksummed, recoverSigner } from './ethereum.mjs';
 
@@ -68,6 +68,18 @@ export function refused(pm, status, code, field) {
   });
 }
 
+/**
+ * Ends the run if API Gateway refused a request that should succeed: wrong credentials refuse all others, too, and
+ * AWS's message says more than their assertions.
+ */
+function stopIfRefusedByGateway(pm) {
+  if (pm.response.code !== 403) return;
+  const { message, enclave_status } = pm.response.json();
+  if (message === undefined || enclave_status !== undefined) return;
+  pm.execution.setNextRequest(null);
+  throw new Error(`API Gateway refused the request with 403: ${message}`);
+}
+
 /** An error of API Gateway itself, in AWS's form. */
 export function refusedByGateway(pm, message) {
   pm.test('refused by API Gateway with 403', () => {
@@ -78,8 +90,9 @@ export function refusedByGateway(pm, message) {
   });
 }
 
-/** A success in the caller's form with exactly these members; returns them. */
+/** A success in the caller's form with at least these members; returns them. */
 function success(pm, form, names) {
+  stopIfRefusedByGateway(pm);
   let result = {};
   pm.test(`answered with 200, ${form}, with ${names.join(' and ')}`, () => {
     pm.response.to.have.status(200);

@@ -1,4 +1,4 @@
-// Who signed: computed from the answer alone.
+// Signers and transactions, computed from the answer alone.
 
 import { secp256k1 } from '@noble/curves/secp256k1.js';
 import { hexToBytes } from '@noble/hashes/utils.js';
@@ -6,7 +6,7 @@ import { Transaction, addr } from 'micro-eth-signer';
 
 /** The fields of a signed transaction (its EIP-2718 encoding, 0x-hex), its sender and its hash. */
 export function decodeTransaction(encoded) {
-  // Not strict: that refuses amounts and gas which only mistakes have today, but which are valid.
+  // Not strict: strict decoding refuses large amounts and gas, which are valid.
   const transaction = Transaction.fromHex(encoded, false);
   return { type: transaction.type, ...transaction.raw, sender: transaction.sender, hash: transaction.hash };
 }

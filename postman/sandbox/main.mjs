@@ -1,4 +1,4 @@
-// What the scripts of the collection use: `const cloister = new Function(pm.collectionVariables.get('cloister_js'))();`
+// The library of the collection's scripts: `const cloister = new Function(pm.collectionVariables.get('cloister_js'))();`
 
 export { createdKey, importedKey, refused, refusedByGateway, signedHash, signedTransaction } from './assertions.mjs';
 export { authenticated } from './authentication.mjs';

@@ -1,4 +1,4 @@
-// The sandbox of Postman and newman has neither of the two: https://github.com/postmanlabs/postman-sandbox.
+// Replacements for two globals that the sandbox of Postman and newman lacks: https://github.com/postmanlabs/postman-sandbox.
 
 export class TextEncoder {
   encode(text) {

@@ -1,4 +1,4 @@
-// A run that has to fail does, and tells why without telling secrets.
+// Runs that have to fail, their messages, and reports without secrets.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
+import { address } from '../report.mjs';
 import { percentile } from '../summary.mjs';
 
 const SECRET_ACCESS_KEY = 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY';
@@ -67,24 +68,35 @@ test('a signature by another key fails the load', async () => {
   assert.match(stdout, /FAILED 6×  load: UserOp hash: its signer is the key/);
   assert.match(stdout, /^2 runners × 3 rounds: 14 requests/m);
   assert.match(stdout, /^load: transaction +6 /m);
-  const files = (await readdir(directory)).sort();
-  assert.deepEqual(files, ['index.html', 'runner-1.html', 'runner-2.html']);
-  for (const file of files) {
-    const report = await readFile(join(directory, file), 'utf8');
-    for (const secret of [SECRET_ACCESS_KEY, SECRET, 'AKIAIOSFODNN7EXAMPLE', 'Signature=']) {
-      assert.ok(!report.includes(secret), `${file} holds ${secret}`);
-    }
+  assert.deepEqual(await readdir(directory), ['index.html']);
+  const report = await readFile(join(directory, 'index.html'), 'utf8');
+  for (const secret of [SECRET_ACCESS_KEY, SECRET, 'AKIAIOSFODNN7EXAMPLE', 'Signature=']) {
+    assert.ok(!report.includes(secret), `the report contains ${secret}`);
   }
+  // Complete offline, with date, endpoint and chart.
+  assert.doesNotMatch(report, /<script|<link|<img|src=|href=|url\(|@import/);
+  assert.match(report, new RegExp(`<td>${new Date().getUTCFullYear()}-.*Z</td>`));
+  assert.ok(report.includes(`<td>http://127.0.0.1:${server.address().port}</td>`), report);
+  assert.equal(report.match(/<circle /g).length, 14);
 });
 
-test('a server that refuses everything fails the integration', async () => {
-  answers = {};
-  const { code, stdout } = await run(['integration']);
-  assert.equal(code, 1, stdout);
-  assert.match(stdout, /FAILED 1×  generate a key: answered with 200, flat, with key_id and address/);
-  // What is expected to be refused by API Gateway is.
-  assert.doesNotMatch(stdout, /refused: unsigned/);
+test('the endpoint is reported without its credentials', () => {
+  assert.equal(address('https://user:password@api.example/prod/?token=x'), 'https://api.example/prod/');
 });
+
+for (const folder of [['integration'], ['load', '2', '50']]) {
+  test(`wrong credentials end the ${folder[0]} at the first refusal, with AWS's message`, async () => {
+    const message = 'The security token included in the request is invalid.';
+    answers = Object.fromEntries(['/generate_key', '/sign_transaction'].map((path) => [path, { body: { message } }]));
+    const { code, stdout } = await run(folder);
+    assert.equal(code, 1, stdout);
+    const failed = stdout.split('\n').filter((line) => line.startsWith('FAILED'));
+    assert.equal(failed.length, 1, stdout);
+    assert.ok(failed[0].endsWith(`API Gateway refused the request with 403: ${message}`), stdout);
+    const runners = Number(folder[1] ?? 1);
+    assert.match(stdout, new RegExp(`${runners} requests, `));
+  });
+}
 
 test('what is missing or wrong is named', async () => {
   const wrong = async (args, variables, message) => {
@@ -100,7 +112,7 @@ test('what is missing or wrong is named', async () => {
   await wrong(['load', '1', '1', '--fast'], {}, /--fast/);
   await wrong(['integration'], { CLOISTER_ENDPOINT: '' }, /^base_url \(or the variable CLOISTER_ENDPOINT\) is missing/);
   await wrong(['integration'], { CLOISTER_ENDPOINT: 'example.org' }, /^base_url is "example.org", not a URL/);
-  await wrong(['integration', '--environment', broken], {}, /is no environment exported from Postman/);
+  await wrong(['integration', '--environment', broken], {}, /is not an environment exported from Postman/);
   await wrong(['integration', '--environment', 'nowhere.json'], {}, /^cannot read the environment nowhere.json/);
   await wrong(['integration'], { CLOISTER_ENDPOINT: 'http://127.0.0.1:9' }, /^http:\/\/127.0.0.1:9 does not answer: /);
 });
@@ -112,6 +124,13 @@ test('an environment for the app has the values of the process', async () => {
   assert.equal(values.aws_secret, SECRET_ACCESS_KEY);
   assert.equal(values.secret, SECRET);
   assert.equal(values.iterations, '10');
+  assert.equal(JSON.parse(stdout).name, 'Cloister (local)');
+
+  const deployed = await run(['environment'], {
+    CLOISTER_ENDPOINT: 'https://a.execute-api.eu-central-1.amazonaws.com/prod',
+  });
+  assert.equal(JSON.parse(deployed.stdout).name, 'Cloister (deployed)');
+  assert.notEqual(JSON.parse(deployed.stdout).id, JSON.parse(stdout).id);
 });
 
 test('percentiles by nearest rank', () => {

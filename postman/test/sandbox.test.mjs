@@ -1,4 +1,4 @@
-// The library of the collection's scripts, against the vectors that the enclaves are tested with.
+// The library of the collection's scripts, tested with the enclaves' vectors.
 
 import assert from 'node:assert/strict';
 import { readFile, readdir } from 'node:fs/promises';
@@ -13,7 +13,7 @@ const vectors = await Promise.all(
   (await readdir(VECTORS)).map(async (file) => JSON.parse(await readFile(new URL(file, VECTORS), 'utf8'))),
 );
 
-test('the collection is what its sources give', async () => {
+test('the collection matches its sources', async () => {
   const committed = await readFile(new URL('../cloister.postman_collection.json', import.meta.url), 'utf8');
   assert.equal(committed, await render(), 'run `npm run build` in postman/ and commit the result');
 });
@@ -43,7 +43,7 @@ for (const { name, eth_key, address, transaction_payload, ...expected } of vecto
 }
 
 // HKDF and HMAC by node's own cryptography.
-test('a request is authenticated as the protocol says', async () => {
+test('a request is authenticated as the protocol specifies', async () => {
   const { createHmac, hkdfSync } = await import('node:crypto');
   const [secret, payload, timestamp] = ['correct horse battery staple', '{"userOpHash":"é"}', 1_700_000_000];
   const keyId = '7e99e372-0eba-4001-8002-35e6a1478070';
