@@ -1,4 +1,4 @@
-"""The API, and an eth-account account whose key lives in it."""
+"""A client of the API, and an eth-account account whose key lives in it."""
 
 import json
 
@@ -9,11 +9,13 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from eth_account.datastructures import SignedMessage, SignedTransaction
 from eth_account.signers.base import BaseAccount
+from eth_utils import to_checksum_address
 from hexbytes import HexBytes
+from web3.middleware.signing import to_account
 
 
 class Cloister:
-    """The API at `endpoint` (`https://…`, stage included), called with the credentials that botocore finds."""
+    """A client of the API at `endpoint` (`https://…`, stage included), with the credentials that botocore finds."""
 
     def __init__(self, endpoint, region):
         self.endpoint = endpoint.rstrip("/")
@@ -21,10 +23,10 @@ class Cloister:
         self.session = botocore.session.Session()
 
     def post(self, path, body):
-        """Posts `body` to a path and returns what is answered; raises the sentence of an error."""
+        """Posts `body` to a path and returns the result; raises an error with the API's message."""
         credentials = self.session.get_credentials()
         if credentials is None:
-            raise RuntimeError("there are no AWS credentials: botocore looks in the environment, ~/.aws and the instance's metadata")
+            raise RuntimeError("no AWS credentials found: botocore searches the environment, ~/.aws and the instance's metadata")
         request = AWSRequest("POST", self.endpoint + path, data=json.dumps(body), headers={"content-type": "application/json"})
         SigV4Auth(credentials, "execute-api", self.region).add_auth(request)
         prepared = request.prepare()
@@ -38,13 +40,13 @@ class Cloister:
         raise RuntimeError(f"refused by API Gateway with {answer.status_code}: {result['message']}")
 
     def generate_key(self, secret):
-        """A new key as an account. Not idempotent: after a time-out a key may exist that nobody was told of."""
+        """A new key as an account. Not idempotent: a request that times out may still have created a key."""
         key = self.post("/generate_key", {"secret": secret})
         return CloisterAccount(self, key["key_id"], key["address"], secret)
 
 
 class CloisterAccount(BaseAccount):
-    """Has everything signed by Cloister."""
+    """An account that signs with a key in Cloister. web3.py's signing middleware accepts it."""
 
     def __init__(self, cloister, key_id, address, secret):
         self._cloister = cloister
@@ -57,7 +59,7 @@ class CloisterAccount(BaseAccount):
         return self._address
 
     def sign_transaction(self, transaction_dict):
-        """Signs a transaction as web3.py makes them; amounts are wei."""
+        """Signs a transaction of web3.py; amounts are wei."""
         signed = self._sign(payload(transaction_dict, self._address))
         raw = HexBytes(signed["transaction_signed"])
         # The last three items of an EIP-1559 transaction, after its type.
@@ -65,7 +67,7 @@ class CloisterAccount(BaseAccount):
         return SignedTransaction(raw, HexBytes(signed["transaction_hash"]), r, s, v)
 
     def unsafe_sign_hash(self, message_hash):
-        """Signs the hash of a UserOp, as it stands."""
+        """Signs the hash of a UserOp, without prefix or further hashing."""
         message_hash = HexBytes(message_hash)
         signature = HexBytes(self._sign({"userOpHash": message_hash.hex()})["signature"])
         r, s, v = (int.from_bytes(signature[part]) for part in (slice(0, 32), slice(32, 64), slice(64, 65)))
@@ -79,15 +81,40 @@ class CloisterAccount(BaseAccount):
         return self._cloister.post("/sign_transaction", body)
 
 
+# SignAndSendRawMiddlewareBuilder.build(account)
+to_account.register(CloisterAccount, lambda account: account)
+
+# Members of a web3.py transaction that are integers, and their names in docs/api.md.
+INTEGERS = {
+    "chainId": "chainId",
+    "nonce": "nonce",
+    "gas": "gas",
+    "maxFeePerGas": "maxFeePerGas",
+    "maxPriorityFeePerGas": "maxPriorityFeePerGas",
+    "value": "valueWei",
+}
+
+
 def payload(transaction, sender):
-    """A transaction of web3.py as docs/api.md has it. Integers travel as decimal strings, so that none is rounded."""
+    """A web3.py transaction in the form of docs/api.md. Integers travel as decimal strings, so that none is rounded."""
     transaction = dict(transaction)
-    if transaction.pop("type", 2) not in (2, "0x2"):
+    if integer(transaction.pop("type", 2)) != 2:
         raise ValueError("Cloister signs EIP-1559 transactions: give maxFeePerGas and maxPriorityFeePerGas, no gasPrice")
-    integers = {"chainId": "chainId", "nonce": "nonce", "gas": "gas", "maxFeePerGas": "maxFeePerGas", "maxPriorityFeePerGas": "maxPriorityFeePerGas", "value": "valueWei"}
-    fields = {"type": 2, "from": transaction.pop("from", sender), "to": transaction.pop("to", None) or None}
-    fields |= {ours: str(transaction.pop(theirs)) for theirs, ours in integers.items() if theirs in transaction}
+    fields = {"type": 2, "from": address(transaction.pop("from", sender)), "to": address(transaction.pop("to", None))}
+    fields |= {ours: str(integer(transaction.pop(theirs))) for theirs, ours in INTEGERS.items() if theirs in transaction}
     if data := transaction.pop("data", None):
         fields["data"] = HexBytes(data).to_0x_hex()
-    # What Cloister does not know it refuses by name.
+    # Cloister refuses other members by name.
     return fields | transaction
+
+
+def integer(value):
+    """An integer, or its text in decimal or 0x-hex."""
+    return int(value, 0) if isinstance(value, str) else int(value)
+
+
+def address(value):
+    """An address as text, also of 20 bytes; None creates a contract."""
+    if not value:
+        return None
+    return to_checksum_address(value) if isinstance(value, (bytes, bytearray)) else value

@@ -1,4 +1,4 @@
-"""A key that nobody ever saw sends ether."""
+"""Sends ether from a key in Cloister."""
 
 import os
 import secrets
@@ -34,14 +34,14 @@ def main():
     transaction = chain.eth.send_raw_transaction(signed.raw_transaction)
     receipt = chain.eth.wait_for_transaction_receipt(transaction)
     if receipt["status"] != 1 or receipt["from"] != account.address or transaction != signed.hash:
-        sys.exit(f"{transaction.to_0x_hex()} went wrong on the chain")
+        sys.exit(f"{transaction.to_0x_hex()} failed on the chain")
     print(f"transaction   {transaction.to_0x_hex()} in block {receipt['blockNumber']}")
 
-    user_op_hash = Web3.keccak(text="stands for the hash that EntryPoint.getUserOpHash gives")
+    user_op_hash = Web3.keccak(text="in place of the result of EntryPoint.getUserOpHash")
     signed = account.unsafe_sign_hash(user_op_hash)
     signer = keys.Signature(vrs=(signed.v - 27, signed.r, signed.s)).recover_public_key_from_msg_hash(user_op_hash)
     if signer.to_checksum_address() != account.address:
-        sys.exit("somebody else signed the UserOp hash")
+        sys.exit("the UserOp hash was signed by another key")
     print(f"UserOp hash   signed: {signed.signature.to_0x_hex()}")
 
 
@@ -52,7 +52,7 @@ def account_of(cloister):
 
 
 def fund(chain, address):
-    """A development chain makes money out of nothing."""
+    """Gives the address ether on a development chain."""
     if chain.eth.get_balance(address) > 0:
         return
     answer = chain.provider.make_request("anvil_setBalance", [address, hex(Web3.to_wei(1, "ether"))])

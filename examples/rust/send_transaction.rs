@@ -1,7 +1,7 @@
-//! A key that nobody ever saw sends ether:
+//! Sends ether from a key in Cloister:
 //! `cargo run -p cloister-client --example send_transaction`.
 
-#![allow(clippy::print_stdout, reason = "an example tells what it did")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::env;
 use std::time::{Duration, Instant};
@@ -47,8 +47,8 @@ async fn main() -> anyhow::Result<()> {
     let price: U256 = chain.call("eth_gasPrice", json!([])).await?;
     let payload = json!({
         "type": 2, "chainId": id, "nonce": nonce, "from": wallet.address, "to": RECIPIENT,
-        // A string is ether, read exactly as it is written.
-        "value": "0.01",
+        // 0.01 ether. A `value` that is a JSON number or decimal text would be ether, not wei.
+        "valueWei": "10000000000000000",
         "gas": 21_000, "maxFeePerGas": U256::from(2) * price, "maxPriorityFeePerGas": 0,
     });
     let signed = cloister
@@ -60,7 +60,7 @@ async fn main() -> anyhow::Result<()> {
     let block = chain.mined(hash).await?;
     println!("transaction   {hash} in block {block}");
 
-    let user_op_hash = keccak256("stands for the hash that EntryPoint.getUserOpHash gives");
+    let user_op_hash = keccak256("in place of the result of EntryPoint.getUserOpHash");
     let signature = cloister
         .sign_user_op(wallet.key_id, &wallet.secret, user_op_hash)
         .await?;
@@ -68,7 +68,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A key and the secret that belongs to it.
+/// A wallet key and its secret.
 struct Wallet {
     key_id: KeyId,
     address: Address,
@@ -107,7 +107,7 @@ struct Chain {
 }
 
 impl Chain {
-    /// A development chain makes money out of nothing.
+    /// Gives the address ether on a development chain.
     async fn fund(&self, address: Address) -> anyhow::Result<()> {
         let balance: U256 = self
             .call("eth_getBalance", json!([address, "latest"]))
@@ -135,7 +135,7 @@ impl Chain {
                 .await?;
             match receipt["status"].as_str() {
                 Some("0x1") => return Ok(serde_json::from_value(receipt["blockNumber"].clone())?),
-                Some(_) => bail!("{hash} went wrong on the chain"),
+                Some(_) => bail!("{hash} failed on the chain"),
                 None if Instant::now() > deadline => bail!("{hash} is not mined"),
                 None => tokio::time::sleep(Duration::from_millis(200)).await,
             }

@@ -1,22 +1,23 @@
-// The API, and a viem account whose key lives in it.
+// A client of the API, and a viem account whose key lives in it.
 
 import { Sha256 } from '@aws-crypto/sha256-js';
 import { defaultProvider } from '@aws-sdk/credential-provider-node';
 import { SignatureV4 } from '@smithy/signature-v4';
-import type { Address, Hex, LocalAccount, TransactionSerializable } from 'viem';
+import { getTransactionType } from 'viem';
+import type { Address, Hex, LocalAccount, TransactionSerializable, TransactionSerializableEIP1559 } from 'viem';
 import { toAccount } from 'viem/accounts';
 
-/** A key of the wallet with the secret that belongs to it. */
+/** A wallet key and its secret. */
 export interface Key {
   readonly key_id: string;
   readonly address: Address;
   readonly secret: string;
 }
 
-/** Posts `body` to a path of the API and returns what is answered; throws the sentence of an error. */
+/** Posts `body` to a path of the API and returns the result; throws an error with the API's message. */
 export type Post = <Result>(path: string, body: object) => Promise<Result>;
 
-/** The API at `endpoint` (`https://…`, stage included), called with the credentials that the AWS SDK finds. */
+/** A client of the API at `endpoint` (`https://…`, stage included), with the credentials that the AWS SDK finds. */
 export function cloister(endpoint: string, region: string): Post {
   const signer = new SignatureV4({ service: 'execute-api', region, credentials: defaultProvider(), sha256: Sha256 });
   return async (path, body) => {
@@ -38,13 +39,13 @@ export function cloister(endpoint: string, region: string): Post {
   };
 }
 
-/** A new key. Not idempotent: after a time-out a key may exist that nobody was told of. */
+/** A new key. Not idempotent: a request that times out may still have created a key. */
 export async function generateKey(post: Post, secret: string): Promise<Key> {
   const key = await post<Omit<Key, 'secret'>>('/generate_key', { secret });
   return { ...key, secret };
 }
 
-/** A viem account that has everything signed by Cloister. */
+/** A viem account that signs with a key in Cloister. */
 export function cloisterAccount(post: Post, key: Key): LocalAccount {
   const sign = <Result>(transaction_payload: object) =>
     post<Result>('/sign_transaction', { key_id: key.key_id, secret: key.secret, transaction_payload });
@@ -54,7 +55,7 @@ export function cloisterAccount(post: Post, key: Key): LocalAccount {
       const { transaction_signed } = await sign<{ transaction_signed: Hex }>(payload(transaction, key.address));
       return transaction_signed;
     },
-    /** The hash of a UserOp, signed as it stands. */
+    /** Signs the hash of a UserOp, without prefix or further hashing. */
     async sign({ hash }) {
       const { signature } = await sign<{ signature: Hex }>({ userOpHash: hash });
       return signature;
@@ -64,11 +65,14 @@ export function cloisterAccount(post: Post, key: Key): LocalAccount {
   });
 }
 
-/** viem's transaction as docs/api.md has it. Amounts are wei and travel as decimal strings, so that none is rounded. */
-function payload(transaction: TransactionSerializable, from: Address): object {
-  if (transaction.type !== 'eip1559')
-    throw new Error(`Cloister signs EIP-1559 transactions, not ${transaction.type ?? 'untyped ones'}`);
-  const { chainId, nonce, gas, maxFeePerGas, maxPriorityFeePerGas, to, value, data, accessList } = transaction;
+/**
+ * A viem transaction in the form of docs/api.md. Without a type the fields decide, as in viem's own accounts. Amounts
+ * are wei and travel as decimal strings, so that none is rounded.
+ */
+export function payload(transaction: TransactionSerializable, from: Address): object {
+  const type = getTransactionType(transaction);
+  if (type !== 'eip1559') throw new Error(`Cloister signs EIP-1559 transactions, not ${type} ones`);
+  const { chainId, nonce, gas, maxFeePerGas, maxPriorityFeePerGas, to, value, data, accessList } = transaction as TransactionSerializableEIP1559;
   return {
     type: 2,
     from,

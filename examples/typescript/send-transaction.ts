@@ -1,4 +1,4 @@
-// A key that nobody ever saw sends ether.
+// Sends ether from a key in Cloister.
 
 import { randomBytes } from 'node:crypto';
 
@@ -33,13 +33,13 @@ const wallet = createWalletClient({ account, chain, transport });
 const hash = await wallet.sendTransaction({ to: RECIPIENT, value: parseEther('0.01') });
 const receipt = await reader.waitForTransactionReceipt({ hash });
 if (receipt.status !== 'success' || receipt.from !== account.address.toLowerCase())
-  throw new Error(`${hash} went wrong on the chain`);
+  throw new Error(`${hash} failed on the chain`);
 console.log(`transaction   ${hash} in block ${receipt.blockNumber}`);
 
-const userOpHash = keccak256(toHex('stands for the hash that EntryPoint.getUserOpHash gives'));
+const userOpHash = keccak256(toHex('in place of the result of EntryPoint.getUserOpHash'));
 const signature = await account.sign?.({ hash: userOpHash });
 if (!signature || (await recoverAddress({ hash: userOpHash, signature })) !== account.address)
-  throw new Error('somebody else signed the UserOp hash');
+  throw new Error('the UserOp hash was signed by another key');
 console.log(`UserOp hash   signed: ${signature}`);
 
 /** The key that the environment names, or a new one. */
@@ -49,7 +49,7 @@ async function key(api: Post): Promise<Key> {
   return generateKey(api, randomBytes(32).toString('hex'));
 }
 
-/** A development chain makes money out of nothing. */
+/** Gives the address ether on a development chain. */
 async function fund(address: Address): Promise<void> {
   if ((await reader.getBalance({ address })) > 0n) return;
   await createTestClient({ chain, mode: 'anvil', transport })

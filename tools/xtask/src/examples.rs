@@ -26,8 +26,13 @@ pub(crate) fn test() -> Result<()> {
         anyhow::Ok(npm)
     };
     succeed(&mut npm(&["run", "--silent", "check"])?)?;
+    succeed(&mut npm(&["test", "--silent"])?)?;
     let requirements = fs::read_to_string(python.join("requirements.txt"))?;
-    let mut script = python::with_packages("python-example", &requirements, &[])?;
+    let with_packages = || python::with_packages("python-example", &requirements, &[]);
+    let mut tests = with_packages()?;
+    tests.current_dir(&python).args(["-B", "-m", "unittest"]);
+    succeed(&mut tests)?;
+    let mut script = with_packages()?;
     script.arg(python.join("send_transaction.py"));
 
     let stack = LocalStack::start()?;
