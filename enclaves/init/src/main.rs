@@ -1,9 +1,15 @@
 //! `/init` of every image.
 
+use std::alloc::System;
 use std::convert::Infallible;
 use std::process::ExitCode;
 
 use cloister_init::sandbox::Role;
+use zeroizing_alloc::ZeroAlloc;
+
+/// Wipes memory when it is freed: init holds the boot key until it has handed it over.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     // The kernel starts PID 1; PID 1 starts this program once more, which then replaces itself with

@@ -7,7 +7,7 @@ use cloister_keystore::{DynamoDb, KeyStore};
 use cloister_protocol::message::{KeyCreated, Operation, Request};
 use cloister_protocol::request::{GenerateKey, SetKey};
 use cloister_protocol::{CallerSecret, Code, PrivateKey, Rejection};
-use cloister_runtime::{CurrentCredentials, Custody, Platform};
+use cloister_runtime::{CurrentCredentials, EnclaveState, Platform};
 use cloister_sealing::Service;
 use cloister_transport::Handler;
 use tokio_util::task::AbortOnDropHandle;
@@ -19,7 +19,7 @@ use crate::vault::Vault;
 /// Makes keys for callers, once it is ready.
 #[derive(Debug)]
 pub struct KeyGenerator<Store = DynamoDb> {
-    custody: Arc<Custody<Vault<Store>>>,
+    state: Arc<EnclaveState<Vault<Store>>>,
     _preparation: AbortOnDropHandle<()>,
 }
 
@@ -43,16 +43,16 @@ impl<Store: KeyStore> KeyGenerator<Store> {
         store: impl Fn(CurrentCredentials) -> Store + Send + Sync + 'static,
     ) -> Self {
         let entropy = platform.entropy.clone();
-        let begin = move |kms, credentials| Vault::new(kms, store(credentials), entropy.clone());
-        let custody = Arc::new(Custody::new(
+        let build = move |kms, credentials| Vault::new(kms, store(credentials), entropy.clone());
+        let state = Arc::new(EnclaveState::new(
             platform,
             Service::KeyGenerator,
             env!("CARGO_PKG_VERSION"),
-            begin,
+            build,
         ));
-        let preparation = AbortOnDropHandle::new(tokio::spawn(prepare(custody.clone())));
+        let preparation = AbortOnDropHandle::new(tokio::spawn(prepare(state.clone())));
         Self {
-            custody,
+            state,
             _preparation: preparation,
         }
     }
@@ -62,7 +62,7 @@ impl<Store: KeyStore> KeyGenerator<Store> {
         secret: &CallerSecret,
         import: Option<PrivateKey>,
     ) -> Result<Vec<u8>, Rejection> {
-        let created: KeyCreated = create(self.custody.ready()?.as_ref(), secret, import).await?;
+        let created: KeyCreated = create(self.state.ready()?.as_ref(), secret, import).await?;
         Ok(serde_json::to_vec(&created).expect("strings only"))
     }
 }
@@ -70,9 +70,9 @@ impl<Store: KeyStore> KeyGenerator<Store> {
 impl<Store: KeyStore> Handler for KeyGenerator<Store> {
     async fn handle(&self, request: Request) -> Result<Vec<u8>, Rejection> {
         match (request.operation, request.parts.as_slice()) {
-            (Operation::Health, []) => Ok(self.custody.health()),
-            (Operation::ProveBoot, [nonce]) => self.custody.prove_boot(nonce).await,
-            (Operation::Configure, [configure]) => self.custody.configure(configure).await,
+            (Operation::Health, []) => Ok(self.state.health()),
+            (Operation::ProveBoot, [nonce]) => self.state.prove_boot(nonce).await,
+            (Operation::Configure, [configure]) => self.state.configure(configure).await,
             (Operation::GenerateKey, [body]) => {
                 let GenerateKey { secret } = GenerateKey::parse(within_size(body)?)?;
                 self.create(&secret, None).await
@@ -91,12 +91,12 @@ impl<Store: KeyStore> Handler for KeyGenerator<Store> {
 
 /// Makes the generator ready, however often it takes: credentials may lack a permission that is
 /// granted later.
-async fn prepare<Store: KeyStore>(custody: Arc<Custody<Vault<Store>>>) {
-    let vault = custody.adopted().await;
+async fn prepare<Store: KeyStore>(state: Arc<EnclaveState<Vault<Store>>>) {
+    let vault = state.adopted().await;
     let mut pause = FIRST_PAUSE;
     loop {
         let outcome = canary::write(&vault).await.map_err(Rejection::from);
-        match outcome.and_then(|canary| custody.become_ready(&canary)) {
+        match outcome.and_then(|canary| state.become_ready(&canary)) {
             Ok(()) => return,
             Err(rejection) => tracing::warn!(code = rejection.code.as_str(), "no canary yet"),
         }

@@ -1,8 +1,11 @@
 //! The key generator inside a Nitro enclave.
 
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: cloister_runtime::Allocator = cloister_runtime::ALLOCATOR;
+
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    cloister_runtime::start_logging();
-    cloister_key_generator::run(cloister_runtime::nitro::boot()?).await?;
-    Ok(())
+async fn main() -> ExitCode {
+    cloister_runtime::nitro::main(cloister_key_generator::run).await
 }

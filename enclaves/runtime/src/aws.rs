@@ -1,5 +1,5 @@
-//! AWS clients built by hand: region, host names and roots are the measured ones; no environment,
-//! profile, instance metadata or endpoint override has an effect.
+//! AWS clients built by hand: region, host names and roots are the measured ones; environment,
+//! profile, instance metadata and endpoint overrides have no effect.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -42,12 +42,12 @@ impl Aws {
         SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(self.settings.deployment.region.clone()))
-            // Given, so that neither the environment nor an account's own DynamoDB endpoint
+            // Set explicitly: neither the environment nor an account's own DynamoDB endpoint
             // decides.
             .endpoint_url(format!("https://{}", self.settings.host(service)))
             .http_client(self.http.clone())
             .credentials_provider(SharedCredentialsProvider::new(credentials))
-            // The provider is asked for every request: replaced credentials are in use at once.
+            // Every request asks the provider: replaced credentials are in use at once.
             .identity_cache(IdentityCache::no_cache())
             .retry_config(
                 RetryConfig::standard()
@@ -76,7 +76,7 @@ impl Aws {
 pub struct CurrentCredentials(Arc<RwLock<Option<Credentials>>>);
 
 impl CurrentCredentials {
-    /// Puts others in their place.
+    /// Replaces the credentials.
     pub fn replace(&self, credentials: Credentials) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(credentials);
     }
@@ -93,7 +93,9 @@ impl ProvideCredentials for CurrentCredentials {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         ProvideCredentialsFuture::ready(
-            current.ok_or_else(|| CredentialsError::not_loaded("none were pushed yet")),
+            current.ok_or_else(|| {
+                CredentialsError::not_loaded("the pod has not pushed credentials yet")
+            }),
         )
     }
 }
@@ -104,7 +106,7 @@ impl fmt::Debug for CurrentCredentials {
     }
 }
 
-/// What a pod pushed, as the SDK takes it.
+/// Converts what a pod pushed to the SDK's type.
 pub(crate) fn credentials(pushed: &message::Credentials) -> Credentials {
     let token = pushed.session_token.expose();
     Credentials::new(
@@ -123,7 +125,7 @@ pub(crate) fn credentials(pushed: &message::Credentials) -> Credentials {
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 /// From the request to the head of the reply.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
-/// One attempt with everything.
+/// One attempt, connecting and reading included.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 /// All attempts. A request has ten seconds, in which a new key takes two calls of KMS and two of
 /// the table.

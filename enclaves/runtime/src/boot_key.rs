@@ -1,6 +1,6 @@
 //! The boot key: a P-256 key that lives as long as this boot. Init makes it, extends PCR16 with its
-//! public half, locks the register, and hands the private half to the application; every
-//! attestation document of this boot thereby vouches for it.
+//! public half, locks the register, and hands the private half to the application. Every attestation
+//! document of this boot therefore binds it.
 
 use std::fmt;
 
@@ -10,20 +10,19 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use cloister_contract::{ErrorChain, events, pcr};
 use cloister_nsm::{Claims, Nsm, NsmError};
 use cloister_protocol::message::BootProof;
 use cloister_protocol::{Code, Rejection};
 
-/// What the attestation document of a boot proof carries as user data, so that it cannot stand for
-/// a document of another kind.
+/// User data of the attestation document of a boot proof: separates it from documents of other
+/// kinds.
 const BOOT_DOCUMENT_TAG: &[u8] = b"boot";
-/// The register that the public key is extended into.
-const BOOT_KEY_PCR: u16 = 16;
-/// What a boot proof signs in front of the nonce, so that its signature cannot stand for one of
-/// another kind.
+/// Prefix of the nonce in what a boot proof signs: separates its signature from those of other
+/// kinds.
 const PROOF_DOMAIN: &[u8] = b"cloister/boot/v1";
 
-/// The private half and what vouches for it.
+/// The private half, with the public half that the NSM attests.
 pub(crate) struct BootKey {
     key: EcdsaKeyPair,
     /// SEC 1, uncompressed.
@@ -31,7 +30,7 @@ pub(crate) struct BootKey {
 }
 
 impl BootKey {
-    /// Takes the 32-byte private key from init, if the NSM vouches for it.
+    /// Takes the 32-byte private key from init if PCR16 is locked to it.
     pub(crate) fn receive(scalar: &[u8], nsm: &dyn Nsm) -> Result<Self, BootKeyError> {
         let public = PrivateKey::from_private_key(&ECDH_P256, scalar)
             .ok()
@@ -44,7 +43,7 @@ impl BootKey {
             &public,
         )
         .map_err(|_| BootKeyError::Key)?;
-        let register = nsm.describe_pcr(BOOT_KEY_PCR).map_err(BootKeyError::Nsm)?;
+        let register = nsm.describe_pcr(pcr::BOOT_KEY).map_err(BootKeyError::Nsm)?;
         let mut expected = Context::new(&SHA384);
         expected.update(&[0; 48]);
         expected.update(&public);
@@ -54,7 +53,8 @@ impl BootKey {
         Ok(Self { key, public })
     }
 
-    /// Proves to whoever chose `nonce` which image this is and that it holds its boot key. Blocks.
+    /// Proves to the caller who chose `nonce` which image this is and that it holds its boot key.
+    /// Blocks.
     pub(crate) fn prove(&self, nonce: &[u8], nsm: &dyn Nsm) -> Result<BootProof, Rejection> {
         if !NONCE_LEN.contains(&nonce.len()) {
             return Err(Rejection::invalid("nonce", "expected 16 to 64 bytes"));
@@ -66,16 +66,17 @@ impl BootKey {
         };
         let document = nsm.attest(&claims).map_err(|error| {
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                event = events::BOOT_KEY_NOT_ATTESTED,
+                error = %ErrorChain(&error),
                 "the NSM did not attest the boot key"
             );
-            Rejection::new(Code::Internal, "the NSM does not attest")
+            Rejection::new(Code::Internal, "the NSM failed to attest")
         })?;
         let signed = [PROOF_DOMAIN, nonce].concat();
         let signature = self
             .key
             .sign(&SystemRandom::new(), &signed)
-            .map_err(|_| Rejection::new(Code::Internal, "the boot key does not sign"))?;
+            .map_err(|_| Rejection::new(Code::Internal, "the boot key failed to sign"))?;
         Ok(BootProof {
             document: STANDARD.encode(document),
             signature: const_hex::encode_prefixed(signature),
@@ -89,21 +90,21 @@ impl fmt::Debug for BootKey {
     }
 }
 
-/// Why the boot key of init is not taken.
+/// The reason for which the boot key of init is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum BootKeyError {
-    /// Not a private key of P-256.
-    #[error("init handed over no P-256 private key")]
+    /// The scalar is zero, too large, or has a wrong length.
+    #[error("the boot key from init is not a P-256 private key")]
     Key,
-    /// The register does not say so.
+    /// PCR16 is unlocked or holds another value.
     #[error("PCR16 is not locked to the boot key")]
     Register,
-    /// The NSM does not report the register.
-    #[error("the NSM does not report PCR16")]
+    /// The NSM refused to describe the register.
+    #[error("failed to read PCR16")]
     Nsm(#[source] NsmError),
 }
 
-/// Attestation, requirement A4: shorter ones can be guessed; longer ones are of no use.
+/// Bytes of a nonce, requirement A4 of crates/attestation: shorter ones can be guessed.
 const NONCE_LEN: std::ops::RangeInclusive<usize> = 16..=64;
 
 #[cfg(test)]
@@ -127,7 +128,7 @@ mod tests {
         let key = BootKey::receive(nsm.make_boot_key().unwrap().as_ref(), &nsm).unwrap();
         let nonce = [9; 32];
         let proof = key.prove(&nonce, &nsm).unwrap();
-        let register = nsm.describe_pcr(BOOT_KEY_PCR).unwrap().value;
+        let register = nsm.describe_pcr(pcr::BOOT_KEY).unwrap().value;
         let expected = Expectations {
             pcrs: [(0, [7; 48]), (16, register)].into(),
             nonce: Some(nonce.to_vec()),
@@ -182,7 +183,7 @@ mod tests {
         // Extended but not locked: the application could still change it.
         let (_, unlocked) = nsm();
         let public = BootKey::receive(scalar.as_ref(), &other).unwrap().public;
-        unlocked.extend_pcr(BOOT_KEY_PCR, &public).unwrap();
+        unlocked.extend_pcr(pcr::BOOT_KEY, &public).unwrap();
         assert!(matches!(
             BootKey::receive(scalar.as_ref(), &unlocked),
             Err(BootKeyError::Register)

@@ -26,14 +26,13 @@ use tokio_rustls::TlsConnector;
 
 use self::connect::Connect;
 
-/// The HTTP client of the AWS SDK inside an enclave. It has no other way out than the pod's egress
-/// connections and trusts no other roots than those it is given; connections are kept alive and
-/// used again.
+/// The HTTP client of the AWS SDK inside an enclave. Its only way out is the pod's egress
+/// connections, and it trusts only the roots it is given. Connections are kept alive and reused.
 pub struct EgressHttpClient {
     pool: EgressPool,
     tls: TlsConnector,
-    /// One client, hence one set of open connections, per connect timeout. All of ours use the
-    /// same.
+    /// One client, with its own open connections, per connect timeout. All AWS clients of an
+    /// enclave use the same.
     clients: Mutex<BTreeMap<Option<Duration>, Client<Connect, SdkBody>>>,
 }
 
@@ -41,7 +40,7 @@ impl EgressHttpClient {
     /// A client whose streams are dialled by the pod behind `pool`.
     ///
     /// # Errors
-    /// When a root is no certificate.
+    /// If a root is not a certificate.
     pub fn new(pool: EgressPool, roots: &[CertificateDer<'static>]) -> Result<Self, rustls::Error> {
         let mut trusted = RootCertStore::empty();
         for root in roots {
@@ -70,7 +69,7 @@ impl HttpClient for EgressHttpClient {
         _: &RuntimeComponents,
     ) -> SharedHttpConnector {
         let connect_timeout = settings.connect_timeout();
-        // A map of clients is whole whatever panicked meanwhile.
+        // A panic elsewhere leaves the map valid.
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let client = clients.entry(connect_timeout).or_insert_with(|| {
             Client::builder(TokioExecutor::new())
@@ -117,7 +116,7 @@ impl HttpConnector for Connector {
                     .map_err(|elapsed| ConnectorError::timeout(elapsed.into()))?,
             };
             let response = response.map_err(classify)?;
-            // A reply is a few kilobytes; this bounds what has to be held, not what is understood.
+            // Replies have a few kilobytes; this only bounds memory.
             let response =
                 response.map(|body| SdkBody::from_body_1_x(Limited::new(body, MAX_REPLY_LEN)));
             HttpResponse::try_from(response)
@@ -126,7 +125,7 @@ impl HttpConnector for Connector {
     }
 }
 
-/// Says to the SDK what may be tried again: what the connection did, not what we did.
+/// Tells the SDK which failures are transient: those of the connection, not those of the request.
 fn classify(error: hyper_util::client::legacy::Error) -> ConnectorError {
     if source::<std::io::Error>(&error).is_some_and(|io| io.kind() == std::io::ErrorKind::TimedOut)
     {

@@ -1,4 +1,4 @@
-//! Randomness for keys: two sources, neither of which alone decides.
+//! Key entropy: the NSM and the kernel, mixed so that either one suffices.
 //!
 //! ```text
 //! output = HKDF-SHA256(ikm = NSM GetRandom (32 bytes) ‖ getrandom(2) (32 bytes), info = label)        RFC 5869
@@ -27,8 +27,7 @@ impl Entropy {
     /// from both sources.
     ///
     /// # Errors
-    /// [`EntropyError`] when a source fails or returns one byte over and over. There is no output
-    /// then.
+    /// [`EntropyError`] if a source fails or returns one byte repeated. There is no output then.
     pub async fn random<const N: usize>(
         &self,
         label: &'static str,
@@ -48,21 +47,21 @@ impl std::fmt::Debug for Entropy {
     }
 }
 
-/// Why there is no randomness.
+/// The reason for which there is no randomness.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EntropyError {
-    /// The NSM did not give any.
-    #[error("the NSM gives no randomness")]
+    /// The NSM refused or failed.
+    #[error("failed to draw randomness from the NSM")]
     Nsm(#[source] NsmError),
-    /// The kernel did not give any.
-    #[error("the kernel gives no randomness")]
+    /// getrandom(2) failed.
+    #[error("failed to draw randomness from the kernel")]
     Kernel(#[source] getrandom::Error),
-    /// A source returned the same byte over and over.
-    #[error("{0} returns constant bytes")]
+    /// A source returned one byte repeated.
+    #[error("{0} returned constant bytes")]
     Constant(&'static str),
     /// The thread that drew panicked.
-    #[error("drawing randomness panicked")]
+    #[error("the thread that drew randomness panicked")]
     Panicked,
 }
 
@@ -96,42 +95,20 @@ const MAX_OUTPUT_LEN: usize = 255 * 32;
 
 #[cfg(test)]
 mod tests {
-    use cloister_nsm::{Claims, Description, Pcr, Refusal};
+    use cloister_nsm::Refusal;
 
     use super::*;
+    use crate::fake_nsm::FakeNsm;
 
-    /// Its randomness is what it is told to be.
-    struct Told(Option<[u8; SOURCE_LEN]>);
-
-    impl Nsm for Told {
-        fn random(&self, out: &mut [u8]) -> Result<(), NsmError> {
-            out.copy_from_slice(&self.0.ok_or(Refusal::Internal)?[..out.len()]);
-            Ok(())
-        }
-
-        fn describe(&self) -> Result<Description, NsmError> {
-            Err(Refusal::InvalidOperation.into())
-        }
-
-        fn attest(&self, _: &Claims) -> Result<Vec<u8>, NsmError> {
-            Err(Refusal::InvalidOperation.into())
-        }
-
-        fn describe_pcr(&self, _: u16) -> Result<Pcr, NsmError> {
-            Err(Refusal::InvalidOperation.into())
-        }
-
-        fn extend_pcr(&self, _: u16, _: &[u8]) -> Result<[u8; 48], NsmError> {
-            Err(Refusal::InvalidOperation.into())
-        }
-
-        fn lock_pcr(&self, _: u16) -> Result<(), NsmError> {
-            Err(Refusal::InvalidOperation.into())
-        }
-
-        fn lock_pcrs(&self, _: u16) -> Result<(), NsmError> {
-            Err(Refusal::InvalidOperation.into())
-        }
+    /// An NSM that always returns the same randomness, or none.
+    fn constant(random: Option<[u8; SOURCE_LEN]>) -> Arc<dyn Nsm> {
+        Arc::new(FakeNsm {
+            random: Box::new(move |out| {
+                out.copy_from_slice(&random.ok_or(Refusal::Internal)?[..out.len()]);
+                Ok(())
+            }),
+            ..FakeNsm::default()
+        })
     }
 
     fn plausible() -> [u8; SOURCE_LEN] {
@@ -140,19 +117,16 @@ mod tests {
 
     #[tokio::test]
     async fn the_kernel_makes_up_for_an_nsm_that_repeats_itself() {
-        let entropy = Entropy::new(Arc::new(Told(Some(plausible()))));
+        let entropy = Entropy::new(constant(Some(plausible())));
         let first = entropy.random::<32>("test").await.unwrap();
         let second = entropy.random::<32>("test").await.unwrap();
         assert_ne!(first, second);
     }
 
     #[tokio::test]
-    async fn p2_a_source_that_fails_or_is_constant_gives_no_key() {
-        let outcome = |random| async move {
-            Entropy::new(Arc::new(Told(random)))
-                .random::<32>("test")
-                .await
-        };
+    async fn a_source_that_fails_or_is_constant_gives_no_key() {
+        let outcome =
+            |random| async move { Entropy::new(constant(random)).random::<32>("test").await };
         assert!(matches!(outcome(None).await, Err(EntropyError::Nsm(_))));
         for byte in [0, 0xff, 7] {
             assert!(matches!(

@@ -1,21 +1,26 @@
 #![doc = include_str!("../README.md")]
 
+mod allocator;
 mod aws;
 mod boot_key;
-mod custody;
+mod boot_proofs;
 mod egress;
 mod entropy;
+#[cfg(test)]
+mod fake_nsm;
 mod logging;
 pub mod nitro;
 mod nsm_queue;
 mod platform;
+mod state;
 
+pub use allocator::{ALLOCATOR, Allocator};
 pub use aws::{Aws, CurrentCredentials};
 pub use boot_key::BootKeyError;
 pub use cloister_settings::{Settings, SettingsError};
-pub use custody::Custody;
 pub use egress::EgressHttpClient;
 pub use entropy::{Entropy, EntropyError};
 pub use logging::{record_key, start as start_logging};
 pub use nsm_queue::{NsmQueue, Priority};
 pub use platform::{Boot, BootError, Platform, run};
+pub use state::EnclaveState;

@@ -1,33 +1,49 @@
-//! What only a Nitro enclave has: the NSM device, the settings in its image, the kernel's source of
+//! Boots inside a Nitro enclave: the NSM device, the settings in the image, the kernel's source of
 //! randomness.
 
 use std::fs;
 use std::io::{self, Read as _};
+use std::process::ExitCode;
 use std::sync::Arc;
 
+use cloister_contract::nsm::{RNG_CURRENT_PATH, RNG_NAME};
+use cloister_contract::ports;
 use cloister_nsm::{Device, NsmError};
 use cloister_settings::{Settings, SettingsError};
 use cloister_transport::Address;
 use tokio_util::sync::CancellationToken;
-
 use zeroize::Zeroizing;
 
-use crate::platform::Boot;
+use crate::logging;
+use crate::platform::{Boot, BootError};
 
-/// The boot of a measured image. Nothing of it comes from the parent.
-///
-/// # Errors
-/// [`NitroError`] when this is not the inside of a Nitro enclave, or not one of ours.
-pub fn boot() -> Result<Boot, NitroError> {
-    require_hardware_randomness()?;
+/// The whole of a measured program: boots, then carries out `run` until it is shut down. An error is
+/// logged with its causes.
+pub async fn main<R>(run: impl FnOnce(Boot) -> R) -> ExitCode
+where
+    R: Future<Output = Result<(), BootError>>,
+{
+    logging::start();
+    match boot() {
+        Err(error) => logging::failed(&error),
+        Ok(boot) => match run(boot).await {
+            Err(error) => logging::failed(&error),
+            Ok(()) => ExitCode::SUCCESS,
+        },
+    }
+}
+
+/// Collects the parts of a boot from the measured image. Nothing of it comes from the parent.
+fn boot() -> Result<Boot, NitroError> {
     let settings = fs::read(SETTINGS).map_err(|source| NitroError::Read {
         path: SETTINGS,
         source,
     })?;
+    require_hardware_randomness()?;
     Ok(Boot {
         listen: Address::Vsock {
             cid: Address::ANY_CID,
-            port: PORT,
+            port: ports::REQUESTS,
         },
         settings: Settings::parse(&settings).map_err(NitroError::Settings)?,
         nsm: Arc::new(Device::open().map_err(NitroError::Device)?),
@@ -48,52 +64,45 @@ fn boot_key() -> io::Result<Zeroizing<[u8; 32]>> {
     }
 }
 
-/// getrandom(2) is half of every key, so that the kernel has to draw from the NSM as well and from
-/// nothing a host could feign.
+/// getrandom(2) is half of every key, so that the kernel also has to draw from the NSM, and from
+/// nothing that a host could fake.
 fn require_hardware_randomness() -> Result<(), NitroError> {
-    let current = fs::read_to_string(RNG_CURRENT).map_err(|source| NitroError::Read {
-        path: RNG_CURRENT,
+    let current = fs::read_to_string(RNG_CURRENT_PATH).map_err(|source| NitroError::Read {
+        path: RNG_CURRENT_PATH,
         source,
     })?;
-    if current.trim_end() == NSM_RNG {
+    if current.trim_end() == RNG_NAME {
         Ok(())
     } else {
         Err(NitroError::Randomness(current.trim_end().to_owned()))
     }
 }
 
-/// Why the image does not boot.
+/// The reason for which the image does not boot.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum NitroError {
+enum NitroError {
     /// A file of the image or the kernel.
-    #[error("cannot read {path}")]
+    #[error("failed to read {path}")]
     Read {
         /// The file.
         path: &'static str,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
     /// The kernel's hardware random number generator is not the NSM.
-    #[error("the kernel draws randomness from `{0}`, not from the NSM")]
+    #[error("the kernel's source of randomness is `{0}` instead of the NSM")]
     Randomness(String),
     /// The measured settings.
-    #[error("the measured settings are refused")]
+    #[error("the measured settings are invalid")]
     Settings(#[source] SettingsError),
     /// The boot key from init.
-    #[error("init handed over no boot key")]
+    #[error("failed to read the boot key from init")]
     BootKey(#[source] io::Error),
-    /// The NSM.
-    #[error("the NSM cannot be opened")]
+    /// The NSM device.
+    #[error("failed to open the NSM")]
     Device(#[source] NsmError),
 }
 
 /// The last ramdisk of the image.
 const SETTINGS: &str = "/settings.json";
-/// The vsock port on which pods connect.
-const PORT: u32 = 5000;
-/// See Documentation/admin-guide/hw_random.rst of the kernel.
-const RNG_CURRENT: &str = "/sys/class/misc/hw_random/rng_current";
-/// The name under which the NSM's driver registers.
-const NSM_RNG: &str = "nsm-hwrng";

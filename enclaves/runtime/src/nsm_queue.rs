@@ -1,5 +1,5 @@
-//! One queue in front of the NSM, because its driver serialises: what KMS and the clock need goes
-//! first, so that nobody who asks for public attestation documents can starve them.
+//! One queue in front of the NSM, because its driver serialises: calls for KMS and the clock go
+//! first, so that requests for public attestation documents cannot starve them.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,12 +12,12 @@ use std::thread;
 use cloister_nsm::{Claims, Description, Nsm, NsmError, Pcr, Refusal};
 use zeroize::Zeroizing;
 
-/// Who is served first.
+/// The order in which calls are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
-    /// What the enclave's own work waits for: documents for KMS, the clock, randomness.
+    /// Calls that the enclave's own work waits for: documents for KMS, the clock, randomness.
     Work = 0,
-    /// What strangers ask for.
+    /// Calls on behalf of unauthenticated clients.
     Public = 1,
 }
 
@@ -42,8 +42,8 @@ impl NsmQueue {
         Ok(Self { entrance })
     }
 
-    /// An NSM whose calls wait in this queue, blocking their thread. Callers bound how many of them
-    /// wait.
+    /// An NSM whose calls wait in this queue and block their thread. Callers bound the number of
+    /// waiting calls.
     pub fn handle(&self, priority: Priority) -> Arc<dyn Nsm> {
         Arc::new(Handle {
             entrance: self.entrance.clone(),
@@ -70,8 +70,7 @@ struct Waiting {
 impl Queue {
     fn work_off(&self, nsm: &dyn Nsm) {
         while let Some(job) = self.next() {
-            // A panic leaves the caller without an answer, which it takes for a failure; the others
-            // go on.
+            // After a panic the caller gets no answer, which it treats as a failure; the others go on.
             let _ = catch_unwind(AssertUnwindSafe(|| job(nsm)));
         }
     }
@@ -92,7 +91,7 @@ impl Queue {
         }
     }
 
-    /// Nothing panics while it is held.
+    /// No code panics while the lock is held.
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -104,7 +103,7 @@ impl fmt::Debug for Queue {
     }
 }
 
-/// Closes the queue when the last one who could put something into it is gone.
+/// Closes the queue when its last handle is dropped.
 #[derive(Debug)]
 struct Entrance(Arc<Queue>);
 
@@ -128,7 +127,7 @@ impl Handle {
         let (answer, answered) = sync_channel(1);
         let queue = &self.entrance.0;
         queue.lock().jobs[self.priority as usize].push_back(Box::new(move |nsm| {
-            // Nobody waits any more: nothing is lost.
+            // An error means that the caller is gone.
             let _ = answer.send(call(nsm));
         }));
         queue.arrived.notify_one();
@@ -184,53 +183,24 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::fake_nsm::FakeNsm;
 
-    /// Tells which register it was asked for, and answers when it is told to.
-    struct Held {
-        asked: Mutex<Sender<u16>>,
-        go_on: Mutex<Receiver<()>>,
-    }
-
-    impl Nsm for Held {
-        fn describe_pcr(&self, index: u16) -> Result<Pcr, NsmError> {
-            self.asked.lock().unwrap().send(index).unwrap();
-            self.go_on.lock().unwrap().recv().unwrap();
-            Ok(Pcr {
-                locked: true,
-                value: [0; 48],
-            })
-        }
-
-        fn describe(&self) -> Result<Description, NsmError> {
-            panic!("an NSM that panics")
-        }
-
-        fn random(&self, _: &mut [u8]) -> Result<(), NsmError> {
-            Err(Refusal::InvalidOperation.into())
-        }
-
-        fn attest(&self, _: &Claims) -> Result<Vec<u8>, NsmError> {
-            Err(Refusal::InvalidOperation.into())
-        }
-
-        fn extend_pcr(&self, _: u16, _: &[u8]) -> Result<[u8; 48], NsmError> {
-            Err(Refusal::InvalidOperation.into())
-        }
-
-        fn lock_pcr(&self, _: u16) -> Result<(), NsmError> {
-            Err(Refusal::InvalidOperation.into())
-        }
-
-        fn lock_pcrs(&self, _: u16) -> Result<(), NsmError> {
-            Err(Refusal::InvalidOperation.into())
-        }
-    }
-
+    /// A queue before an NSM that reports which register it was asked for and answers when the test
+    /// permits it; `describe` panics.
     fn held() -> (NsmQueue, Receiver<u16>, Sender<()>) {
-        let ((asked, questions), (go_on, told)) = (channel(), channel());
-        let nsm = Held {
-            asked: Mutex::new(asked),
-            go_on: Mutex::new(told),
+        let ((asked, questions), (go_on, permitted)) = (channel(), channel());
+        let (asked, permitted) = (Mutex::new(asked), Mutex::new(permitted));
+        let nsm = FakeNsm {
+            describe: Box::new(|| panic!("an NSM that panics")),
+            describe_pcr: Box::new(move |index| {
+                asked.lock().unwrap().send(index).unwrap();
+                permitted.lock().unwrap().recv().unwrap();
+                Ok(Pcr {
+                    locked: true,
+                    value: [0; 48],
+                })
+            }),
+            ..FakeNsm::default()
         };
         (NsmQueue::start(Arc::new(nsm)).unwrap(), questions, go_on)
     }

@@ -1,27 +1,29 @@
-//! What both enclaves stand on: settings, NSM, AWS, and the server that carries requests to them.
+//! The platform that both enclaves share: settings, NSM, AWS, and the server that carries requests to
+//! their handlers.
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use cloister_contract::pcr;
 use cloister_nsm::{Nsm, NsmError};
-use cloister_protocol::{Code, Rejection};
+use cloister_protocol::Rejection;
 use cloister_sealing::Recipient;
 use cloister_settings::Settings;
 use cloister_transport::{Address, EgressPool, Handler, Listener, Server};
-use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use crate::aws::Aws;
 use crate::boot_key::{BootKey, BootKeyError};
+use crate::boot_proofs::BootProofs;
 use crate::egress::EgressHttpClient;
 use crate::entropy::Entropy;
 use crate::logging::Logged;
 use crate::nsm_queue::{NsmQueue, Priority};
 
-/// What a `main` hands over: everything in which a Nitro enclave and a laptop differ.
+/// Everything in which a Nitro enclave and a laptop differ, provided by `main`.
 pub struct Boot {
     /// Where pods connect.
     pub listen: Address,
@@ -46,7 +48,7 @@ impl fmt::Debug for Boot {
 /// Runs an enclave until it is shut down: `application` makes the handler of its requests.
 ///
 /// # Errors
-/// [`BootError`] when it cannot start.
+/// [`BootError`] if it does not start.
 pub async fn run<H: Handler>(
     boot: Boot,
     application: impl FnOnce(Arc<Platform>) -> H,
@@ -72,7 +74,7 @@ pub async fn run<H: Handler>(
     Ok(())
 }
 
-/// What both enclaves stand on.
+/// The parts that both enclaves build on.
 pub struct Platform {
     /// The measured settings.
     pub settings: Arc<Settings>,
@@ -84,12 +86,11 @@ pub struct Platform {
     pub(crate) recipient: Arc<Recipient>,
     /// This image, as the NSM reports it; zeros in debug mode.
     pub(crate) pcr0: [u8; 48],
-    /// One proof at a time: strangers ask for them.
-    boot_prover: Arc<Mutex<BootProver>>,
+    boot_proofs: BootProofs,
 }
 
 impl Platform {
-    /// Begins to make the recipient key, reads what this image is and takes its boot key.
+    /// Starts to make the recipient key, reads the measurement of this image, and takes its boot key.
     ///
     /// # Errors
     /// [`BootError`].
@@ -104,7 +105,7 @@ impl Platform {
         let recipient = Recipient::start(nsm.clone());
         let measured = nsm.clone();
         let (pcr0, key) = tokio::task::spawn_blocking(move || {
-            let pcr0 = measured.describe_pcr(0).map_err(BootError::Nsm)?;
+            let pcr0 = measured.describe_pcr(pcr::IMAGE).map_err(BootError::Nsm)?;
             Ok((
                 pcr0,
                 BootKey::receive(boot_key.as_ref(), measured.as_ref())
@@ -112,17 +113,14 @@ impl Platform {
             ))
         })
         .await
-        .map_err(|_| BootError::CutOff)??;
+        .map_err(|_| BootError::Interrupted)??;
         let settings = Arc::new(settings);
         Ok(Arc::new(Self {
             aws: Aws::new(settings.clone(), http),
             entropy: Entropy::new(nsm),
             recipient,
             pcr0: pcr0.value,
-            boot_prover: Arc::new(Mutex::new(BootProver {
-                key,
-                nsm: queue.handle(Priority::Public),
-            })),
+            boot_proofs: BootProofs::new(key, queue.handle(Priority::Public)),
             settings,
         }))
     }
@@ -130,17 +128,10 @@ impl Platform {
     /// Proves which image this is: [`BootProof`](cloister_protocol::message::BootProof) as JSON.
     ///
     /// # Errors
-    /// [`Code::InvalidField`] for a nonce that has not 16 to 64 bytes; [`Code::Busy`] while another
-    /// proof is being made.
+    /// [`Code::InvalidField`](cloister_protocol::Code::InvalidField) if the nonce does not have 16 to
+    /// 64 bytes; [`Code::Busy`](cloister_protocol::Code::Busy) if too many requests wait already.
     pub async fn prove_boot(&self, nonce: &[u8]) -> Result<Vec<u8>, Rejection> {
-        let busy = |_| Rejection::new(Code::Busy, "another proof is being made");
-        let prover = self.boot_prover.clone().try_lock_owned().map_err(busy)?;
-        let nonce = nonce.to_vec();
-        // The lock goes along: whoever asked may be gone before the NSM has answered.
-        let proof =
-            tokio::task::spawn_blocking(move || prover.key.prove(&nonce, prover.nsm.as_ref()))
-                .await
-                .map_err(|_| Rejection::new(Code::Internal, "the enclave is shutting down"))??;
+        let proof = self.boot_proofs.prove(nonce).await?;
         Ok(serde_json::to_vec(&proof).expect("two strings"))
     }
 }
@@ -153,31 +144,26 @@ impl fmt::Debug for Platform {
     }
 }
 
-struct BootProver {
-    key: BootKey,
-    nsm: Arc<dyn Nsm>,
-}
-
-/// Why an enclave did not start.
+/// The reason for which an enclave does not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BootError {
     /// A TLS root of the settings.
-    #[error("a TLS root of the measured settings is no certificate")]
+    #[error("a TLS root of the measured settings is not a certificate")]
     TlsRoot(#[source] rustls::Error),
-    /// The thread of the NSM.
-    #[error("no thread for the NSM")]
+    /// The operating system refused a thread for the NSM.
+    #[error("failed to spawn the NSM thread")]
     Thread(#[source] io::Error),
-    /// The NSM does not say what this image is.
-    #[error("the NSM does not report PCR0")]
+    /// The NSM refused to describe the register of the image.
+    #[error("failed to read PCR0")]
     Nsm(#[source] NsmError),
-    /// The boot key.
-    #[error("the boot key is refused")]
+    /// The boot key from init.
+    #[error("failed to take the boot key")]
     BootKey(#[source] BootKeyError),
-    /// The address cannot be listened on.
-    #[error("cannot listen for the pod")]
+    /// The address is in use or not allowed.
+    #[error("failed to listen for the pod")]
     Listen(#[source] io::Error),
     /// The runtime is shutting down.
-    #[error("the boot was cut off")]
-    CutOff,
+    #[error("the boot was interrupted")]
+    Interrupted,
 }

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use cloister_protocol::message::{Operation, Request};
 use cloister_protocol::{Code, Rejection};
-use cloister_runtime::{Custody, Platform};
+use cloister_runtime::{EnclaveState, Platform};
 use cloister_sealing::{OpenError, OpenedRow, Opener, Service};
 use cloister_transport::Handler;
 
@@ -15,7 +15,7 @@ use crate::sign_transaction::{SignTransaction, read_row};
 /// Signs for callers, once it is ready.
 #[derive(Debug)]
 pub struct Signer {
-    custody: Custody<Opener>,
+    state: EnclaveState<Opener>,
     failures: Failures,
 }
 
@@ -24,7 +24,7 @@ impl Signer {
     pub fn new(platform: Arc<Platform>) -> Self {
         let version = env!("CARGO_PKG_VERSION");
         Self {
-            custody: Custody::new(platform, Service::Signer, version, |kms, _| {
+            state: EnclaveState::new(platform, Service::Signer, version, |kms, _| {
                 Opener::new(kms)
             }),
             failures: Failures::new(),
@@ -33,7 +33,7 @@ impl Signer {
 
     async fn sign_transaction(&self, request: &[u8], row: &[u8]) -> Result<Vec<u8>, Rejection> {
         let request = SignTransaction::parse(request, row, now())?;
-        let opener = self.custody.ready()?;
+        let opener = self.state.ready()?;
         let opened = opener.open(request.row()).await.map_err(refused)?;
         request.answer(&opened, &self.failures)
     }
@@ -42,22 +42,22 @@ impl Signer {
     async fn open_canary(&self, row: &[u8]) -> Result<Vec<u8>, Rejection> {
         let row = read_row(row)?;
         let opened: OpenedRow = self
-            .custody
-            .working()?
+            .state
+            .service()?
             .open_through_kms(&row)
             .await
             .map_err(refused)?;
-        self.custody.become_ready(&opened)?;
-        Ok(self.custody.health())
+        self.state.become_ready(&opened)?;
+        Ok(self.state.health())
     }
 }
 
 impl Handler for Signer {
     async fn handle(&self, request: Request) -> Result<Vec<u8>, Rejection> {
         match (request.operation, request.parts.as_slice()) {
-            (Operation::Health, []) => Ok(self.custody.health()),
-            (Operation::ProveBoot, [nonce]) => self.custody.prove_boot(nonce).await,
-            (Operation::Configure, [configure]) => self.custody.configure(configure).await,
+            (Operation::Health, []) => Ok(self.state.health()),
+            (Operation::ProveBoot, [nonce]) => self.state.prove_boot(nonce).await,
+            (Operation::Configure, [configure]) => self.state.configure(configure).await,
             (Operation::OpenCanary, [row]) => self.open_canary(row).await,
             (Operation::SignTransaction, [request, row]) => {
                 self.sign_transaction(request, row).await

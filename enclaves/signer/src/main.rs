@@ -1,8 +1,11 @@
 //! The signer inside a Nitro enclave.
 
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: cloister_runtime::Allocator = cloister_runtime::ALLOCATOR;
+
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    cloister_runtime::start_logging();
-    cloister_signer::run(cloister_runtime::nitro::boot()?).await?;
-    Ok(())
+async fn main() -> ExitCode {
+    cloister_runtime::nitro::main(cloister_signer::run).await
 }

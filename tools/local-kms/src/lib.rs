@@ -11,4 +11,5 @@ mod recipient;
 mod server;
 mod unsigned;
 
+pub use cloister_stand_in::https;
 pub use server::{Clock, LocalKms, Options};

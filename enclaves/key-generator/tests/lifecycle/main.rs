@@ -4,7 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod birth;
-mod custody;
 mod enclave;
+mod log;
 mod rows;
 mod site;
+mod state;

@@ -9,7 +9,7 @@ use aws_sdk_kms::config::{BehaviorVersion, Config, Region};
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use cloister_key_policy::{Deployment, Form, Measurements, Pcr0, render};
-use cloister_local_kms::{LocalKms, Options};
+use cloister_local_kms::{LocalKms, Options, https};
 use cloister_nsm_software::Pki;
 use cloister_protocol::Redacted;
 use cloister_protocol::message::Credentials;
@@ -56,11 +56,13 @@ impl Site {
         fs::write(path("nsm-root.der"), pki.root_der()).unwrap();
         admit(&directory, &["signer", "key-generator", "administrator"]);
         let kms = LocalKms::start(Options {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            address_file: None,
+            https: https::Options {
+                listen: "127.0.0.1:0".parse().unwrap(),
+                address_file: None,
+                tls_cert: path("kms.pem"),
+                tls_key: path("kms-key.pem"),
+            },
             data: path("kms"),
-            tls_cert: path("kms.pem"),
-            tls_key: path("kms-key.pem"),
             nsm_root: path("nsm-root.der"),
             accept_unsigned_documents_of_the_emulator: false,
             principals: path("principals.json"),

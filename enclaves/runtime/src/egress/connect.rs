@@ -1,23 +1,25 @@
-//! One TLS connection over one egress stream.
+//! Opens TLS connections over egress streams.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use cloister_contract::{ErrorChain, events};
 use cloister_transport::{EgressPool, Stream};
 use http::Uri;
 use http::uri::Scheme;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
+use rustls::CertificateError;
 use rustls_pki_types::ServerName;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
-/// Opens TLS connections to `https` hosts; nothing else leaves the enclave.
+/// Opens TLS connections to `https` hosts; other schemes are refused.
 #[derive(Clone)]
 pub(super) struct Connect {
     pool: EgressPool,
@@ -35,12 +37,12 @@ impl Connect {
         if uri.scheme() != Some(&Scheme::HTTPS) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "only https leaves the enclave",
+                "the scheme is not https",
             ));
         }
         let host = uri
             .host()
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no host to connect to"))?;
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the URL has no host"))?;
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let handshake = async {
@@ -48,19 +50,37 @@ impl Connect {
                 .pool
                 .connect(host, uri.port_u16().unwrap_or(HTTPS_PORT))
                 .await?;
-            // The SDK would tell only that there was no connection; an unknown root is somebody in
-            // between.
+            // The SDK reports only that there was no connection.
             let secured = self.tls.connect(name, stream).await;
-            secured.inspect_err(|error| tracing::warn!(host, %error, "no TLS with an AWS service"))
+            secured.inspect_err(|error| log_failure(host, error))
         };
         let stream = match self.limit {
             None => handshake.await?,
             Some(limit) => timeout(limit, handshake).await.map_err(|_| {
-                io::Error::new(io::ErrorKind::TimedOut, "connecting took too long")
+                io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the deadline for connecting passed",
+                )
             })??,
         };
         Ok(Secured(TokioIo::new(stream)))
     }
+}
+
+/// An unknown issuer has an event of its own: it may be an attempt to read the connection.
+fn log_failure(host: &str, error: &io::Error) {
+    let issuer_is_unknown = matches!(
+        error.get_ref().and_then(|inner| inner.downcast_ref()),
+        Some(rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer
+        ))
+    );
+    let event = if issuer_is_unknown {
+        events::AWS_TLS_UNKNOWN_ISSUER
+    } else {
+        events::AWS_TLS_FAILED
+    };
+    tracing::warn!(event, host, error = %ErrorChain(error), "TLS with an AWS service failed");
 }
 
 impl std::fmt::Debug for Connect {
@@ -83,7 +103,7 @@ impl Service<Uri> for Connect {
     }
 }
 
-/// A TLS connection in the shape hyper wants.
+/// A TLS connection, adapted to hyper.
 #[derive(Debug)]
 pub(super) struct Secured(TokioIo<TlsStream<Stream>>);
 

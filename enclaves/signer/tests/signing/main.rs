@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod fixture;
+mod log;
 mod properties;
 mod refusals;
 mod vectors;

@@ -3,6 +3,9 @@
 use clap::Parser as _;
 use cloister_local::enclave::Arguments;
 
+#[global_allocator]
+static ALLOCATOR: cloister_runtime::Allocator = cloister_runtime::ALLOCATOR;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     cloister_runtime::start_logging();

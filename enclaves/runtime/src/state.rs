@@ -1,9 +1,10 @@
-//! How an enclave comes to hold keys: credentials and a CMK's ARN come from the pod, the CMK is
-//! adopted, and only a row that was opened under it makes the enclave ready.
+//! The state of an enclave: unconfigured, adopted, ready. Credentials and a CMK's ARN come from the
+//! pod, the CMK is adopted, and only a row that was opened under it makes the enclave ready.
 
 use std::sync::Arc;
 
 use aws_sdk_kms::Client;
+use cloister_contract::{ErrorChain, events};
 use cloister_key_policy::{Expected, Pcr0};
 use cloister_protocol::message::{Configure, HealthReport, State};
 use cloister_protocol::{Code, KeyId, Rejection};
@@ -13,45 +14,48 @@ use tokio::sync::{Mutex, watch};
 use crate::aws::{CurrentCredentials, credentials};
 use crate::platform::Platform;
 
-/// The state of an enclave of this boot. `Working` is what it works with once a CMK is adopted.
-pub struct Custody<Working> {
+/// The state of an enclave during this boot. `S` is the service that it carries out once it has
+/// adopted a CMK.
+pub struct EnclaveState<S> {
     platform: Arc<Platform>,
     service: Service,
     version: &'static str,
     credentials: CurrentCredentials,
-    begin: Box<dyn Fn(Arc<AttestedKms>, CurrentCredentials) -> Working + Send + Sync>,
+    build_service: Box<BuildService<S>>,
     /// Held while configuring: one adoption, one change of credentials at a time.
     configuring: Mutex<()>,
-    phase: watch::Sender<Phase<Working>>,
+    phase: watch::Sender<Phase<S>>,
 }
 
-/// The last phase ends with the boot; there is no way back.
-enum Phase<Working> {
+type BuildService<S> = dyn Fn(Arc<AttestedKms>, CurrentCredentials) -> S + Send + Sync;
+
+/// Phases only advance; the last one ends with the boot.
+enum Phase<S> {
     Unconfigured,
-    Adopted(Arc<Held<Working>>),
-    Ready(Arc<Held<Working>>),
+    Adopted(Arc<Adopted<S>>),
+    Ready(Arc<Adopted<S>>),
 }
 
-struct Held<Working> {
+struct Adopted<S> {
     kms: Arc<AttestedKms>,
-    working: Arc<Working>,
+    service: Arc<S>,
 }
 
-impl<Working: Send + Sync + 'static> Custody<Working> {
-    /// An enclave that waits to be configured. `begin` is called once, with KMS under the adopted
-    /// CMK and credentials that stay current.
+impl<S: Send + Sync + 'static> EnclaveState<S> {
+    /// An enclave that waits to be configured. `build_service` is called once, with KMS under the
+    /// adopted CMK and credentials that stay current.
     pub fn new(
         platform: Arc<Platform>,
         service: Service,
         version: &'static str,
-        begin: impl Fn(Arc<AttestedKms>, CurrentCredentials) -> Working + Send + Sync + 'static,
+        build_service: impl Fn(Arc<AttestedKms>, CurrentCredentials) -> S + Send + Sync + 'static,
     ) -> Self {
         Self {
             platform,
             service,
             version,
             credentials: CurrentCredentials::default(),
-            begin: Box::new(begin),
+            build_service: Box::new(build_service),
             configuring: Mutex::new(()),
             phase: watch::Sender::new(Phase::Unconfigured),
         }
@@ -60,12 +64,12 @@ impl<Working: Send + Sync + 'static> Custody<Working> {
     /// Takes credentials and the ARN of a CMK from the pod, [`Configure`] as JSON.
     ///
     /// The first CMK that can be adopted is the one of this boot. Credentials replace working ones
-    /// only after a DescribeKey of the adopted CMK succeeded with them: whoever is on the node can
-    /// push, but not redirect.
+    /// only after a DescribeKey of the adopted CMK succeeded with them: any process on the node can
+    /// push credentials, but none can redirect the enclave to another account.
     ///
     /// # Errors
-    /// [`Code::KeyPolicyRefused`] for a CMK that may not be adopted or is not the adopted one;
-    /// [`Code::KmsDenied`], [`Code::KmsUnavailable`]. What worked before still works then.
+    /// [`Code::KeyPolicyRefused`] if the CMK may not be adopted or is not the adopted one;
+    /// [`Code::KmsDenied`], [`Code::KmsUnavailable`]. Earlier credentials stay in use then.
     pub async fn configure(&self, body: &[u8]) -> Result<Vec<u8>, Rejection> {
         let Configure {
             cmk_arn,
@@ -80,9 +84,9 @@ impl<Working: Send + Sync + 'static> Custody<Working> {
         let client = Client::new(&self.platform.aws.config("kms", pushed.clone()));
 
         let _configuring = self.configuring.lock().await;
-        match self.held() {
-            Some(held) if held.kms.adopted().arn() == cmk_arn => {
-                held.kms.replace_client(client).await?;
+        match self.adopted_now() {
+            Some(adopted) if adopted.kms.adopted().arn() == cmk_arn => {
+                adopted.kms.replace_client(client).await?;
                 self.credentials.replace(pushed);
             }
             Some(_) => {
@@ -92,11 +96,11 @@ impl<Working: Send + Sync + 'static> Custody<Working> {
                 ));
             }
             None => {
-                let held = self.adopt(client, &cmk_arn).await?;
+                let kms = self.adopt(client, &cmk_arn).await?;
                 self.credentials.replace(pushed);
-                let working = Arc::new((self.begin)(held.clone(), self.credentials.clone()));
+                let service = Arc::new((self.build_service)(kms.clone(), self.credentials.clone()));
                 self.phase
-                    .send_replace(Phase::Adopted(Arc::new(Held { kms: held, working })));
+                    .send_replace(Phase::Adopted(Arc::new(Adopted { kms, service })));
             }
         }
         Ok(self.health())
@@ -130,12 +134,18 @@ impl<Working: Send + Sync + 'static> Custody<Working> {
         };
         let adopted = adopt(&client, arn, &expected).await.inspect_err(|error| {
             tracing::warn!(
+                event = events::CMK_NOT_ADOPTED,
                 arn,
-                error = error as &dyn std::error::Error,
+                error = %ErrorChain(error),
                 "the CMK was not adopted"
             );
         })?;
-        tracing::info!(arn, locked = adopted.is_locked(), "adopted a CMK");
+        tracing::info!(
+            event = events::CMK_ADOPTED,
+            arn,
+            locked = adopted.is_locked(),
+            "adopted the CMK"
+        );
         Ok(Arc::new(AttestedKms::new(
             client,
             adopted,
@@ -144,12 +154,12 @@ impl<Working: Send + Sync + 'static> Custody<Working> {
         )))
     }
 
-    /// Waits until a CMK is adopted.
-    pub async fn adopted(&self) -> Arc<Working> {
+    /// The service, once a CMK has been adopted.
+    pub async fn adopted(&self) -> Arc<S> {
         let mut phases = self.phase.subscribe();
         loop {
-            if let Some(held) = self.held() {
-                return held.working.clone();
+            if let Some(adopted) = self.adopted_now() {
+                return adopted.service.clone();
             }
             phases
                 .changed()
@@ -158,31 +168,32 @@ impl<Working: Send + Sync + 'static> Custody<Working> {
         }
     }
 
-    /// What to work with before the enclave is ready: to become ready.
+    /// The service before the enclave is ready: for what makes it ready.
     ///
     /// # Errors
-    /// [`Code::NotReady`] without an adopted CMK.
-    pub fn working(&self) -> Result<Arc<Working>, Rejection> {
-        self.held()
-            .map(|held| held.working.clone())
+    /// [`Code::NotReady`] if no CMK has been adopted.
+    pub fn service(&self) -> Result<Arc<S>, Rejection> {
+        self.adopted_now()
+            .map(|adopted| adopted.service.clone())
             .ok_or_else(not_ready)
     }
 
-    /// What to work with for callers.
+    /// The service, for callers' requests.
     ///
     /// # Errors
-    /// [`Code::NotReady`] before [`Custody::become_ready`].
-    pub fn ready(&self) -> Result<Arc<Working>, Rejection> {
+    /// [`Code::NotReady`] before [`EnclaveState::become_ready`].
+    pub fn ready(&self) -> Result<Arc<S>, Rejection> {
         match &*self.phase.borrow() {
-            Phase::Ready(held) => Ok(held.working.clone()),
+            Phase::Ready(adopted) => Ok(adopted.service.clone()),
             _ => Err(not_ready()),
         }
     }
 
-    /// From now on the enclave serves. Asks for the proof that it can: the opened canary.
+    /// Makes the enclave ready. Takes the proof that it can open rows: the opened canary.
     ///
     /// # Errors
-    /// [`Code::SealedRowRefused`] for any other row; [`Code::NotReady`] without an adopted CMK.
+    /// [`Code::SealedRowRefused`] if it is another row; [`Code::NotReady`] if no CMK has been
+    /// adopted.
     pub fn become_ready(&self, canary: &OpenedRow) -> Result<(), Rejection> {
         if canary.key_id() != KeyId::CANARY {
             return Err(Rejection::new(
@@ -190,30 +201,30 @@ impl<Working: Send + Sync + 'static> Custody<Working> {
                 "the row is not the canary",
             ));
         }
-        let held = self.held().ok_or_else(not_ready)?;
-        self.phase.send_replace(Phase::Ready(held));
+        let adopted = self.adopted_now().ok_or_else(not_ready)?;
+        self.phase.send_replace(Phase::Ready(adopted));
         tracing::info!("ready");
         Ok(())
     }
 
-    /// See [`Platform::prove_boot`]: in every state, so that an operator can ask an enclave that is
-    /// not ready.
+    /// [`Platform::prove_boot`]. Works in every state: an operator can ask an enclave that is not
+    /// ready.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Platform::prove_boot`].
     pub async fn prove_boot(&self, nonce: &[u8]) -> Result<Vec<u8>, Rejection> {
         self.platform.prove_boot(nonce).await
     }
 
-    /// The answer to a question after the enclave's health, [`HealthReport`] as JSON.
+    /// The health report, [`HealthReport`] as JSON.
     pub fn health(&self) -> Vec<u8> {
         let state = match &*self.phase.borrow() {
             Phase::Unconfigured => State::Unconfigured,
             Phase::Adopted(_) => State::Adopted,
             Phase::Ready(_) => State::Ready,
         };
-        let held = self.held();
-        let adopted = held.as_ref().map(|held| held.kms.adopted());
+        let adopted = self.adopted_now();
+        let adopted = adopted.as_ref().map(|adopted| adopted.kms.adopted());
         let report = HealthReport {
             service: match self.service {
                 Service::Signer => "signer".to_owned(),
@@ -228,17 +239,17 @@ impl<Working: Send + Sync + 'static> Custody<Working> {
         serde_json::to_vec(&report).expect("strings and a flag only")
     }
 
-    fn held(&self) -> Option<Arc<Held<Working>>> {
+    fn adopted_now(&self) -> Option<Arc<Adopted<S>>> {
         match &*self.phase.borrow() {
             Phase::Unconfigured => None,
-            Phase::Adopted(held) | Phase::Ready(held) => Some(held.clone()),
+            Phase::Adopted(adopted) | Phase::Ready(adopted) => Some(adopted.clone()),
         }
     }
 }
 
-impl<Working> std::fmt::Debug for Custody<Working> {
+impl<S> std::fmt::Debug for EnclaveState<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Custody")
+        f.debug_struct("EnclaveState")
             .field("service", &self.service)
             .finish_non_exhaustive()
     }
