@@ -1,11 +1,15 @@
 //! The pod's own AWS clients: credentials for the enclave, and DynamoDB.
 
+use std::error::Error as _;
+use std::fmt;
+use std::iter::successors;
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 
@@ -72,8 +76,79 @@ impl AwsClients {
     }
 }
 
+/// A credentials error with its causes, without the messages of AWS services: they may repeat parts
+/// of a signed request. Of a service error, only the code is left.
+#[derive(Debug)]
+pub(crate) struct CredentialsCause<'a>(pub(crate) &'a CredentialsError);
+
+impl fmt::Display for CredentialsCause<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = self.0.to_string();
+        write!(f, "{text}")?;
+        for source in successors(self.0.source(), |&error| error.source()) {
+            let from_service = text == SERVICE_ERROR;
+            text = source.to_string();
+            if from_service {
+                // `ExpiredTokenException: MESSAGE` or `unhandled error (CODE)`.
+                let code = text.split(':').next().unwrap_or_default();
+                return write!(f, ": {code}");
+            }
+            write!(f, ": {text}")?;
+        }
+        Ok(())
+    }
+}
+
+/// `Display` of `SdkError::ServiceError` (aws-smithy-runtime-api), whose source is the service's.
+const SERVICE_ERROR: &str = "service error";
 /// Timeout of one attempt of an AWS call; a warm read takes milliseconds.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Timeout of an AWS call with its retries: leaves time for the enclave within the deadline of the
 /// whole request.
 const CALL_TIMEOUT: Duration = Duration::from_secs(4);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Link {
+        text: &'static str,
+        source: Option<Box<Link>>,
+    }
+
+    fn chain(texts: &[&'static str]) -> Option<Box<Link>> {
+        let (text, rest) = texts.split_first()?;
+        let source = chain(rest);
+        Some(Box::new(Link { text, source }))
+    }
+
+    #[test]
+    fn messages_of_aws_services_are_left_out() {
+        for (causes, expected) in [
+            (
+                &["service error", "ExpiredTokenException: private", "private"][..],
+                "service error: ExpiredTokenException",
+            ),
+            (
+                &["service error", "unhandled error (AccessDenied)", "private"],
+                "service error: unhandled error (AccessDenied)",
+            ),
+            (
+                &[
+                    "dispatch failure",
+                    "io error",
+                    "connection refused: localhost",
+                ],
+                "dispatch failure: io error: connection refused: localhost",
+            ),
+        ] {
+            let error = CredentialsError::provider_error(chain(causes).unwrap());
+            assert_eq!(
+                CredentialsCause(&error).to_string(),
+                format!("an error occurred while loading credentials: {expected}")
+            );
+        }
+    }
+}

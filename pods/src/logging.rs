@@ -13,6 +13,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 pub fn log_as_json(level: LevelFilter) {
     let ours = Targets::new()
         .with_default(level.min(LevelFilter::WARN))
+        // The AWS SDK's warnings quote whole responses, and with them parts of signed requests.
+        .with_target("aws_", level.min(LevelFilter::ERROR))
         .with_target("cloister", level)
         // The name of a binary's own target has no common prefix with that of the library.
         .with_target("key_generator_pod", level)

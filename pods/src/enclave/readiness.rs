@@ -5,13 +5,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
-use cloister_contract::{Arn, ErrorChain, events};
+use cloister_contract::{Arn, events};
 use cloister_protocol::message::{Configure, Credentials, HealthReport, Request, State};
 use cloister_protocol::{Code, Operation, Redacted, Rejection};
 use cloister_transport::Client;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
+use crate::aws::CredentialsCause;
 use crate::backoff::Backoff;
 use crate::enclave::health::{EnclaveHealth, ask};
 use crate::enclave::status::EnclaveStatus;
@@ -57,9 +58,24 @@ enum ReadinessError {
     /// The enclave, or the table, refused.
     #[error(transparent)]
     Rejected(#[from] Rejection),
-    /// `/readyz` shows the outer error only; the cause is logged.
+    /// The cause is logged only.
     #[error("the pod has no AWS credentials for the enclave")]
     Credentials(#[source] CredentialsError),
+}
+
+impl ReadinessError {
+    fn log(&self) {
+        let cause = match self {
+            Self::Rejected(_) => None,
+            Self::Credentials(error) => Some(tracing::field::display(CredentialsCause(error))),
+        };
+        tracing::warn!(
+            event = events::ENCLAVE_NOT_READY,
+            problem = %self,
+            cause,
+            "failed to bring the enclave to readiness"
+        );
+    }
 }
 
 impl<S: PodService> ReadinessKeeper<S> {
@@ -87,11 +103,7 @@ impl<S: PodService> ReadinessKeeper<S> {
                 }
                 Err(error) => {
                     if self.last_problem.set(Some(error.to_string())) {
-                        tracing::warn!(
-                            event = events::ENCLAVE_NOT_READY,
-                            error = %ErrorChain(&error),
-                            "failed to bring the enclave to readiness"
-                        );
+                        error.log();
                     }
                     tokio::select! {
                         () = sleep(backoff.next()) => {}

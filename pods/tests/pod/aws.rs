@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::extract::{ConnectInfo, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum_server::tls_rustls::{RustlsConfig, from_tcp_rustls};
 use serde_json::{Value, json};
@@ -22,6 +23,24 @@ pub(crate) struct Asked {
     pub(crate) operations: Vec<String>,
     /// The callers' ends of connections.
     pub(crate) connections: BTreeSet<SocketAddr>,
+    /// The answer to every further call, instead of a success.
+    fault: Option<Fault>,
+}
+
+/// Status, code (in the header and, for STS, the body) and body of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) status: u16,
+    pub(crate) code: Option<&'static str>,
+    pub(crate) body: &'static str,
+}
+
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        let code = self.code.map(|code| [("x-amzn-errortype", code)]);
+        let status = StatusCode::from_u16(self.status).unwrap();
+        (status, code, self.body).into_response()
+    }
 }
 
 impl Aws {
@@ -43,6 +62,11 @@ impl Aws {
         (aws, format!("https://localhost:{port}"))
     }
 
+    /// Answers every further call with `fault`, or normally again.
+    pub(crate) fn fail(&self, fault: Option<Fault>) {
+        self.0.lock().unwrap().fault = fault;
+    }
+
     pub(crate) fn asked(&self) -> Asked {
         self.0.lock().unwrap().clone()
     }
@@ -53,7 +77,7 @@ async fn answer(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
     body: String,
-) -> String {
+) -> Response {
     let target = headers
         .get("x-amz-target")
         .map(|target| target.to_str().unwrap().to_owned());
@@ -67,11 +91,16 @@ async fn answer(
             operation
         });
         asked.connections.insert(peer);
+        if let Some(fault) = asked.fault {
+            return fault.into_response();
+        }
     }
     if is_sts {
-        credentials()
+        credentials().into_response()
     } else {
-        item(&serde_json::from_str(&body).unwrap()).to_string()
+        item(&serde_json::from_str(&body).unwrap())
+            .to_string()
+            .into_response()
     }
 }
 

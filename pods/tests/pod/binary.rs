@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use cloister_contract::events;
 use serde_json::Value;
 
-use crate::aws::Aws;
+use crate::aws::{Aws, Fault};
 use crate::enclave::Enclave;
 use crate::machine::Machine;
 use crate::pod::{Addresses, NAME, addresses, caller, config, eventually};
@@ -154,6 +154,107 @@ async fn a_warm_signature_costs_one_read_no_handshake_and_no_sts_call() {
     let log = terminate(child).await;
     let request = event(&log, events::REQUEST_ANSWERED);
     assert!(request["storage_ms"].as_f64().unwrap() > 0.0);
+}
+
+#[tokio::test]
+async fn errors_of_the_table_have_a_code_each_and_no_text() {
+    let directory = tempfile::tempdir().unwrap();
+    let _enclave = Enclave::start(directory.path(), "signer").await;
+    let mut signer_pod = configured(SIGNER_POD, directory.path());
+    let (aws, url) = Aws::start(directory.path()).await;
+    let child = signer_pod
+        .env(
+            "CLOISTER_TABLE_ARN",
+            "arn:aws:dynamodb:eu-central-1:111122223333:table/rows",
+        )
+        .env("AWS_ENDPOINT_URL_DYNAMODB", &url)
+        .env("AWS_ACCESS_KEY_ID", "AKIDBINARY")
+        .env("AWS_SECRET_ACCESS_KEY", "topsecretaccesskey")
+        .spawn()
+        .unwrap();
+    let (_addresses, client) = ready(directory.path()).await;
+    let json = r#"{"message":"words of AWS"}"#;
+    let html = "<html>words of AWS</html>";
+    for (status, code, body, expected) in [
+        (
+            403,
+            Some("RequestTimeTooSkewed"),
+            json,
+            "storage_unavailable",
+        ),
+        (
+            400,
+            Some("ExpiredTokenException"),
+            json,
+            "storage_unavailable",
+        ),
+        (
+            400,
+            Some("InvalidSignatureException"),
+            json,
+            "storage_unavailable",
+        ),
+        (400, Some("ThrottlingException"), json, "storage_throttled"),
+        (503, None, html, "storage_unavailable"),
+        (200, None, html, "storage_unavailable"),
+    ] {
+        aws.fail(Some(Fault { status, code, body }));
+        let answer = client
+            .post(format!(
+                "https://{NAME}/v1/sign_transaction/7e99e372-0eba-4001-8002-35e6a1478070"
+            ))
+            .body("{}")
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), 503, "{status} {code:?}");
+        assert_eq!(answer.headers()["retry-after"], "1");
+        let text = answer.text().await.unwrap();
+        let rejection: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(rejection["code"], expected, "{status} {code:?}");
+        assert!(!text.contains("AWS"), "{text}");
+    }
+    aws.fail(None);
+    terminate(child).await;
+}
+
+#[tokio::test]
+async fn an_error_of_sts_is_logged_by_its_code_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let _enclave = Enclave::start(directory.path(), "key-generator").await;
+    let mut pod = configured(KEY_GENERATOR_POD, directory.path());
+    let (aws, url) = Aws::start(directory.path()).await;
+    aws.fail(Some(Fault {
+        status: 400,
+        code: None,
+        body: "<ErrorResponse><Error><Type>Sender</Type><Code>ExpiredTokenException</Code>\
+            <Message>words of AWS with topsecrettoken</Message></Error></ErrorResponse>",
+    }));
+    let token = directory.path().join("token");
+    std::fs::write(&token, "a web identity token").unwrap();
+    let child = pod
+        .env("AWS_ENDPOINT_URL_STS", &url)
+        .env("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/generator")
+        .env("AWS_WEB_IDENTITY_TOKEN_FILE", token)
+        .spawn()
+        .unwrap();
+    let health = addresses(&directory.path().join("addresses.json"))
+        .await
+        .health;
+    eventually(async || {
+        let url = format!("http://{health}/readyz");
+        let body = reqwest::get(url).await.ok()?.text().await.ok()?;
+        body.contains("no AWS credentials").then_some(())
+    })
+    .await;
+    let log = terminate(child).await;
+    let line = event(&log, events::ENCLAVE_NOT_READY);
+    let cause = line["cause"].as_str().unwrap();
+    assert!(
+        cause.ends_with("service error: ExpiredTokenException"),
+        "{cause}"
+    );
+    assert!(!log.contains("words of AWS"), "{log}");
 }
 
 /// The first line with this event.
