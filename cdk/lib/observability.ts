@@ -118,6 +118,13 @@ export const LINES: readonly Line[] = [
     meaning: 'an enclave does not adopt the key: its policy is not a rendering of what the image measures',
   },
   {
+    id: 'signing-certificate',
+    log: 'pods',
+    by: { event: 'signing_certificate_ends' },
+    atMost: 0,
+    meaning: 'the certificate that signed an image has expired or ends within 30 days: sign the image again',
+  },
+  {
     id: 'clock-stepped',
     log: 'pods',
     by: { event: 'clock_stepped' },
