@@ -6,6 +6,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use cloister_contract::Architecture;
+
 use crate::signature;
 use crate::{CertificateWarning, Measurements};
 
@@ -158,15 +160,6 @@ impl std::fmt::Debug for Eif {
     }
 }
 
-/// The processor architecture of an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Architecture {
-    /// x86-64.
-    Amd64,
-    /// 64-bit ARM.
-    Arm64,
-}
-
 /// A file that is not an acceptable enclave image.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -224,7 +217,7 @@ pub enum EifError {
     #[error("section {0} is too long for its kind")]
     SectionLen(usize),
     /// The kernel is an ELF file, which the hypervisor does not start.
-    #[error("the kernel is an ELF file: {} expected", .0.kernel_format())]
+    #[error("the kernel is an ELF file: {} expected", kernel_format(*.0))]
     Kernel(Architecture),
     /// The command line has other bytes.
     #[error("the command line is not printable ASCII")]
@@ -240,12 +233,10 @@ pub enum EifError {
     Signature,
 }
 
-impl Architecture {
-    fn kernel_format(self) -> &'static str {
-        match self {
-            Self::Amd64 => "bzImage",
-            Self::Arm64 => "Image",
-        }
+fn kernel_format(architecture: Architecture) -> &'static str {
+    match architecture {
+        Architecture::Amd64 => "bzImage",
+        Architecture::Arm64 => "Image",
     }
 }
 

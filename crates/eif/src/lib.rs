@@ -7,6 +7,7 @@ mod measurements;
 mod signature;
 
 pub use certificate::CertificateWarning;
+pub use cloister_contract::Architecture;
 pub use expected::{ExpectedMeasurements, ExpectedMeasurementsError};
-pub use image::{Architecture, Eif, EifError};
+pub use image::{Eif, EifError};
 pub use measurements::{Difference, Measurements};

@@ -102,7 +102,7 @@ impl Guest {
     }
 }
 
-/// What an enclave says, one JSON object per line.
+/// The log of an enclave, one JSON object per line.
 #[derive(Debug)]
 pub struct Log(BufReader<Stream>);
 
@@ -123,7 +123,9 @@ impl Log {
                 }
             }
         };
-        timeout(BOOT, read).await.expect("the enclave says so")
+        timeout(BOOT, read)
+            .await
+            .expect("the enclave's line in time")
     }
 
     /// The checks of the self-test: each must hold.

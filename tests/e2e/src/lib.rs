@@ -1,4 +1,4 @@
-//! What the end-to-end tests share: a stack of their own, keys on it, and answers taken apart.
+//! Shared by the end-to-end tests: a local stack, keys on it, and parsed answers.
 
 pub mod guest;
 pub mod log_scan;
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 /// A payload that nothing is wrong with.
 pub const TRANSFER: &str = r#"{"value":0.01,"to":"0xa5D3241A1591061F2a4bB69CA0215F66520E67cf","nonce":0,"type":2,"chainId":4,"gas":100000,"maxFeePerGas":100000000000,"maxPriorityFeePerGas":3000000000}"#;
 
-/// A stack in a directory of its own; both go when this is dropped.
+/// A stack in its own directory; both are removed when this is dropped.
 #[derive(Debug)]
 pub struct Local {
     /// The running stack.
@@ -33,7 +33,7 @@ impl Local {
         Self::start_with(None).await
     }
 
-    /// The same, its programs logging as `log` (a `RUST_LOG` filter) says.
+    /// Starts it with a `RUST_LOG` filter for its programs.
     pub async fn start_with(log: Option<&str>) -> Self {
         Self::start_in(directory(), false, log, Enclaves::Processes).await
     }
@@ -80,7 +80,7 @@ impl Local {
         Self::start_in(directory, false, None, Enclaves::Processes).await
     }
 
-    /// A new key with a secret of its own.
+    /// A new key with a new secret.
     pub async fn generate(&self) -> Key {
         let secret = random_secret();
         let answer = self
@@ -89,7 +89,7 @@ impl Local {
         Key::new(&answer, secret)
     }
 
-    /// An imported key with a secret of its own.
+    /// An imported key with a new secret.
     pub async fn import(&self, eth_key: &str) -> Key {
         let secret = random_secret();
         let answer = self
@@ -183,7 +183,7 @@ impl Local {
         assert!(answer.expect("an answer").status().is_success());
     }
 
-    /// What a part has logged so far.
+    /// The log of a part so far.
     pub fn log(&self, part: Part) -> String {
         std::fs::read_to_string(self.stack.data().logs().join(format!("{part}.log")))
             .expect("a log")
@@ -235,7 +235,7 @@ pub struct Refused {
     pub code: String,
     /// The member at fault, or nothing.
     pub field: String,
-    /// Whether trying again may help.
+    /// True if the same request may succeed later.
     pub retryable: bool,
 }
 

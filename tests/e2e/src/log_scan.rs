@@ -111,7 +111,7 @@ pub async fn no_secret_is_written_down(local: &Local) {
     assert!(found.is_empty(), "{found:#?}");
 }
 
-/// How bytes may look when somebody writes them down.
+/// The forms in which bytes may be logged.
 fn forms(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let decimal = |separator: &str| {
         secret

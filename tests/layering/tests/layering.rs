@@ -96,10 +96,10 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Facts on which both sides of a boundary must agree: every package may use them.
 const SHARED: &str = "contract";
 
-/// Packages a person runs on a laptop, and tests: they may use everything.
+/// Packages for one machine, and tests: they may use everything.
 const UNRESTRICTED: &[&str] = &["local", "e2e", "guest-self-test"];
 
-/// What must never be part of a measured binary, however it might get there.
+/// Crates that a measured binary must not link, directly or indirectly.
 const NEVER_MEASURED: &[&str] = &[
     "cloister-nsm-software",
     "cloister-local",
@@ -162,9 +162,9 @@ fn members_take_versions_and_features_from_the_workspace() {
     }
 }
 
-/// The trusted base of an enclave is its dependency tree. It is written down beside each enclave,
-/// so that nothing enters it unseen. `UPDATE_TRUSTED_BASE=1 cargo test -p cloister-layering-test`
-/// writes the lists anew; the difference is what there is to review.
+/// The trusted base of an enclave is its dependency tree, listed in its directory so that every
+/// addition is reviewed. `UPDATE_TRUSTED_BASE=1 cargo test -p cloister-layering-test` rewrites the
+/// lists.
 #[test]
 fn trusted_base_is_what_was_reviewed() {
     for enclave in ["init", "signer", "key-generator"] {
@@ -201,7 +201,7 @@ fn trusted_base_is_what_was_reviewed() {
     }
 }
 
-/// A measured `main.rs` composes libraries: it has no way to be told by its host what to trust.
+/// A measured `main.rs` composes libraries: its host cannot configure it.
 #[test]
 fn measured_code_takes_nothing_from_its_environment() {
     for package in ["runtime", "signer", "key-generator"] {

@@ -1,9 +1,10 @@
-//! From a release and settings to images.
+//! Assembles images from a release and settings.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
+use cloister_contract::{Architecture, Service};
 use cloister_key_policy::{Form, Pcr0, render};
 use cloister_settings::{Settings, for_key_generator, for_signer};
 use openssl::x509::X509;
@@ -12,11 +13,11 @@ use serde_json::Value;
 
 use crate::image::{Image, ImageRecord};
 use crate::output;
-use crate::release::{Architecture, Release};
+use crate::release::Release;
 use crate::signing::SigningKey;
 
-/// Both images of a deployment, and `measurements.json` beside them: the signer's first, because
-/// the key generator's measures it.
+/// Makes both images of a deployment and `measurements.json`. The signer's is first, because the
+/// key generator's settings have its PCR0.
 pub(crate) fn both(
     release: &Release,
     settings: &Path,
@@ -63,7 +64,7 @@ pub(crate) fn both(
     Ok(())
 }
 
-/// One image with settings as they are.
+/// Makes one image with unchecked settings.
 pub(crate) fn one(
     release: &Release,
     application: &str,
@@ -87,8 +88,8 @@ pub(crate) fn one(
     image.finish(path)
 }
 
-/// The enclaves' own check ends at PEM. A root that is no certificate would only be missed when TLS
-/// fails.
+/// Checks that the roots are certificates. The enclaves check only PEM; a root that is not a
+/// certificate would be noticed when TLS fails.
 fn check_roots(settings: &Settings) -> Result<()> {
     for (index, root) in settings.tls_roots.iter().enumerate() {
         let certificate = X509::from_der(root)
@@ -101,7 +102,8 @@ fn check_roots(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-/// Roles are checked by what they are for. An image with others would start, and never adopt a key.
+/// Checks that a key policy can be made for the roles. An image with other roles would start and
+/// never adopt a key.
 fn check_roles(settings: &Settings, signer: Pcr0, generator: Pcr0) -> Result<()> {
     let measurements = cloister_key_policy::Measurements::new(signer, generator);
     render(&settings.deployment, &measurements, Form::Open)
@@ -109,7 +111,7 @@ fn check_roles(settings: &Settings, signer: Pcr0, generator: Pcr0) -> Result<()>
     Ok(())
 }
 
-/// `measurements.json`: what there is to compare, and what it follows from.
+/// `measurements.json`: the measurements, and the inputs that determine them.
 #[derive(Serialize)]
 struct MeasurementsFile {
     format: u32,
@@ -119,6 +121,6 @@ struct MeasurementsFile {
     images: BTreeMap<&'static str, ImageRecord>,
 }
 
-const SIGNER: &str = "signer";
-const KEY_GENERATOR: &str = "key-generator";
+const SIGNER: &str = Service::Signer.name();
+const KEY_GENERATOR: &str = Service::KeyGenerator.name();
 const MAX_SETTINGS: u64 = 1 << 20;

@@ -1,11 +1,10 @@
-//! Whether a file can run in an enclave at all: refused here, it does not have to be found out by
-//! an enclave that is silent.
+//! Checks that a file can run in an enclave, because an enclave that cannot start is silent.
 
 use anyhow::{Result, ensure};
 
-use crate::release::Architecture;
+use cloister_contract::Architecture;
 
-/// The kernel has the form in which the hypervisor starts one.
+/// Checks that a kernel has the form that the hypervisor starts.
 pub(crate) fn check_kernel(bytes: &[u8], architecture: Architecture) -> Result<()> {
     let (at, magic, form) = match architecture {
         // https://docs.kernel.org/arch/x86/boot.html
@@ -20,8 +19,8 @@ pub(crate) fn check_kernel(bytes: &[u8], architecture: Architecture) -> Result<(
     Ok(())
 }
 
-/// A program for the architecture that needs nothing beside itself: the image has neither libraries
-/// nor a loader.
+/// Checks that a program is static and for the architecture: the image has neither libraries nor a
+/// loader.
 pub(crate) fn check_program(bytes: &[u8], architecture: Architecture) -> Result<()> {
     let machine = match architecture {
         Architecture::Amd64 => 62,
@@ -45,10 +44,10 @@ pub(crate) fn check_program(bytes: &[u8], architecture: Architecture) -> Result<
             .checked_add(index * len)
             .and_then(|at| bytes.get(at..)?.first_chunk());
         let kind = segment.map(|kind| u32::from_le_bytes(*kind));
-        ensure!(kind.is_some(), "a program that is cut off");
+        ensure!(kind.is_some(), "program is truncated");
         ensure!(
             kind != Some(PT_INTERP),
-            "linked dynamically; build it for a musl target"
+            "program is linked dynamically; build it for a musl target"
         );
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! One image, written by AWS's builder and read again by our own reader.
+//! An enclave image, written by AWS's builder and verified by `cloister-eif`.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -7,17 +7,18 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use aws_nitro_enclaves_image_format::defs::{EIF_HDR_ARCH_ARM64, EifBuildInfo, EifIdentityInfo};
 use aws_nitro_enclaves_image_format::utils::EifBuilder;
+use cloister_contract::Architecture;
 use cloister_eif::{Eif, Measurements};
 use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha384};
 use tempfile::NamedTempFile;
 
-use crate::release::{Architecture, Release};
+use crate::release::Release;
 use crate::signing::SigningKey;
 use crate::{output, ramdisk};
 
-/// An image that has no name yet.
+/// An image in a temporary file.
 pub(crate) struct Image {
     file: NamedTempFile,
     bytes: Vec<u8>,
@@ -25,7 +26,7 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// Builds the image of an application with the settings it is given, in `directory`.
+    /// Builds the image of an application with these settings in `directory`.
     pub(crate) fn build(
         release: &Release,
         application: &str,
@@ -62,11 +63,11 @@ impl Image {
         let bytes = output::read(file.path(), u64::MAX)?;
         ensure!(
             bytes.len() <= MAX_LEN,
-            "the image of {application} has {} bytes; more than {MAX_LEN} need more memory than an enclave of ours is given",
+            "the image of {application} has {} bytes; at most {MAX_LEN} fit into an enclave's memory",
             bytes.len()
         );
         let measurements = Eif::parse(bytes.clone())
-            .context("the image that was written cannot be read")?
+            .context("failed to read the written image")?
             .measurements();
         ensure!(
             registers(&measurements) == written,
@@ -83,7 +84,7 @@ impl Image {
         &self.measurements
     }
 
-    /// What there is to say about it once it is called `file`.
+    /// Its part of `measurements.json` under the name `file`.
     pub(crate) fn record(&self, file: &str) -> ImageRecord {
         let Measurements {
             pcr0,
@@ -102,7 +103,7 @@ impl Image {
         }
     }
 
-    /// Gives the image its name.
+    /// Moves the image to its final path.
     pub(crate) fn finish(self, path: &Path) -> Result<()> {
         output::finish(self.file, path)
     }

@@ -15,8 +15,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
+use cloister_contract::Architecture;
 
-use crate::release::{Application, Architecture, Ingredients, Release};
+use crate::release::{Application, Ingredients, Release};
 use crate::signing::SigningKey;
 
 fn main() -> ExitCode {
@@ -65,10 +66,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Everything that the images of all deployments share: kernel, init and applications, ready to
-    /// be put together.
+    /// Make a release: kernel, init and applications, which the images of all deployments share.
     Release(ReleaseArguments),
-    /// The images of one deployment, and `measurements.json`.
+    /// Make the images of one deployment, and `measurements.json`.
     Assemble {
         /// The directory that `release` made.
         #[arg(long)]
@@ -76,13 +76,13 @@ enum Command {
         /// The deployment's measured settings.
         #[arg(long)]
         settings: PathBuf,
-        /// A directory; made if it is not there.
+        /// A directory; created if missing.
         #[arg(long)]
         output: PathBuf,
         #[command(flatten)]
         signature: Signature,
     },
-    /// One image with settings that are taken as they are; its measurements go to standard output.
+    /// Make one image with unchecked settings; its measurements go to standard output.
     One {
         /// The directory that `release` made.
         #[arg(long)]
@@ -90,7 +90,7 @@ enum Command {
         /// The application's name in the release.
         #[arg(long)]
         application: String,
-        /// A file that becomes `/settings.json`, unread.
+        /// A file that becomes `/settings.json`, unchecked.
         #[arg(long)]
         settings: PathBuf,
         /// The image's file.
@@ -106,7 +106,7 @@ struct ReleaseArguments {
     /// A bzImage (amd64) or Image (arm64).
     #[arg(long)]
     kernel: PathBuf,
-    /// The configuration that the kernel was built with; it stands beside the images, not in them.
+    /// The configuration that the kernel was built with; it is part of the release, not of the images.
     #[arg(long)]
     kernel_config: PathBuf,
     /// A file with the kernel's command line.
@@ -118,17 +118,17 @@ struct ReleaseArguments {
     /// The driver of the NSM, for kernels that do not have it built in.
     #[arg(long)]
     module: Option<PathBuf>,
-    /// What passes a volume's connections on to the parent; the image then has the volume's
-    /// directory.
+    /// The program that forwards a volume's connections to the parent; the image then has the
+    /// volume's directory.
     #[arg(long)]
     bridge: Option<PathBuf>,
     /// An application, as NAME=FILE.
     #[arg(long = "application", required = true)]
     applications: Vec<Application>,
-    /// A JSON object that says what the rest was built from.
+    /// A JSON object with the versions of sources and compilers.
     #[arg(long)]
     inputs: PathBuf,
-    /// A directory; made if it is not there.
+    /// A directory; created if missing.
     #[arg(long)]
     output: PathBuf,
 }

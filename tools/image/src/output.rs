@@ -1,4 +1,4 @@
-//! Files that are either whole or not there.
+//! Atomic file output.
 
 use std::fs;
 use std::io::Write as _;
@@ -10,9 +10,9 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
-/// Reads an input that is not longer than `limit` bytes and not empty.
+/// Reads a file of 1 to `limit` bytes.
 pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let what = || format!("cannot read {}", path.display());
+    let what = || format!("failed to read {}", path.display());
     let len = fs::metadata(path).with_context(what)?.len();
     if len == 0 || len > limit {
         bail!(
@@ -23,21 +23,20 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     fs::read(path).with_context(what)
 }
 
-/// Makes a directory for results.
+/// Creates a directory for results.
 pub(crate) fn directory(path: &Path) -> Result<()> {
-    fs::create_dir_all(path)
-        .with_context(|| format!("cannot make the directory {}", path.display()))
+    fs::create_dir_all(path).with_context(|| format!("failed to create {}", path.display()))
 }
 
-/// A file without a name that anybody knows, in `directory`; gone unless it is [`finish`]ed.
+/// A temporary file in `directory`, deleted unless it is [`finish`]ed.
 pub(crate) fn start(directory: &Path) -> Result<NamedTempFile> {
     NamedTempFile::new_in(directory)
-        .with_context(|| format!("cannot write to {}", directory.display()))
+        .with_context(|| format!("failed to write to {}", directory.display()))
 }
 
-/// Gives a file its name, and everybody leave to read it: what an image contains is no secret.
+/// Moves a file to its path and makes it readable for all: an image has no secrets.
 pub(crate) fn finish(file: NamedTempFile, path: &Path) -> Result<()> {
-    let what = || format!("cannot write {}", path.display());
+    let what = || format!("failed to write {}", path.display());
     file.as_file()
         .set_permissions(fs::Permissions::from_mode(0o644))
         .with_context(what)?;
@@ -50,18 +49,18 @@ pub(crate) fn finish(file: NamedTempFile, path: &Path) -> Result<()> {
 pub(crate) fn write(directory: &Path, name: &str, contents: &[u8]) -> Result<()> {
     let mut file = start(directory)?;
     file.write_all(contents)
-        .with_context(|| format!("cannot write {}", directory.join(name).display()))?;
+        .with_context(|| format!("failed to write {}", directory.join(name).display()))?;
     finish(file, &directory.join(name))
 }
 
-/// JSON for people and programs.
+/// Pretty JSON with a line break at the end.
 pub(crate) fn json(value: &impl Serialize) -> Result<Vec<u8>> {
     let mut json = serde_json::to_vec_pretty(value)?;
     json.push(b'\n');
     Ok(json)
 }
 
-/// The form in which files are named by their contents.
+/// SHA-256 in hex.
 pub(crate) fn sha256(contents: &[u8]) -> String {
     const_hex::encode(Sha256::digest(contents))
 }

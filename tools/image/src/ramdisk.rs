@@ -1,5 +1,5 @@
-//! Ramdisks that depend on nothing but what is in them: newc cpio with owner root, no times and
-//! counted inodes; gzip without name and time.
+//! Ramdisks whose bytes depend only on their content: newc cpio with owner root, no times and counted
+//! inodes; gzip without name and time.
 
 use std::io::Write as _;
 
@@ -7,13 +7,13 @@ use anyhow::{Context as _, Result};
 use cpio::newc;
 use flate2::{Compression, GzBuilder};
 
-/// What stands in a ramdisk.
+/// An entry of a ramdisk.
 pub(crate) enum Entry<'a> {
-    /// A directory, to mount something on.
+    /// A mount point.
     Directory(&'static str),
-    /// A file that can be run.
+    /// An executable file.
     Program(&'static str, &'a [u8]),
-    /// A file that can be read.
+    /// A read-only file.
     File(&'static str, &'a [u8]),
 }
 
@@ -42,12 +42,12 @@ pub(crate) fn init(
     pack(&entries)
 }
 
-/// The second: what init starts.
+/// The second ramdisk: the application, which init starts.
 pub(crate) fn application(program: &[u8]) -> Result<Vec<u8>> {
     pack(&[Entry::Program("application", program)])
 }
 
-/// The last: what the application is told.
+/// The last ramdisk: the settings, which the application reads.
 pub(crate) fn settings(settings: &[u8]) -> Result<Vec<u8>> {
     pack(&[Entry::File("settings.json", settings)])
 }
@@ -78,7 +78,7 @@ fn pack(entries: &[Entry<'_>]) -> Result<Vec<u8>> {
     Ok(gzip.finish()?)
 }
 
-/// What init starts before the application in images of the volume profile.
+/// The program that init starts before the application in images of the volume profile.
 pub(crate) const BRIDGE: &str = "vsock-bridge";
 /// RFC 1952: the file system on which compression took place.
 const OS_UNKNOWN: u8 = 255;

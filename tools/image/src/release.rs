@@ -1,11 +1,11 @@
-//! A release: what the images of all deployments share.
+//! A release: the files that the images of all deployments share.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use cloister_contract::Architecture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -48,14 +48,14 @@ impl FromStr for Application {
     }
 }
 
-/// A release in its directory; every file is what it was when the release was made.
+/// A release in its directory, with unchanged files.
 pub(crate) struct Release {
     directory: PathBuf,
     record: Record,
 }
 
 impl Release {
-    /// Makes a release in `directory`; its `release.json` is written last.
+    /// Makes a release in `directory`; `release.json` is written last.
     pub(crate) fn make(
         ingredients: &Ingredients<'_>,
         inputs: &Path,
@@ -71,11 +71,11 @@ impl Release {
             bridge,
             applications,
         } = *ingredients;
-        let wrong = |path: &Path| format!("{} does not fit", path.display());
+        let wrong = |path: &Path| format!("{} is not usable", path.display());
 
         let build = output::read(inputs, MAX_TEXT)?;
         let build = serde_json::from_slice(&build)
-            .with_context(|| format!("{} is no JSON object", inputs.display()))?;
+            .with_context(|| format!("{} is not a JSON object", inputs.display()))?;
         let kernel_bytes = output::read(kernel, MAX_BINARY)?;
         binary::check_kernel(&kernel_bytes, architecture).with_context(|| wrong(kernel))?;
         let config = output::read(kernel_config, MAX_TEXT)?;
@@ -109,12 +109,7 @@ impl Release {
             (CMDLINE.to_owned(), line.as_bytes().to_vec()),
             (
                 ramdisk_of(INIT),
-                ramdisk::init(
-                    &init,
-                    line.as_bytes(),
-                    module.as_deref(),
-                    bridge.as_deref(),
-                )?,
+                ramdisk::init(&init, line.as_bytes(), module.as_deref(), bridge.as_deref())?,
             ),
         ]);
         for Application { name, path } in applications {
@@ -242,34 +237,17 @@ impl Release {
     }
 }
 
-/// The processors a release is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Architecture {
-    Amd64,
-    Arm64,
-}
-
-impl fmt::Display for Architecture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Amd64 => "amd64",
-            Self::Arm64 => "arm64",
-        })
-    }
-}
-
 /// `release.json`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Record {
     format: u32,
     architecture: Architecture,
-    /// What the maker says the rest was built from.
+    /// Versions of sources and compilers, as given by the maker.
     build: Map<String, Value>,
-    /// What is in the ramdisks.
+    /// The programs in the ramdisks.
     binaries: BTreeMap<String, FileRecord>,
-    /// What is in the directory.
+    /// The files of the directory.
     files: BTreeMap<String, FileRecord>,
 }
 

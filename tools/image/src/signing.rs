@@ -1,5 +1,4 @@
-//! The key and certificate of a signed image. AWS's format takes them as they are and panics later:
-//! here is what has to be right.
+//! The key and certificate of a signed image, checked because AWS's builder panics on invalid ones.
 
 use std::path::{Path, PathBuf};
 
@@ -70,13 +69,13 @@ impl SigningKey {
         })
     }
 
-    /// What the builder takes.
+    /// The argument of the builder.
     pub(crate) fn data(&self) -> Result<SignKeyData> {
         let key = self
             .key
             .to_str()
             .with_context(|| format!("{} is not UTF-8", self.key.display()))?;
-        SignKeyData::new(key, &self.certificate).map_err(|error| anyhow!("cannot sign: {error}"))
+        SignKeyData::new(key, &self.certificate).map_err(|error| anyhow!("failed to sign: {error}"))
     }
 }
 

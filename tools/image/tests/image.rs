@@ -221,7 +221,7 @@ fn an_image_that_needs_too_much_memory_is_refused() {
     workshop.succeed("", &["release"]);
     workshop.fail(
         "assemble",
-        &["the image of signer has 160", "more than 16000000"],
+        &["the image of signer has 160", "at most 16000000"],
     );
 }
 
@@ -240,7 +240,7 @@ fn what_cannot_run_in_an_enclave_is_refused() {
         ),
         ("init", elf(b"", ARM64), "not a program for Linux on amd64"),
         ("signer", dynamic, "linked dynamically"),
-        ("key-generator", cut_off, "cut off"),
+        ("key-generator", cut_off, "truncated"),
         ("kernel", b"\x7fELF vmlinux".to_vec(), "bzImage is expected"),
         ("cmdline", b"a\nb\n".to_vec(), "one line of printable ASCII"),
         ("inputs.json", b"[]".to_vec(), "no JSON object"),
@@ -253,7 +253,7 @@ fn what_cannot_run_in_an_enclave_is_refused() {
     }
     let workshop = Workshop::new();
     fs::remove_file(workshop.path("init")).unwrap();
-    workshop.fail("release", &["cannot read", "/init"]);
+    workshop.fail("release", &["failed to read", "/init"]);
 }
 
 #[test]

@@ -55,7 +55,7 @@ const ACCEPTED: &[(&str, &str, u16, usize, bool)] = &[
     ),
 ];
 
-/// `UPDATE_VECTORS=1` writes the files anew. A signature is another one every time, its certificate
+/// `UPDATE_VECTORS=1` writes the files again. A signature differs every time, its certificate
 /// too.
 #[test]
 fn accepted_vectors_are_what_the_package_of_aws_writes() {

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
-use cloister_contract::Architecture;
+use cloister_contract::{Architecture, Service};
 use cloister_toolchain::cargo::{target_directory, workspace_root};
 use cloister_toolchain::command::{output, succeed};
 use cloister_toolchain::node::Node;
@@ -102,7 +102,7 @@ fn contexts(images: &Path, architecture: Architecture) -> Result<()> {
         context
             .current_dir(&cdk)
             .args(["--import", "tsx", "containers/context.ts"]);
-        succeed(context.arg(images).arg(service).arg(program))?;
+        succeed(context.arg(images).arg(service.name()).arg(program))?;
     }
     Ok(())
 }
@@ -134,7 +134,7 @@ fn build_layout(images: &[(&Path, Architecture)], nitro_cli: &Path, layout: &Pat
     };
     for (service, pod) in PODS {
         for (directory, architecture) in images {
-            let context = directory.join("containers").join(service);
+            let context = directory.join("containers").join(service.name());
             copy(nitro_cli, &context.join("nitro-cli"))?;
             let mut build = buildah();
             build.args([
@@ -184,9 +184,9 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Service and program.
-const PODS: &[(&str, Program)] = &[
+const PODS: &[(Service, Program)] = &[
     (
-        "signer",
+        Service::Signer,
         Program {
             name: "signer-pod",
             package: "cloister-pods",
@@ -194,7 +194,7 @@ const PODS: &[(&str, Program)] = &[
         },
     ),
     (
-        "key-generator",
+        Service::KeyGenerator,
         Program {
             name: "key-generator-pod",
             package: "cloister-pods",

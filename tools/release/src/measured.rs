@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
-use cloister_contract::Architecture;
+use cloister_contract::{Architecture, Service};
 use cloister_toolchain::cargo::{self, workspace_root};
 use cloister_toolchain::command::{output, succeed, version};
 use cloister_toolchain::{cache, python};
@@ -36,12 +36,12 @@ pub(crate) const INIT: Program = Program {
 /// The services.
 pub(crate) const APPLICATIONS: &[Program] = &[
     Program {
-        name: "signer",
+        name: Service::Signer.name(),
         package: "cloister-signer",
         binary: "cloister-signer",
     },
     Program {
-        name: "key-generator",
+        name: Service::KeyGenerator.name(),
         package: "cloister-key-generator",
         binary: "cloister-key-generator",
     },

@@ -13,7 +13,7 @@ use cloister_toolchain::node::Node;
 use cloister_toolchain::{cache, debian};
 use fs_err as fs;
 
-use crate::background::Background;
+use crate::background::{Background, EarlyStep};
 use crate::{deployment, examples, kubernetes, lambda, newman, openapi};
 
 /// Options of `cargo xtask test`.
@@ -45,11 +45,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         build_programs()?;
     }
     let mut times = Vec::new();
+    let mut early = Vec::new();
     let outcome: Result<()> = selected.iter().try_for_each(|step| {
+        if arguments.step.is_none() {
+            for other in selected
+                .iter()
+                .filter(|other| other.beside == Some(step.name))
+            {
+                early.push((other.name, EarlyStep::start(other.name)?));
+            }
+        }
         println!("\n── {} ──", step.name);
         let step_started = Instant::now();
-        let outcome = (step.run)();
-        let took = step_started.elapsed();
+        let started_early = early.iter().position(|(name, _)| *name == step.name);
+        let (outcome, took) = match started_early {
+            Some(index) => early.swap_remove(index).1.finish(),
+            None => ((step.run)(), step_started.elapsed()),
+        };
         times.push((step.name, took));
         outcome.with_context(|| format!("FAILED: {}", step.name))?;
         println!("── {}: {:.1} s ──", step.name, took.as_secs_f64());
@@ -70,6 +82,8 @@ struct Step {
     run_in: RunIn,
     /// Set if it calls programs of the workspace.
     needs_programs: bool,
+    /// In a whole run, starts together with this earlier step: both use one processor.
+    beside: Option<&'static str>,
     run: fn() -> Result<()>,
 }
 
@@ -90,6 +104,13 @@ impl Step {
             ..self
         }
     }
+
+    fn beside(self, earlier: &'static str) -> Self {
+        Self {
+            beside: Some(earlier),
+            ..self
+        }
+    }
 }
 
 fn steps() -> Vec<Step> {
@@ -97,13 +118,14 @@ fn steps() -> Vec<Step> {
         name,
         run_in,
         needs_programs: false,
+        beside: None,
         run,
     };
     let step = |name, run| step_in(RunIn::Daily, name, run);
     let long_step = |name, run| step_in(RunIn::Full, name, run);
     vec![
         step("crates", || {
-            succeed(cargo().args(["fetch", "--locked"]))?;
+            succeed(cargo().args(["fetch", "--locked"]).args(TARGETS))?;
             succeed(&mut cloister_release::image_tool_cargo(&["fetch"])?)
         }),
         step("format", || {
@@ -145,8 +167,8 @@ fn steps() -> Vec<Step> {
             succeed(Command::new(program("cloister-local")).arg("demo"))
         })
         .with_programs(),
-        step("deployment", deployment::check),
-        step("kubernetes objects", kubernetes::check_objects),
+        step("deployment", deployment::check).beside("postman"),
+        step("kubernetes objects", kubernetes::check_objects).beside("examples"),
         step("image tool", || {
             succeed(&mut cloister_release::image_tool_cargo(&["test"])?)
         }),
@@ -286,5 +308,13 @@ fn print_summary(times: &[(&str, Duration)], total: Duration) {
     }
     println!("{:>8.1} s  total", total.as_secs_f64());
 }
+
+/// The targets that are built: crates of others are not downloaded.
+const TARGETS: &[&str] = &[
+    "--target=x86_64-unknown-linux-gnu",
+    "--target=x86_64-unknown-linux-musl",
+    "--target=aarch64-unknown-linux-gnu",
+    "--target=aarch64-unknown-linux-musl",
+];
 
 const CARGO_DENY_VERSION: &str = "0.20.2";

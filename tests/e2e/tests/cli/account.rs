@@ -1,5 +1,5 @@
-//! Just enough of IAM and STS for a rehearsal: roles come and go, and whoever assumes one is known
-//! to the stack's KMS.
+//! A part of IAM and STS, enough for a rehearsal: roles are created and deleted, and the stack's KMS
+//! knows the principals that assume them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -67,7 +67,7 @@ impl Account {
         self.shared.lock().unwrap().roles.keys().cloned().collect()
     }
 
-    /// How often a role was created.
+    /// The number of times a role was created.
     pub(crate) fn created(&self) -> usize {
         self.shared.lock().unwrap().created
     }
@@ -150,7 +150,7 @@ impl Shared {
         }
     }
 
-    /// Makes the KMS know somebody.
+    /// Registers a principal with the KMS.
     fn credentials(&self, arn: &str, token: &str) -> (String, String) {
         let (id, secret) = (
             format!("ASIA{}", &random_secret().to_uppercase()[..16]),

@@ -1,4 +1,4 @@
-//! The program, started anew for each command.
+//! The program, started once for each command.
 
 use std::process::{Output, Stdio};
 use std::sync::Mutex;
@@ -16,7 +16,7 @@ pub(crate) struct Shell {
     printed: Mutex<Vec<u8>>,
 }
 
-/// What a command left.
+/// The outcome of a command.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) code: i32,
@@ -25,7 +25,7 @@ pub(crate) struct Ended {
 }
 
 impl Shell {
-    /// The shell of somebody with the caller's credentials.
+    /// A shell with the caller's credentials.
     pub(crate) fn of_a_caller(local: &Local) -> Self {
         let mut shell = Self::of(&local.stack.identities().caller, local);
         shell.set("CLOISTER_ENDPOINT", &local.stack.endpoint());
@@ -42,7 +42,7 @@ impl Shell {
             .into_iter()
             .for_each(|(name, value)| shell.set(name, value));
         shell.set("AWS_REGION", local.stack.region());
-        // Nothing of whoever runs the tests, and no wait for a metadata service.
+        // No variables of the user who runs the tests, and no metadata service.
         shell.set("AWS_EC2_METADATA_DISABLED", "true");
         shell.set("AWS_CONFIG_FILE", "/nowhere");
         shell.set("AWS_SHARED_CREDENTIALS_FILE", "/nowhere");
@@ -111,7 +111,7 @@ impl Shell {
         }
     }
 
-    /// Whether any command ever printed it.
+    /// True if any command has printed it.
     pub(crate) fn has_printed(&self, what: &str) -> bool {
         String::from_utf8_lossy(&self.printed.lock().unwrap()).contains(what)
     }

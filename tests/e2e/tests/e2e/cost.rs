@@ -1,4 +1,4 @@
-//! What a warm signature costs in calls to AWS.
+//! Calls to AWS per warm signature.
 
 use cloister_e2e::{Local, TRANSFER};
 use cloister_local::part::Part;

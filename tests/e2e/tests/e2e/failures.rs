@@ -168,7 +168,7 @@ async fn rows_that_are_not_what_they_say() {
             .post("/sign_transaction", &key.sign_body(TRANSFER))
             .await;
         refused_without_details(&answer, 500, "sealed_row_refused");
-        // The address of a row that did not open is nobody's.
+        // A row that did not open has no address.
         assert!(!answer.text().contains(&other.address), "{what}");
         put(&local, rows[&key.id].clone()).await;
         local.sign(&key, TRANSFER).await;
@@ -198,7 +198,7 @@ async fn rows_that_are_not_what_they_say() {
         "not_migrated",
     );
 
-    // The canary's row can be opened by every signer, and used by nobody.
+    // Every signer can open the canary's row, and no request can use it.
     let canary = Key {
         id: "00000000-0000-0000-0000-000000000000".to_owned(),
         ..key.clone()
@@ -214,7 +214,7 @@ async fn rows_that_are_not_what_they_say() {
     );
 }
 
-/// Strangers who guess are told to wait; the caller who knows the secret is served all the same.
+/// Wrong secrets are throttled; the caller who knows the secret is still served.
 #[tokio::test(flavor = "multi_thread")]
 async fn guesses_never_lock_the_caller_out() {
     let local = Local::start().await;
@@ -265,7 +265,7 @@ fn unavailable(answer: &Response, code: &str) {
     assert!(answer.headers.contains_key("retry-after"));
 }
 
-/// The code says it all; what AWS said stays in the log.
+/// The caller gets the code; the AWS error is only logged.
 fn refused_without_details(answer: &Response, status: u16, code: &str) {
     let refused = Refused::new(answer);
     assert_eq!(

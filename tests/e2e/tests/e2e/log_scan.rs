@@ -1,4 +1,4 @@
-//! Nothing secret is written down, whatever the programs are told to log.
+//! No secret is logged, at any log level.
 
 use cloister_e2e::{Local, log_scan};
 

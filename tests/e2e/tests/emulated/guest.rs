@@ -24,7 +24,7 @@ async fn every_check_holds_and_every_end_has_its_reason() {
         let mut log = guest.boot().await;
         let checks = log.checks().await;
         assert!(checks.len() >= 28, "only {} checks", checks.len());
-        // What the builder says, the reader of images computes, and the guest hears from its NSM.
+        // The builder's measurements, `cloister-eif`'s, and those of the guest's NSM.
         for (name, pcr) in [
             ("pcr0", measured.pcr0),
             ("pcr1", measured.pcr1),

@@ -18,7 +18,7 @@ use cloister_local::part::Part;
 use cloister_local::stack::Emulation;
 use tokio::sync::Mutex;
 
-/// Held by whoever has emulators running.
+/// Held while a test runs emulators.
 static TURN: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread")]
@@ -32,7 +32,7 @@ async fn the_main_job_through_images() {
     burst::run(&local).await;
     other_images::run(&local).await;
     killed::run(&local).await;
-    // How busy they are, nobody outside of the machines could say.
+    // Usage can be measured only inside the enclaves.
     for pod in [Part::SignerPod, Part::KeyGeneratorPod] {
         eventually("the enclave's metrics", async || {
             local.log(pod).contains("\"enclave_cpu_utilization_user\":")

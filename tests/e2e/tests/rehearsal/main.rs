@@ -46,7 +46,7 @@ async fn a_deployment_comes_changes_and_goes_without_its_keys() {
     let key = caller.generate_key(&secret()).await.unwrap().key_id;
     sign(&caller, key).await;
 
-    // An update: somebody else may call.
+    // An update: another user may call.
     let user = rehearsal.aws.create_user().await;
     let second = rehearsal.synthesize("second", &format!("arn:aws:iam::{ACCOUNT}:user/backend"));
     rehearsal.deploy(&second, "--all");

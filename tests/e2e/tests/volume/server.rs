@@ -10,7 +10,7 @@ use cloister_local::child::{Program, Running};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-/// NFS-Ganesha, on loopback, version 4.2 alone, and hence without a port mapper.
+/// NFS-Ganesha, on loopback, version 4.2 only, which needs no port mapper.
 pub(crate) struct Server {
     _process: Running,
     directory: TempDir,
@@ -73,13 +73,13 @@ impl Server {
         self.port
     }
 
-    /// What it exports.
+    /// The exported directory.
     pub(crate) fn directory(&self) -> PathBuf {
         self.directory.path().join("export")
     }
 }
 
-/// Who owns what the enclave writes, whoever it says it is.
+/// The owner of everything the enclave writes, whatever user it claims.
 pub(crate) const USER: u32 = 1000;
 /// Numbers instead of names for users: an enclave has no names.
 const CONFIGURATION: &str = r#"
