@@ -42,7 +42,7 @@ impl<K: KeyStore> Signer<K> {
                 return Ok(row);
             }
         }
-        Err(Rejection::new(Code::KeyNotFound, "unknown key id"))
+        Err(unknown_key())
     }
 
     async fn sign(
@@ -57,6 +57,10 @@ impl<K: KeyStore> Signer<K> {
             .and_then(|Path(text)| text.parse().ok())
             .ok_or_else(|| Rejection::invalid("key_id", "must be a lower-case UUID"))?;
         exchange.key_id = Some(key_id);
+        // The canary is not a key of any caller.
+        if key_id == KeyId::CANARY {
+            return Err(unknown_key());
+        }
         let _permit = relay.admit()?;
         let body = collect(request.into_body(), MAX_AUTHENTICATED_LEN).await?;
         let remaining = exchange.remaining();
@@ -123,6 +127,10 @@ async fn sign_transaction<K: KeyStore>(
     let mut exchange = Exchange::begin("sign_transaction", request.headers());
     let outcome = signer.sign(&relay, &mut exchange, key_id, request).await;
     exchange.answer(outcome)
+}
+
+fn unknown_key() -> Rejection {
+    Rejection::new(Code::KeyNotFound, "unknown key id")
 }
 
 fn table_timeout() -> Rejection {

@@ -47,7 +47,7 @@ impl Arn {
         &self.resource
     }
 
-    /// What follows `kind` in the resource of a regional service: for `("dynamodb", "table/")`, a
+    /// The resource's name after `kind`, for a regional service: with `("dynamodb", "table/")`, a
     /// table's name. `None` for an ARN of another service or kind, or without region or account.
     pub fn regional(&self, service: &str, kind: &str) -> Option<&str> {
         self.region.as_ref()?;

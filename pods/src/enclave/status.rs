@@ -1,4 +1,4 @@
-//! Whether the pod's enclave runs, shared by all parts of the pod.
+//! The status of the pod's enclave, shared by all parts of the pod.
 
 use std::future::pending;
 

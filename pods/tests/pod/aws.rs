@@ -1,4 +1,4 @@
-//! AWS as far as a pod needs it: STS and the table, over TLS, counting.
+//! A fake of AWS: STS and the table, over TLS. Records requests.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use axum::routing::post;
 use axum_server::tls_rustls::{RustlsConfig, from_tcp_rustls};
 use serde_json::{Value, json};
 
-/// What it was asked.
+/// A fake of AWS.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Aws(Arc<Mutex<Asked>>);
 
@@ -21,7 +21,7 @@ pub(crate) struct Aws(Arc<Mutex<Asked>>);
 pub(crate) struct Asked {
     /// Operations, in order.
     pub(crate) operations: Vec<String>,
-    /// The callers' ends of connections.
+    /// The callers' addresses.
     pub(crate) connections: BTreeSet<SocketAddr>,
     /// The answer to every further call, instead of a success.
     fault: Option<Fault>,
@@ -114,7 +114,7 @@ fn credentials() -> String {
     )
 }
 
-/// Whatever key is asked for, the table has it.
+/// A row for any key.
 fn item(request: &Value) -> Value {
     json!({ "Item": {
         "key_id": request["Key"]["key_id"],

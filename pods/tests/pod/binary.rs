@@ -23,7 +23,7 @@ fn command(binary: &str) -> Command {
     command
 }
 
-/// What both pods need, at the most talkative level.
+/// A pod with everything that both need, at the most verbose level.
 fn configured(binary: &str, directory: &Path) -> Command {
     let settings = config(directory);
     let mut command = command(binary);
@@ -50,7 +50,7 @@ async fn ready(directory: &Path) -> (Addresses, reqwest::Client) {
     (addresses, client)
 }
 
-/// Ends it as Kubernetes does; returns what it logged.
+/// Terminates the pod as Kubernetes does, and returns its log.
 async fn terminate(child: Child) -> String {
     assert!(
         Command::new("kill")
@@ -311,7 +311,7 @@ async fn enclave_but(machine: &Machine, other: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_pod_that_is_killed_leaves_an_enclave_which_the_next_pod_ends() {
+async fn a_killed_pod_leaves_an_enclave_that_the_next_pod_terminates() {
     let machine = Machine::new();
     let mut killed = managing(&machine).spawn().unwrap();
     let left = enclave_but(&machine, "").await;
@@ -352,7 +352,7 @@ async fn a_pod_that_is_killed_leaves_an_enclave_which_the_next_pod_ends() {
 }
 
 #[tokio::test]
-async fn the_console_of_an_enclave_for_debugging_is_in_the_log() {
+async fn the_console_of_a_debug_enclave_is_in_the_log() {
     let machine = Machine::new();
     let mut child = managing(&machine)
         .env("CLOISTER_ENCLAVE_DEBUG", "true")
@@ -371,7 +371,7 @@ async fn the_console_of_an_enclave_for_debugging_is_in_the_log() {
 }
 
 #[tokio::test]
-async fn what_is_missing_is_said() {
+async fn missing_options_are_named() {
     for (binary, option) in [(KEY_GENERATOR_POD, "--egress"), (SIGNER_POD, "--table-arn")] {
         let output = tokio::task::spawn_blocking(|| command(binary).output())
             .await

@@ -1,4 +1,4 @@
-//! An enclave that adopts, opens and signs whatever it is given, and remembers it.
+//! A fake enclave that accepts every request and records it.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,12 +21,12 @@ pub(crate) struct Enclave {
 pub(crate) struct Mind {
     service: &'static str,
     pub(crate) state: Mutex<State>,
-    /// The credentials that were pushed: access key ids, in order.
+    /// The access key ids of the configurations received, in order.
     pub(crate) configured: Mutex<Vec<String>>,
     pub(crate) seen: Mutex<Vec<Request>>,
-    /// What work is answered with, instead of the usual.
+    /// The answer to every unit of work, instead of a success.
     pub(crate) refusal: Mutex<Option<Rejection>>,
-    /// Work needs a permit.
+    /// Work waits for a permit.
     gate: Semaphore,
     pub(crate) begun: AtomicUsize,
 }
@@ -58,13 +58,13 @@ impl Enclave {
         Self { mind, running }
     }
 
-    /// As an enclave ends: without a word, in the middle of whatever it does.
+    /// Ends without notice, as an enclave does.
     pub(crate) async fn die(self) {
         self.running.abort();
         self.running.await.unwrap_err();
     }
 
-    /// Dies when a successor, ready to serve, listens already.
+    /// Dies after a successor that is ready listens.
     pub(crate) async fn die_and_be_replaced(self, directory: &Path) -> Self {
         std::fs::remove_file(directory.join("enclave.sock")).unwrap();
         let successor = Self::start(directory, self.mind.service).await;
@@ -79,7 +79,7 @@ pub(crate) fn address(directory: &Path) -> Address {
 }
 
 impl Mind {
-    /// Lets work that has not begun wait until the gate is opened.
+    /// Work that has not begun waits until the gate is opened.
     pub(crate) fn close_gate(&self) {
         assert_eq!(self.gate.forget_permits(PLENTY), PLENTY);
     }

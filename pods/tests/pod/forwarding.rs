@@ -1,4 +1,4 @@
-//! Requests that meet an enclave: what arrives there, and what comes back.
+//! Requests to a running enclave and their responses.
 
 use std::sync::atomic::Ordering;
 
@@ -44,7 +44,7 @@ fn sign(key_id: &str) -> String {
 async fn a_signature_takes_the_callers_bytes_and_one_read() {
     let (_directory, enclave, rows, pod) = signer().await;
     let row = rows.insert(key());
-    for body in [r#"{"payload": "as it stands"}"#, "\u{0}not JSON at all", ""] {
+    for body in [r#"{"payload": "unchanged"}"#, "\u{0}not JSON at all", ""] {
         let response = pod
             .post(&sign(KEY), body)
             .header("x-request-id", "front-door-1")
@@ -88,10 +88,12 @@ async fn a_row_that_was_just_written_is_found() {
 }
 
 #[tokio::test]
-async fn rows_that_cannot_be_used_are_told_apart() {
+async fn each_unusable_row_has_its_code() {
     let (_directory, enclave, _rows, pod) = signer().await;
     for (key_id, status, code) in [
         (KEY, 404, "key_not_found"),
+        // Its row is the canary's, which the pod does not send to callers' requests.
+        (&KeyId::CANARY.to_string(), 404, "key_not_found"),
         (NOT_MIGRATED, 409, "not_migrated"),
         (THROTTLED, 503, "storage_throttled"),
         ("7E99E372-0EBA-4001-8002-35E6A1478070", 400, "invalid_field"),
@@ -149,7 +151,7 @@ async fn a_body_that_is_too_large_is_refused() {
 }
 
 #[tokio::test]
-async fn there_are_no_other_routes() {
+async fn other_routes_are_unknown() {
     let (_directory, _enclave, _rows, pod) = signer().await;
     for path in [
         "/",
@@ -239,8 +241,7 @@ async fn the_key_generator_gets_the_callers_bytes() {
     }
 }
 
-/// The enclave dies under a request that it has begun. Signing again is harmless; generating again
-/// is not.
+/// The enclave dies while it handles a request. Repeating is safe for signing only.
 #[tokio::test]
 async fn only_signing_is_repeated_on_a_dead_connection() {
     let (directory, enclave, rows, pod) = signer().await;

@@ -49,7 +49,7 @@ async fn without_an_enclave_the_pod_lives_but_is_not_ready() {
 }
 
 #[tokio::test]
-async fn the_enclave_may_come_later_and_come_again() {
+async fn the_enclave_may_start_later_and_restart() {
     let directory = tempfile::tempdir().unwrap();
     let pod = Pod::start(&directory, Signer::new(rows())).await;
     let mut enclave = Enclave::start(directory.path(), "signer").await;
@@ -73,7 +73,7 @@ async fn the_enclave_may_come_later_and_come_again() {
 }
 
 #[tokio::test]
-async fn anybody_may_ask_an_enclave_to_prove_what_it_is() {
+async fn the_enclave_proves_its_image_to_any_verifier() {
     let directory = tempfile::tempdir().unwrap();
     let pod = Pod::start(&directory, Signer::new(rows())).await;
     let enclave = Enclave::start(directory.path(), "signer").await;
@@ -97,7 +97,7 @@ async fn anybody_may_ask_an_enclave_to_prove_what_it_is() {
 }
 
 #[tokio::test]
-async fn an_enclave_that_forgot_everything_is_configured_again() {
+async fn an_unconfigured_enclave_is_configured_again() {
     let directory = tempfile::tempdir().unwrap();
     let enclave = Enclave::start(directory.path(), "signer").await;
     let pod = Pod::start(&directory, Signer::new(rows())).await;
@@ -112,7 +112,7 @@ async fn an_enclave_that_forgot_everything_is_configured_again() {
     assert_eq!(pod.post(SIGN, "{}").send().await.unwrap().status(), 200);
 }
 
-/// Each time other credentials, which expire at once.
+/// New credentials at every call, which expire immediately.
 #[derive(Debug, Default)]
 struct Rotating(AtomicUsize);
 
@@ -155,13 +155,13 @@ impl ProvideCredentials for NoCredentials {
     where
         Self: 'a,
     {
-        let error = provider::error::CredentialsError::not_loaded("AWS says something private");
+        let error = provider::error::CredentialsError::not_loaded("a private message of AWS");
         provider::future::ProvideCredentials::ready(Err(error))
     }
 }
 
 #[tokio::test]
-async fn why_a_pod_is_not_ready_is_said() {
+async fn the_reason_for_not_being_ready_is_reported() {
     let reason = async |pod: &Pod, part: &str| {
         eventually(async || {
             let (status, body) = pod.health("/readyz").await;
@@ -207,7 +207,7 @@ async fn why_a_pod_is_not_ready_is_said() {
 }
 
 #[tokio::test]
-async fn what_is_in_flight_at_shutdown_is_answered() {
+async fn requests_in_flight_at_shutdown_are_answered() {
     let directory = tempfile::tempdir().unwrap();
     let enclave = Enclave::start(directory.path(), "signer").await;
     let pod = Pod::start(&directory, Signer::new(rows())).await;

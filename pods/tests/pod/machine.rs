@@ -1,9 +1,10 @@
-//! A machine with a `nitro-cli` of its own, whose enclaves the test plays.
+//! A machine with a fake `nitro-cli` and fake enclaves.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use cloister_contract::ports;
 use cloister_eif::Eif;
 use cloister_pods::{Console, DriverError, EnclaveConfig, EnclaveDriver, Launch, NitroCli};
 use cloister_transport::{Address, Listener};
@@ -19,7 +20,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// With an image for the signer, which measures as it is expected to.
+    /// A machine with an image of the signer that matches its measurements.
     pub(crate) fn new() -> Self {
         let machine = Self {
             directory: tempfile::tempdir().unwrap(),
@@ -36,7 +37,7 @@ impl Machine {
         self.directory.path().join(name)
     }
 
-    /// Of the image that is there.
+    /// Writes the measurements of the present image.
     pub(crate) fn write_measurements(&self, service: &str) {
         let found = Eif::read(&self.path("signer.eif")).unwrap().measurements();
         let [pcr0, pcr1, pcr2] = [found.pcr0, found.pcr1, found.pcr2].map(hexadecimal);
@@ -68,7 +69,7 @@ impl Machine {
         NitroCli::new(self.path("nitro-cli"), "cloister-signer".into(), 16)
     }
 
-    /// What the next calls of `command` do instead of the usual.
+    /// Sets the outcomes of the next calls of `command`.
     pub(crate) fn next(&self, command: &str, outcomes: &[&str]) {
         std::fs::write(
             self.path(&format!("{command}.next")),
@@ -77,12 +78,12 @@ impl Machine {
         .unwrap();
     }
 
-    /// An enclave that somebody left behind.
+    /// Adds a running enclave of an earlier pod.
     pub(crate) fn leave(&self, id: &str, name: &str, cid: u32) {
         std::fs::write(self.path("enclaves").join(id), format!("{name} {cid}\n")).unwrap();
     }
 
-    /// The ids of the enclaves that run.
+    /// The ids of running enclaves.
     pub(crate) fn enclaves(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.path("enclaves")).unwrap();
         entries
@@ -95,7 +96,7 @@ impl Machine {
         calls.lines().map(str::to_owned).collect()
     }
 
-    /// How often `command` was called.
+    /// The number of calls of `command`.
     pub(crate) fn count(&self, command: &str) -> usize {
         self.calls()
             .iter()
@@ -104,7 +105,7 @@ impl Machine {
     }
 }
 
-/// An image of sections with nothing in them that could boot.
+/// An image that cannot boot: its sections hold text.
 /// <https://github.com/aws/aws-nitro-enclaves-image-format>, src/defs/mod.rs: `EifHeader`,
 /// `EifSectionHeader`.
 pub(crate) fn image(application: &[u8]) -> Vec<u8> {
@@ -146,17 +147,17 @@ fn hexadecimal(bytes: [u8; 48]) -> String {
     bytes.map(|byte| format!("{byte:02x}")).concat()
 }
 
-/// nitro-cli's enclaves, played on this machine: their ports are paths.
+/// A driver whose enclaves are fakes: their ports are paths.
 #[derive(Debug)]
-pub(crate) struct Played {
+pub(crate) struct FakeDriver {
     cli: NitroCli,
     directory: PathBuf,
-    stage: Stage,
+    handle: Handle,
 }
 
-/// Where the enclave is seen by the test.
+/// The test's handle of the running fake.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Stage(Arc<Mutex<Option<Life>>>);
+pub(crate) struct Handle(Arc<Mutex<Option<Life>>>);
 
 #[derive(Debug)]
 struct Life {
@@ -164,22 +165,22 @@ struct Life {
     log: mpsc::UnboundedSender<String>,
 }
 
-impl Played {
-    pub(crate) fn on(machine: &Machine) -> (Self, Stage) {
-        let stage = Stage::default();
+impl FakeDriver {
+    pub(crate) fn on(machine: &Machine) -> (Self, Handle) {
+        let handle = Handle::default();
         let directory = machine.directory.path().to_owned();
         (
             Self {
                 cli: machine.nitro_cli(),
                 directory,
-                stage: stage.clone(),
+                handle: handle.clone(),
             },
-            stage,
+            handle,
         )
     }
 }
 
-impl Stage {
+impl Handle {
     pub(crate) fn mind(&self) -> Arc<Mind> {
         self.0
             .lock()
@@ -202,7 +203,7 @@ impl Stage {
             .unwrap();
     }
 
-    /// The enclave is gone; its log ends when what is returned is dropped.
+    /// Ends the enclave; its log ends when the returned sender is dropped.
     pub(crate) async fn crash(&self, machine: &Machine) -> mpsc::UnboundedSender<String> {
         let Life { enclave, log } = self.0.lock().unwrap().take().unwrap();
         std::fs::remove_file(machine.path("enclaves").join(&machine.enclaves()[0])).unwrap();
@@ -211,14 +212,14 @@ impl Stage {
     }
 }
 
-impl EnclaveDriver for Played {
+impl EnclaveDriver for FakeDriver {
     fn address(&self, port: u32) -> Address {
         assert!(
-            matches!(self.cli.address(port), Address::Vsock { cid: 16, port: told } if told == port)
+            matches!(self.cli.address(port), Address::Vsock { cid: 16, port: vsock } if vsock == port)
         );
         match port {
-            5000 => address(&self.directory),
-            5001 => Address::Unix(self.directory.join("log.sock")),
+            ports::REQUESTS => address(&self.directory),
+            ports::LOG => Address::Unix(self.directory.join("log.sock")),
             _ => panic!("an enclave has no port {port}"),
         }
     }
@@ -229,7 +230,7 @@ impl EnclaveDriver for Played {
 
     async fn start(&mut self, launch: &Launch) -> Result<(), DriverError> {
         self.cli.start(launch).await?;
-        let listener = Listener::bind(&self.address(5001)).await.unwrap();
+        let listener = Listener::bind(&self.address(ports::LOG)).await.unwrap();
         let (log, mut lines) = mpsc::unbounded_channel::<String>();
         tokio::spawn(async move {
             let mut stream = listener.accept().await.unwrap();
@@ -239,7 +240,7 @@ impl EnclaveDriver for Played {
             }
         });
         let enclave = Enclave::start(&self.directory, "signer").await;
-        *self.stage.0.lock().unwrap() = Some(Life { enclave, log });
+        *self.handle.0.lock().unwrap() = Some(Life { enclave, log });
         Ok(())
     }
 
@@ -248,7 +249,7 @@ impl EnclaveDriver for Played {
     }
 
     async fn terminate(&mut self) -> Result<(), DriverError> {
-        let life = self.stage.0.lock().unwrap().take();
+        let life = self.handle.0.lock().unwrap().take();
         if let Some(Life { enclave, .. }) = life {
             enclave.die().await;
         }

@@ -9,15 +9,15 @@ use cloister_pods::{EnclaveConfig, PodError, Signer};
 use cloister_protocol::limits::REQUEST_DEADLINE;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-use crate::machine::{Machine, Played, Stage, image};
+use crate::machine::{FakeDriver, Handle, Machine, image};
 use crate::pod::{Pod, eventually, refusal};
 use crate::rows::Rows;
 
 const KEY: &str = "7e99e372-0eba-4001-8002-35e6a1478070";
 const SIGN: &str = "/v1/sign_transaction/7e99e372-0eba-4001-8002-35e6a1478070";
 
-async fn start(machine: &Machine) -> (Pod, Stage) {
-    let (driver, stage) = Played::on(machine);
+async fn start(machine: &Machine) -> (Pod, Handle) {
+    let (driver, handle) = FakeDriver::on(machine);
     let rows = Rows::with_canary();
     rows.insert(KEY.parse().unwrap());
     (
@@ -28,12 +28,12 @@ async fn start(machine: &Machine) -> (Pod, Stage) {
             driver,
         )
         .await,
-        stage,
+        handle,
     )
 }
 
-/// Waits until `/readyz` gives a reason with this part.
-async fn says(pod: &Pod, part: &str) -> String {
+/// Waits until `/readyz` reports a reason with this part.
+async fn reason(pod: &Pod, part: &str) -> String {
     eventually(async || {
         let (status, body) = pod.health("/readyz").await;
         (status == 503 && body.contains(part)).then_some(body)
@@ -45,7 +45,7 @@ async fn says(pod: &Pod, part: &str) -> String {
 async fn the_enclave_is_started_serves_and_is_terminated_after_the_last_answer() {
     let machine = Machine::new();
     machine.leave("i-0-encstale", "cloister-signer", 90);
-    let (pod, stage) = start(&machine).await;
+    let (pod, handle) = start(&machine).await;
     pod.becomes(true).await;
     assert_eq!(pod.post(SIGN, "{}").send().await.unwrap().status(), 200);
     let commands = |calls: Vec<String>| {
@@ -58,10 +58,10 @@ async fn the_enclave_is_started_serves_and_is_terminated_after_the_last_answer()
     assert_eq!(
         calls[..3],
         ["describe-enclaves", "terminate-enclave", "run-enclave"],
-        "what was left behind goes first"
+        "stale enclaves are terminated first"
     );
 
-    let mind = stage.mind();
+    let mind = handle.mind();
     mind.close_gate();
     let request = pod.post(SIGN, "{}");
     let answer = tokio::spawn(async move { request.send().await.unwrap().status() });
@@ -83,13 +83,13 @@ async fn the_enclave_is_started_serves_and_is_terminated_after_the_last_answer()
 }
 
 #[tokio::test]
-async fn a_crash_is_answered_with_try_again_and_the_enclave_comes_back() {
+async fn a_crash_is_answered_as_retryable_and_the_enclave_is_restarted() {
     let machine = Machine::new();
-    let (pod, stage) = start(&machine).await;
+    let (pod, handle) = start(&machine).await;
     for starts in 1..=2 {
         pod.becomes(true).await;
         assert_eq!(machine.count("run-enclave"), starts);
-        let mind = stage.mind();
+        let mind = handle.mind();
         assert_eq!(
             *mind.configured.lock().unwrap(),
             ["AKIDFIRST"],
@@ -101,14 +101,14 @@ async fn a_crash_is_answered_with_try_again_and_the_enclave_comes_back() {
         eventually(async || (mind.begun.load(Ordering::SeqCst) == 1).then_some(())).await;
         let end = InitEvent::EnclaveEnded(End::ApplicationExited { status: 101 });
         let line = InitLine::new("2026-01-01T00:00:00Z".to_owned(), end);
-        stage.say(&serde_json::to_string(&line).unwrap());
+        handle.say(&serde_json::to_string(&line).unwrap());
         let crashed = Instant::now();
-        drop(stage.crash(&machine).await);
+        drop(handle.crash(&machine).await);
         assert_eq!(
             answer.await.unwrap(),
             (503, "enclave_unavailable".to_owned())
         );
-        says(&pod, "application_exited (status 101)").await;
+        reason(&pod, "application_exited (status 101)").await;
         let response = pod.post(SIGN, "{}").send().await.unwrap();
         assert_eq!(
             (
@@ -117,20 +117,23 @@ async fn a_crash_is_answered_with_try_again_and_the_enclave_comes_back() {
             ),
             (503, &"1".parse().unwrap())
         );
-        assert!(crashed.elapsed() < REQUEST_DEADLINE, "nobody hangs");
+        assert!(
+            crashed.elapsed() < REQUEST_DEADLINE,
+            "no caller waits for the deadline"
+        );
     }
     pod.becomes(true).await;
     pod.stop().await;
 }
 
 #[tokio::test]
-async fn an_enclave_that_ends_without_a_word_is_missed_all_the_same() {
+async fn an_enclave_that_ends_without_a_last_line_is_noticed() {
     let machine = Machine::new();
-    let (pod, stage) = start(&machine).await;
+    let (pod, handle) = start(&machine).await;
     pod.becomes(true).await;
-    // As when the machine lost it: nobody closes the connection of its log.
-    let log = stage.crash(&machine).await;
-    says(&pod, "nitro-cli no longer lists i-").await;
+    // The connection of the log stays open, as if the machine had lost the enclave.
+    let log = handle.crash(&machine).await;
+    reason(&pod, "nitro-cli no longer lists i-").await;
     pod.becomes(true).await;
     drop(log);
     assert_eq!(machine.count("run-enclave"), 2);
@@ -138,15 +141,15 @@ async fn an_enclave_that_ends_without_a_word_is_missed_all_the_same() {
 }
 
 #[tokio::test]
-async fn starts_that_fail_are_repeated_and_the_reason_is_said() {
+async fn failed_starts_are_repeated_and_their_reason_is_reported() {
     let machine = Machine::new();
     machine.next(
         "run-enclave",
         &["39-port-busy", "39-memory-available", "39-port-busy"],
     );
-    let (pod, _stage) = start(&machine).await;
-    says(&pod, "(E36)").await;
-    says(&pod, "(E27").await;
+    let (pod, _handle) = start(&machine).await;
+    reason(&pod, "(E36)").await;
+    reason(&pod, "(E27").await;
     assert_eq!(
         refusal(pod.post(SIGN, "{}")).await,
         (503, "enclave_unavailable".to_owned())
@@ -157,12 +160,12 @@ async fn starts_that_fail_are_repeated_and_the_reason_is_said() {
 }
 
 #[tokio::test]
-async fn another_image_than_the_measured_one_is_never_started() {
+async fn an_image_with_other_measurements_is_never_started() {
     let machine = Machine::new();
     let measured = std::fs::read(machine.path("signer.eif")).unwrap();
     std::fs::write(machine.path("signer.eif"), image(b"tampered with")).unwrap();
-    let (pod, _stage) = start(&machine).await;
-    let said = says(&pod, "PCR0 is ").await;
+    let (pod, _handle) = start(&machine).await;
+    let said = reason(&pod, "PCR0 is ").await;
     assert!(
         said.contains("does not match the expected measurements"),
         "{said}"
@@ -170,7 +173,7 @@ async fn another_image_than_the_measured_one_is_never_started() {
     let mut damaged = measured.clone();
     *damaged.last_mut().unwrap() ^= 1;
     std::fs::write(machine.path("signer.eif"), damaged).unwrap();
-    says(&pod, "checksum is wrong").await;
+    reason(&pod, "checksum is wrong").await;
     assert_eq!(
         machine.calls(),
         [] as [&str; 0],
@@ -194,8 +197,8 @@ async fn without_readable_measurements_nothing_is_started() {
             Some("") => machine.write_measurements("key-generator"),
             Some(text) => std::fs::write(machine.path("measurements.json"), text).unwrap(),
         }
-        let (pod, _stage) = start(&machine).await;
-        let said = says(&pod, part).await;
+        let (pod, _handle) = start(&machine).await;
+        let said = reason(&pod, part).await;
         assert!(said.contains("measurements.json"), "{said}");
         assert_eq!(machine.calls(), [] as [&str; 0]);
         pod.stop().await;
@@ -211,7 +214,7 @@ async fn an_enclave_with_too_little_memory_is_refused_at_once() {
         .unwrap()
         .set_len(33 << 20)
         .unwrap();
-    let (driver, _stage) = Played::on(&machine);
+    let (driver, _handle) = FakeDriver::on(&machine);
     let config = cloister_pods::Config {
         enclave: None,
         managed: machine.config(),
@@ -247,7 +250,7 @@ async fn an_enclave_with_too_little_memory_is_refused_at_once() {
 async fn a_shutdown_does_not_wait_for_a_start_that_hangs() {
     let machine = Machine::new();
     machine.next("run-enclave", &["hang"]);
-    let (pod, _stage) = start(&machine).await;
+    let (pod, _handle) = start(&machine).await;
     eventually(async || (machine.count("run-enclave") == 1).then_some(())).await;
     let began = Instant::now();
     pod.stop().await;
@@ -258,7 +261,7 @@ async fn a_shutdown_does_not_wait_for_a_start_that_hangs() {
 }
 
 #[tokio::test]
-async fn what_the_enclave_says_is_in_the_pods_log() {
+async fn the_enclaves_log_is_in_the_pods_log() {
     let log = tempfile::NamedTempFile::new().unwrap();
     let json = tracing_subscriber::fmt::layer()
         .json()
@@ -266,13 +269,13 @@ async fn what_the_enclave_says_is_in_the_pods_log() {
         .with_writer(log.reopen().unwrap());
     let _here = tracing::subscriber::set_default(tracing_subscriber::registry().with(json));
     let machine = Machine::new();
-    let (pod, stage) = start(&machine).await;
+    let (pod, handle) = start(&machine).await;
     pod.becomes(true).await;
     for line in [
         r#"{"level":"WARN","target":"cloister_signer","event":"cmk_not_adopted","message":"m"}"#,
         "not JSON: \u{7}",
     ] {
-        stage.say(line);
+        handle.say(line);
         let found = eventually(async || {
             let text = std::fs::read_to_string(log.path()).unwrap();
             let events = text

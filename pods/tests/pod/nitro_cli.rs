@@ -1,4 +1,4 @@
-//! The driver of `nitro-cli` against all that the program may answer.
+//! The `nitro-cli` driver with every kind of answer of the program.
 
 use cloister_pods::{DriverError, EnclaveDriver as _, NitroCli};
 use tokio::io::AsyncReadExt as _;
@@ -32,7 +32,7 @@ async fn an_enclave_is_started_watched_and_terminated() {
 }
 
 #[tokio::test]
-async fn what_was_left_behind_under_its_name_or_cid_is_ended_and_nothing_else() {
+async fn only_stale_enclaves_with_its_name_or_cid_are_terminated() {
     let machine = Machine::new();
     machine.leave("i-0-enc1", "cloister-signer", 90);
     machine.leave("i-0-enc2", "another", 16);
@@ -43,7 +43,7 @@ async fn what_was_left_behind_under_its_name_or_cid_is_ended_and_nothing_else() 
 }
 
 #[tokio::test]
-async fn every_refusal_says_what_is_wrong_and_what_to_do() {
+async fn every_refusal_has_a_cause_and_a_remedy() {
     let machine = Machine::new();
     for (outcome, problem, remedy) in [
         (
@@ -114,7 +114,7 @@ async fn every_refusal_says_what_is_wrong_and_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_port_of_heartbeats_that_is_taken_passes_by_itself() {
+async fn a_busy_heartbeat_port_is_temporary() {
     let machine = Machine::new();
     machine.next("run-enclave", &["39-port-busy"]);
     let mut driver = machine.nitro_cli();
@@ -127,7 +127,7 @@ async fn a_port_of_heartbeats_that_is_taken_passes_by_itself() {
 }
 
 #[tokio::test]
-async fn a_machine_without_nitro_cli_or_its_sockets_is_told_so() {
+async fn a_missing_nitro_cli_or_socket_directory_is_diagnosed() {
     let machine = Machine::new();
     let mut driver = NitroCli::new(machine.path("nowhere"), "cloister-signer".into(), 16);
     let said = driver.clean_up().await.unwrap_err().to_string();
@@ -155,14 +155,14 @@ async fn a_machine_without_nitro_cli_or_its_sockets_is_told_so() {
 }
 
 #[tokio::test]
-async fn somebody_elses_enclave_that_does_not_answer_is_no_obstacle() {
+async fn an_unresponsive_enclave_of_another_user_is_ignored() {
     let machine = Machine::new();
     machine.next("describe-enclaves", &["39-no-answer"]);
     machine.nitro_cli().clean_up().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_start_that_is_given_up_leaves_nothing() {
+async fn a_cancelled_start_leaves_no_enclave() {
     let machine = Machine::new();
     machine.next("run-enclave", &["lost"]);
     let mut driver = machine.nitro_cli();
@@ -176,7 +176,7 @@ async fn a_start_that_is_given_up_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn an_enclave_under_another_name_than_its_own_is_not_kept() {
+async fn an_enclave_with_another_name_is_terminated() {
     let machine = Machine::new();
     machine.next("run-enclave", &["renamed"]);
     let said = machine
@@ -199,7 +199,7 @@ async fn an_enclave_that_is_gone_is_noticed_and_needs_no_termination() {
     driver.start(&machine.launch()).await.unwrap();
     let id = machine.enclaves()[0].clone();
     std::fs::remove_file(machine.path("enclaves").join(&id)).unwrap();
-    // What cannot be known is not taken for an end.
+    // Unclear answers do not count as an end.
     machine.next("describe-enclaves", &["39-no-answer", "garbage"]);
     assert_eq!(
         driver.ended().await,
@@ -210,12 +210,12 @@ async fn an_enclave_that_is_gone_is_noticed_and_needs_no_termination() {
     assert_eq!(
         machine.count("terminate-enclave"),
         1,
-        "nitro-cli said that there is none"
+        "nitro-cli does not list it"
     );
 }
 
 #[tokio::test]
-async fn an_enclave_for_debugging_has_a_console() {
+async fn a_debug_enclave_has_a_console() {
     let machine = Machine::new();
     let mut driver = machine.nitro_cli();
     driver

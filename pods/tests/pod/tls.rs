@@ -1,5 +1,4 @@
-//! What a caller may rely on: the name, the CA, the version, and that a slow stranger is not in its
-//! way.
+//! The TLS guarantees for callers: name, CA, version, and isolation from slow peers.
 
 use std::time::{Duration, Instant};
 
@@ -43,7 +42,7 @@ async fn a_wrong_name_a_foreign_ca_and_an_old_version_are_refused() {
 }
 
 #[tokio::test]
-async fn a_peer_that_does_not_shake_hands_holds_up_nobody() {
+async fn a_silent_peer_delays_no_other() {
     let directory = tempfile::tempdir().unwrap();
     let _enclave = Enclave::start(directory.path(), "key-generator").await;
     let pod = Pod::start(&directory, KeyGenerator).await;
@@ -71,7 +70,7 @@ async fn a_renewed_certificate_is_served_without_a_restart() {
         client.get(format!("https://{NAME}/")).send().await.is_ok()
     };
     assert!(answers().await);
-    // With the certificate the CA is another one, which alone the caller trusts from here on.
+    // The new certificate is of a new CA, the only one that the caller trusts from here on.
     config(directory.path());
     let deadline = Instant::now() + Duration::from_secs(30);
     while !answers().await {
