@@ -43,9 +43,7 @@ pub fn get_or_make(
     if verified().contains(&finished) {
         return Ok(finished);
     }
-    let cache = directory()?;
-    fs::create_dir_all(&cache)?;
-    let _one_at_a_time = lock(&cache.join(format!("{name}.lock")))?;
+    let _one_at_a_time = lock(name)?;
     let damage = match finished.exists() {
         true => verify(&finished).err(),
         false => Some(anyhow::anyhow!("missing")),
@@ -112,8 +110,12 @@ fn verify(finished: &Path) -> Result<()> {
     Ok(())
 }
 
-fn lock(path: &Path) -> Result<fs::File> {
-    let file = fs::File::create(path)?;
+/// Waits until no other process holds the lock of this name; it is held until the file is dropped.
+pub(crate) fn lock(name: &str) -> Result<fs::File> {
+    let cache = directory()?;
+    fs::create_dir_all(&cache)?;
+    let path = cache.join(format!("{name}.lock"));
+    let file = fs::File::create(&path)?;
     if file.file().try_lock().is_err() {
         eprintln!("waiting for another process that holds {}", path.display());
         file.file()

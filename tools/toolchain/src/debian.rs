@@ -4,6 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
+use crate::cache;
 use crate::command::{output, succeed};
 
 /// Installs those of the packages that are missing.
@@ -21,21 +22,18 @@ pub fn require(packages: &[&str]) -> Result<()> {
         bail!("Debian packages are missing; install them with\n  sudo {command}");
     }
     eprintln!("{command}");
+    // Kernels and QEMU are built while tests run, and apt-get does not wait for another one.
+    let _one_at_a_time = cache::lock("debian")?;
     let install = || {
-        let mut apt = apt_get();
-        apt.args(["install", "--yes", "--no-install-recommends"])
+        let mut apt = Command::new("apt-get");
+        apt.args(["install", "--yes", "--quiet=2", "--no-install-recommends"])
             .args(&missing);
         succeed(apt.env("DEBIAN_FRONTEND", "noninteractive"))
     };
     // A machine's image often comes with no package lists, or stale ones.
-    install().or_else(|_| succeed(apt_get().arg("update")).and_then(|()| install()))
-}
-
-/// `apt-get`, which waits for another one: kernels and QEMU are built while tests run.
-fn apt_get() -> Command {
-    let mut apt = Command::new("apt-get");
-    apt.args(["--quiet=2", "--option", "DPkg::Lock::Timeout=300"]);
-    apt
+    install().or_else(|_| {
+        succeed(Command::new("apt-get").args(["update", "--quiet=2"])).and_then(|()| install())
+    })
 }
 
 fn missing<'a>(packages: &[&'a str]) -> Vec<&'a str> {
