@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use cloister_protocol::message::{KeyCreated, Signed};
+use cloister_protocol::payload::PayloadKind;
 use cloister_protocol::{Code, Rejection};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -11,7 +12,6 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::command::Command;
 use crate::error::invalid_response;
 use crate::health::Health;
-use crate::path::PayloadKind;
 
 /// A response other than an error.
 #[derive(Debug)]

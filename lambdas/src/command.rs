@@ -1,13 +1,13 @@
 //! The caller's body, parsed strictly, and the request to a pod that it becomes.
 
 use cloister_protocol::json::Object;
-use cloister_protocol::payload::SigningPayload;
+use cloister_protocol::payload::PayloadKind;
 use cloister_protocol::request::{
-    AuthenticatedRequest, CreateKey, GenerateKey, SetKey, SignTransaction,
+    AuthenticatedRequest, CreateKey, GenerateKey, SetKey, SignRequest,
 };
 use cloister_protocol::{KeyId, Rejection};
 
-use crate::path::{ApiOperation, PayloadKind, RequestPath};
+use crate::path::{ApiOperation, RequestPath};
 
 /// A request whose operation is known and whose payload is not parsed yet.
 #[derive(Clone, Copy)]
@@ -95,12 +95,16 @@ impl<'a> Call<'a> {
 
     fn sign(self, now: impl FnOnce() -> u64) -> Result<Command<'a>, Rejection> {
         let from_path = match self.path {
-            Some((text, _)) => Some(text.parse::<KeyId>().map_err(|error| {
-                Rejection::invalid("key_id", format_args!("in the path: {error}"))
-            })?),
+            Some((text, _)) => {
+                let key_id = text.parse::<KeyId>().map_err(|error| {
+                    Rejection::invalid("key_id", format_args!("in the path: {error}"))
+                })?;
+                Some(key_id.of_caller()?)
+            }
             None => None,
         };
-        let request = SignTransaction::parse(self.payload)?;
+        let request = SignRequest::parse(self.payload)?;
+        let kind = request.kind();
         let key_id = match (from_path, request.key_id()) {
             (Some(path), Some(body)) if path != body => {
                 return Err(Rejection::invalid("key_id", "is not the one in the path"));
@@ -111,14 +115,10 @@ impl<'a> Call<'a> {
         let request = match request {
             // The secret is not sent on: the MAC is valid for this payload and key, one minute
             // around now.
-            SignTransaction::Plain {
+            SignRequest::Plain {
                 secret, payload, ..
-            } => AuthenticatedRequest::new(key_id, &secret, now(), payload),
-            SignTransaction::Authenticated(request) => request,
-        };
-        let kind = match request.signing_payload()? {
-            SigningPayload::Transaction(_) => PayloadKind::Transaction,
-            SigningPayload::UserOpHash(_) => PayloadKind::UserOpHash,
+            } => AuthenticatedRequest::new(key_id, &secret, now(), payload.text()),
+            SignRequest::Authenticated(request, _) => request,
         };
         match self.path {
             Some((_, expected)) if expected != kind => Err(Rejection::invalid(

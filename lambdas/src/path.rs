@@ -1,5 +1,6 @@
 //! Request paths: the operation and the request form that a method and a path select.
 
+use cloister_protocol::payload::PayloadKind;
 use cloister_protocol::{Code, Rejection};
 
 /// A path of the API.
@@ -116,15 +117,6 @@ impl ApiOperation {
             )),
         }
     }
-}
-
-/// The kind of payload that a path signs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PayloadKind {
-    /// A transaction.
-    Transaction,
-    /// A UserOp hash.
-    UserOpHash,
 }
 
 #[cfg(test)]

@@ -54,13 +54,10 @@ impl<K: KeyStore> Signer<K> {
     ) -> Result<Bytes, Rejection> {
         let key_id = key_id
             .ok()
-            .and_then(|Path(text)| text.parse().ok())
+            .and_then(|Path(text)| text.parse::<KeyId>().ok())
             .ok_or_else(|| Rejection::invalid("key_id", "must be a lower-case UUID"))?;
         exchange.key_id = Some(key_id);
-        // The canary is not a key of any caller.
-        if key_id == KeyId::CANARY {
-            return Err(unknown_key());
-        }
+        key_id.of_caller()?;
         let _permit = relay.admit()?;
         let body = collect(request.into_body(), MAX_AUTHENTICATED_LEN).await?;
         let remaining = exchange.remaining();

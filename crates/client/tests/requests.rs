@@ -9,7 +9,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, Uri};
 use cloister_client::{Client, ClientError, Credentials, is_loopback};
-use cloister_protocol::request::{AuthenticatedRequest, GenerateKey, SetKey, SignTransaction};
+use cloister_protocol::request::{AuthenticatedRequest, GenerateKey, SetKey, SignRequest};
 use cloister_protocol::{CallerSecret, KeyId, PrivateKey};
 
 const SECRET: &str = "9779d2b8f0bc495b1691ce1a2baf8004";
@@ -175,17 +175,17 @@ async fn payloads_travel_as_their_exact_text() {
 
     let seen = seen.lock().unwrap();
     assert_eq!(seen.len(), 2);
-    match SignTransaction::parse(seen[0].3.as_bytes()).unwrap() {
-        SignTransaction::Plain {
+    match SignRequest::parse(seen[0].3.as_bytes()).unwrap() {
+        SignRequest::Plain {
             key_id: Some(sent),
             payload: text,
             ..
-        } => assert_eq!((sent, text), (key_id, payload)),
+        } => assert_eq!((sent, text.text()), (key_id, payload)),
         other => panic!("{other:?}"),
     }
     assert!(!seen[1].3.contains(SECRET));
-    match SignTransaction::parse(seen[1].3.as_bytes()).unwrap() {
-        SignTransaction::Authenticated(sent) => {
+    match SignRequest::parse(seen[1].3.as_bytes()).unwrap() {
+        SignRequest::Authenticated(sent, _) => {
             assert_eq!(
                 sent,
                 AuthenticatedRequest::new(key_id, &secret(), 1_700_000_000, payload)

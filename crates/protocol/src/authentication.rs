@@ -1,9 +1,9 @@
-//! How a caller proves that it knows the secret of a key, without the enclave keeping the secret.
-//! `SPEC.md` §4.
+//! Proof that a caller knows the secret of a key, without the enclave keeping the secret. `SPEC.md`
+//! §4.
 //!
 //! ```text
 //! verifier  = HKDF-SHA256(ikm = secret, salt = key id (16 bytes), info = "cloister/verifier/hmac/v1"), 32 bytes
-//! canonical = field("cloister/request/v1") ‖ field(route) ‖ field(key id) ‖ field(timestamp, u64) ‖ field(payload)
+//! canonical = field("cloister/request/v1") ‖ field(domain) ‖ field(key id) ‖ field(timestamp, u64) ‖ field(payload)
 //! field(x)  = u32 length of x ‖ x
 //! mac       = HMAC-SHA256(verifier, canonical)
 //! ```
@@ -19,21 +19,17 @@ use subtle::ConstantTimeEq as _;
 use zeroize::ZeroizeOnDrop;
 
 use crate::limits::REQUEST_WINDOW;
+use crate::request::AUTHENTICATED;
 use crate::{CallerSecret, Code, KeyId, Rejection};
 
-/// Domain label of the verifier.
-const VERIFIER_INFO: &[u8] = b"cloister/verifier/hmac/v1";
-/// Domain label of the canonical bytes.
-const REQUEST_DOMAIN: &[u8] = b"cloister/request/v1";
-
-/// The operation a MAC is good for: it can never be taken for another one.
+/// Domain separator of a request MAC: a MAC for one operation is never valid for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Route {
+pub enum MacDomain {
     /// Sign a transaction or a UserOp hash.
     SignTransaction,
 }
 
-impl Route {
+impl MacDomain {
     fn as_bytes(self) -> &'static [u8] {
         match self {
             Self::SignTransaction => b"sign_transaction",
@@ -41,23 +37,22 @@ impl Route {
     }
 }
 
-/// What a row keeps instead of the secret: enough to check a MAC, useless to learn the secret.
-/// Knowing it is enough to make a MAC, so it is treated like a secret.
+/// The value that a row keeps instead of the secret: sufficient to check a MAC, and the secret
+/// cannot be derived from it. It is sufficient to make a MAC as well, so it is treated as a secret.
 #[derive(Clone, ZeroizeOnDrop)]
 pub struct Verifier([u8; 32]);
 
 impl Verifier {
-    /// Derives the verifier of `secret` for the key `key_id`; the same secret has another verifier
-    /// at another key.
+    /// Derives the verifier of `secret` for the key `key_id`; it differs from key to key.
     pub fn derive(secret: &CallerSecret, key_id: KeyId) -> Self {
         let mut verifier = Self([0; 32]);
         Hkdf::<Sha256>::new(Some(key_id.as_bytes()), secret.expose().as_bytes())
             .expand(VERIFIER_INFO, &mut verifier.0)
-            .expect("HKDF-SHA256 gives up to 8160 bytes, 32 are asked for");
+            .expect("HKDF-SHA256 outputs up to 8160 bytes, and 32 are requested");
         verifier
     }
 
-    /// A verifier that was kept in a row.
+    /// A verifier read from a row.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -68,17 +63,23 @@ impl Verifier {
     }
 
     /// The MAC of a request.
-    pub fn mac(&self, route: Route, key_id: KeyId, timestamp: u64, payload: &[u8]) -> [u8; 32] {
+    pub fn mac(
+        &self,
+        domain: MacDomain,
+        key_id: KeyId,
+        timestamp: u64,
+        payload: &[u8],
+    ) -> [u8; 32] {
         let mut mac =
             Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of every length");
         for field in [
             REQUEST_DOMAIN,
-            route.as_bytes(),
+            domain.as_bytes(),
             key_id.as_bytes(),
             &timestamp.to_be_bytes(),
             payload,
         ] {
-            // No field reaches 4 GiB: the longest is a payload within MAX_BODY_LEN.
+            // No field reaches 4 GiB: the longest is a payload of at most MAX_BODY_LEN.
             mac.update(&u32::try_from(field.len()).unwrap_or(u32::MAX).to_be_bytes());
             mac.update(field);
         }
@@ -91,13 +92,13 @@ impl Verifier {
     /// [`Code::AuthenticationFailed`], the same for a wrong secret as for a tampered request.
     pub fn check(
         &self,
-        route: Route,
+        domain: MacDomain,
         key_id: KeyId,
         timestamp: u64,
         payload: &[u8],
         mac: &[u8; 32],
     ) -> Result<(), Rejection> {
-        if bool::from(self.mac(route, key_id, timestamp, payload).ct_eq(mac)) {
+        if bool::from(self.mac(domain, key_id, timestamp, payload).ct_eq(mac)) {
             Ok(())
         } else {
             Err(Rejection::new(
@@ -125,7 +126,7 @@ pub fn check_window(timestamp: u64, now: u64) -> Result<(), Rejection> {
     } else {
         Err(Rejection::field(
             Code::TimestampOutOfWindow,
-            "timestamp",
+            format!("{AUTHENTICATED}.timestamp"),
             format_args!(
                 "must lie within {} seconds of the current time",
                 REQUEST_WINDOW.as_secs()
@@ -133,6 +134,11 @@ pub fn check_window(timestamp: u64, now: u64) -> Result<(), Rejection> {
         ))
     }
 }
+
+/// Domain label of the verifier.
+const VERIFIER_INFO: &[u8] = b"cloister/verifier/hmac/v1";
+/// Domain label of the canonical bytes.
+const REQUEST_DOMAIN: &[u8] = b"cloister/request/v1";
 
 #[cfg(test)]
 mod tests {
@@ -154,15 +160,15 @@ mod tests {
             KeyId::from_random_bytes([2; 16]),
         );
         let ours = verifier("correct horse battery staple", id);
-        let mac = ours.mac(Route::SignTransaction, id, 1000, b"payload");
+        let mac = ours.mac(MacDomain::SignTransaction, id, 1000, b"payload");
         assert!(
-            ours.check(Route::SignTransaction, id, 1000, b"payload", &mac)
+            ours.check(MacDomain::SignTransaction, id, 1000, b"payload", &mac)
                 .is_ok()
         );
 
         let refused = |verifier: &Verifier, id, timestamp, payload: &[u8]| {
             verifier
-                .check(Route::SignTransaction, id, timestamp, payload, &mac)
+                .check(MacDomain::SignTransaction, id, timestamp, payload, &mac)
                 .unwrap_err()
                 .code
         };

@@ -1,5 +1,4 @@
-//! What is said when a request is refused: a stable code, the HTTP status that goes with it, and a
-//! sentence for a human.
+//! Rejections: a stable code, its HTTP status, and a message for humans.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,8 +9,8 @@ use crate::limits::RETRY_AFTER_SECONDS;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $status:literal;)*) => {
-        /// A stable machine-readable reason. Grouped by who has to act: the caller, storage, KMS,
-        /// the enclave, us.
+        /// A stable machine-readable reason. Grouped by origin: the caller, storage, KMS, the
+        /// enclave, this project.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[non_exhaustive]
         pub enum Code {
@@ -27,7 +26,7 @@ macro_rules! codes {
                 match self { $(Self::$name => $text),* }
             }
 
-            /// The HTTP status of an answer with this code.
+            /// The HTTP status of a response with this code.
             pub fn http_status(self) -> u16 {
                 match self { $(Self::$name => $status),* }
             }
@@ -38,27 +37,27 @@ macro_rules! codes {
 codes! {
     /// The body is not one JSON object.
     MalformedJson = "malformed_json", 400;
-    /// A member nobody knows.
+    /// Unknown member.
     UnknownField = "unknown_field", 400;
-    /// A member that is required is missing.
+    /// Missing required member.
     MissingField = "missing_field", 400;
-    /// A member stands twice.
+    /// Duplicate member.
     DuplicateField = "duplicate_field", 400;
-    /// A member has a wrong type, form or range.
+    /// Member of a wrong type, form or range.
     InvalidField = "invalid_field", 400;
-    /// A transaction type that is not supported.
+    /// Unsupported transaction type.
     UnsupportedTransactionType = "unsupported_transaction_type", 400;
-    /// The `operation` of the operation form is not known.
+    /// Unknown `operation` of the operation form.
     UnknownOperation = "unknown_operation", 400;
-    /// The caller's secret, MAC or signature does not fit this key.
+    /// The caller's secret, MAC or signature does not belong to this key.
     AuthenticationFailed = "authentication_failed", 403;
-    /// The request's timestamp lies outside the window.
+    /// The request's timestamp is more than 60 s from the enclave's clock.
     TimestampOutOfWindow = "timestamp_out_of_window", 403;
     /// The key may not sign this kind of payload.
     NotPermitted = "not_permitted", 403;
-    /// No key of this id.
+    /// No key has this id. The canary's is no caller's key.
     KeyNotFound = "key_not_found", 404;
-    /// No such route or method.
+    /// Unknown route or method.
     UnknownRoute = "unknown_route", 404;
     /// The row is in the format of the reference deployment and has to be migrated first.
     NotMigrated = "not_migrated", 409;
@@ -68,19 +67,19 @@ codes! {
     BodyTooLarge = "body_too_large", 413;
     /// The body is compressed.
     UnsupportedContentEncoding = "unsupported_content_encoding", 415;
-    /// Too many failed authentications of this key and caller.
+    /// Many requests with a wrong secret for this key. Not retryable: the secret has to change.
     TooManyFailures = "too_many_failures", 429;
 
-    /// The sealed row is damaged, belongs to another key, or was sealed by somebody else.
+    /// The sealed row is damaged, belongs to another key, or was sealed by another deployment.
     SealedRowRefused = "sealed_row_refused", 500;
-    /// The table throttles.
+    /// The table throttles requests.
     StorageThrottled = "storage_throttled", 503;
     /// The table cannot be reached or refuses.
     StorageUnavailable = "storage_unavailable", 503;
 
     /// KMS refuses this enclave.
     KmsDenied = "kms_denied", 502;
-    /// KMS answered with something an attested call may not get.
+    /// KMS sent an unexpected reply to an attested call.
     KmsReplyRefused = "kms_reply_refused", 502;
     /// KMS cannot be reached or throttles.
     KmsUnavailable = "kms_unavailable", 503;
@@ -98,12 +97,12 @@ codes! {
 
     /// A hop did not speak the protocol.
     ProtocolViolation = "protocol_violation", 502;
-    /// A bug of ours.
+    /// Internal error.
     Internal = "internal", 500;
 }
 
 impl Code {
-    /// Whether the same request may succeed later without anybody changing anything.
+    /// Whether the same request may succeed later without a change.
     pub fn is_retryable(self) -> bool {
         matches!(
             self,
@@ -114,11 +113,10 @@ impl Code {
                 | Self::EnclaveUnavailable
                 | Self::Busy
                 | Self::DeadlineExceeded
-                | Self::TooManyFailures
         )
     }
 
-    /// Seconds for a `Retry-After` header, where waiting helps.
+    /// Seconds for a `Retry-After` header, if the request is retryable.
     pub fn retry_after(self) -> Option<u32> {
         self.is_retryable().then_some(RETRY_AFTER_SECONDS)
     }
@@ -130,23 +128,23 @@ impl fmt::Display for Code {
     }
 }
 
-/// A refused request. Everything in it is shown to the caller: it never holds a payload, a secret
-/// or another system's error text.
+/// A refused request. All of it is shown to the caller: it never holds a payload, a secret or
+/// another system's error text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(deny_unknown_fields)]
 #[error("{code}: {error}")]
 pub struct Rejection {
     /// The stable reason.
     pub code: Code,
-    /// A sentence for a human.
+    /// A message for humans.
     pub error: Cow<'static, str>,
-    /// The member of the request that is at fault, as a path such as `transaction_payload.value`.
+    /// The member at fault, as a path such as `transaction_payload.value`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<Cow<'static, str>>,
 }
 
 impl Rejection {
-    /// A refusal that no single member is the cause of.
+    /// A rejection without a member at fault.
     pub fn new(code: Code, error: impl Into<Cow<'static, str>>) -> Self {
         Self {
             code,
@@ -155,7 +153,7 @@ impl Rejection {
         }
     }
 
-    /// A refusal because of the member `field`; the sentence starts with its name.
+    /// A rejection because of the member `field`; the message starts with its name.
     pub fn field(
         code: Code,
         field: impl Into<Cow<'static, str>>,
@@ -178,6 +176,15 @@ impl Rejection {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A client that obeys `Retry-After` must not repeat a wrong secret.
+    #[test]
+    fn a_wrong_secret_is_not_retryable_however_often_it_was_sent() {
+        for code in [Code::AuthenticationFailed, Code::TooManyFailures] {
+            assert!(!code.is_retryable(), "{code}");
+            assert_eq!(code.retry_after(), None, "{code}");
+        }
+    }
 
     #[test]
     fn codes_serialize_as_their_text_and_are_distinct() {

@@ -4,12 +4,14 @@
 //! u32  length of what follows, in bytes (12 to MAX_FRAME_LEN)
 //! u8   version, 1
 //! u8   kind
-//! u64  id: of the request; an answer carries the id of its request; 0 elsewhere
+//! u64  id: of the request; a response carries the id of its request; 0 elsewhere
 //! u16  length of the extensions, in bytes
 //!      extensions: each u16 tag, u16 length, value
 //!      body
 //! ```
 //! All integers are big-endian.
+
+use std::fmt;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -23,22 +25,22 @@ pub const LENGTH_PREFIX_LEN: usize = 4;
 pub const HEADER_LEN: usize = 12;
 /// Most bytes of extensions in one frame.
 pub const MAX_EXTENSIONS_LEN: usize = 1024;
-/// Set in the tag of an extension that a receiver may not ignore.
+/// Bit of the tags of extensions that a receiver must not ignore.
 pub const CRITICAL: u16 = 0x8000;
 
-/// What a frame is for.
+/// Kinds of frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
-    /// First frame of a connection, from the pod: what the connection is for ([`Purpose`]).
+    /// First frame of a connection, from the pod: its [`Purpose`].
     Hello = 1,
     /// A request, from the pod.
     Request = 2,
-    /// The answer to the request with the same id.
+    /// The response to the request with the same id.
     Response = 3,
     /// On an idle egress connection, from the enclave: the destination to dial, as `host:port`.
     Connect = 4,
-    /// The pod's answer to [`Kind::Connect`] ([`ConnectReply`]). After [`ConnectReply::Connected`]
+    /// The pod's reply to [`Kind::Connect`] ([`ConnectReply`]). After [`ConnectReply::Connected`]
     /// the connection carries raw bytes.
     Connected = 5,
 }
@@ -61,7 +63,7 @@ impl Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Purpose {
-    /// Requests and answers, multiplexed.
+    /// Requests and responses, multiplexed.
     Requests = 1,
     /// One idle connection that the enclave may use for one outgoing stream.
     Egress = 2,
@@ -85,11 +87,11 @@ impl Purpose {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ConnectReply {
-    /// The destination answered; raw bytes follow.
+    /// Connected; raw bytes follow.
     Connected = 0,
     /// The destination is not on the pod's allow-list.
     NotAllowed = 1,
-    /// The destination could not be resolved or did not answer.
+    /// The destination failed to resolve or to respond.
     Unreachable = 2,
     /// The pod has too many streams open.
     TooManyStreams = 3,
@@ -112,13 +114,13 @@ impl ConnectReply {
 }
 
 /// One frame.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// What it is for.
+    /// The kind.
     pub kind: Kind,
     /// The request it belongs to; 0 when none.
     pub id: u64,
-    /// What it carries.
+    /// The content, which may hold secrets.
     pub body: Bytes,
 }
 
@@ -135,7 +137,7 @@ impl Frame {
     /// The frame after its length prefix, as one piece.
     ///
     /// # Errors
-    /// [`FrameError::TooLong`] when it would exceed [`MAX_FRAME_LEN`].
+    /// [`FrameError::TooLong`] if it exceeds [`MAX_FRAME_LEN`].
     pub fn encode(&self) -> Result<Bytes, FrameError> {
         let [_, _, _, _, header @ ..] = self.head()?;
         let mut out = BytesMut::with_capacity(HEADER_LEN + self.body.len());
@@ -175,11 +177,11 @@ impl Frame {
         Ok((kind, header.get_u64()))
     }
 
-    /// Reads a frame from the bytes after its length prefix. Extensions nobody knows are skipped,
-    /// critical ones refused.
+    /// Reads a frame from the bytes after its length prefix. Unknown extensions are skipped, critical
+    /// ones refused.
     ///
     /// # Errors
-    /// [`FrameError`] for anything but exactly one well-formed frame.
+    /// [`FrameError`] unless the bytes are exactly one well-formed frame.
     pub fn decode(mut bytes: Bytes) -> Result<Self, FrameError> {
         if bytes.len() > MAX_FRAME_LEN {
             return Err(FrameError::TooLong);
@@ -203,7 +205,17 @@ impl Frame {
     }
 }
 
-/// Tags ascend strictly, so none stands twice.
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frame")
+            .field("kind", &self.kind)
+            .field("id", &self.id)
+            .field("body_length", &self.body.len())
+            .finish()
+    }
+}
+
+/// Tags ascend strictly, which excludes duplicates.
 fn skip_extensions(mut extensions: Bytes) -> Result<(), FrameError> {
     let mut last = None;
     while !extensions.is_empty() {
@@ -224,17 +236,17 @@ fn skip_extensions(mut extensions: Bytes) -> Result<(), FrameError> {
     Ok(())
 }
 
-/// The bytes are not a frame.
+/// Errors of decoding and encoding frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
     /// Longer than [`MAX_FRAME_LEN`].
     #[error("frame longer than {MAX_FRAME_LEN} bytes")]
     TooLong,
-    /// The named part is not well-formed.
+    /// Malformed in the named part.
     #[error("malformed frame: {0}")]
     Malformed(&'static str),
-    /// An extension that may not be ignored.
+    /// An unknown extension that must not be ignored.
     #[error("unknown critical extension {0:#06x}")]
     UnknownCriticalExtension(u16),
 }
@@ -273,6 +285,15 @@ mod tests {
                 Err(FrameError::Malformed("extensions"))
             );
         }
+    }
+
+    #[test]
+    fn a_body_is_not_shown() {
+        let frame = Frame::control(Kind::Request, &b"hunter2"[..]);
+        assert_eq!(
+            format!("{frame:?}"),
+            "Frame { kind: Request, id: 0, body_length: 7 }"
+        );
     }
 
     #[test]

@@ -1,82 +1,114 @@
-//! One strict reader of JSON objects. Members keep their exact text, so that no number is rounded
-//! on the way; duplicate, unknown, missing and null members are refused by name.
+//! Strict JSON reader. Members keep their exact text, so that no number is rounded; duplicate,
+//! unknown, missing and null members are refused by name.
+//!
+//! The cost is in proportion to what is valid: an object has at most [`MAX_MEMBERS`] members, an
+//! array is read element by element up to the first invalid one, and paths are built for errors
+//! only.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::fmt;
+use std::rc::Rc;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer as _};
+use serde_json::Deserializer;
+use serde_json::error::Category;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use crate::{Code, Rejection};
 
-/// Longest part of a caller's member name that is repeated in an error.
-const MAX_SHOWN_NAME_LEN: usize = 64;
-
 /// A JSON object whose members have not been interpreted yet.
 pub struct Object<'a> {
-    path: String,
-    members: Vec<(Cow<'a, str>, &'a RawValue)>,
+    path: Rc<str>,
+    members: Vec<Member<'a>>,
 }
+
+type Member<'a> = (Cow<'a, str>, &'a RawValue);
 
 impl<'a> Object<'a> {
     /// Reads `text` as one object with nothing after it.
     ///
     /// # Errors
-    /// [`Code::MalformedJson`], [`Code::DuplicateField`].
+    /// [`Code::MalformedJson`], [`Code::DuplicateField`], [`Code::InvalidField`] if the object has
+    /// more than [`MAX_MEMBERS`] members.
     pub fn parse(text: &'a [u8]) -> Result<Self, Rejection> {
         Self::parse_within(text, "")
     }
 
-    /// The same for an object that stands at `path` of the caller's body, which comes before the
-    /// names of its members in errors: `transaction_payload` gives `transaction_payload.value`.
+    /// Reads an object that is at `path` of the caller's body. The path precedes the names of its
+    /// members in errors: `transaction_payload` results in `transaction_payload.value`.
     ///
     /// # Errors
     /// As [`Object::parse`].
     pub fn parse_within(text: &'a [u8], path: &str) -> Result<Self, Rejection> {
-        let Members(members) = serde_json::from_slice(text).map_err(|error| {
-            let position =
-                format_args!("line {}, column {}", error.line(), error.column()).to_string();
-            let problem = match error.classify() {
-                serde_json::error::Category::Data => "the body must be one JSON object".to_owned(),
-                serde_json::error::Category::Eof => "the JSON ends too early".to_owned(),
-                _ => format!("malformed JSON at {position}"),
-            };
-            Rejection::new(Code::MalformedJson, problem)
+        let malformed = |problem: &dyn fmt::Display| match path {
+            "" => Rejection::new(Code::MalformedJson, format!("the body {problem}")),
+            path => Rejection::field(Code::MalformedJson, path.to_owned(), problem),
+        };
+        let text = std::str::from_utf8(text).map_err(|error| {
+            let position = error.valid_up_to();
+            malformed(&format_args!("is not UTF-8 from byte {position} on"))
         })?;
-        Self::new(path.to_owned(), members)
+        let members = Members::read(text).map_err(|error| match error.classify() {
+            Category::Data => malformed(&"must be one JSON object"),
+            Category::Eof => malformed(&"is JSON that ends too early"),
+            Category::Syntax | Category::Io => {
+                let (line, column) = (error.line(), error.column());
+                malformed(&format_args!(
+                    "is malformed JSON at line {line}, column {column}"
+                ))
+            }
+        })?;
+        Self::new(path.into(), members)
     }
 
-    fn new(path: String, members: Vec<(Cow<'a, str>, &'a RawValue)>) -> Result<Self, Rejection> {
+    fn new(path: Rc<str>, members: Members<'a>) -> Result<Self, Rejection> {
+        let Members { members, truncated } = members;
         let object = Self { path, members };
-        let mut names = BTreeSet::new();
-        match object.members.iter().find(|(name, _)| !names.insert(name)) {
-            Some((name, _)) => Err(object.duplicate(name)),
-            None => Ok(object),
+        for (index, (name, _)) in object.members.iter().enumerate() {
+            if object.members[..index]
+                .iter()
+                .any(|(earlier, _)| earlier == name)
+            {
+                return Err(Rejection::field(
+                    Code::DuplicateField,
+                    object.path_of(&shown(name)),
+                    "is a duplicate member",
+                ));
+            }
         }
+        if truncated {
+            let problem = format_args!("must have at most {MAX_MEMBERS} members").to_string();
+            return Err(match &*object.path {
+                "" => Rejection::new(Code::InvalidField, format!("the body {problem}")),
+                path => Rejection::invalid(path.to_owned(), problem),
+            });
+        }
+        Ok(object)
     }
 
-    /// Whether a member of this name is there.
+    /// Whether a member of this name exists.
     pub fn contains(&self, name: &str) -> bool {
         self.members.iter().any(|(member, _)| member == name)
     }
 
     /// Takes a member out; `null` is a value here.
-    pub fn take_nullable(&mut self, name: &str) -> Option<Value<'a>> {
+    pub fn take_nullable(&mut self, name: &'static str) -> Option<Value<'a>> {
         let position = self.members.iter().position(|(member, _)| member == name)?;
         let (_, raw) = self.members.swap_remove(position);
         Some(Value {
-            path: self.path_of(name),
+            parent: self.path.clone(),
+            step: Step::Member(name),
             raw,
         })
     }
 
-    /// Takes a member out if it is there.
+    /// Takes a member out if it exists.
     ///
     /// # Errors
-    /// [`Code::InvalidField`] when it is `null`.
-    pub fn take(&mut self, name: &str) -> Result<Option<Value<'a>>, Rejection> {
+    /// [`Code::InvalidField`] if it is `null`.
+    pub fn take(&mut self, name: &'static str) -> Result<Option<Value<'a>>, Rejection> {
         match self.take_nullable(name) {
             Some(value) if value.is_null() => Err(value.invalid("must not be null")),
             value => Ok(value),
@@ -86,8 +118,12 @@ impl<'a> Object<'a> {
     /// Takes a member out that has two names, of which only one may be used.
     ///
     /// # Errors
-    /// [`Code::DuplicateField`] when both stand there, [`Code::InvalidField`] for `null`.
-    pub fn take_either(&mut self, name: &str, alias: &str) -> Result<Option<Value<'a>>, Rejection> {
+    /// [`Code::DuplicateField`] if both exist, [`Code::InvalidField`] for `null`.
+    pub fn take_either(
+        &mut self,
+        name: &'static str,
+        alias: &'static str,
+    ) -> Result<Option<Value<'a>>, Rejection> {
         if self.contains(name) && self.contains(alias) {
             return Err(Rejection::field(
                 Code::DuplicateField,
@@ -98,20 +134,20 @@ impl<'a> Object<'a> {
         Ok(self.take(name)?.or(self.take(alias)?))
     }
 
-    /// Takes out a member that has to be there.
+    /// Takes out a required member.
     ///
     /// # Errors
     /// [`Code::MissingField`], or [`Code::InvalidField`] for `null`.
-    pub fn require(&mut self, name: &str) -> Result<Value<'a>, Rejection> {
+    pub fn require(&mut self, name: &'static str) -> Result<Value<'a>, Rejection> {
         self.take(name)?.ok_or_else(|| self.missing(name))
     }
 
-    /// That the member `name` is missing.
+    /// The rejection for a missing member `name`.
     pub fn missing(&self, name: &str) -> Rejection {
         Rejection::field(Code::MissingField, self.path_of(name), "is required")
     }
 
-    /// Refuses what has not been taken.
+    /// Refuses members that have not been taken.
     ///
     /// # Errors
     /// [`Code::UnknownField`].
@@ -124,14 +160,6 @@ impl<'a> Object<'a> {
             )),
             None => Ok(()),
         }
-    }
-
-    fn duplicate(&self, name: &str) -> Rejection {
-        Rejection::field(
-            Code::DuplicateField,
-            self.path_of(&shown(name)),
-            "stands more than once",
-        )
     }
 
     fn path_of(&self, name: &str) -> String {
@@ -151,10 +179,17 @@ impl fmt::Debug for Object<'_> {
     }
 }
 
-/// One member's value, as its exact text.
+/// The value of one member or element, as its exact text.
 pub struct Value<'a> {
-    path: String,
+    parent: Rc<str>,
+    step: Step,
     raw: &'a RawValue,
+}
+
+/// The last step of a value's path.
+enum Step {
+    Member(&'static str),
+    Element(usize),
 }
 
 impl<'a> Value<'a> {
@@ -174,55 +209,84 @@ impl<'a> Value<'a> {
             .starts_with(|first: char| first == '-' || first.is_ascii_digit())
     }
 
+    /// Whether it is a JSON array.
+    pub fn is_array(&self) -> bool {
+        self.text().starts_with('[')
+    }
+
     /// Its string. Wiped when dropped, because it may be a secret.
     ///
     /// # Errors
-    /// [`Code::InvalidField`] when it is something else.
+    /// [`Code::InvalidField`] if it has another type, [`Code::MalformedJson`].
     pub fn string(&self) -> Result<Zeroizing<String>, Rejection> {
         serde_json::from_str(self.text())
             .map(Zeroizing::new)
-            .map_err(|_| self.invalid("must be a string"))
+            .map_err(|error| self.unreadable(&error, "must be a string"))
     }
 
     /// Its object.
     ///
     /// # Errors
-    /// [`Code::InvalidField`] when it is something else, [`Code::DuplicateField`].
+    /// [`Code::InvalidField`] if it has another type or more than [`MAX_MEMBERS`] members,
+    /// [`Code::DuplicateField`], [`Code::MalformedJson`].
     pub fn object(&self) -> Result<Object<'a>, Rejection> {
-        let Members(members) =
-            serde_json::from_str(self.text()).map_err(|_| self.invalid("must be an object"))?;
-        Object::new(self.path.clone(), members)
+        let members = Members::read(self.text())
+            .map_err(|error| self.unreadable(&error, "must be an object"))?;
+        Object::new(self.path().into(), members)
     }
 
-    /// The elements of its array.
+    /// The elements of its array, each read by `read`, up to the first one that is refused.
     ///
     /// # Errors
-    /// [`Code::InvalidField`] when it is something else.
-    pub fn array(&self) -> Result<Vec<Self>, Rejection> {
-        let elements: Vec<&'a RawValue> =
-            serde_json::from_str(self.text()).map_err(|_| self.invalid("must be an array"))?;
-        let element = |(index, raw)| Self {
-            path: format!("{}[{index}]", self.path),
-            raw,
+    /// [`Code::InvalidField`] if it has another type; those of `read`.
+    pub fn array<T>(
+        &self,
+        read: impl FnMut(Self) -> Result<T, Rejection>,
+    ) -> Result<Vec<T>, Rejection> {
+        let mut refusal = None;
+        let elements = Elements {
+            path: self.path().into(),
+            read,
+            refusal: &mut refusal,
         };
-        Ok(elements.into_iter().enumerate().map(element).collect())
+        let outcome = Deserializer::from_str(self.text()).deserialize_seq(elements);
+        match refusal {
+            Some(rejection) => Err(rejection),
+            None => outcome.map_err(|error| self.unreadable(&error, "must be an array")),
+        }
     }
 
-    /// That this member has a wrong type, form or range.
+    /// A rejection of this value because of its type, form or range.
     pub fn invalid(&self, problem: impl fmt::Display) -> Rejection {
-        Rejection::invalid(self.path.clone(), problem)
+        self.refused(Code::InvalidField, problem)
     }
 
-    /// Another code about this member.
+    /// A rejection of this value with another code.
     pub fn refused(&self, code: Code, problem: impl fmt::Display) -> Rejection {
-        Rejection::field(code, self.path.clone(), problem)
+        Rejection::field(code, self.path(), problem)
+    }
+
+    fn unreadable(&self, error: &serde_json::Error, wrong_type: &str) -> Rejection {
+        match error.classify() {
+            Category::Data => self.invalid(wrong_type),
+            _ => self.refused(Code::MalformedJson, "is malformed JSON"),
+        }
+    }
+
+    fn path(&self) -> String {
+        let parent = &self.parent;
+        match self.step {
+            Step::Member(name) if parent.is_empty() => name.to_owned(),
+            Step::Member(name) => format!("{parent}.{name}"),
+            Step::Element(index) => format!("{parent}[{index}]"),
+        }
     }
 }
 
 impl fmt::Debug for Value<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Value")
-            .field("path", &self.path)
+            .field("path", &self.path())
             .finish_non_exhaustive()
     }
 }
@@ -235,31 +299,89 @@ fn shown(name: &str) -> String {
         .collect()
 }
 
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+/// The members of an object in their order.
+#[derive(Default)]
+struct Members<'a> {
+    members: Vec<Member<'a>>,
+    /// Reading stopped at [`MAX_MEMBERS`].
+    truncated: bool,
+}
 
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-                let mut members = Vec::new();
-                while let Some((name, value)) = map.next_entry::<Cow<'de, str>, &'de RawValue>()? {
-                    members.push((name, value));
-                }
-                Ok(Members(members))
-            }
+impl<'a> Members<'a> {
+    fn read(text: &'a str) -> Result<Self, serde_json::Error> {
+        let mut members = Self::default();
+        let mut deserializer = Deserializer::from_str(text);
+        let outcome = deserializer.deserialize_map(&mut members);
+        if !members.truncated {
+            outcome?;
+            deserializer.end()?;
         }
-
-        deserializer.deserialize_map(Collect)
+        Ok(members)
     }
 }
+
+impl<'de> Visitor<'de> for &mut Members<'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(Name(name)) = map.next_key()? {
+            if self.members.len() == MAX_MEMBERS {
+                self.truncated = true;
+                return Err(A::Error::custom("too many members"));
+            }
+            self.members.push((name, map.next_value()?));
+        }
+        Ok(())
+    }
+}
+
+/// The name of a member, borrowed unless it has escapes.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Reads the elements of an array.
+struct Elements<'r, F> {
+    path: Rc<str>,
+    read: F,
+    /// The rejection of the element at which reading stopped.
+    refusal: &'r mut Option<Rejection>,
+}
+
+impl<'de, T, F: FnMut(Value<'de>) -> Result<T, Rejection>> Visitor<'de> for Elements<'_, F> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<Vec<T>, A::Error> {
+        let mut read = Vec::new();
+        while let Some(raw) = elements.next_element()? {
+            let element = Value {
+                parent: self.path.clone(),
+                step: Step::Element(read.len()),
+                raw,
+            };
+            match (self.read)(element) {
+                Ok(element) => read.push(element),
+                Err(rejection) => {
+                    *self.refusal = Some(rejection);
+                    return Err(A::Error::custom("refused"));
+                }
+            }
+        }
+        Ok(read)
+    }
+}
+
+/// Most members of an object; no object of the wire has as many.
+pub const MAX_MEMBERS: usize = 64;
+/// Longest part of a caller's member name that is repeated in an error.
+const MAX_SHOWN_NAME_LEN: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -319,8 +441,67 @@ mod tests {
             "12345678901234567890.10e-7"
         );
         let mut inner = object.require("o").unwrap().object().unwrap();
-        let elements = inner.require("x").unwrap().array().unwrap();
-        assert_eq!(elements[1].invalid("is wrong").field.unwrap(), "o.x[1]");
+        let elements = inner.require("x").unwrap();
+        let texts = elements.array(|element| Ok(element.text())).unwrap();
+        assert_eq!(texts, ["1", "\"2\""]);
+    }
+
+    #[test]
+    fn an_array_is_read_up_to_the_first_refused_element() {
+        let mut object = Object::parse(br#"{"a":[1,2,{"b":3},4]}"#).unwrap();
+        let mut seen = 0;
+        let refused = object.require("a").unwrap().array(|element| {
+            seen += 1;
+            if element.is_number() {
+                Ok(())
+            } else {
+                Err(element.object()?.require("b")?.invalid("is wrong"))
+            }
+        });
+        assert_eq!(refused.unwrap_err().field.unwrap(), "a[2].b");
+        assert_eq!(seen, 3);
+    }
+
+    #[test]
+    fn an_object_has_a_bounded_number_of_members() {
+        let members = |count| {
+            let members = (0..count).map(|index| format!("\"m{index}\":0"));
+            format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+        };
+        Object::parse(members(MAX_MEMBERS).as_bytes()).unwrap();
+        let refused = Object::parse(members(MAX_MEMBERS + 1).as_bytes()).unwrap_err();
+        assert_eq!((refused.code, refused.field), (Code::InvalidField, None));
+        let nested = format!("{{\"a\":{}}}", members(MAX_MEMBERS + 1));
+        let mut outer = Object::parse(nested.as_bytes()).unwrap();
+        let refused = outer.require("a").unwrap().object().unwrap_err();
+        assert_eq!(
+            (refused.code, refused.field),
+            (Code::InvalidField, Some("a".into()))
+        );
+    }
+
+    /// A lone surrogate is no character, and neither is a byte outside of UTF-8.
+    #[test]
+    fn text_that_is_not_unicode_is_malformed_wherever_it_is() {
+        let code = |text: &[u8], read: fn(Value<'_>) -> Result<(), Rejection>| {
+            let mut object = match Object::parse(text) {
+                Ok(object) => object,
+                Err(rejection) => return (rejection.code, rejection.field),
+            };
+            let rejection = read(object.require("a").unwrap()).unwrap_err();
+            (rejection.code, rejection.field)
+        };
+        let string = |value: Value<'_>| value.string().map(drop);
+        let object = |value: Value<'_>| value.object().map(drop);
+        let (anywhere, in_a) = (
+            (Code::MalformedJson, None),
+            (Code::MalformedJson, Some("a".into())),
+        );
+        assert_eq!(code(br#"{"\ud800":1}"#, string), anywhere);
+        assert_eq!(code(b"{\"a\":\"\xff\"}", string), anywhere);
+        assert_eq!(code(b"{\"ty\xffpe\":2}", string), anywhere);
+        assert_eq!(code(br#"{"a":{"\ud800":1}}"#, object), in_a);
+        assert_eq!(code(br#"{"a":"\ud800"}"#, string), in_a);
     }
 
     proptest! {

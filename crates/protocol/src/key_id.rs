@@ -6,7 +6,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
-/// The name of one wallet key. Exactly one textual form exists: a lower-case hyphenated UUID of 36
+use crate::{Code, Rejection};
+
+/// The name of one wallet key. It has exactly one textual form: a lower-case hyphenated UUID of 36
 /// characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(Uuid);
@@ -16,8 +18,19 @@ impl KeyId {
     /// it serves. The nil UUID: no random key id can be equal to it.
     pub const CANARY: Self = Self(Uuid::nil());
 
-    /// A key id from 16 random bytes, as a version 4 UUID (RFC 9562 §5.4). The randomness is the
-    /// caller's to provide.
+    /// This id, unless it is the canary's: that row belongs to no caller.
+    ///
+    /// # Errors
+    /// [`Code::KeyNotFound`].
+    pub fn of_caller(self) -> Result<Self, Rejection> {
+        if self == Self::CANARY {
+            Err(Rejection::new(Code::KeyNotFound, "unknown key id"))
+        } else {
+            Ok(self)
+        }
+    }
+
+    /// A key id from 16 random bytes, as a version 4 UUID (RFC 9562 §5.4).
     pub fn from_random_bytes(bytes: [u8; 16]) -> Self {
         Self(uuid::Builder::from_random_bytes(bytes).into_uuid())
     }

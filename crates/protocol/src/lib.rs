@@ -3,6 +3,7 @@
 pub mod authentication;
 pub mod error;
 pub mod frame;
+mod hex;
 pub mod json;
 pub mod key_id;
 pub mod limits;

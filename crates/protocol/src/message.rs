@@ -1,9 +1,11 @@
-//! What travels in request and response frames between a pod and its enclave. `SPEC.md` §2.
+//! Bodies of request and response frames between a pod and its enclave. `SPEC.md` §2.
 //!
 //! ```text
 //! request  = u8 operation ‖ one or more parts, each u32 length ‖ bytes   (how many parts: fixed per operation)
 //! response = u8 0 ‖ JSON result   |   u8 1 ‖ JSON rejection
 //! ```
+
+use std::fmt;
 
 use alloy_primitives::Address;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -11,26 +13,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Code, KeyId, Redacted, Rejection};
 
-/// What an enclave is asked to do, with the number of parts that go with it.
+/// The operations of an enclave, each with a fixed number of parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Operation {
-    /// How are you? No parts; answered with [`HealthReport`].
+    /// Health check. No parts; returns [`HealthReport`].
     Health = 1,
-    /// Credentials and CMK: one part, [`Configure`] as JSON; answered with [`HealthReport`].
+    /// Credentials and CMK. One part: [`Configure`] as JSON; returns [`HealthReport`].
     Configure = 2,
-    /// Which image is this? One part: a nonce of 16 to 64 bytes; answered with [`BootProof`].
+    /// Proof of the running image. One part: a nonce of 16 to 64 bytes; returns [`BootProof`].
     ProveBoot = 3,
-    /// One part: the caller's body for `generate_key`; answered with [`KeyCreated`]. Key generator
-    /// only.
+    /// One part: the caller's body for `generate_key`; returns [`KeyCreated`]. Key generator only.
     GenerateKey = 16,
-    /// One part: the caller's body for `set_key`; answered with [`KeyCreated`]. Key generator only.
+    /// One part: the caller's body for `set_key`; returns [`KeyCreated`]. Key generator only.
     SetKey = 17,
     /// Two parts: the authenticated request ([`crate::request::AuthenticatedRequest`]) and the
-    /// key's row ([`crate::SealedRow`] as JSON); answered with [`Signed`]. Signer only.
+    /// key's row ([`crate::SealedRow`] as JSON); returns [`Signed`]. Signer only.
     SignTransaction = 32,
-    /// One part: the canary row of the current generator as JSON; answered with [`HealthReport`].
-    /// Signer only.
+    /// One part: the canary row of the current generator as JSON; returns [`HealthReport`]. Signer
+    /// only.
     OpenCanary = 33,
 }
 
@@ -46,7 +47,7 @@ impl Operation {
         Self::OpenCanary,
     ];
 
-    /// How many parts a request of this operation has.
+    /// The number of parts of a request.
     pub fn parts(self) -> usize {
         match self {
             Self::Health => 0,
@@ -60,12 +61,12 @@ impl Operation {
     }
 }
 
-/// A request to an enclave. Its parts are read by whoever carries it out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A request to an enclave. Its parts are uninterpreted.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Request {
-    /// What to do.
+    /// The requested operation.
     pub operation: Operation,
-    /// As many as the operation has.
+    /// [`Operation::parts`] of them. They may hold secrets.
     pub parts: Vec<Bytes>,
 }
 
@@ -121,7 +122,17 @@ impl Request {
     }
 }
 
-/// The body of a response frame: the result as JSON bytes, or why there is none.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lengths: Vec<_> = self.parts.iter().map(Bytes::len).collect();
+        f.debug_struct("Request")
+            .field("operation", &self.operation)
+            .field("part_lengths", &lengths)
+            .finish()
+    }
+}
+
+/// The body of a response frame: the result as JSON bytes, or a rejection.
 pub fn encode_response(response: &Result<Vec<u8>, Rejection>) -> Bytes {
     let mut out = BytesMut::new();
     match response {
@@ -140,8 +151,7 @@ pub fn encode_response(response: &Result<Vec<u8>, Rejection>) -> Bytes {
 /// Reads the body of a response frame.
 ///
 /// # Errors
-/// The rejection it carries, or [`Code::ProtocolViolation`] when it is neither result nor
-/// rejection.
+/// The rejection it carries, or [`Code::ProtocolViolation`] if it is neither result nor rejection.
 pub fn decode_response(mut body: Bytes) -> Result<Bytes, Rejection> {
     let violation = || Rejection::new(Code::ProtocolViolation, "malformed response");
     match body.first() {
@@ -151,7 +161,7 @@ pub fn decode_response(mut body: Bytes) -> Result<Bytes, Rejection> {
     }
 }
 
-/// AWS credentials as a pod pushes them.
+/// AWS credentials, pushed by a pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Credentials {
@@ -164,7 +174,7 @@ pub struct Credentials {
     /// The session token of temporary credentials; empty for long-lived ones.
     #[serde(serialize_with = "Redacted::expose_to")]
     pub session_token: Redacted,
-    /// When they expire, in seconds since the Unix epoch.
+    /// Time of expiry, in seconds since the Unix epoch.
     pub expires_at: Option<u64>,
 }
 
@@ -180,20 +190,20 @@ pub struct Configure {
     pub credentials: Credentials,
 }
 
-/// How far an enclave has come.
+/// Readiness of an enclave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// It waits for [`Configure`].
+    /// Waits for [`Configure`].
     Unconfigured,
-    /// It has adopted a CMK but not yet shown that it can open rows (canary).
+    /// Adopted a CMK, and has not opened the canary row yet.
     Adopted,
-    /// It serves.
+    /// Serves callers.
     Ready,
 }
 
-/// The answer to [`Operation::Health`], [`Operation::Configure`] and [`Operation::OpenCanary`]:
-/// nothing secret.
+/// The result of [`Operation::Health`], [`Operation::Configure`] and [`Operation::OpenCanary`].
+/// Holds nothing secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HealthReport {
@@ -201,7 +211,7 @@ pub struct HealthReport {
     pub service: String,
     /// Version of the enclave's software.
     pub version: String,
-    /// How far it has come.
+    /// Readiness.
     pub state: State,
     /// The adopted CMK.
     pub cmk_arn: Option<String>,
@@ -211,7 +221,7 @@ pub struct HealthReport {
     pub pcr0: String,
 }
 
-/// The answer to [`Operation::ProveBoot`].
+/// The result of [`Operation::ProveBoot`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BootProof {
@@ -222,7 +232,7 @@ pub struct BootProof {
     pub signature: String,
 }
 
-/// The answer to [`Operation::GenerateKey`] and [`Operation::SetKey`].
+/// The result of [`Operation::GenerateKey`] and [`Operation::SetKey`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyCreated {
@@ -233,13 +243,13 @@ pub struct KeyCreated {
     pub address: Address,
 }
 
-/// The answer to [`Operation::SignTransaction`].
+/// The result of [`Operation::SignTransaction`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 pub enum Signed {
     /// A signed transaction.
     Transaction {
-        /// The EIP-2718 encoding, 0x-hex: what `eth_sendRawTransaction` takes.
+        /// The EIP-2718 encoding, 0x-hex, as `eth_sendRawTransaction` takes it.
         transaction_signed: String,
         /// Its hash, 0x-hex.
         transaction_hash: String,
@@ -296,6 +306,19 @@ mod tests {
                 .unwrap_err()
                 .code,
             Code::ProtocolViolation
+        );
+    }
+
+    #[test]
+    fn parts_are_not_shown() {
+        let request = Request {
+            operation: Operation::GenerateKey,
+            parts: vec![Bytes::from_static(br#"{"secret":"hunter2"}"#)],
+        };
+        let shown = format!("{request:?}");
+        assert_eq!(
+            shown,
+            "Request { operation: GenerateKey, part_lengths: [20] }"
         );
     }
 

@@ -1,17 +1,22 @@
-//! The bodies a caller sends, read by the same code in the front door (to refuse early) and in the
-//! enclave (to decide).
+//! Callers' bodies, read by the same code in the front door (to refuse early) and in the enclave
+//! (to decide).
+
+use std::fmt;
 
 use serde::Serialize;
 
-use crate::authentication::{Route, Verifier};
-use crate::json::Object;
-use crate::payload::SigningPayload;
-use crate::{CallerSecret, KeyId, PrivateKey, Rejection};
+use crate::authentication::{MacDomain, Verifier};
+use crate::hex;
+use crate::json::{Object, Value};
+use crate::key_id::InvalidKeyId;
+use crate::limits::{MAX_AUTHENTICATED_LEN, MAX_BODY_LEN};
+use crate::payload::{Parsed, PayloadKind, SigningPayload};
+use crate::{CallerSecret, Code, KeyId, PrivateKey, Rejection};
 
 /// `generate_key`: `{"secret"}`.
 #[derive(Debug)]
 pub struct GenerateKey {
-    /// The secret that will be asked for with every signature.
+    /// The secret that every signature requires.
     pub secret: CallerSecret,
 }
 
@@ -31,7 +36,7 @@ impl GenerateKey {
 /// `set_key`: `{"secret", "eth_key"}`.
 #[derive(Debug)]
 pub struct SetKey {
-    /// The secret that will be asked for with every signature.
+    /// The secret that every signature requires.
     pub secret: CallerSecret,
     /// The key to import.
     pub eth_key: PrivateKey,
@@ -81,30 +86,33 @@ impl CreateKey {
 /// `sign_transaction` as callers send it: `{"key_id", "secret", "transaction_payload"}` or
 /// `{"authenticated": {…}}`.
 #[derive(Debug)]
-pub enum SignTransaction<'a> {
+pub enum SignRequest<'a> {
     /// With the secret itself.
     Plain {
         /// The key, unless the path names it.
         key_id: Option<KeyId>,
         /// The key's secret.
         secret: CallerSecret,
-        /// The exact text of the payload.
-        payload: &'a str,
+        /// The payload.
+        payload: Parsed<'a>,
     },
-    /// Already authenticated by the caller.
-    Authenticated(AuthenticatedRequest),
+    /// Already authenticated by the caller. The payload was read, so that an invalid one is refused
+    /// early, and dropped, because its MAC has not been checked.
+    Authenticated(AuthenticatedRequest, PayloadKind),
 }
 
-impl<'a> SignTransaction<'a> {
+impl<'a> SignRequest<'a> {
     /// Reads the body, its payload included.
     ///
     /// # Errors
     /// A rejection of the caller's kind, naming the member.
     pub fn parse(body: &'a [u8]) -> Result<Self, Rejection> {
         let mut object = Object::parse(body)?;
-        if let Some(authenticated) = object.take("authenticated")? {
+        if let Some(authenticated) = object.take(AUTHENTICATED)? {
             object.finish()?;
-            return AuthenticatedRequest::read(authenticated.object()?).map(Self::Authenticated);
+            let request = AuthenticatedRequest::read(authenticated.object()?)?;
+            let kind = request.signing_payload()?.kind();
+            return Ok(Self::Authenticated(request, kind));
         }
         let key_id = object
             .take("key_id")?
@@ -113,33 +121,42 @@ impl<'a> SignTransaction<'a> {
         let secret = secret(&mut object)?;
         let payload = object.require("transaction_payload")?;
         object.finish()?;
-        payload.object()?;
-        SigningPayload::parse(payload.text().as_bytes())?;
         Ok(Self::Plain {
             key_id,
             secret,
-            payload: payload.text(),
+            payload: Parsed::read(&payload)?,
         })
     }
 
-    /// The key the body names, if it does.
+    /// The key named by the body, if any.
     pub fn key_id(&self) -> Option<KeyId> {
         match self {
             Self::Plain { key_id, .. } => *key_id,
-            Self::Authenticated(request) => Some(request.key_id),
+            Self::Authenticated(request, _) => Some(request.key_id),
+        }
+    }
+
+    /// The kind of the payload.
+    pub fn kind(&self) -> PayloadKind {
+        match self {
+            Self::Plain { payload, .. } => payload.payload().kind(),
+            Self::Authenticated(_, kind) => *kind,
         }
     }
 }
 
-/// A request whose exact payload bytes are authenticated: what the front door makes of a plain one,
-/// and what an enclave takes. As JSON: `{"payload": "…", "key_id", "timestamp", "mac"}`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// A request whose exact payload bytes are authenticated: the front door makes one of a plain
+/// request, and an enclave takes it. As JSON: `{"payload": "…", "key_id", "timestamp", "mac"}`.
+///
+/// The payload is only text here. It is read once its MAC has been checked:
+/// [`AuthenticatedRequest::verify`].
+#[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct AuthenticatedRequest {
-    /// The text of the payload; its bytes are what is authenticated.
+    /// The text of the payload; its bytes are authenticated.
     pub payload: String,
     /// The key to sign with.
     pub key_id: KeyId,
-    /// When the request was made, in seconds since the Unix epoch.
+    /// Time of the request, in seconds since the Unix epoch.
     pub timestamp: u64,
     /// [`Verifier::mac`] of the request.
     #[serde(serialize_with = "const_hex::serde::no_prefix::serialize")]
@@ -150,7 +167,7 @@ impl AuthenticatedRequest {
     /// Authenticates `payload` with the secret of the key.
     pub fn new(key_id: KeyId, secret: &CallerSecret, timestamp: u64, payload: &str) -> Self {
         let mac = Verifier::derive(secret, key_id).mac(
-            Route::SignTransaction,
+            MacDomain::SignTransaction,
             key_id,
             timestamp,
             payload.as_bytes(),
@@ -163,12 +180,15 @@ impl AuthenticatedRequest {
         }
     }
 
-    /// Reads the JSON form, the payload included.
+    /// Reads the JSON form. The payload is not read.
     ///
     /// # Errors
-    /// A rejection of the caller's kind, naming the member.
+    /// [`Code::BodyTooLarge`], or a rejection of the caller's kind that names the member.
     pub fn parse(body: &[u8]) -> Result<Self, Rejection> {
-        Self::read(Object::parse(body)?)
+        if body.len() > MAX_AUTHENTICATED_LEN {
+            return Err(too_large());
+        }
+        Self::read(Object::parse_within(body, AUTHENTICATED)?)
     }
 
     fn read(mut object: Object<'_>) -> Result<Self, Rejection> {
@@ -178,26 +198,49 @@ impl AuthenticatedRequest {
         let payload = object.require("payload")?;
         object.finish()?;
         let mut mac_bytes = [0; 32];
-        const_hex::decode_to_slice(mac.string()?.as_str(), &mut mac_bytes)
-            .map_err(|_| mac.invalid("must be 32 bytes of hex"))?;
-        let request = Self {
-            payload: std::mem::take(&mut *payload.string()?),
+        hex::optionally_prefixed(&mac.string()?)
+            .and_then(|digits| hex::decode_to_slice(digits, &mut mac_bytes))
+            .map_err(|error| mac.invalid(error.problem("must be 32 bytes of hex")))?;
+        let timestamp = timestamp.text().parse().map_err(|_| {
+            timestamp.invalid("must be seconds since the Unix epoch, as a JSON integer")
+        })?;
+        let payload = std::mem::take(&mut *payload.string()?);
+        if payload.len() > MAX_BODY_LEN {
+            return Err(too_large());
+        }
+        Ok(Self {
+            payload,
             key_id,
-            timestamp: timestamp.text().parse().map_err(|_| {
-                timestamp.invalid("must be seconds since the Unix epoch, as a JSON integer")
-            })?,
+            timestamp,
             mac: mac_bytes,
-        };
-        request.signing_payload()?;
-        Ok(request)
+        })
     }
 
-    /// What is to be signed.
+    /// Checks the MAC in constant time, and only then releases the payload.
     ///
     /// # Errors
-    /// A rejection of the caller's kind, naming the member.
-    pub fn signing_payload(&self) -> Result<SigningPayload, Rejection> {
-        SigningPayload::parse(self.payload.as_bytes())
+    /// [`Code::AuthenticationFailed`].
+    pub fn verify(&self, verifier: &Verifier) -> Result<VerifiedPayload<'_>, Rejection> {
+        verifier.check(
+            MacDomain::SignTransaction,
+            self.key_id,
+            self.timestamp,
+            self.payload.as_bytes(),
+            &self.mac,
+        )?;
+        Ok(VerifiedPayload(self))
+    }
+
+    fn signing_payload(&self) -> Result<SigningPayload, Rejection> {
+        SigningPayload::parse(&self.payload).map_err(|rejection| match rejection.code {
+            // The text itself is at fault, and not a member of the payload.
+            Code::MalformedJson => Rejection::field(
+                rejection.code,
+                format!("{AUTHENTICATED}.payload"),
+                "must be the text of one JSON object",
+            ),
+            _ => rejection,
+        })
     }
 
     /// The JSON form.
@@ -206,24 +249,55 @@ impl AuthenticatedRequest {
     }
 }
 
+impl fmt::Debug for AuthenticatedRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthenticatedRequest")
+            .field("key_id", &self.key_id)
+            .field("timestamp", &self.timestamp)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A payload whose MAC was checked. Only [`AuthenticatedRequest::verify`] makes one.
+#[derive(Debug)]
+pub struct VerifiedPayload<'a>(&'a AuthenticatedRequest);
+
+impl VerifiedPayload<'_> {
+    /// Reads the payload.
+    ///
+    /// # Errors
+    /// A rejection of the caller's kind, naming the member.
+    pub fn parse(&self) -> Result<SigningPayload, Rejection> {
+        self.0.signing_payload()
+    }
+}
+
+fn too_large() -> Rejection {
+    Rejection::new(Code::BodyTooLarge, "the payload is too large")
+}
+
 fn secret(object: &mut Object<'_>) -> Result<CallerSecret, Rejection> {
     let value = object.require("secret")?;
     CallerSecret::new(value.string()?).map_err(|error| value.invalid(error))
 }
 
-fn key_id(value: &crate::json::Value<'_>) -> Result<KeyId, Rejection> {
-    value
+fn key_id(value: &Value<'_>) -> Result<KeyId, Rejection> {
+    let key_id: KeyId = value
         .string()?
         .parse()
-        .map_err(|error: crate::key_id::InvalidKeyId| value.invalid(format_args!("is {error}")))
+        .map_err(|error: InvalidKeyId| value.invalid(format_args!("is {error}")))?;
+    key_id.of_caller()
 }
+
+/// The member of the caller's body that holds an [`AuthenticatedRequest`]. Every field name in its
+/// errors begins with it, at every hop.
+pub(crate) const AUTHENTICATED: &str = "authenticated";
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::Code;
 
     const SECRET: &str = "9779d2b8f0bc495b1691ce1a2baf8004";
     const KEY_ID: &str = "7e99e372-0eba-4001-8002-35e6a1478070";
@@ -270,16 +344,17 @@ mod tests {
         let body = format!(
             r#"{{"transaction_payload": {PAYLOAD}, "key_id": "{KEY_ID}", "secret": "{SECRET}"}}"#
         );
-        let SignTransaction::Plain {
+        let SignRequest::Plain {
             key_id,
             secret,
             payload,
-        } = SignTransaction::parse(body.as_bytes()).unwrap()
+        } = SignRequest::parse(body.as_bytes()).unwrap()
         else {
             panic!("a plain request was sent");
         };
-        assert_eq!(payload, PAYLOAD);
-        let request = AuthenticatedRequest::new(key_id.unwrap(), &secret, 1_700_000_000, payload);
+        assert_eq!(payload.text(), PAYLOAD);
+        let request =
+            AuthenticatedRequest::new(key_id.unwrap(), &secret, 1_700_000_000, payload.text());
         assert_eq!(
             AuthenticatedRequest::parse(&request.to_json()).unwrap(),
             request
@@ -289,16 +364,18 @@ mod tests {
             r#"{{"authenticated":{}}}"#,
             String::from_utf8(request.to_json()).unwrap()
         );
-        match SignTransaction::parse(wrapped.as_bytes()).unwrap() {
-            SignTransaction::Authenticated(read) => assert_eq!(read, request),
-            SignTransaction::Plain { .. } => panic!("an authenticated request was sent"),
+        match SignRequest::parse(wrapped.as_bytes()).unwrap() {
+            SignRequest::Authenticated(read, kind) => {
+                assert_eq!((read, kind), (request, PayloadKind::UserOpHash));
+            }
+            SignRequest::Plain { .. } => panic!("an authenticated request was sent"),
         }
     }
 
     #[test]
     fn members_are_checked() {
         let refused = |body: String| {
-            let rejection = SignTransaction::parse(body.as_bytes()).unwrap_err();
+            let rejection = SignRequest::parse(body.as_bytes()).unwrap_err();
             (
                 rejection.code,
                 rejection.field.unwrap_or_default().into_owned(),
@@ -336,11 +413,76 @@ mod tests {
         );
     }
 
+    fn authenticated(change: impl FnOnce(&mut AuthenticatedRequest)) -> Rejection {
+        let secret = CallerSecret::new(SECRET.to_owned().into()).unwrap();
+        let mut request = AuthenticatedRequest::new(KEY_ID.parse().unwrap(), &secret, 1, PAYLOAD);
+        change(&mut request);
+        let request = serde_json::to_string(&request).unwrap();
+        let body = format!(r#"{{"authenticated":{request}}}"#);
+        SignRequest::parse(body.as_bytes()).unwrap_err()
+    }
+
+    #[test]
+    fn members_of_an_authenticated_request_are_named_from_the_body_on() {
+        for payload in ["[]", "7", "{\"type\":", "", "{\"\\ud800\":1}"] {
+            let refused = authenticated(|request| request.payload = payload.to_owned());
+            assert_eq!(
+                (refused.code, refused.field.as_deref()),
+                (Code::MalformedJson, Some("authenticated.payload")),
+                "{payload}"
+            );
+        }
+        let refused = authenticated(|request| request.payload = "{}".to_owned());
+        assert_eq!(refused.field.as_deref(), Some("transaction_payload.type"));
+        let window = crate::authentication::check_window(1, 62).unwrap_err();
+        assert_eq!(window.field.as_deref(), Some("authenticated.timestamp"));
+        let enclave = AuthenticatedRequest::parse(br#"{"key_id":7}"#).unwrap_err();
+        assert_eq!(enclave.field.as_deref(), Some("authenticated.key_id"));
+    }
+
+    #[test]
+    fn the_canary_is_no_key_of_a_caller() {
+        let id = KeyId::CANARY;
+        let body =
+            format!(r#"{{"transaction_payload":{PAYLOAD},"key_id":"{id}","secret":"{SECRET}"}}"#);
+        assert_eq!(
+            SignRequest::parse(body.as_bytes()).unwrap_err().code,
+            Code::KeyNotFound
+        );
+        let refused = authenticated(|request| request.key_id = id);
+        assert_eq!(refused.code, Code::KeyNotFound);
+    }
+
+    #[test]
+    fn an_authenticated_request_has_its_own_limits() {
+        let refused = authenticated(|request| request.payload = " ".repeat(MAX_BODY_LEN + 1));
+        assert_eq!(refused.code, Code::BodyTooLarge);
+        let long = vec![b' '; MAX_AUTHENTICATED_LEN + 1];
+        let refused = AuthenticatedRequest::parse(&long).unwrap_err();
+        assert_eq!(refused.code, Code::BodyTooLarge);
+    }
+
+    #[test]
+    fn a_payload_is_released_by_its_mac_only() {
+        let secret = CallerSecret::new(SECRET.to_owned().into()).unwrap();
+        let key_id = KEY_ID.parse().unwrap();
+        let mut request = AuthenticatedRequest::new(key_id, &secret, 1, PAYLOAD);
+        let verifier = Verifier::derive(&secret, key_id);
+        let released = request.verify(&verifier).unwrap().parse().unwrap();
+        assert_eq!(released.kind(), PayloadKind::UserOpHash);
+        request.payload = PAYLOAD.replace("f3df", "f3de");
+        assert_eq!(
+            request.verify(&verifier).unwrap_err().code,
+            Code::AuthenticationFailed
+        );
+        assert!(!format!("{request:?}").contains("userOpHash"));
+    }
+
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(bytes: Vec<u8>) {
             let _ = CreateKey::parse(&bytes);
-            let _ = SignTransaction::parse(&bytes);
+            let _ = SignRequest::parse(&bytes);
             let _ = AuthenticatedRequest::parse(&bytes);
         }
     }

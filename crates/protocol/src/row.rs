@@ -1,7 +1,8 @@
-//! The sealed row as it travels: public attributes and opaque envelopes. What an envelope holds is
-//! the business of `cloister-sealing`; nothing here can open one.
+//! The sealed row in transit: public attributes and opaque envelopes, which only `cloister-sealing`
+//! opens.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use alloy_primitives::Address;
 use base64::Engine as _;
@@ -10,14 +11,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::KeyId;
 
-/// One row of the table: what anybody may see, and one envelope per CMK.
+/// One row of the table: public attributes, and one envelope per CMK.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SealedRow {
     /// The name of the key.
     pub key_id: KeyId,
-    /// The address that belongs to the key. Believed only once an envelope that binds it has been
-    /// opened.
+    /// The address of the key. Trusted only once an envelope that binds it has been opened.
     pub address: Address,
     /// 1 for a new row, one more with every change.
     pub version: u64,
@@ -28,8 +28,14 @@ pub struct SealedRow {
 }
 
 /// One sealed envelope, opaque here; base64 in JSON.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Envelope(pub Vec<u8>);
+
+impl fmt::Debug for Envelope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Envelope({} bytes)", self.0.len())
+    }
+}
 
 impl Serialize for Envelope {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

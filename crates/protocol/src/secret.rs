@@ -1,17 +1,13 @@
-//! What must never be printed: the caller's secret, the private key, credentials.
+//! Values that are never printed: the caller's secret, the private key, credentials.
 
 use std::fmt;
 
+use crypto_bigint::{CtLt as _, U256};
 use serde::{Deserialize, Deserializer, Serializer};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use crate::hex;
 use crate::limits::{MAX_SECRET_LEN, MIN_SECRET_LEN};
-
-/// The order n of the secp256k1 group, big-endian (SEC 2 §2.4.1).
-const SECP256K1_ORDER: [u8; 32] = [
-    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe,
-    0xba, 0xae, 0xdc, 0xe6, 0xaf, 0x48, 0xa0, 0x3b, 0xbf, 0xd2, 0x5e, 0x8c, 0xd0, 0x36, 0x41, 0x41,
-];
 
 /// A secp256k1 private key: 32 bytes, big-endian, in [1, n−1].
 ///
@@ -24,7 +20,7 @@ impl PrivateKey {
     /// Takes the key out of `bytes`, which is wiped; always all 32 bytes, leading zeros included.
     ///
     /// # Errors
-    /// [`InvalidPrivateKey`] when the number is zero or not below the group order.
+    /// [`InvalidPrivateKey`] if the number is zero or not below the group order.
     pub fn take(bytes: &mut [u8; 32]) -> Result<Self, InvalidPrivateKey> {
         let mut key = Self(Box::new([0; 32]));
         key.0.copy_from_slice(bytes);
@@ -39,29 +35,25 @@ impl PrivateKey {
     /// Reads exactly 64 hex digits, with or without `0x`.
     ///
     /// # Errors
-    /// [`InvalidPrivateKey`] on another length, another character, or a number out of range.
+    /// [`InvalidPrivateKey`] if the length, a character or the range is wrong.
     pub fn from_hex(text: &str) -> Result<Self, InvalidPrivateKey> {
         let mut bytes = Zeroizing::new([0; 32]);
-        const_hex::decode_to_slice(text, bytes.as_mut_slice()).map_err(|_| InvalidPrivateKey)?;
+        hex::optionally_prefixed(text)
+            .and_then(|digits| hex::decode_to_slice(digits, bytes.as_mut_slice()))
+            .map_err(|_| InvalidPrivateKey)?;
         Self::take(&mut bytes)
     }
 
-    /// The 32 bytes, for the signature or for sealing; never for output.
+    /// The 32 bytes, for signing or sealing; never for output.
     pub fn expose(&self) -> &[u8; 32] {
         &self.0
     }
 
     /// Whether the number lies in [1, n−1], in time independent of its value.
     fn in_range(&self) -> bool {
-        let mut borrow = 0u16;
-        let mut any = 0u8;
-        for (byte, order) in self.0.iter().zip(SECP256K1_ORDER).rev() {
-            // 256 + a − b − borrow: bit 8 is clear exactly when the subtraction borrowed.
-            let difference = 256 + u16::from(*byte) - u16::from(order) - borrow;
-            borrow = 1 - (difference >> 8);
-            any |= *byte;
-        }
-        (borrow == 1) & (any != 0)
+        let number = Zeroizing::new(U256::from_be_slice(self.0.as_slice()));
+        let below = number.ct_lt(&U256::from_be_slice(&SECP256K1_ORDER));
+        (below & number.is_nonzero()).to_bool()
     }
 }
 
@@ -71,7 +63,7 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
-/// The bytes are not a secp256k1 private key. Says nothing about how, so that it can be shown.
+/// The bytes are not a secp256k1 private key. Without a reason, so that it can be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a secp256k1 private key: 32 bytes of hex in [1, n-1]")]
 pub struct InvalidPrivateKey;
@@ -82,8 +74,8 @@ pub struct InvalidPrivateKey;
 pub struct CallerSecret(Box<str>);
 
 impl CallerSecret {
-    /// Takes over `text` when it has an allowed length and only printable ASCII (0x20 to 0x7e);
-    /// wipes it otherwise.
+    /// Takes over `text` if it has an allowed length and only printable ASCII (0x20 to 0x7e); wipes
+    /// it otherwise.
     ///
     /// # Errors
     /// [`InvalidSecret`] without the text.
@@ -114,8 +106,8 @@ impl fmt::Debug for CallerSecret {
 #[error("must be {MIN_SECRET_LEN} to {MAX_SECRET_LEN} printable ASCII characters")]
 pub struct InvalidSecret;
 
-/// A string that must not be printed, such as a credential. It has no `Serialize`: writing it to
-/// the wire is asked for field by field with `#[serde(serialize_with = "Redacted::expose_to")]`.
+/// A string that must not be printed, such as a credential. It has no `Serialize`: a field that
+/// goes to the wire has `#[serde(serialize_with = "Redacted::expose_to")]`.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct Redacted(String);
 
@@ -150,6 +142,12 @@ impl<'de> Deserialize<'de> for Redacted {
         String::deserialize(deserializer).map(Self)
     }
 }
+
+/// The order n of the secp256k1 group, big-endian (SEC 2 §2.4.1).
+pub(crate) const SECP256K1_ORDER: [u8; 32] = [
+    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe,
+    0xba, 0xae, 0xdc, 0xe6, 0xaf, 0x48, 0xa0, 0x3b, 0xbf, 0xd2, 0x5e, 0x8c, 0xd0, 0x36, 0x41, 0x41,
+];
 
 #[cfg(test)]
 mod tests {
@@ -192,6 +190,8 @@ mod tests {
             &digits[2..],
             &format!("{digits}00"),
             &digits.replace('6', "g"),
+            &format!("0X{digits}"),
+            &format!("0x0x{digits}"),
         ] {
             assert_eq!(PrivateKey::from_hex(wrong).err(), Some(InvalidPrivateKey));
         }

@@ -22,6 +22,6 @@ pub use kms::{AttestedKms, KmsError, Service};
 pub use opener::Opener;
 pub use recipient::{KMS_DOCUMENT_TAG, Recipient, RecipientError};
 pub use row::{
-    MalformedEnvelope, OpenError, OpenedRow, Origin, ROW_FORMAT, RowContents, RowHeader, SealError,
-    UnsupportedContents, open_with, seal,
+    MalformedEnvelope, OpenError, OpenedRow, Origin, ROW_FORMAT, RowContents, RowHeader,
+    RowSigningError, SealError, UnsupportedContents, open_with, seal,
 };

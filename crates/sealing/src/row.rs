@@ -17,7 +17,7 @@ use crate::data_key::DekId;
 pub use contents::{RowContents, UnsupportedContents};
 pub use envelope::MalformedEnvelope;
 pub(crate) use envelope::Parts;
-pub use open::{OpenError, OpenedRow, open_with};
+pub use open::{OpenError, OpenedRow, RowSigningError, open_with};
 pub(crate) use open::{open_parts, parts};
 pub use seal::{SealError, seal};
 

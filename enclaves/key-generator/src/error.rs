@@ -5,8 +5,7 @@ use std::error::Error;
 use cloister_keystore::StoreError;
 use cloister_protocol::{Code, Rejection};
 use cloister_runtime::EntropyError;
-use cloister_sealing::{KmsError, OpenError, SealError};
-use cloister_signing::SigningError;
+use cloister_sealing::{KmsError, OpenError, RowSigningError, SealError};
 
 /// Why a row was not written, or not acknowledged although it was.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +31,7 @@ pub enum GeneratorError {
     ReadBack(#[source] OpenError),
     /// The key in the row does not sign for the row's address.
     #[error("the key does not work")]
-    SelfCheck(#[from] SigningError),
+    SelfCheck(#[from] RowSigningError),
     /// Other generators wrote the canary again and again.
     #[error("other generators keep writing the canary")]
     Contended,

@@ -9,7 +9,6 @@ use cloister_keystore::{Consistency, KeyStore, StoreError};
 use cloister_protocol::SealedRow;
 use cloister_runtime::Entropy;
 use cloister_sealing::{AttestedKms, OpenedRow, Opener, RowContents, RowHeader, seal};
-use cloister_signing::sign_prehash;
 
 use crate::error::GeneratorError;
 
@@ -87,7 +86,7 @@ impl<Store: KeyStore> Vault<Store> {
             .map_err(GeneratorError::ReadBack)?;
         // Of a hash that is nobody's transaction; the signature is dropped.
         let hash = keccak256([b"cloister/self-check/v1", &row.key_id.as_bytes()[..]].concat());
-        sign_prehash(opened.key(), &hash, row.address)?;
+        opened.sign_prehash(&hash)?;
         Ok(opened)
     }
 }

@@ -1,9 +1,9 @@
-//! The signer's work on one request, data key at hand, beside the bare signature of libsecp256k1 in
-//! the same run.
+//! The signer's work on one request with a cached data key, next to the bare signature of
+//! libsecp256k1 in the same run.
 //!
-//! The signer's side includes everything between request bytes and response bytes: strict parsing,
-//! opening the row, the MAC, building and hashing the transaction, signing, recovering the signer,
-//! encoding, reading the encoding back.
+//! The signer's side includes everything between request bytes and response bytes: reading the
+//! request, opening the row, the MAC, reading the payload, building and hashing the transaction,
+//! signing, recovering the signer, encoding, reading the encoding back.
 
 #[allow(dead_code, reason = "the tests use more of it")]
 #[path = "../tests/signing/fixture.rs"]
@@ -13,7 +13,7 @@ use std::hint::black_box;
 
 use cloister_protocol::PrivateKey;
 use cloister_sealing::{Capability, open_with};
-use cloister_signer::{Failures, SignTransaction};
+use cloister_signer::{Failures, PendingSignature};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 use fixture::{NOW, Wallet};
@@ -47,7 +47,7 @@ fn sign_transaction(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Where the time goes.
+/// The steps of one request.
 fn parts(criterion: &mut Criterion) {
     let key = PrivateKey::take(&mut KEY.clone()).expect("in range");
     let wallet = Wallet::new(key, [Capability::Transaction].into_iter().collect());
@@ -57,7 +57,7 @@ fn parts(criterion: &mut Criterion) {
         Failures::new(),
     );
     let parse =
-        || SignTransaction::parse(black_box(&request), black_box(&row), NOW).expect("well-formed");
+        || PendingSignature::parse(black_box(&request), black_box(&row), NOW).expect("well-formed");
     let parsed = parse();
     let open =
         || open_with(black_box(parsed.row()), &wallet.data_key).expect("sealed with this data key");
@@ -66,13 +66,48 @@ fn parts(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("parts");
     group.bench_function("parse", |bencher| bencher.iter(parse));
     group.bench_function("open", |bencher| bencher.iter(open));
-    group.bench_function("authenticate, sign, check, write", |bencher| {
+    group.bench_function("authenticate, read, sign, check, write", |bencher| {
         bencher.iter(|| {
             parsed
                 .answer(black_box(&opened), &failures)
                 .expect("it is permitted")
         });
     });
+    group.finish();
+}
+
+/// The largest requests without the key's secret: their cost is that of reading the request and of
+/// one MAC.
+fn refusals(criterion: &mut Criterion) {
+    let key = PrivateKey::take(&mut KEY.clone()).expect("in range");
+    let wallet = Wallet::new(key, [Capability::Transaction].into_iter().collect());
+    let (row, failures) = (wallet.row_json(), Failures::new());
+
+    let mut group = criterion.benchmark_group("refusals");
+    group.sample_size(20);
+    let zeros = format!("[0{}]", ",0".repeat(125_000));
+    let calldata = format!("\"0x{}\"", "00".repeat(125_000));
+    for (name, member) in [
+        ("accessList of zeros", format!(r#"{{"accessList":{zeros},"#)),
+        (
+            "storageKeys of zeros",
+            format!(
+                r#"{{"accessList":[{{"address":"0xa5D3241A1591061F2a4bB69CA0215F66520E67cf","storageKeys":{zeros}}}],"#
+            ),
+        ),
+        ("calldata", format!(r#"{{"data":{calldata},"#)),
+    ] {
+        let mut request = wallet.request(&TRANSACTION.replacen('{', &member, 1));
+        request.mac[0] ^= 1;
+        let request = request.to_json();
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                wallet
+                    .answer(black_box(&request), black_box(&row), &failures)
+                    .expect_err("the MAC is wrong")
+            });
+        });
+    }
     group.finish();
 }
 
@@ -86,5 +121,5 @@ fn bare_signature(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, sign_transaction, parts, bare_signature);
+criterion_group!(benches, sign_transaction, parts, refusals, bare_signature);
 criterion_main!(benches);

@@ -1,9 +1,8 @@
-//! Who asks: only a request that carries the MAC of the key's caller becomes something that can be
-//! signed.
+//! Authentication of callers: only a request with the MAC of the key's caller becomes one that can
+//! be signed.
 
 use std::time::Instant;
 
-use cloister_protocol::authentication::Route;
 use cloister_protocol::payload::SigningPayload;
 use cloister_protocol::request::AuthenticatedRequest;
 use cloister_protocol::{Code, Rejection};
@@ -11,8 +10,7 @@ use cloister_sealing::OpenedRow;
 
 use crate::failures::Failures;
 
-/// A payload whose caller has shown to be the one that the key belongs to. Only [`authenticate`]
-/// makes one.
+/// A payload from the caller of the key. Only [`authenticate`] makes one.
 #[derive(Debug)]
 pub struct Authenticated<'a> {
     row: &'a OpenedRow,
@@ -20,56 +18,43 @@ pub struct Authenticated<'a> {
 }
 
 impl<'a> Authenticated<'a> {
-    /// The key to sign with.
+    /// The row of the key to sign with.
     pub fn row(&self) -> &'a OpenedRow {
         self.row
     }
 
-    /// What to sign.
+    /// The payload to sign.
     pub fn payload(&self) -> &SigningPayload {
         &self.payload
     }
 }
 
-/// Checks the MAC of `request` against the verifier in the row, in constant time.
+/// Checks the MAC of `request` against the verifier in the row, in constant time, and then reads
+/// the payload.
 ///
-/// Failures are counted, never successes: whoever guesses is told to wait, but a caller who knows
-/// the secret is served however often others have failed.
+/// Failures are counted, successes are not: a guesser gets another code, and a caller with the
+/// right secret is served however often others have failed.
 ///
 /// # Errors
-/// [`Code::AuthenticationFailed`]; [`Code::TooManyFailures`] instead when there were many of late
-/// for this key.
+/// [`Code::AuthenticationFailed`], or [`Code::TooManyFailures`] after many failures for this key;
+/// a rejection of the payload.
 pub fn authenticate<'a>(
     request: &AuthenticatedRequest,
     row: &'a OpenedRow,
     failures: &Failures,
 ) -> Result<Authenticated<'a>, Rejection> {
-    let AuthenticatedRequest {
-        payload,
-        key_id,
-        timestamp,
-        mac,
-    } = request;
-    row.verifier()
-        .check(
-            Route::SignTransaction,
-            *key_id,
-            *timestamp,
-            payload.as_bytes(),
-            mac,
-        )
-        .map_err(|failed| {
-            if failures.add(*key_id, Instant::now()) {
-                Rejection::new(
-                    Code::TooManyFailures,
-                    "too many requests with a wrong secret for this key; wait a minute",
-                )
-            } else {
-                failed
-            }
-        })?;
+    let verified = request.verify(row.verifier()).map_err(|failed| {
+        if failures.add(request.key_id, Instant::now()) {
+            Rejection::new(
+                Code::TooManyFailures,
+                "the secret does not belong to this key, and neither did those of many requests before",
+            )
+        } else {
+            failed
+        }
+    })?;
     Ok(Authenticated {
         row,
-        payload: request.signing_payload()?,
+        payload: verified.parse()?,
     })
 }

@@ -1,4 +1,4 @@
-//! Failed authentications of late, per key, in bounded memory.
+//! Recent failed authentications per key, in bounded memory.
 
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use cloister_protocol::KeyId;
 use lru::LruCache;
 
-/// Counts failures per key. Only requests that failed themselves ever meet it.
+/// Counts failures per key. Only failed requests reach it.
 #[derive(Debug)]
 pub struct Failures(Mutex<LruCache<KeyId, Recent>>);
 
@@ -23,7 +23,7 @@ impl Failures {
         Self(Mutex::new(LruCache::new(MAX_KEYS)))
     }
 
-    /// Adds one failure at `now`; whether there were too many for this key within [`WINDOW`].
+    /// Adds one failure at `now`. Returns true if this key has too many within [`WINDOW`].
     pub(crate) fn add(&self, key_id: KeyId, now: Instant) -> bool {
         // Counters are whole whatever panicked meanwhile.
         let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -48,11 +48,11 @@ impl Default for Failures {
     }
 }
 
-/// Failures of one key within [`WINDOW`] that are answered as what they are.
+/// Failures of one key within [`WINDOW`] before the code changes.
 const MAX_FAILURES: u32 = 10;
-/// How long failures are remembered.
+/// Time for which failures are counted.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Keys that failures are remembered of; the one that failed longest ago is forgotten first.
+/// Keys with counted failures; the least recent one is dropped first.
 const MAX_KEYS: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 
 #[cfg(test)]

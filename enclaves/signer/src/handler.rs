@@ -1,8 +1,9 @@
-//! The requests of a signer.
+//! Requests of a signer.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use cloister_contract::{ErrorChain, events};
 use cloister_protocol::message::{Operation, Request};
 use cloister_protocol::{Code, Rejection};
 use cloister_runtime::{EnclaveState, Platform};
@@ -10,9 +11,9 @@ use cloister_sealing::{OpenError, OpenedRow, Opener, Service};
 use cloister_transport::Handler;
 
 use crate::failures::Failures;
-use crate::sign_transaction::{SignTransaction, read_row};
+use crate::sign_transaction::{PendingSignature, read_row};
 
-/// Signs for callers, once it is ready.
+/// Signs for callers once it is ready.
 #[derive(Debug)]
 pub struct Signer {
     state: EnclaveState<Opener>,
@@ -20,7 +21,7 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// A signer that waits to be configured.
+    /// An unconfigured signer.
     pub fn new(platform: Arc<Platform>) -> Self {
         let version = env!("CARGO_PKG_VERSION");
         Self {
@@ -31,11 +32,10 @@ impl Signer {
         }
     }
 
-    async fn sign_transaction(&self, request: &[u8], row: &[u8]) -> Result<Vec<u8>, Rejection> {
-        let request = SignTransaction::parse(request, row, now())?;
+    async fn sign_transaction(&self, pending: PendingSignature) -> Result<Vec<u8>, Rejection> {
         let opener = self.state.ready()?;
-        let opened = opener.open(request.row()).await.map_err(refused)?;
-        request.answer(&opened, &self.failures)
+        let opened = opener.open(pending.row()).await.map_err(refused)?;
+        pending.answer(&opened, &self.failures)
     }
 
     /// Opening the canary proves that this signer can open what the current generator seals.
@@ -59,22 +59,26 @@ impl Handler for Signer {
             (Operation::ProveBoot, [nonce]) => self.state.prove_boot(nonce).await,
             (Operation::Configure, [configure]) => self.state.configure(configure).await,
             (Operation::OpenCanary, [row]) => self.open_canary(row).await,
-            (Operation::SignTransaction, [request, row]) => {
-                self.sign_transaction(request, row).await
+            (Operation::SignTransaction, [body, row]) => {
+                let pending = PendingSignature::parse(body, row, now())?;
+                // The frame's memory is free while KMS is waited for.
+                drop(request);
+                self.sign_transaction(pending).await
             }
             _ => Err(Rejection::new(
                 Code::ProtocolViolation,
-                "a signer does not do this",
+                "the signer does not have this operation",
             )),
         }
     }
 }
 
-/// The caller is told less than the log.
+/// Logs the cause; the caller gets only the code.
 fn refused(error: OpenError) -> Rejection {
     tracing::warn!(
-        error = &error as &dyn std::error::Error,
-        "the row was not opened"
+        event = events::ROW_NOT_OPENED,
+        error = %ErrorChain(&error),
+        "failed to open a sealed row"
     );
     error.into()
 }

@@ -1,4 +1,4 @@
-//! What is signed, once it is known who asks: each kind of payload under its own permission.
+//! Signs authenticated payloads, each kind under its own permission.
 
 mod eip1559;
 mod user_op;
@@ -10,12 +10,12 @@ use cloister_sealing::{Capability, OpenedRow};
 
 use crate::authentication::Authenticated;
 
-/// Signs what an authenticated caller asked for, if the key may sign that kind of payload.
+/// Signs an authenticated payload, if the key may sign its kind.
 ///
 /// # Errors
 /// [`Code::NotPermitted`]; [`Code::InvalidField`] for a sender that is not this key;
-/// [`Code::Internal`] when the finished signature is not the one that was asked for, in which case
-/// it is dropped.
+/// [`Code::SealedRowRefused`] if the key does not belong to the row's address; [`Code::Internal`]
+/// if the finished signature is not the requested one. The signature is dropped in both cases.
 pub fn sign(request: &Authenticated<'_>) -> Result<Signed, Rejection> {
     let row = request.row();
     match request.payload() {

@@ -1,8 +1,7 @@
-//! One request for a signature, from its bytes to its answer. Opening the row stands between the
-//! two halves and is the only step that may talk to AWS.
+//! One request for a signature: a half before the row is opened and a half after it. Opening is the
+//! only step that may call AWS.
 
 use cloister_protocol::authentication::check_window;
-use cloister_protocol::limits::MAX_BODY_LEN;
 use cloister_protocol::request::AuthenticatedRequest;
 use cloister_protocol::{Code, Rejection, SealedRow};
 use cloister_sealing::OpenedRow;
@@ -11,30 +10,24 @@ use crate::authentication::authenticate;
 use crate::failures::Failures;
 use crate::sign::sign;
 
-/// A request of the right shape, size and time, and the row of its key.
+/// A request of the right shape, size and time, and the row of its key. Its payload has not been
+/// read.
 #[derive(Debug)]
-pub struct SignTransaction {
+pub struct PendingSignature {
     request: AuthenticatedRequest,
     row: SealedRow,
 }
 
-impl SignTransaction {
-    /// Reads both parts of the request at `now`, in seconds since the Unix epoch. Whatever can be
-    /// refused without opening the row is refused here.
+impl PendingSignature {
+    /// Reads both parts of the request at `now`, in seconds since the Unix epoch.
     ///
     /// # Errors
-    /// Those of [`AuthenticatedRequest::parse`]; [`Code::BodyTooLarge`];
-    /// [`Code::TimestampOutOfWindow`]; [`Code::ProtocolViolation`] and [`Code::SealedRowRefused`]
-    /// for a row that is none or another key's.
+    /// Those of [`AuthenticatedRequest::parse`]; [`Code::TimestampOutOfWindow`];
+    /// [`Code::ProtocolViolation`] and [`Code::SealedRowRefused`] if the row is malformed or
+    /// another key's.
     pub fn parse(request: &[u8], row: &[u8], now: u64) -> Result<Self, Rejection> {
         let request = AuthenticatedRequest::parse(request)?;
         cloister_runtime::record_key(request.key_id);
-        if request.payload.len() > MAX_BODY_LEN {
-            return Err(Rejection::new(
-                Code::BodyTooLarge,
-                "the payload is too large",
-            ));
-        }
         check_window(request.timestamp, now)?;
         let row = read_row(row)?;
         if row.key_id != request.key_id {
@@ -51,7 +44,7 @@ impl SignTransaction {
         &self.row
     }
 
-    /// Authenticates, signs and writes the answer as JSON.
+    /// Authenticates the request, reads its payload, signs, and encodes the result as JSON.
     ///
     /// # Errors
     /// Those of [`authenticate`] and [`sign`].
@@ -61,7 +54,7 @@ impl SignTransaction {
     }
 }
 
-/// A row as the pod hands it over.
+/// Reads a row as the pod sends it.
 pub(crate) fn read_row(row: &[u8]) -> Result<SealedRow, Rejection> {
     serde_json::from_slice(row)
         .map_err(|_| Rejection::new(Code::ProtocolViolation, "the pod sent a malformed row"))

@@ -188,7 +188,7 @@ async fn sign(
 ) -> Response {
     let request = AuthenticatedRequest::parse(body.as_bytes()).unwrap();
     assert_eq!(request.key_id.to_string(), key_id);
-    let answer = match request.signing_payload().unwrap() {
+    let answer = match SigningPayload::parse(&request.payload).unwrap() {
         SigningPayload::Transaction(_) => SIGNED,
         SigningPayload::UserOpHash(_) => SIGNATURE,
     };

@@ -74,7 +74,7 @@ async fn transaction(file: &Path, with: &With, common: &Common) -> Result<Answer
     let payload = read(file)?;
     // Parsed as the enclave parses it: an invalid payload is not sent, and the signed transaction is
     // compared with it.
-    let asked = match SigningPayload::parse(payload.as_bytes()) {
+    let asked = match SigningPayload::parse(&payload) {
         Ok(SigningPayload::Transaction(transaction)) => transaction,
         Ok(SigningPayload::UserOpHash(_)) => {
             return Err(Failure::input(
@@ -237,7 +237,7 @@ mod tests {
             r#""valueWei":10000000000000000,"#,
         ] {
             let given = format!("{{{value}{common}}}");
-            let parse = |text: &str| match SigningPayload::parse(text.as_bytes()).unwrap() {
+            let parse = |text: &str| match SigningPayload::parse(text).unwrap() {
                 SigningPayload::Transaction(transaction) => transaction,
                 SigningPayload::UserOpHash(_) => unreachable!(),
             };

@@ -109,7 +109,7 @@ mod tests {
     const KEY: &str = "6835311872e1c63b50a8edd16605e2253c2a9c58ef9bf41f1d1c0c724981931a";
 
     fn asked() -> Box<Eip1559> {
-        match SigningPayload::parse(PAYLOAD.as_bytes()).unwrap() {
+        match SigningPayload::parse(PAYLOAD).unwrap() {
             SigningPayload::Transaction(transaction) => transaction,
             SigningPayload::UserOpHash(_) => unreachable!(),
         }

@@ -3,8 +3,9 @@
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 
-use super::amount::{ether, integer, integer_within};
+use super::amount::{ether, integer};
 use super::bytes_32;
+use crate::hex::{self, InvalidHex};
 use crate::json::{Object, Value};
 use crate::limits::MAX_CALLDATA_LEN;
 use crate::{Code, Rejection};
@@ -52,12 +53,19 @@ impl Eip1559 {
             Some(data) => calldata(&data)?,
             None => Bytes::new(),
         };
+        let chain_id = chain_id(&object.require("chainId")?)?;
+        let nonce = nonce(&object.require("nonce")?)?;
+        let gas = object
+            .take_either("gas", "gasLimit")?
+            .ok_or_else(|| object.missing("gas"))?;
+        let gas = integer(&gas, "2^64")?;
+        let (max_fee_per_gas, max_priority_fee_per_gas) = fees(&mut object)?;
         let transaction = Self {
-            chain_id: chain_id(&object.require("chainId")?)?,
-            nonce: nonce(&object.require("nonce")?)?,
-            gas: integer_within(&object.require("gas")?, "2^64")?,
-            max_fee_per_gas: integer_within(&object.require("maxFeePerGas")?, "2^128")?,
-            max_priority_fee_per_gas: 0,
+            chain_id,
+            nonce,
+            gas,
+            max_fee_per_gas,
+            max_priority_fee_per_gas,
             to: recipient(&mut object, &data)?,
             value: value(&mut object)?,
             data,
@@ -69,42 +77,41 @@ impl Eip1559 {
                 .map(|from| address(&from))
                 .transpose()?,
         };
-        let tip = object.require("maxPriorityFeePerGas")?;
-        let max_priority_fee_per_gas = integer_within(&tip, "2^128")?;
-        if max_priority_fee_per_gas > transaction.max_fee_per_gas {
-            return Err(tip.invalid("must not be greater than maxFeePerGas"));
-        }
         object.finish()?;
-        Ok(Self {
-            max_priority_fee_per_gas,
-            ..transaction
-        })
+        Ok(transaction)
     }
 }
 
+/// Every other integer is the type of another transaction; other values are not a type.
 fn require_type_2(value: &Value<'_>) -> Result<(), Rejection> {
-    let number = integer(value)?;
-    if number == U256::from(2) {
+    const ONLY_2: &str = "must be 2: only EIP-1559 transactions are signed";
+    if integer::<U256>(value, "2^256")? == U256::from(2) {
         Ok(())
-    } else if number <= U256::from(4) {
-        Err(value.refused(
-            Code::UnsupportedTransactionType,
-            "must be 2: only EIP-1559 transactions are signed",
-        ))
     } else {
-        Err(value.invalid("must be 2: only EIP-1559 transactions are signed"))
+        Err(value.refused(Code::UnsupportedTransactionType, ONLY_2))
     }
+}
+
+/// `maxFeePerGas` and `maxPriorityFeePerGas`, which may be 0.
+fn fees(object: &mut Object<'_>) -> Result<(u128, u128), Rejection> {
+    let max_fee = integer(&object.require("maxFeePerGas")?, "2^128")?;
+    let tip = object.require("maxPriorityFeePerGas")?;
+    let max_priority_fee = integer(&tip, "2^128")?;
+    if max_priority_fee > max_fee {
+        return Err(tip.invalid("must not be greater than maxFeePerGas"));
+    }
+    Ok((max_fee, max_priority_fee))
 }
 
 fn chain_id(value: &Value<'_>) -> Result<u64, Rejection> {
-    match integer_within(value, "2^64")? {
+    match integer(value, "2^64")? {
         0 => Err(value.invalid("must be at least 1")),
         id => Ok(id),
     }
 }
 
 fn nonce(value: &Value<'_>) -> Result<u64, Rejection> {
-    match integer_within(value, "2^64 - 1")? {
+    match integer(value, "2^64 - 1")? {
         u64::MAX => Err(value.invalid("must be below 2^64 - 1")),
         nonce => Ok(nonce),
     }
@@ -112,9 +119,9 @@ fn nonce(value: &Value<'_>) -> Result<u64, Rejection> {
 
 fn value(object: &mut Object<'_>) -> Result<U256, Rejection> {
     match (object.take("value")?, object.take("valueWei")?) {
-        (Some(_), Some(wei)) => Err(wei.invalid("must not stand beside value; send one of them")),
+        (Some(_), Some(wei)) => Err(wei.invalid("excludes value; send one of them")),
         (Some(amount), None) => ether(&amount),
-        (None, Some(wei)) => integer(&wei),
+        (None, Some(wei)) => integer(&wei, "2^256"),
         (None, None) => Ok(U256::ZERO),
     }
 }
@@ -134,47 +141,88 @@ fn recipient(object: &mut Object<'_>, data: &Bytes) -> Result<Option<Address>, R
     Ok(None)
 }
 
-/// 20 bytes of hex, with or without 0x; EIP-55 is checked when upper and lower case are mixed.
+/// 20 bytes of 0x-hex; EIP-55 is checked if upper and lower case are mixed.
 fn address(value: &Value<'_>) -> Result<Address, Rejection> {
     let text = value.string()?;
-    let digits = text.strip_prefix("0x").unwrap_or(&text);
-    let mut bytes = [0; 20];
-    const_hex::decode_to_slice(digits, &mut bytes)
-        .map_err(|_| value.invalid("must be 20 bytes of hex"))?;
-    let address = Address::from(bytes);
+    let invalid = |error: InvalidHex| value.invalid(error.problem("must be 20 bytes of hex"));
+    let digits = hex::prefixed(&text).map_err(invalid)?;
+    let mut address = Address::ZERO;
+    hex::decode_to_slice(digits, address.as_mut_slice()).map_err(invalid)?;
     let mixed = digits.bytes().any(|digit| digit.is_ascii_uppercase())
         && digits.bytes().any(|digit| digit.is_ascii_lowercase());
-    if mixed && address.to_checksum_buffer(None).as_str().strip_prefix("0x") != Some(digits) {
+    if mixed && address.to_checksum_buffer(None).as_str() != *text {
         return Err(value.invalid("has a wrong EIP-55 checksum"));
     }
     Ok(address)
 }
 
+/// At most [`MAX_CALLDATA_LEN`] bytes of 0x-hex, the init code of a contract included: EIP-3860
+/// limits that to 49 152 bytes, but not on every chain, and a chain with that limit refuses the
+/// transaction at no cost. The rules of a chain are its nodes' to check.
 fn calldata(value: &Value<'_>) -> Result<Bytes, Rejection> {
     let text = value.string()?;
-    if text.strip_prefix("0x").unwrap_or(&text).len() > 2 * MAX_CALLDATA_LEN {
-        return Err(value.invalid(format_args!("must have at most {MAX_CALLDATA_LEN} bytes")));
+    let invalid = |error: InvalidHex| {
+        value.invalid(error.problem("must be hex with an even number of digits"))
+    };
+    let digits = hex::prefixed(&text).map_err(invalid)?;
+    if digits.len() > 2 * MAX_CALLDATA_LEN {
+        return Err(value.refused(
+            Code::BodyTooLarge,
+            format_args!("must have at most {MAX_CALLDATA_LEN} bytes"),
+        ));
     }
-    const_hex::decode(text.as_str())
-        .map(Bytes::from)
-        .map_err(|_| value.invalid("must be hex with an even number of digits"))
+    hex::decode(digits).map(Bytes::from).map_err(invalid)
 }
 
 fn access_list(value: &Value<'_>) -> Result<Vec<AccessListItem>, Rejection> {
-    value.array()?.iter().map(access_list_item).collect()
+    value.array(|item| {
+        if item.is_array() {
+            access_list_pair(&item)
+        } else {
+            access_list_object(&item)
+        }
+    })
 }
 
-fn access_list_item(value: &Value<'_>) -> Result<AccessListItem, Rejection> {
-    let mut object = value.object()?;
-    let item = AccessListItem {
-        address: address(&object.require("address")?)?,
-        storage_keys: object
-            .require("storageKeys")?
-            .array()?
-            .iter()
-            .map(bytes_32)
-            .collect::<Result<_, _>>()?,
-    };
+/// `{"address", "storageKeys"}`, the form of JSON-RPC.
+fn access_list_object(item: &Value<'_>) -> Result<AccessListItem, Rejection> {
+    let mut object = item.object()?;
+    let address = address(&object.require("address")?)?;
+    let storage_keys = object
+        .take_nullable("storageKeys")
+        .ok_or_else(|| object.missing("storageKeys"))?;
+    let storage_keys = self::storage_keys(&storage_keys)?;
     object.finish()?;
-    Ok(item)
+    Ok(AccessListItem {
+        address,
+        storage_keys,
+    })
+}
+
+/// `[address, storage keys]`, as ethers writes it.
+fn access_list_pair(item: &Value<'_>) -> Result<AccessListItem, Rejection> {
+    let (mut address, mut storage_keys) = (None, None);
+    item.array(|element| {
+        match (&address, &storage_keys) {
+            (None, _) => address = Some(self::address(&element)?),
+            (_, None) => storage_keys = Some(self::storage_keys(&element)?),
+            _ => return Err(element.invalid("is more than an address and its storage keys")),
+        }
+        Ok(())
+    })?;
+    match (address, storage_keys) {
+        (Some(address), Some(storage_keys)) => Ok(AccessListItem {
+            address,
+            storage_keys,
+        }),
+        _ => Err(item.invalid("must be an address and its storage keys")),
+    }
+}
+
+/// Nodes return `null` for none.
+fn storage_keys(value: &Value<'_>) -> Result<Vec<B256>, Rejection> {
+    if value.is_null() {
+        return Ok(Vec::new());
+    }
+    value.array(|key| bytes_32(&key, hex::prefixed))
 }

@@ -1,9 +1,9 @@
-//! From an envelope back to a key.
+//! Opens a sealed row.
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, B256};
 use aws_lc_rs::aead::{Aad, Nonce};
-use cloister_protocol::{Code, KeyId, PrivateKey, Rejection, SealedRow, Verifier};
-use cloister_signing::address;
+use cloister_protocol::{Code, KeyId, Rejection, SealedRow, Verifier};
+use cloister_signing::{RecoverableSignature, SigningError, address};
 use zeroize::Zeroizing;
 
 use super::contents::{RowContents, UnsupportedContents};
@@ -15,6 +15,8 @@ use crate::kms::KmsError;
 
 /// A row whose envelope was opened: everything it says was sealed together, by an enclave that
 /// could have the data key.
+///
+/// The private key leaves it as a signature only ([`OpenedRow::sign_prehash`]).
 ///
 /// Only opening makes one. It does not promise that the row is the newest one: the owner of the
 /// table can put back an older version of the same row.
@@ -45,8 +47,26 @@ impl OpenedRow {
         self.header.version
     }
 
-    /// The private key.
-    pub fn key(&self) -> &PrivateKey {
+    /// Signs `prehash`, and recovers the signer from the finished signature: only the row's address
+    /// passes. Opening does not derive the address of the key, because nothing else uses the key.
+    ///
+    /// This does not hash, prefix or domain-separate its input.
+    ///
+    /// # Errors
+    /// [`RowSigningError`]; the signature is dropped then.
+    pub fn sign_prehash(&self, prehash: &B256) -> Result<RecoverableSignature, RowSigningError> {
+        let key = &self.contents.key;
+        cloister_signing::sign_prehash(key, prehash, self.header.address).map_err(|error| {
+            if address(key) == self.header.address {
+                RowSigningError::SelfCheck(error)
+            } else {
+                RowSigningError::Address
+            }
+        })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn key(&self) -> &cloister_protocol::PrivateKey {
         &self.contents.key
     }
 
@@ -100,11 +120,6 @@ pub(crate) fn open_parts(
         )
         .map_err(|_| OpenError::NotAuthentic)?;
     let contents = RowContents::decode(plaintext).map_err(OpenError::Contents)?;
-    // The sealer has checked this too. Once more here, because a signature for the wrong address
-    // cannot be taken back.
-    if address(&contents.key) != header.address {
-        return Err(OpenError::Address);
-    }
     Ok(OpenedRow { header, contents })
 }
 
@@ -124,12 +139,29 @@ pub enum OpenError {
     /// Sealed correctly, but by a version that knew more.
     #[error("the contents of the row are not supported")]
     Contents(#[source] UnsupportedContents),
-    /// The key in the row does not have the row's address.
-    #[error("the key does not have the address of the row")]
-    Address,
     /// KMS did not release the data key.
     #[error("the data key was not released")]
     Kms(#[source] KmsError),
+}
+
+/// The key of an opened row produced no signature for the row's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RowSigningError {
+    /// The key does not belong to the address: the row was sealed wrongly.
+    #[error("the key does not have the address of the row")]
+    Address,
+    /// The computation went wrong.
+    #[error("the signature failed its self-check")]
+    SelfCheck(#[source] SigningError),
+}
+
+impl From<RowSigningError> for Rejection {
+    fn from(error: RowSigningError) -> Self {
+        match error {
+            RowSigningError::Address => damaged(),
+            RowSigningError::SelfCheck(error) => error.into(),
+        }
+    }
 }
 
 impl From<OpenError> for Rejection {
@@ -141,10 +173,14 @@ impl From<OpenError> for Rejection {
                 "the sealed row has no envelope for the CMK in use",
             ),
             // One sentence for the rest: the row comes from the caller's side of the enclave.
-            _ => Self::new(
-                Code::SealedRowRefused,
-                "the sealed row is damaged or belongs to another key",
-            ),
+            _ => damaged(),
         }
     }
+}
+
+fn damaged() -> Rejection {
+    Rejection::new(
+        Code::SealedRowRefused,
+        "the sealed row is damaged or belongs to another key",
+    )
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use alloy_primitives::Address;
 use cloister_key_policy::Form;
+use cloister_protocol::limits::MAX_BODY_LEN;
 use cloister_protocol::message::Signed;
 use cloister_protocol::{Code, KeyId};
 use serde::Deserialize;
@@ -188,7 +189,7 @@ async fn the_canary_cannot_be_used() {
         .sign(KeyId::CANARY, &canary, USER_OP)
         .await
         .unwrap_err();
-    assert_eq!(refused.code, Code::AuthenticationFailed);
+    assert_eq!(refused.code, Code::KeyNotFound);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -217,7 +218,7 @@ async fn bodies_are_refused_by_name_and_size() {
     assert_eq!(
         service
             .generator
-            .set_key(&"a".repeat(300_000))
+            .set_key(&"a".repeat(MAX_BODY_LEN))
             .await
             .unwrap_err()
             .code,

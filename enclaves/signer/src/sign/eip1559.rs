@@ -1,4 +1,4 @@
-//! An EIP-1559 transaction, <https://eips.ethereum.org/EIPS/eip-1559>.
+//! Signs an EIP-1559 transaction, <https://eips.ethereum.org/EIPS/eip-1559>.
 //!
 //! ```text
 //! hash   = keccak256(0x02 ‖ rlp([chain_id, nonce, max_priority_fee_per_gas, max_fee_per_gas, gas_limit, destination, amount, data, access_list]))
@@ -13,7 +13,6 @@ use cloister_protocol::message::Signed;
 use cloister_protocol::payload::{AccessListItem, Eip1559};
 use cloister_protocol::{Code, Rejection};
 use cloister_sealing::OpenedRow;
-use cloister_signing::sign_prehash;
 
 pub(super) fn sign(row: &OpenedRow, request: &Eip1559) -> Result<Signed, Rejection> {
     if request.from.is_some_and(|from| from != row.address()) {
@@ -23,13 +22,13 @@ pub(super) fn sign(row: &OpenedRow, request: &Eip1559) -> Result<Signed, Rejecti
         ));
     }
     let transaction = unsigned(request);
-    let signature = sign_prehash(row.key(), &transaction.signature_hash(), row.address())?;
+    let signature = row.sign_prehash(&transaction.signature_hash())?;
     let signed = transaction.into_signed(Signature::from_bytes_and_parity(
         &signature.r_s,
         signature.y_odd,
     ));
     let encoded = signed.encoded_2718();
-    if !says(&encoded, request) {
+    if !matches(&encoded, request) {
         return Err(Rejection::new(
             Code::Internal,
             "the transaction failed its self-check and was dropped",
@@ -67,9 +66,8 @@ fn list_item(item: &AccessListItem) -> eip2930::AccessListItem {
     }
 }
 
-/// Whether the finished bytes, read as a network would read them, say what was asked for, and
-/// nothing else.
-fn says(encoded: &[u8], request: &Eip1559) -> bool {
+/// Reads the finished bytes as a network would, and compares every field with the request.
+fn matches(encoded: &[u8], request: &Eip1559) -> bool {
     let Ok(read) = SignedTransaction::<TxEip1559>::decode_2718_exact(encoded) else {
         return false;
     };
@@ -131,11 +129,9 @@ mod tests {
             .encoded_2718()
     }
 
-    /// Every field of the finished bytes is compared: a transaction that differs in one is not what
-    /// was asked for.
     #[test]
     fn a_difference_in_any_field_is_seen() {
-        assert!(says(&encoded(&request()), &request()));
+        assert!(matches(&encoded(&request()), &request()));
         let changes: [fn(&mut Eip1559); 12] = [
             |request| request.chain_id = 9,
             |request| request.nonce = 9,
@@ -153,7 +149,7 @@ mod tests {
         for (index, change) in changes.into_iter().enumerate() {
             let mut other = request();
             change(&mut other);
-            assert!(!says(&encoded(&other), &request()), "change {index}");
+            assert!(!matches(&encoded(&other), &request()), "change {index}");
         }
     }
 
@@ -161,6 +157,6 @@ mod tests {
     fn bytes_after_the_transaction_are_seen() {
         let mut longer = encoded(&request());
         longer.push(0);
-        assert!(!says(&longer, &request()));
+        assert!(!matches(&longer, &request()));
     }
 }

@@ -1,4 +1,4 @@
-//! A wallet key in a sealed row, as the signer gets it, without KMS: the data key is made here.
+//! A wallet key in a sealed row, as the signer receives it, with a data key that needs no KMS.
 
 use cloister_protocol::message::Signed;
 use cloister_protocol::request::AuthenticatedRequest;
@@ -6,12 +6,12 @@ use cloister_protocol::{CallerSecret, KeyId, PrivateKey, Rejection, SealedRow, V
 use cloister_sealing::{
     Capabilities, DataKey, DekId, Origin, RowContents, RowHeader, hazmat, open_with, seal,
 };
-use cloister_signer::{Failures, SignTransaction};
+use cloister_signer::{Failures, PendingSignature};
 use cloister_signing::address;
 
 pub(crate) const CMK_ARN: &str =
     "arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab";
-/// When all of this happens, in seconds since the Unix epoch.
+/// The time of every request, in seconds since the Unix epoch.
 pub(crate) const NOW: u64 = 1_800_000_000;
 
 pub(crate) struct Wallet {
@@ -63,7 +63,7 @@ impl Wallet {
         AuthenticatedRequest::new(self.key_id, &self.secret, NOW, payload)
     }
 
-    /// What the pod sends beside a request.
+    /// The row as the pod sends it with a request.
     pub(crate) fn row_json(&self) -> Vec<u8> {
         serde_json::to_vec(&self.row).expect("strings and numbers only")
     }
@@ -75,7 +75,7 @@ impl Wallet {
         row: &[u8],
         failures: &Failures,
     ) -> Result<Vec<u8>, Rejection> {
-        let request = SignTransaction::parse(request, row, NOW)?;
+        let request = PendingSignature::parse(request, row, NOW)?;
         let opened = open_with(request.row(), &self.data_key)?;
         request.answer(&opened, failures)
     }
@@ -86,6 +86,6 @@ impl Wallet {
             &self.row_json(),
             &Failures::new(),
         )?;
-        Ok(serde_json::from_slice(&answer).expect("an answer is what the protocol says"))
+        Ok(serde_json::from_slice(&answer).expect("the answer is of the protocol's form"))
     }
 }

@@ -92,7 +92,7 @@ fn wallet(mut key: [u8; 32]) -> Option<Wallet> {
     ))
 }
 
-/// Whom libsecp256k1 takes for the signer.
+/// The signer as libsecp256k1 recovers it.
 fn signer(prehash: B256, r_s: &[u8; 64], y_odd: bool) -> Address {
     let recovery = RecoveryId::from_u8_masked(u8::from(y_odd));
     let signature = RecoverableSignature::from_compact(r_s, recovery).unwrap();
@@ -106,7 +106,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(384))]
 
     #[test]
-    fn a_transaction_says_what_was_asked_and_who_signed(request in request(), key: [u8; 32]) {
+    fn a_transaction_is_the_requested_one_and_names_its_signer(request in request(), key: [u8; 32]) {
         let Some(wallet) = wallet(key) else { return Ok(()) };
         let Signed::Transaction { transaction_signed, transaction_hash } = wallet.sign(&request.json()).unwrap() else {
             panic!("a transaction was asked for");
@@ -148,6 +148,6 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_never_panic(request: Vec<u8>, row: Vec<u8>) {
-        let _ = cloister_signer::SignTransaction::parse(&request, &row, crate::fixture::NOW);
+        let _ = cloister_signer::PendingSignature::parse(&request, &row, crate::fixture::NOW);
     }
 }

@@ -1,10 +1,10 @@
-//! What is not signed.
+//! Refused requests.
 
 use cloister_protocol::message::Signed;
 use cloister_protocol::request::AuthenticatedRequest;
 use cloister_protocol::{CallerSecret, Code, KeyId, PrivateKey};
 use cloister_sealing::{Capabilities, Capability};
-use cloister_signer::{Failures, SignTransaction};
+use cloister_signer::{Failures, PendingSignature};
 
 use crate::fixture::{NOW, Wallet};
 
@@ -40,14 +40,55 @@ fn each_kind_of_payload_is_a_permission_of_its_own() {
 }
 
 #[test]
-fn the_canary_signs_nothing() {
+fn a_key_without_capabilities_signs_nothing() {
+    let useless = wallet(&[]);
+    for payload in [TRANSFER, USER_OP] {
+        assert_eq!(useless.sign(payload).unwrap_err().code, Code::NotPermitted);
+    }
+}
+
+/// The canary is no caller's key, not even with a right MAC and every capability.
+#[test]
+fn the_canary_is_an_unknown_key() {
     let canary = Wallet::named(
         KeyId::CANARY,
         PrivateKey::take(&mut [0x42; 32]).unwrap(),
-        Capabilities::NONE,
+        [Capability::Transaction, Capability::UserOpHash]
+            .into_iter()
+            .collect(),
     );
     for payload in [TRANSFER, USER_OP] {
-        assert_eq!(canary.sign(payload).unwrap_err().code, Code::NotPermitted);
+        assert_eq!(canary.sign(payload).unwrap_err().code, Code::KeyNotFound);
+    }
+}
+
+/// The payload is read after its MAC was checked: a stranger learns nothing about it, and costs no
+/// more for it.
+#[test]
+fn an_invalid_payload_is_refused_by_name_to_the_caller_of_the_key_only() {
+    let wallet = able();
+    for (payload, code, field) in [
+        ("[]", Code::MalformedJson, "authenticated.payload"),
+        ("{}", Code::MissingField, "transaction_payload.type"),
+        (
+            r#"{"type":7}"#,
+            Code::UnsupportedTransactionType,
+            "transaction_payload.type",
+        ),
+    ] {
+        let refused = wallet.sign(payload).unwrap_err();
+        assert_eq!(
+            (refused.code, refused.field.as_deref()),
+            (code, Some(field))
+        );
+        let mut request = wallet.request(payload);
+        request.mac[0] ^= 1;
+        let stranger = wallet.answer(&request.to_json(), &wallet.row_json(), &Failures::new());
+        let refused = stranger.unwrap_err();
+        assert_eq!(
+            (refused.code, refused.field),
+            (Code::AuthenticationFailed, None)
+        );
     }
 }
 
@@ -74,9 +115,9 @@ fn a_wrong_secret_or_a_changed_request_is_refused() {
     }
 }
 
-/// Who fails is told to wait; who knows the secret is served all the same.
+/// Many failures change the code for those who fail, and nothing for the caller with the secret.
 #[test]
-fn failures_of_others_lock_nobody_out() {
+fn failures_of_others_do_not_lock_a_caller_out() {
     let (wallet, failures) = (able(), Failures::new());
     let (right, wrong) = (wallet.request(USER_OP).to_json(), guess(&wallet).to_json());
     let codes = (0..20).map(|_| {
@@ -105,17 +146,13 @@ fn requests_out_of_shape_time_or_place_are_refused_before_the_row_is_opened() {
     let wallet = able();
     let row = wallet.row_json();
     let refused = |request: &[u8], row: &[u8], now| {
-        SignTransaction::parse(request, row, now).unwrap_err().code
+        PendingSignature::parse(request, row, now).unwrap_err().code
     };
     let good = wallet.request(USER_OP).to_json();
-    SignTransaction::parse(&good, &row, NOW).unwrap();
+    PendingSignature::parse(&good, &row, NOW).unwrap();
 
     assert_eq!(refused(b"{}", &row, NOW), Code::MissingField);
     assert_eq!(refused(&good[1..], &row, NOW), Code::MalformedJson);
-    assert_eq!(
-        refused(&wallet.request("{}").to_json(), &row, NOW),
-        Code::MissingField
-    );
     assert_eq!(refused(&good, &row, NOW + 61), Code::TimestampOutOfWindow);
     assert_eq!(refused(&good, &row, NOW - 61), Code::TimestampOutOfWindow);
     assert_eq!(refused(&good, b"{}", NOW), Code::ProtocolViolation);

@@ -1,6 +1,7 @@
 //! Bad input: the right status, a stable code, the member's name, and nothing changed.
 
 use cloister_e2e::{Key, Local, Refused, TRANSFER};
+use cloister_protocol::limits::{MAX_BODY_LEN, MAX_CALLDATA_LEN};
 use serde_json::json;
 
 struct Case {
@@ -214,6 +215,13 @@ fn sign_cases(key: &Key) -> Vec<Case> {
         case(
             "another key's id",
             with(another, &key.secret),
+            404,
+            "key_not_found",
+            "",
+        ),
+        case(
+            "the canary's id",
+            with("00000000-0000-0000-0000-000000000000", &key.secret),
             404,
             "key_not_found",
             "",
@@ -443,27 +451,31 @@ async fn routes_and_sizes() {
 
     let large = key.sign_body(&TRANSFER.replacen(
         '{',
-        &format!(r#"{{"data":"0x{}","#, "00".repeat(140_000)),
+        &format!(r#"{{"data":"0x{}","#, "00".repeat(170_000)),
         1,
     ));
     let refused = Refused::new(&local.post("/sign_transaction", &large).await);
     assert_eq!((refused.status, &*refused.code), (413, "body_too_large"));
     // On its way to the enclave a payload grows, because it travels as a JSON string: a body just
     // within the limit is signed.
-    let keys = vec![format!("\"0x{}\"", "07".repeat(32)); 3780].join(",");
+    let keys = vec![format!("\"0x{}\"", "07".repeat(32)); 4736].join(",");
     let list = format!(
         r#"{{"accessList":[{{"address":"{}","storageKeys":[{keys}]}}],"#,
         key.address
     );
     let body = key.sign_body(&TRANSFER.replacen('{', &list, 1));
-    assert!((261_000..262_144).contains(&body.len()), "{}", body.len());
+    assert!((MAX_BODY_LEN - 1000..MAX_BODY_LEN).contains(&body.len()));
     assert_eq!(local.post("/sign_transaction", &body).await.status, 200);
-    // The largest calldata that fits both limits is signed.
-    let long = TRANSFER.replacen(
-        '{',
-        &format!(r#"{{"data":"0x{}","#, "00".repeat(120_000)),
-        1,
+    let calldata = |bytes| {
+        let data = format!(r#"{{"data":"0x{}","#, "00".repeat(bytes));
+        TRANSFER.replacen('{', &data, 1)
+    };
+    local.sign(&key, &calldata(MAX_CALLDATA_LEN)).await;
+    let above = key.sign_body(&calldata(MAX_CALLDATA_LEN + 1));
+    let refused = Refused::new(&local.post("/sign_transaction", &above).await);
+    assert_eq!(
+        (refused.status, &*refused.code, &*refused.field),
+        (413, "body_too_large", "transaction_payload.data")
     );
-    local.sign(&key, &long).await;
     assert_eq!(local.rows().await, before);
 }
