@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use cloister_contract::{events, ports};
 use cloister_eif::{Eif, Measurements};
 use cloister_local::emulator::{Emulator, Machine, Tools};
 use cloister_pods::{EnclaveDriver as _, Launch};
@@ -58,7 +59,7 @@ impl Guest {
             .start(&self.launch)
             .await
             .unwrap_or_else(|error| panic!("{error}"));
-        Log(BufReader::new(self.connect(5001).await))
+        Log(BufReader::new(self.connect(ports::LOG).await))
     }
 
     /// Connects to a port of the enclave as soon as it listens.
@@ -107,18 +108,18 @@ impl Guest {
 pub struct Log(BufReader<Stream>);
 
 impl Log {
-    /// The next line whose message is `message`.
+    /// The next line whose `member` is `value`.
     ///
     /// # Panics
-    /// When there is none.
-    pub async fn line_with(&mut self, message: &str) -> Value {
+    /// If there is none.
+    pub async fn line_with(&mut self, member: &str, value: &str) -> Value {
         let read = async {
             loop {
                 let mut line = String::new();
                 let read = self.0.read_line(&mut line).await.expect("a line");
-                assert!(read > 0, "the log ends without {message:?}");
+                assert!(read > 0, "the log ends without {member} {value:?}");
                 let line: Value = serde_json::from_str(&line).unwrap_or_default();
-                if line["message"] == message {
+                if line[member] == value {
                     break line;
                 }
             }
@@ -133,7 +134,7 @@ impl Log {
     /// # Panics
     /// When one does not.
     pub async fn checks(&mut self) -> Vec<Value> {
-        let report = self.line_with("self-test").await;
+        let report = self.line_with("message", "self-test").await;
         let checks = report["checks"].as_array().expect("a list").clone();
         for check in &checks {
             assert_eq!(check["held"], true, "{check}");
@@ -141,12 +142,12 @@ impl Log {
         checks
     }
 
-    /// The last line: why the enclave ends.
+    /// The last line, with the reason of the enclave's end.
     ///
     /// # Panics
-    /// When it does not end.
+    /// If it does not end.
     pub async fn end(mut self) -> Value {
-        self.line_with("the enclave ends").await
+        self.line_with("event", events::ENCLAVE_ENDED).await
     }
 }
 

@@ -1,9 +1,11 @@
 //! A parent whose clock is wrong by an hour: enclaves take the time from their NSM. And half the
 //! memory is enough.
 
+use cloister_contract::enclave_log::{InitEvent, InitLine};
 use cloister_e2e::{Local, TRANSFER};
 use cloister_local::part::Part;
 use cloister_local::stack::Emulation;
+use serde_json::Value;
 
 use crate::{TURN, burst};
 
@@ -32,20 +34,17 @@ async fn a_parents_wrong_clock_is_nobodys_business() {
     }
 }
 
-/// Seconds by which init corrected the clock at boot, from its log.
+/// Seconds by which init corrected the clock at boot, from its pod's log.
 fn corrected_by(log: &str) -> i64 {
-    let line = log
-        .lines()
-        .find(|line| line.contains("the clock is set"))
-        .unwrap();
-    // The line is quoted within the pod's: backslashes come before its quotes.
-    let (_, rest) = line.split_once("offset_ms").unwrap();
-    let number: String = rest
-        .chars()
-        .skip_while(|c| !c.is_ascii_digit() && *c != '-')
-        .take_while(|c| *c == '-' || c.is_ascii_digit())
-        .collect();
-    number.parse::<i64>().unwrap() / 1000
+    let offset_ms = log.lines().find_map(|line| {
+        let line: Value = serde_json::from_str(line).ok()?;
+        let line: InitLine = serde_json::from_str(line["enclave"].as_str()?).ok()?;
+        match line.event {
+            InitEvent::ClockSet { offset_ms } => Some(offset_ms),
+            _ => None,
+        }
+    });
+    offset_ms.expect("init sets the clock") / 1000
 }
 
 const HOUR: i64 = 3600;

@@ -1,6 +1,7 @@
 //! The self-test from within: an image whose application checks NSM, clock, sandbox and vsock, and
 //! reports on the log port.
 
+use cloister_contract::ports;
 use cloister_e2e::guest::{Guest, assemble};
 use cloister_local::emulator::Tools;
 use tokio::io::AsyncWriteExt as _;
@@ -38,7 +39,7 @@ async fn every_check_holds_and_every_end_has_its_reason() {
             );
         }
 
-        let mut order = guest.connect(5000).await;
+        let mut order = guest.connect(ports::REQUESTS).await;
         order.write_u8(byte).await.unwrap();
         order.flush().await.unwrap();
         let end = log.end().await;
