@@ -8,6 +8,7 @@ mod cost;
 mod failures;
 mod forms;
 mod log_scan;
+mod readme;
 mod restart;
 mod second_implementation;
 mod update;
