@@ -6,6 +6,8 @@ import * as path from 'node:path';
 interface Contract {
   /** Values of the field `event` in the logs of front door, pods and enclaves. */
   readonly events: readonly string[];
+  /** CloudWatch metrics that pods write about their enclaves, in percent. */
+  readonly metrics: Readonly<Record<'namespace' | 'cpuUser' | 'cpuSystem' | 'memoryUsed' | 'memoryCached', string>>;
   readonly ports: Readonly<Record<'podHttps' | 'podHealth' | 'heartbeat' | 'log' | 'requests', number>>;
   readonly services: readonly string[];
 }

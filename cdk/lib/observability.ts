@@ -17,6 +17,7 @@ import * as sns from 'aws-cdk-lib/aws-sns';
 
 import { keyTag } from './base';
 import { type Configuration, names } from './configuration';
+import { CONTRACT } from './contract';
 import type { FrontDoor } from './front-door';
 import { type Releases, type Service, SERVICES } from './release';
 import { smallFunction } from './small-function';
@@ -395,7 +396,7 @@ function enclaveAlarms(stack: Stack, configuration: Configuration, { podLog }: W
 function enclaveMetrics({ prefix }: Configuration, service: Service) {
   const metric = (metricName: string, statistic: string) =>
     new cloudwatch.Metric({
-      namespace: 'NitroEnclave',
+      namespace: CONTRACT.metrics.namespace,
       metricName,
       dimensionsMap: { Deployment: `${prefix}${service}` },
       statistic,
@@ -407,13 +408,13 @@ function enclaveMetrics({ prefix }: Configuration, service: Service) {
     cpu: new cloudwatch.MathExpression({
       expression: `${user} + ${system}`,
       usingMetrics: {
-        [user]: metric('enclave_cpu_utilization_user', 'Average'),
-        [system]: metric('enclave_cpu_utilization_system', 'Average'),
+        [user]: metric(CONTRACT.metrics.cpuUser, 'Average'),
+        [system]: metric(CONTRACT.metrics.cpuSystem, 'Average'),
       },
       period: FIVE_MINUTES,
       label: `${service}, CPU`,
     }),
-    memory: metric('enclave_memory_utilization_used', 'Maximum').with({ label: `${service}, memory` }),
+    memory: metric(CONTRACT.metrics.memoryUsed, 'Maximum').with({ label: `${service}, memory` }),
   };
 }
 

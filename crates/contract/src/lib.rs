@@ -2,6 +2,7 @@
 
 pub mod enclave_log;
 pub mod events;
+pub mod metrics;
 pub mod nsm;
 pub mod pcr;
 pub mod ports;

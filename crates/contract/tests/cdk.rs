@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use cloister_contract::{AccountId, Region, RequestId, Service, events, nsm, pcr, ports};
+use cloister_contract::{AccountId, Region, RequestId, Service, events, metrics, nsm, pcr, ports};
 use serde_json::json;
 
 #[test]
@@ -27,6 +27,13 @@ fn the_file_for_cdk_has_the_facts_of_this_crate() {
             "instanceId": pcr::INSTANCE_ID,
             "signingCertificate": pcr::SIGNING_CERTIFICATE,
             "bootKey": pcr::BOOT_KEY,
+        },
+        "metrics": {
+            "namespace": metrics::NAMESPACE,
+            "cpuUser": metrics::CPU_USER,
+            "cpuSystem": metrics::CPU_SYSTEM,
+            "memoryUsed": metrics::MEMORY_USED,
+            "memoryCached": metrics::MEMORY_CACHED,
         },
         "emulatorModuleIdPrefix": nsm::EMULATOR_MODULE_ID_PREFIX,
         "patterns": {

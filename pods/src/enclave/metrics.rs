@@ -8,6 +8,7 @@ use std::io::Write;
 use std::time::SystemTime;
 
 use cloister_contract::enclave_log::Usage;
+use cloister_contract::metrics::{CPU_SYSTEM, CPU_USER, MEMORY_CACHED, MEMORY_USED, NAMESPACE};
 use serde_json::json;
 
 /// Metric dimensions. Metrics are disabled unless all are set.
@@ -56,7 +57,7 @@ impl Dimensions {
             "_aws": {
                 "Timestamp": u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
                 "CloudWatchMetrics": [{
-                    "Namespace": "NitroEnclave",
+                    "Namespace": NAMESPACE,
                     "Dimensions": [["NodeName", "Deployment", "Pod"], ["Deployment"]],
                     "Metrics": metrics,
                 }],
@@ -73,11 +74,6 @@ impl Dimensions {
         let _ = writeln!(out, "{line}");
     }
 }
-
-const CPU_USER: &str = "enclave_cpu_utilization_user";
-const CPU_SYSTEM: &str = "enclave_cpu_utilization_system";
-const MEMORY_USED: &str = "enclave_memory_utilization_used";
-const MEMORY_CACHED: &str = "enclave_memory_utilization_cached";
 
 #[cfg(test)]
 mod tests {
