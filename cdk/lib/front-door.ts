@@ -247,7 +247,7 @@ const GATEWAY_RESPONSES: Readonly<Record<string, GatewayResponse>> = {
     type: apigateway.ResponseType.REQUEST_TOO_LARGE,
     status: 413,
     code: 'body_too_large',
-    error: 'the body is larger than 256 KiB',
+    error: 'the body is larger than 320 KiB',
   },
   Throttled: {
     type: apigateway.ResponseType.THROTTLED,

@@ -92,6 +92,9 @@ test('answers of API Gateway itself have the API’s form, and AWS’s 403s are 
     assert.equal(body.request_id, '$context.requestId');
     assert.ok(statusOf(body.enclave_result.code) === body.enclave_status, body.enclave_result.code);
   }
+  const limits = fs.readFileSync(path.join(__dirname, '../../crates/protocol/src/limits.rs'), 'utf8');
+  const limit = /MAX_BODY_LEN: usize = (\d+) \* 1024;/.exec(limits)?.[1];
+  assert.ok(JSON.stringify(responses).includes(`the body is larger than ${limit} KiB`));
   const types = responses.map(({ ResponseType }) => String(ResponseType));
   assert.ok(types.includes('THROTTLED') && types.includes('BAD_REQUEST_BODY'));
   assert.deepEqual(

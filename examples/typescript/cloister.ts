@@ -72,7 +72,8 @@ export function cloisterAccount(post: Post, key: Key): LocalAccount {
 export function payload(transaction: TransactionSerializable, from: Address): object {
   const type = getTransactionType(transaction);
   if (type !== 'eip1559') throw new Error(`Cloister signs EIP-1559 transactions, not ${type} ones`);
-  const { chainId, nonce, gas, maxFeePerGas, maxPriorityFeePerGas, to, value, data, accessList } = transaction as TransactionSerializableEIP1559;
+  const { chainId, nonce, gas, maxFeePerGas, maxPriorityFeePerGas, to, value, data, accessList } =
+    transaction as TransactionSerializableEIP1559;
   return {
     type: 2,
     from,
