@@ -26,7 +26,7 @@ use crate::enclave::status::EnclaveStatus;
 use crate::enclave::supervisor::Supervisor;
 use crate::error::PodError;
 use crate::http::admin::Admin;
-use crate::http::health;
+use crate::http::health::ServiceHealth;
 use crate::http::listen::{Port, serve_https, serve_plain, write_addresses};
 use crate::http::relay::{Relay, unknown_route};
 use crate::http::tls::{follow, server_config};
@@ -165,7 +165,7 @@ impl<S: PodService, D: EnclaveDriver> Pod<S, D> {
         let routes = service
             .clone()
             .routes(relay)
-            .merge(health::routes(health.clone()))
+            .merge(ServiceHealth::new(service.clone(), enclave.clone(), health.clone()).routes())
             .fallback(unknown_route)
             .method_not_allowed_fallback(unknown_route);
         let admin = Admin {

@@ -23,4 +23,13 @@ pub trait PodService: Send + Sync + 'static {
         &self,
         enclave: &Client,
     ) -> impl Future<Output = Result<HealthReport, Rejection>> + Send;
+
+    /// Checks that an enclave that is ready can still serve. `report` is its own report.
+    fn probe(
+        &self,
+        _enclave: &Client,
+        report: HealthReport,
+    ) -> impl Future<Output = Result<HealthReport, Rejection>> + Send {
+        async { Ok(report) }
+    }
 }

@@ -224,6 +224,21 @@ async fn the_front_door_may_ask_for_the_enclaves_health() {
     );
 }
 
+/// A probe reads the table and opens the canary row again. Its result is kept for a second.
+#[tokio::test]
+async fn health_sees_what_the_signer_needs_besides_its_enclave() {
+    let (_directory, _enclave, rows, pod) = signer().await;
+    let ask = || {
+        pod.client
+            .get(format!("https://{}/v1/health", crate::pod::NAME))
+    };
+    assert_eq!(ask().send().await.unwrap().status(), 200);
+    rows.remove(KeyId::CANARY);
+    eventually(async || (ask().send().await.unwrap().status() != 200).then_some(())).await;
+    assert_eq!(refusal(ask()).await, (503, "not_ready".to_owned()));
+    assert_eq!(pod.health("/readyz").await.0, 200);
+}
+
 #[tokio::test]
 async fn the_key_generator_gets_the_callers_bytes() {
     let (_directory, enclave, pod) = key_generator().await;

@@ -38,6 +38,10 @@ impl Rows {
         row
     }
 
+    pub(crate) fn remove(&self, key_id: KeyId) {
+        self.0.rows.lock().unwrap().remove(&key_id);
+    }
+
     pub(crate) fn insert_just_now(&self, key_id: KeyId) {
         self.0.recent.lock().unwrap().insert(key_id, row(key_id));
     }
