@@ -208,7 +208,7 @@ impl GatewayEvent {
         Ok(Body::Decoded(decoded))
     }
 
-    /// Who signed the request, by API Gateway.
+    /// The principal that signed the request, by API Gateway.
     fn user_arn(&self) -> Option<&str> {
         let arn = self
             .request_context

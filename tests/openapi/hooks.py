@@ -1,4 +1,4 @@
-"""Schemathesis beside the laptop stack: signs requests, and gives them what a schema cannot say."""
+"""Hooks of schemathesis on the laptop stack: sign requests, and apply the rules that a schema cannot express."""
 
 import hashlib
 import hmac
@@ -30,7 +30,7 @@ class SigV4(requests.auth.AuthBase):
         )
 
     def __call__(self, request):
-        # Only what API Gateway needs is signed: generated headers may be of any kind.
+        # Generated headers may be of any kind: only those that API Gateway requires are signed.
         signed = botocore.awsrequest.AWSRequest(request.method, request.url, data=request.body)
         botocore.auth.SigV4Auth(self.credentials, "execute-api", os.environ["AWS_REGION"]).add_auth(signed)
         request.headers.update(dict(signed.headers))
@@ -73,11 +73,11 @@ def acceptable(body, path):
 
 
 def transaction(fields):
-    """The rules of a transaction that stand only in words in the schema."""
+    """The rules of a transaction that are prose in the schema."""
     # JSON Schema calls 2.0 an integer.
     fields = {name: int(value) if name != "value" and isinstance(value, float) else value for name, value in fields.items()}
-    for name, limit in (("chainId", 2**64), ("nonce", 2**64 - 1), ("gas", 2**64), ("maxFeePerGas", 2**128), ("maxPriorityFeePerGas", 2**128)):
-        if number(fields[name]) >= limit:
+    for name, limit in (("chainId", 2**64), ("nonce", 2**64 - 1), ("gas", 2**64), ("gasLimit", 2**64), ("maxFeePerGas", 2**128), ("maxPriorityFeePerGas", 2**128)):
+        if name in fields and number(fields[name]) >= limit:
             fields[name] = limit - 1
     if number(fields["maxPriorityFeePerGas"]) > number(fields["maxFeePerGas"]):
         fields["maxPriorityFeePerGas"] = fields["maxFeePerGas"]
@@ -87,9 +87,17 @@ def transaction(fields):
         fields["to"] = fields["to"].lower()
     if "from" in fields:
         fields["from"] = KEY["address"]
-    for entry in fields.get("accessList", []):
-        entry["address"] = entry["address"].lower()
+    if "accessList" in fields:
+        fields["accessList"] = [access_list_item(item) for item in fields["accessList"]]
     return fields
+
+
+def access_list_item(item):
+    """Lower case has no checksum to be wrong."""
+    if isinstance(item, dict):
+        return {**item, "address": item["address"].lower()}
+    address, storage_keys = item
+    return [address.lower(), storage_keys]
 
 
 def number(value):
@@ -99,7 +107,7 @@ def number(value):
 def payload_for(path):
     if not path.endswith("/tx_signature"):
         return json.dumps(USER_OP_HASH)
-    fields = {"type": 2, "chainId": 1, "nonce": 0, "gas": 21000, "maxFeePerGas": 1, "maxPriorityFeePerGas": 0, "to": "00" * 20}
+    fields = {"type": 2, "chainId": 1, "nonce": 0, "gas": 21000, "maxFeePerGas": 1, "maxPriorityFeePerGas": 0, "to": "0x" + "00" * 20}
     return json.dumps(fields)
 
 

@@ -218,7 +218,7 @@ impl Client {
     }
 }
 
-/// Whether the host of `url` is this machine: `localhost` or a loopback address.
+/// Returns whether the host of `url` is this machine: `localhost` or a loopback address.
 pub fn is_loopback(url: &Uri) -> bool {
     url.host().is_some_and(|host| {
         let host = host.trim_start_matches('[').trim_end_matches(']');

@@ -1,5 +1,5 @@
-//! What the client sends, seen by a server on loopback. That the signatures are right is tested
-//! against the gateway.
+//! The client's requests, as a server on loopback receives them. Tests with the gateway verify the
+//! signatures.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
@@ -19,7 +19,7 @@ const TOKEN: &str = "the-session-token-of-temporary-credentials";
 
 type Seen = Arc<Mutex<Vec<(Method, Uri, HeaderMap, String)>>>;
 
-/// A server that remembers what it was sent and answers `answer` to everything.
+/// A server that records its requests and answers each with `answer`.
 async fn server(answer: &'static str) -> (Client, Seen) {
     let seen = Seen::default();
     let app = Router::new()

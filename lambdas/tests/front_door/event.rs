@@ -1,4 +1,4 @@
-//! Events as API Gateway and Lambda make them, and answers as they read them.
+//! Events in the form of API Gateway and Lambda, and parsed answers.
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -61,7 +61,7 @@ pub(crate) fn operation_body(operation: &str, payload: &str) -> String {
     format!(r#"{{"operation":"{operation}","payload":{payload}}}"#)
 }
 
-/// What API Gateway makes of a proxy response.
+/// A proxy response as API Gateway reads it.
 pub(crate) struct Answer {
     pub(crate) status: u64,
     pub(crate) headers: Value,

@@ -371,9 +371,8 @@ async fn times_of_the_pod_are_not_passed_on() {
     assert_eq!(names, ["cache-control", "content-type", "x-request-id"]);
 }
 
-/// The reference deployment generated another key when it was given one.
 #[tokio::test]
-async fn reference_defect_post_key_with_eth_key_imports_it() {
+async fn post_key_with_eth_key_imports_it() {
     let world = World::start().await;
     let answer = Answer::read(
         &world

@@ -1,4 +1,4 @@
-//! The front door before a pod on loopback, in every request form.
+//! The front door with a pod on loopback, in every request form.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 

@@ -436,9 +436,8 @@ async fn direct_invokes_are_refused_with_the_same_bodies() {
     assert!(world.seen().is_empty());
 }
 
-/// The reference deployment answered errors with status 200.
 #[tokio::test]
-async fn reference_defect_the_status_of_an_error_is_never_200() {
+async fn the_status_of_an_error_is_never_200() {
     let world = World::start().await;
     let sign = sign_body(TRANSACTION);
     for &code in Code::ALL {

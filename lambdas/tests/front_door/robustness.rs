@@ -1,4 +1,4 @@
-//! Whatever arrives is answered.
+//! Every event is answered.
 
 use std::time::SystemTime;
 
@@ -149,7 +149,7 @@ fn event_members(event: &Value) -> Value {
 }
 
 proptest! {
-    /// Bytes that are no JSON never reach the function; all others are answered.
+    /// Bytes that are not JSON never reach the function; all others are answered.
     #[test]
     fn arbitrary_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
         if let Ok(event) = serde_json::from_slice::<Box<RawValue>>(&bytes) {

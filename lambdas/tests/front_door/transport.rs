@@ -1,5 +1,4 @@
-//! The connection to the pods: who is trusted, what is retried, what a broken pod looks like to the
-//! caller.
+//! The connection to the pods: trust, retries, and the answers for broken pods.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -43,7 +42,7 @@ struct Flaky {
 enum Manner {
     /// Closes the connection.
     Close,
-    /// Says nothing.
+    /// Never answers.
     Hang,
     /// Sends half an answer.
     Half,
@@ -166,7 +165,7 @@ async fn half_an_answer_is_not_an_answer_and_not_a_dead_connection() {
 }
 
 #[tokio::test]
-async fn a_pod_that_says_nothing_runs_into_the_deadline() {
+async fn a_silent_pod_ends_in_the_deadline() {
     let pod = Flaky::start(1, Manner::Hang, SIGNED).await;
     let front_door = pod.front_door.within(Duration::from_millis(500));
     let answer = Answer::read(&front_door.answer(&sign(), LAMBDA_ID).await);
@@ -196,7 +195,7 @@ async fn connections_are_kept_alive() {
 }
 
 #[tokio::test]
-async fn nobody_there_is_enclave_unavailable() {
+async fn a_refused_connection_is_enclave_unavailable() {
     let unused = TcpListener::bind("127.0.0.1:0")
         .await
         .unwrap()
@@ -214,9 +213,8 @@ async fn nobody_there_is_enclave_unavailable() {
     }
 }
 
-/// The reference deployment did not verify the pod's certificate.
 #[tokio::test]
-async fn reference_defect_pods_are_verified() {
+async fn pods_are_verified() {
     let foreign = Pki::generate();
     let other_ca = World::with(&Pki::generate(), |_| foreign.pem(), "localhost").await;
     let other_name = World::with(&Pki::generate(), Pki::pem, "somebody-else").await;
@@ -251,9 +249,8 @@ async fn older_tls_is_refused() {
     assert!(server.await.unwrap());
 }
 
-/// The reference deployment repeated internal errors to callers.
 #[tokio::test]
-async fn reference_defect_internal_errors_are_not_repeated() {
+async fn internal_errors_are_not_repeated() {
     let world = World::start().await;
     let detail = "arn:aws:kms:eu-central-1:111122223333:key/internal-detail";
     for (status, body) in [

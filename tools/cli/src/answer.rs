@@ -1,4 +1,4 @@
-//! What a command has to say: once for people, once for programs.
+//! Results of commands, as text and as JSON.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The same thing said twice.
+    /// A result as text and as JSON.
     pub(crate) fn new(text: impl Into<String>, json: &impl Serialize) -> Self {
         let json =
             serde_json::to_value(json).expect("structs of strings and numbers have a JSON form");
@@ -29,7 +29,7 @@ impl Answer {
         }
     }
 
-    /// Text that is the answer in either form, such as a policy or a script.
+    /// A result that is the same text with and without `--json`, such as a policy or a script.
     pub(crate) fn verbatim(text: String) -> Self {
         Self {
             text,
@@ -38,7 +38,7 @@ impl Answer {
         }
     }
 
-    /// The answer of a check that may have found something.
+    /// Sets the outcome of a check.
     pub(crate) fn held(self, held: bool) -> Self {
         Self { held, ..self }
     }
@@ -48,7 +48,7 @@ impl Answer {
             (Some(value), true) => format!("{value:#}"),
             _ => self.text,
         };
-        // Who closed the pipe has read enough.
+        // A closed pipe is not an error.
         let _ = writeln!(io::stdout(), "{}", text.trim_end());
         if self.held {
             ExitCode::SUCCESS
@@ -66,7 +66,7 @@ pub(crate) fn fields<const N: usize>(rows: [(&str, &str); N]) -> String {
     )
 }
 
-/// Columns without lines between them, as wide as they have to be.
+/// Columns without lines, as wide as their content.
 pub(crate) fn table(
     header: Option<&[&str]>,
     rows: impl IntoIterator<Item = Vec<String>>,

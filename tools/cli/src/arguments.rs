@@ -6,8 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{doctor, key, kms, sign};
 
-/// Ethereum keys in AWS Nitro Enclaves: make and use them, look at the key policy, find out what is
-/// wrong
+/// Ethereum keys in AWS Nitro Enclaves: create and use them, check the key policy, diagnose faults
 #[derive(Debug, Parser)]
 #[command(name = "cloister", version, after_help = EXIT_CODES, arg_required_else_help = true)]
 pub(crate) struct Arguments {
@@ -20,20 +19,20 @@ pub(crate) struct Arguments {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  something on this machine failed: a file, credentials
+  1  local failure: a file, credentials
   2  wrong usage or input
-  3  a check says no
+  3  a check found a fault
   4  Cloister refuses; the request has to change
   5  Cloister refuses for now; the same request may succeed later
   6  AWS refuses
-  7  no answer
-  8  an answer that is not right and must not be used";
+  7  no response
+  8  a response that failed verification and must not be used";
 
-/// What every command takes.
+/// Options of every command.
 #[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Everywhere")]
+#[command(next_help_heading = "Global options")]
 pub(crate) struct Common {
-    /// Answer in JSON: the result on standard output, a failure on standard error
+    /// Print JSON: the result on standard output, a failure on standard error
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Profile of the AWS configuration files [default: AWS_PROFILE, then the standard chain]
@@ -42,12 +41,12 @@ pub(crate) struct Common {
     /// AWS region [default: the endpoint's, then AWS_REGION and the profile]
     #[arg(long, global = true)]
     pub(crate) region: Option<String>,
-    /// PEM file of certificates to trust besides the system's
+    /// PEM file of certificates to trust in addition to the system's
     #[arg(long, global = true, value_name = "FILE", env = "AWS_CA_BUNDLE")]
     pub(crate) ca_file: Option<PathBuf>,
 }
 
-/// Where the API is.
+/// Address of the API.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Api {
     /// URL of the API, with its stage (`https://ID.execute-api.REGION.amazonaws.com/STAGE`)
@@ -57,20 +56,20 @@ pub(crate) struct Api {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make a key, or bring one
+    /// Create or import a key
     #[command(subcommand)]
     Key(key::Command),
-    /// Sign; what comes back is verified before it is shown
+    /// Sign; the response is verified before it is printed
     #[command(subcommand)]
     Sign(sign::Command),
     /// The policy of the KMS key that protects every wallet key
     #[command(subcommand)]
     Kms(kms::Command),
-    /// Find out why the API cannot be used from here, and what to do about it
+    /// Check every hop from here to KMS, and print what to do about each fault
     Doctor(doctor::Command),
     /// Print a completion script for a shell
     Completion {
-        /// Which shell
+        /// Shell of the script
         shell: clap_complete::Shell,
     },
 }
@@ -87,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_no_argument() {
+    fn secrets_cannot_be_arguments() {
         for line in [
             "cloister key generate --endpoint http://x --secret abc",
             "cloister key import --eth-key 01",

@@ -17,11 +17,12 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use cloister_client::Client;
+use cloister_contract::ErrorChain;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use crate::arguments::{Api, Common};
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 
 /// The configuration of AWS's SDK clients.
 pub(crate) async fn configuration(common: &Common) -> Result<SdkConfig, Failure> {
@@ -63,7 +64,7 @@ fn https(common: &Common) -> Result<SharedHttpClient, Failure> {
     let tls = TlsContext::builder()
         .with_trust_store(trust)
         .build()
-        .map_err(|error| Failure::Here(format!("failed to set up TLS: {}", chain(&error))))?;
+        .map_err(|error| Failure::Here(format!("failed to set up TLS: {}", ErrorChain(&error))))?;
     Ok(
         aws_smithy_http_client::Builder::new().build_with_connector_fn(
             move |settings, components| {
@@ -83,7 +84,7 @@ fn https(common: &Common) -> Result<SharedHttpClient, Failure> {
 pub(crate) async fn credentials(configuration: &SdkConfig) -> Result<Credentials, Failure> {
     let missing = |cause: &str| {
         Failure::Here(format!(
-            "there are no AWS credentials{cause}; give a --profile, set AWS_ACCESS_KEY_ID and its companions, or for single \
+            "no AWS credentials found{cause}; give a --profile, set AWS_ACCESS_KEY_ID and its companions, or for single \
              sign-on run: eval \"$(aws configure export-credentials --format env)\""
         ))
     };
@@ -93,7 +94,7 @@ pub(crate) async fn credentials(configuration: &SdkConfig) -> Result<Credentials
     provider
         .provide_credentials()
         .await
-        .map_err(|error| missing(&format!(" ({})", chain(&error))))
+        .map_err(|error| missing(&format!(" ({})", ErrorChain(&error))))
 }
 
 /// A client of the API at `api`, with region and credentials of the standard chain.
@@ -122,9 +123,7 @@ pub(crate) fn region(
     given
         .or_else(|| configuration.region().map(Region::to_string))
         .ok_or_else(|| {
-            Failure::input(
-                "there is no region: give --region, or set AWS_REGION or the profile's region",
-            )
+            Failure::input("no region: give --region, or set AWS_REGION or the profile's region")
         })
 }
 

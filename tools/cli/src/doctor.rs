@@ -8,12 +8,13 @@ use aws_config::SdkConfig;
 use aws_credential_types::Credentials;
 use clap::Args;
 use cloister_client::{Client, Response};
+use cloister_contract::ErrorChain;
 use serde::Serialize;
 
 use crate::answer::{Answer, table};
 use crate::arguments::{Api, Common};
 use crate::aws;
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 
 #[derive(Args, Debug)]
 pub(crate) struct Command {
@@ -330,7 +331,7 @@ async fn pod_version(url: &str, common: &Common) -> Result<Finding, Failure> {
             format!("{url} answers with status {}", answer.status),
             fix,
         ),
-        Err(error) => Finding::failed("pod", format!("{url}: {}", chain(&error)), fix),
+        Err(error) => Finding::failed("pod", format!("{url}: {}", ErrorChain(&error)), fix),
     })
 }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use cloister_client::{ClientError, Refusal};
+use cloister_contract::ErrorChain;
 use serde_json::json;
 
 /// Exit code of a check that found a fault.
@@ -61,7 +62,7 @@ impl Failure {
             let code = error.code().map(str::to_owned);
             let message = match (error.message(), &code) {
                 (Some(message), Some(code)) => format!("{code}: {message}"),
-                _ => chain(&error),
+                _ => ErrorChain(&error).to_string(),
             };
             Self::Aws {
                 operation,
@@ -97,7 +98,7 @@ impl Failure {
     pub(crate) fn print(&self, json: bool) -> ExitCode {
         let (exit_code, kind) = self.kind();
         if json {
-            let mut failure = json!({ "exit_code": exit_code, "kind": kind, "error": chain(self) });
+            let mut failure = json!({ "exit_code": exit_code, "kind": kind, "error": ErrorChain(self).to_string() });
             if let Self::Api(ClientError::Refused(refusal)) = self {
                 failure["code"] = refusal.code.as_str().into();
                 failure["field"] = refusal.field.as_deref().into();
@@ -105,7 +106,7 @@ impl Failure {
             }
             eprintln!("{failure}");
         } else {
-            eprintln!("error: {}", chain(self));
+            eprintln!("error: {}", ErrorChain(self));
             if let Some(advice) = self.advice() {
                 eprintln!("       {advice}");
             }
@@ -136,27 +137,13 @@ impl Failure {
     }
 }
 
-/// Whether the same request may succeed later. A wrong secret never does, although older deployments
+/// Returns whether the same request may succeed later. A wrong secret never does, although older deployments
 /// report `too_many_failures` as retryable.
 fn is_retryable(refusal: &Refusal) -> bool {
     refusal.retryable && refusal.code != TOO_MANY_FAILURES
 }
 
 const TOO_MANY_FAILURES: &str = "too_many_failures";
-
-/// An error and its causes, each once.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let sentence = error.to_string();
-        if !text.contains(&sentence) {
-            text = format!("{text}: {sentence}");
-        }
-        cause = error.source();
-    }
-    text
-}
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! `cloister key`.
+//! `cloister key`: creation and import of keys.
 
 use alloy_primitives::Address;
 use clap::Subcommand;
@@ -13,7 +13,7 @@ use crate::{aws, verify};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Have a key generated in the enclave; it will be used with the secret given here
+    /// Generate a key in the enclave, to be used with this secret
     Generate {
         #[command(flatten)]
         api: Api,
@@ -62,7 +62,7 @@ pub(crate) async fn run(command: Command, common: &Common) -> Result<Answer, Fai
 fn same_address(expected: Address, found: Address) -> Result<(), Failure> {
     let problem = || {
         Failure::Wrong(format!(
-            "the key's address is {expected}, the answer says {found}"
+            "the key's address is {expected}, the response has {found}"
         ))
     };
     if expected == found {

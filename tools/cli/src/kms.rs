@@ -1,4 +1,4 @@
-//! `cloister kms`.
+//! `cloister kms`: the policy of the KMS key.
 
 mod live;
 mod rehearse;
@@ -9,22 +9,23 @@ mod verify_policy;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use cloister_contract::ErrorChain;
 use cloister_key_policy::Form;
 
 use crate::answer::Answer;
 use crate::arguments::Common;
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 use release::{Previous, ReleaseFiles};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Print the key policy of a release
     Render(Render),
-    /// Say in plain words what a key policy allows, and whether it is exactly the one of a release
+    /// Print the permissions under a key policy, and whether it is exactly a release's
     VerifyPolicy(verify_policy::Command),
-    /// Have KMS itself decide, on throw-away keys of this account, what the key policy lets whom do
+    /// Try the key policy on KMS itself, with throw-away keys in this account
     ///
-    /// Without --confirm it says what it would do and leave behind, and does nothing.
+    /// Without --confirm it prints the plan and what remains, and does nothing.
     Rehearse(rehearse::Command),
 }
 
@@ -33,15 +34,14 @@ pub(crate) enum Command {
 pub(crate) struct Render {
     #[command(flatten)]
     release: ReleaseFiles,
-    /// Whether the administrator role may still replace the policy
+    /// In the open form the administrator role may replace the policy
     #[arg(long, default_value = "open")]
     form: FormName,
-    /// PCR0 of the release before's key generator, or its measurements.json: it may make data keys
-    /// as well
+    /// PCR0 of the previous release's key generator, or its measurements.json: it may also generate
+    /// data keys
     #[arg(long, value_name = "PCR0|FILE")]
     previous_generator: Option<Previous>,
-    /// measurements.json of the release that is about to replace this one: both are admitted (open
-    /// form only)
+    /// measurements.json of the next release: both are admitted (open form only)
     #[arg(long, value_name = "FILE")]
     next: Option<PathBuf>,
 }
@@ -51,7 +51,7 @@ pub(crate) struct Render {
 enum FormName {
     /// The administrator role may replace the policy
     Open,
-    /// Nobody may
+    /// No principal may replace the policy
     Locked,
 }
 
@@ -80,7 +80,7 @@ fn render(command: &Render) -> Result<Answer, Failure> {
         FormName::Locked => Form::Locked,
     };
     let policy = cloister_key_policy::render(&release.deployment, &measurements, form)
-        .map_err(|error| Failure::Input(chain(&error)))?;
+        .map_err(|error| Failure::Input(ErrorChain(&error).to_string()))?;
     for warning in release.why_not_adopted(form, measurements.previous_generator.is_some()) {
         eprintln!("note: {warning}");
     }

@@ -1,5 +1,5 @@
 #![doc = include_str!("../README.md")]
-// A command-line tool: standard output is where its answer goes.
+// A command-line tool prints its result.
 #![allow(clippy::print_stdout)]
 
 mod answer;
@@ -23,7 +23,7 @@ use crate::arguments::{Arguments, Command};
 #[tokio::main]
 async fn main() -> ExitCode {
     let Arguments { common, command } = Arguments::parse();
-    // The one TLS provider of the workspace; nobody installed one before.
+    // The workspace's TLS provider.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let outcome = match command {
         Command::Key(command) => key::run(command, &common).await,

@@ -1,6 +1,5 @@
-//! Where secrets come from: a file, standard input or an environment variable. Never an argument,
-//! which every user of the machine can read in the list of processes and which the shell's history
-//! keeps.
+//! Sources of secrets: a file, standard input or an environment variable. Never an argument, which
+//! every user of the machine can read in the process list and which the shell's history keeps.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::failure::Failure;
 
-/// Where the caller's secret is.
+/// Source of the caller's secret.
 #[derive(Args, Clone, Debug)]
 #[group(multiple = false)]
 pub(crate) struct SecretSource {
@@ -46,7 +45,7 @@ impl SecretSource {
     }
 }
 
-/// Where the private key is that shall be imported.
+/// Source of the private key to import.
 #[derive(Args, Clone, Debug)]
 #[group(required = true, multiple = false)]
 pub(crate) struct PrivateKeySource {
@@ -70,7 +69,7 @@ impl PrivateKeySource {
             }
         };
         PrivateKey::from_hex(&text)
-            .map_err(|problem| Failure::Input(format!("what was given to import is {problem}")))
+            .map_err(|problem| Failure::Input(format!("the private key is {problem}")))
     }
 
     pub(crate) fn is_standard_input(&self) -> bool {
@@ -86,7 +85,7 @@ fn variable(name: &str) -> Result<Zeroizing<String>, Failure> {
     match std::env::var(name) {
         Ok(text) => Ok(Zeroizing::new(text)),
         Err(std::env::VarError::NotPresent) => Err(Failure::Input(format!(
-            "there is no secret: the variable {name} is not set; set it, or give a file (- for standard input)"
+            "no secret: the variable {name} is not set; set it, or give a file (- for standard input)"
         ))),
         Err(std::env::VarError::NotUnicode(_)) => {
             Err(Failure::Input(format!("the variable {name} is not text")))
@@ -94,15 +93,14 @@ fn variable(name: &str) -> Result<Zeroizing<String>, Failure> {
     }
 }
 
-/// The file's only line. Its name is not repeated in errors: who mistakes the option for the secret
-/// must not see it logged.
+/// The file's only line. Errors do not repeat its name, which may be the secret given by mistake.
 fn read(file: &Path, option: &str) -> Result<Zeroizing<String>, Failure> {
     let unreadable = |error: io::Error| {
         Failure::Input(format!(
-            "the file given with {option} cannot be read: {error}"
+            "failed to read the file given with {option}: {error}"
         ))
     };
-    // Never more than fits, so that no reallocation leaves a copy behind.
+    // Never more than the capacity: a reallocation would leave a copy of the secret.
     let mut text = Zeroizing::new(String::with_capacity(MAX_LEN + 1));
     let limit = MAX_LEN as u64 + 1;
     match is_standard_input(file) {
@@ -123,7 +121,7 @@ fn read(file: &Path, option: &str) -> Result<Zeroizing<String>, Failure> {
     Ok(text)
 }
 
-/// Above the longest secret, below anything that is not one.
+/// Longest file, in bytes; above the longest secret.
 const MAX_LEN: usize = 1024;
 
 #[cfg(test)]
@@ -157,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_is_not_repeated() {
+    fn errors_do_not_repeat_the_secret() {
         for content in [
             "short",
             &"x".repeat(257),
@@ -175,7 +173,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            !error.contains("itself") && error.contains("cannot be read"),
+            !error.contains("itself") && error.contains("failed to read"),
             "{error}"
         );
         let keys = file("0xnothex");

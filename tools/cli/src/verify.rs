@@ -1,4 +1,4 @@
-//! An answer is looked at before it is shown: does it say what was asked for, and who signed it?
+//! Verification of responses: they must match the request, and name the signer.
 
 use alloy::consensus::{SignableTransaction as _, TxEip1559, TxEnvelope};
 use alloy::eips::eip2718::Decodable2718 as _;
@@ -11,13 +11,13 @@ use k256::ecdsa::{RecoveryId, SigningKey, VerifyingKey};
 
 use crate::failure::Failure;
 
-/// The signer of `signed`, once it is the transaction that was asked for, under its own hash.
+/// Returns the signer of `signed` after checking that it is the requested transaction with its hash.
 pub(crate) fn transaction(signed: &SignedTransaction, asked: &Eip1559) -> Result<Address, Failure> {
     let wrong = |problem: &str| Failure::Wrong(problem.to_owned());
     let bytes = const_hex::decode(&signed.transaction_signed)
         .map_err(|_| wrong("the transaction is not hex"))?;
     if keccak256(&bytes) != signed.transaction_hash {
-        return Err(wrong("the hash is not that of the transaction"));
+        return Err(wrong("the hash does not belong to the transaction"));
     }
     let envelope =
         TxEnvelope::decode_2718_exact(&bytes).map_err(|_| wrong("it is not a transaction"))?;
@@ -26,7 +26,7 @@ pub(crate) fn transaction(signed: &SignedTransaction, asked: &Eip1559) -> Result
     };
     let expected = encode(asked);
     if *found.tx() != expected {
-        return Err(wrong("it is not the transaction that was asked for"));
+        return Err(wrong("it is not the requested transaction"));
     }
     let signer = recover(found.signature(), &expected.signature_hash())?;
     match asked.from {
@@ -37,7 +37,7 @@ pub(crate) fn transaction(signed: &SignedTransaction, asked: &Eip1559) -> Result
     }
 }
 
-/// The signer of a hash; `signature` is 0x-hex of r ‖ s ‖ v with v 27 or 28.
+/// Recovers the signer of a hash; `signature` is 0x-hex of r ‖ s ‖ v with v 27 or 28.
 pub(crate) fn message(signature: &str, hash: &B256) -> Result<Address, Failure> {
     let bytes: [u8; 65] = const_hex::decode_to_array(signature)
         .map_err(|_| Failure::Wrong("the signature is not 65 bytes of hex".to_owned()))?;
@@ -60,7 +60,7 @@ pub(crate) fn address_of(key: &PrivateKey) -> Address {
 }
 
 fn recover(signature: &Signature, hash: &B256) -> Result<Address, Failure> {
-    let wrong = || Failure::Wrong("the signature belongs to nobody".to_owned());
+    let wrong = || Failure::Wrong("no public key matches the signature".to_owned());
     let r_s =
         k256::ecdsa::Signature::from_slice(&signature.as_bytes()[..64]).map_err(|_| wrong())?;
     if r_s.normalize_s() != r_s {
@@ -75,7 +75,7 @@ fn recover(signature: &Signature, hash: &B256) -> Result<Address, Failure> {
 }
 
 fn address(key: &VerifyingKey) -> Address {
-    // The first byte of the uncompressed form says that it is uncompressed (SEC 1 §2.3.3).
+    // The first byte marks the uncompressed form (SEC 1 §2.3.3).
     Address::from_raw_public_key(&key.to_sec1_point(false).as_bytes()[1..])
 }
 
@@ -104,7 +104,7 @@ mod tests {
 
     use super::*;
 
-    /// The transaction of the reference deployment's documentation, and what that answers to it.
+    /// The documented transaction.
     const PAYLOAD: &str = r#"{"value":0.01,"to":"0xa5D3241A1591061F2a4bB69CA0215F66520E67cf","nonce":0,"type":2,"chainId":4,"gas":100000,"maxFeePerGas":100000000000,"maxPriorityFeePerGas":3000000000}"#;
     const KEY: &str = "6835311872e1c63b50a8edd16605e2253c2a9c58ef9bf41f1d1c0c724981931a";
 
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_transaction_that_was_asked_for_names_its_signer() {
+    fn the_requested_transaction_names_its_signer() {
         let expected = address_of(&PrivateKey::from_hex(KEY).unwrap());
         assert_eq!(
             transaction(&signed(encode(&asked())), &asked()).unwrap(),

@@ -1,11 +1,11 @@
-//! `cloister doctor` finds what is right, and each thing that can be wrong.
+//! `cloister doctor`: every check succeeds on a running stack, and each fault is found.
 
 use std::net::SocketAddr;
 
 use axum::Router;
 use axum::http::header::DATE;
 use axum::routing::get;
-use cloister_e2e::{Local, random_secret};
+use cloister_e2e::{Local, eventually, random_secret};
 use cloister_local::part::Part;
 use serde_json::Value;
 
@@ -61,6 +61,8 @@ async fn tells_what_is_wrong_and_what_to_do() {
         "clock",
         "signature",
         "front door",
+        "signer",
+        "key generator",
     ] {
         assert_eq!(state(&findings, check)["state"], "ok", "{findings:#?}");
     }
@@ -165,6 +167,14 @@ async fn tells_what_is_wrong_and_what_to_do() {
             .contains("\"version\""),
         "{findings:#?}"
     );
+    // The pod's HTTPS port, whose certificate comes from a private root; it serves no /version.
+    let (code, findings) = ask(&shell, &["--pod", &pod, "--ca-file", root]).await;
+    let finding = state(&findings, "pod")["finding"].as_str().unwrap();
+    assert!(
+        code == 3 && finding.contains("status 404"),
+        "the CA was not used: {findings:#?}"
+    );
+    fails(&shell, &["--pod", &pod], "pod", "certificate").await;
     fails(
         &shell,
         &["--pod", "http://127.0.0.1:1"],
@@ -197,8 +207,46 @@ async fn tells_what_is_wrong_and_what_to_do() {
     .await;
 }
 
+/// With each part that a request needs stopped, one check fails and names its code.
 #[tokio::test(flavor = "multi_thread")]
-async fn asks_whose_credentials_they_are() {
+async fn finds_each_part_that_is_stopped() {
+    let mut local = Local::start().await;
+    let shell = Shell::of_a_caller(&local);
+    for (part, check, code) in [
+        (Part::SignerPod, "signer", "enclave_unavailable"),
+        (Part::SignerEnclave, "signer", "enclave_unavailable"),
+        (
+            Part::KeyGeneratorPod,
+            "key generator",
+            "enclave_unavailable",
+        ),
+        (
+            Part::KeyGeneratorEnclave,
+            "key generator",
+            "enclave_unavailable",
+        ),
+        (Part::Table, "signer", "storage_unavailable"),
+        (Part::Kms, "signer", "kms_unavailable"),
+    ] {
+        local.stack.stop(part).unwrap();
+        // Pods repeat a result for up to a second.
+        eventually(&format!("the end of {part} is found"), async || {
+            let (exit, findings) = ask(&shell, &[]).await;
+            let finding = state(&findings, check);
+            let text = finding["finding"].as_str().unwrap();
+            exit == 3 && finding["state"] == "failed" && text.contains(code)
+        })
+        .await;
+        local.stack.resume(part).await.unwrap();
+        eventually(&format!("{part} is ready again"), async || {
+            ask(&shell, &[]).await.0 == 0
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn identifies_the_credentials() {
     let local = Local::start().await;
     let account = Account::start(&local).await;
     let shell = Shell::of_a_caller(&local).with("AWS_ENDPOINT_URL_STS", account.url());

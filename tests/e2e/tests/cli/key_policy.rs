@@ -154,7 +154,7 @@ async fn is_rendered_read_and_judged() {
     ];
     let another = shell.run(&verify_as).await;
     assert!(
-        another.code == 3 && another.out.contains("NOT what it should be"),
+        another.code == 3 && another.out.contains("NOT a policy of this release"),
         "{another:?}"
     );
     let administrator = local
@@ -190,7 +190,7 @@ async fn is_rendered_read_and_judged() {
     );
     let grants = verdict.json()["by_a_change"].to_string();
     assert!(
-        grants.contains("everybody in account 111122223333 whom IAM allows it may create grants"),
+        grants.contains("any principal of account 111122223333 that IAM allows may create grants"),
         "{grants}"
     );
 

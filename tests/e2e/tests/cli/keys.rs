@@ -100,6 +100,20 @@ async fn are_made_used_and_refused() {
         .run_with(&["sign", "transaction", "-", "--key-id", id], TRANSFER)
         .await;
     assert!(piped.code == 0 && piped.out.contains(address), "{piped:?}");
+    // The amount in both units, before and after signing.
+    for printed in [&piped.err, &piped.out] {
+        assert!(
+            printed.contains("0.01 ether (10000000000000000 wei)"),
+            "{piped:?}"
+        );
+    }
+    assert_eq!(
+        (
+            by_mac.json()["value_ether"].as_str(),
+            by_mac.json()["value_wei"].as_str()
+        ),
+        (Some("0.01"), Some("10000000000000000"))
+    );
     let sign_hash = ["sign", "user-op-hash", HASH, "--key-id", id, "--json"];
     let (by_mac, by_secret) = (
         shell.run(&sign_hash).await,
@@ -141,6 +155,13 @@ async fn are_made_used_and_refused() {
             .is_some_and(|id| !id.is_empty()),
         "{refused:?}"
     );
+    // Eleven wrong secrets within a minute: still not to be repeated.
+    let mut refused = refused;
+    for _ in 0..10 {
+        refused = wrong_secret.run(&sign_hash).await;
+        assert_eq!(refused.code, 4, "{refused:?}");
+    }
+    assert_eq!(refused.failure()["code"], "too_many_failures");
     let unknown = shell
         .run(&[
             "sign",
@@ -263,7 +284,7 @@ async fn credentials_come_from_a_named_profile_or_the_environment_or_there_is_a_
     shell.unset("AWS_ACCESS_KEY_ID");
     let ended = shell.run(&["key", "generate"]).await;
     assert!(
-        ended.code == 1 && ended.err.contains("there are no AWS credentials"),
+        ended.code == 1 && ended.err.contains("no AWS credentials"),
         "{ended:?}"
     );
 }

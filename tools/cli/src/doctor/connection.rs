@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use cloister_client::{ClientError, is_loopback};
+use cloister_contract::ErrorChain;
 use http::Uri;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::Finding;
-use crate::failure::chain;
 
 /// Returns whether requests can be sent to `endpoint`.
 pub(super) async fn findings(endpoint: &str, findings: &mut Vec<Finding>) -> bool {
@@ -70,7 +70,7 @@ pub(super) async fn findings(endpoint: &str, findings: &mut Vec<Finding>) -> boo
 
 /// The finding for an endpoint that accepts connections but does not answer.
 pub(super) fn no_answer(error: &ClientError) -> Finding {
-    let finding = chain(error);
+    let finding = ErrorChain(error).to_string();
     match tls_error(error) {
         Some(rustls::Error::InvalidCertificate(_)) => Finding::failed(
             "TLS",
@@ -90,7 +90,7 @@ pub(super) fn no_answer(error: &ClientError) -> Finding {
     }
 }
 
-/// Whether the endpoint names a loopback address.
+/// Returns whether the endpoint names a loopback address.
 pub(super) fn is_this_machine(endpoint: &str) -> bool {
     endpoint
         .parse::<Uri>()

@@ -1,9 +1,9 @@
 //! Checks of the services behind the API, by its `GET /health`.
 
 use cloister_client::{Client, ClientError, Health, ServiceHealth};
+use cloister_contract::ErrorChain;
 
 use super::{Finding, SERVICES, not_checked};
-use crate::failure::chain;
 
 /// Checks both services down to the table and KMS.
 pub(super) async fn findings(client: &Client, findings: &mut Vec<Finding>) {
@@ -24,7 +24,7 @@ pub(super) async fn findings(client: &Client, findings: &mut Vec<Finding>) {
         Err(error) => {
             let fix = "the API answers GET /version but not GET /health: see the function's log";
             for check in SERVICES {
-                findings.push(Finding::failed(check, chain(&error), fix));
+                findings.push(Finding::failed(check, ErrorChain(&error).to_string(), fix));
             }
         }
     }

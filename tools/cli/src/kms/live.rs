@@ -1,4 +1,4 @@
-//! A key as it is now in KMS.
+//! The current state of a key in KMS.
 
 use aws_config::SdkConfig;
 use aws_sdk_kms::Client;
@@ -11,30 +11,30 @@ use crate::arguments::Common;
 use crate::aws;
 use crate::failure::Failure;
 
-/// What KMS says of a key.
+/// A key with its policy and grants.
 #[derive(Debug)]
 pub(super) struct LiveKey {
     pub(super) arn: String,
     pub(super) policy: String,
-    /// What an enclave would not accept about it.
+    /// Properties that an enclave refuses.
     pub(super) problems: Vec<String>,
-    /// Each in words: grants bypass the policy.
+    /// One line each: grants bypass the policy.
     pub(super) grants: Vec<String>,
 }
 
-/// A client of KMS; `endpoint` for another one than AWS's.
+/// A client of KMS, or of a compatible `endpoint`.
 pub(super) async fn client(common: &Common, endpoint: Option<&str>) -> Result<Client, Failure> {
     let configuration = aws::configuration(common).await?;
     aws::credentials(&configuration).await?;
     if configuration.region().is_none() {
         return Err(Failure::input(
-            "there is no region: give --region, or set AWS_REGION or the profile's region",
+            "no region: give --region, or set AWS_REGION or the profile's region",
         ));
     }
     Ok(of(&configuration, endpoint))
 }
 
-/// The same, of a configuration.
+/// A client with this configuration.
 pub(super) fn of(configuration: &SdkConfig, endpoint: Option<&str>) -> Client {
     let mut config = aws_sdk_kms::config::Builder::from(configuration);
     if let Some(endpoint) = endpoint {
@@ -44,7 +44,7 @@ pub(super) fn of(configuration: &SdkConfig, endpoint: Option<&str>) -> Client {
 }
 
 impl LiveKey {
-    /// Reads the key `arn`, which is to be one of `deployment`.
+    /// Reads the key `arn`, which should belong to `deployment`.
     pub(super) async fn read(
         client: &Client,
         arn: &str,
@@ -58,7 +58,7 @@ impl LiveKey {
             .map_err(Failure::aws("DescribeKey"))?;
         let metadata = described
             .key_metadata
-            .ok_or_else(|| Failure::Wrong("KMS describes no key".to_owned()))?;
+            .ok_or_else(|| Failure::Wrong("KMS returned no key".to_owned()))?;
         let policy = client
             .get_key_policy()
             .key_id(arn)
@@ -84,14 +84,14 @@ impl LiveKey {
         }
         Ok(Self {
             arn: metadata.arn().unwrap_or(arn).to_owned(),
-            policy: policy.ok_or_else(|| Failure::Wrong("KMS shows no policy".to_owned()))?,
+            policy: policy.ok_or_else(|| Failure::Wrong("KMS returned no policy".to_owned()))?,
             problems: problems(&metadata, deployment),
             grants,
         })
     }
 }
 
-/// The same attributes that an enclave looks at before it adopts a key.
+/// Checks the attributes that an enclave checks before it adopts a key.
 fn problems(key: &KeyMetadata, deployment: &Deployment) -> Vec<String> {
     let Deployment {
         partition,
@@ -110,7 +110,7 @@ fn problems(key: &KeyMetadata, deployment: &Deployment) -> Vec<String> {
             key.origin() == Some(&OriginType::AwsKms),
         ),
         (
-            "it is AWS's own, not the account's",
+            "it is managed by AWS, not by the account",
             key.key_manager() == Some(&KeyManagerType::Customer),
         ),
         (
@@ -122,18 +122,18 @@ fn problems(key: &KeyMetadata, deployment: &Deployment) -> Vec<String> {
             key.key_usage() == Some(&KeyUsageType::EncryptDecrypt),
         ),
         (
-            "it is a multi-region key: a replica has a policy of its own",
+            "it is a multi-region key: a replica has another policy",
             key.multi_region() == Some(false),
         ),
         (
-            "it lies in a custom key store",
+            "it is in a custom key store",
             key.custom_key_store_id().is_none() && key.xks_key_configuration().is_none(),
         ),
     ];
     let state = match key.key_state() {
         Some(KeyState::Enabled) => None,
         Some(state) => Some(format!("its state is {state}")),
-        None => Some("its state is not told".to_owned()),
+        None => Some("its state is unknown".to_owned()),
     };
     let failed = requirements.into_iter().filter(|(_, holds)| !holds);
     failed
@@ -148,9 +148,9 @@ fn grant(grant: &GrantListEntry) -> String {
         .iter()
         .map(|operation| operation.as_str())
         .collect();
-    let to = grant.grantee_principal().unwrap_or("somebody");
+    let to = grant.grantee_principal().unwrap_or("an unknown principal");
     format!(
-        "{to} may {} by a grant, whatever the policy does not deny",
+        "{to} may {} by a grant, unless the policy denies it",
         operations.join(", ")
     )
 }

@@ -1,53 +1,56 @@
-//! `cloister kms rehearse`: does KMS itself decide as the table says? On throw-away keys of any
-//! account.
+//! `cloister kms rehearse`: tries the permission table on KMS itself, with throw-away keys.
 
 mod call;
+mod cleanup;
 mod iam;
+mod report;
 mod roles;
+mod setup;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_config::{Region, SdkConfig};
 use aws_sdk_kms::Client;
-use aws_sdk_kms::primitives::Blob;
 use clap::Args;
-use cloister_key_policy::{Deployment, Expected, Form, Measurements, Pcr0, check, render};
+use cloister_key_policy::{Deployment, Form, Measurements};
 use serde::Serialize;
 
 use super::live;
 use super::table::{Account, Action, Caller, Role, Table, policy_name};
-use crate::answer::{Answer, table};
+use crate::answer::Answer;
 use crate::arguments::Common;
 use crate::aws;
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 use call::{Outcome, Target, perform};
+use report::{plan, text};
 use roles::Roles;
+use setup::{deployment, describe_works, random, random_pcr0};
 
 #[derive(Args, Debug)]
 pub(crate) struct Command {
-    /// Do it, in this account. Without it the command only says what it would do
+    /// Do it, in this account. Without it the command only prints what it would do
     #[arg(long, value_name = "ACCOUNT")]
     confirm: Option<String>,
-    /// Profile of a principal of another account, to be refused as well
+    /// Profile of a principal of another account, which must also be refused
     #[arg(long, value_name = "NAME")]
     other_account_profile: Option<String>,
-    /// KMS endpoint, when it is not AWS's
+    /// KMS endpoint other than AWS's
     #[arg(long, value_name = "URL")]
     endpoint_url: Option<String>,
 }
 
-/// What was found.
+/// The result of a rehearsal.
 #[derive(Debug, Serialize)]
 struct Report {
     ok: bool,
     account: String,
-    /// Keys that remain until their deletion is due.
+    /// Keys that remain until KMS deletes them.
     keys: Vec<String>,
     rows: Vec<Row>,
-    /// Rows of the table that cannot be tried from here, and why.
+    /// Callers and actions that could not be tried, by reason.
     not_tried: BTreeMap<&'static str, Vec<String>>,
 }
 
@@ -68,9 +71,7 @@ pub(crate) async fn run(command: &Command, common: &Common) -> Result<Answer, Fa
         .region()
         .map(Region::to_string)
         .ok_or_else(|| {
-            Failure::input(
-                "there is no region: give --region, or set AWS_REGION or the profile's region",
-            )
+            Failure::input("no region: give --region, or set AWS_REGION or the profile's region")
         })?;
     let sts = aws_sdk_sts::Client::new(&configuration);
     let caller = sts
@@ -81,7 +82,7 @@ pub(crate) async fn run(command: &Command, common: &Common) -> Result<Answer, Fa
     let arn = caller.arn.unwrap_or_default();
     let (Some(partition), Some(account)) = (arn.split(':').nth(1), caller.account.as_deref())
     else {
-        return Err(Failure::Wrong("STS names no caller".to_owned()));
+        return Err(Failure::Wrong("STS returned no caller".to_owned()));
     };
     let name = format!("cloister-rehearsal-{}", const_hex::encode(random::<4>()?));
     let deployment = deployment(partition, account, &region, &name);
@@ -90,13 +91,13 @@ pub(crate) async fn run(command: &Command, common: &Common) -> Result<Answer, Fa
         Some(confirmed) if confirmed == account => {}
         Some(confirmed) => {
             return Err(Failure::Input(format!(
-                "{arn} is of account {account}, not of {confirmed}: nothing was done"
+                "{arn} is in account {account}, not in {confirmed}: nothing was done"
             )));
         }
         None => {
             let plan = plan(&arn, &deployment, &name);
             return Err(Failure::Input(format!(
-                "nothing was done. With --confirm {account} this is done,\n{plan}"
+                "nothing was done. With --confirm {account} this would be done,\n{plan}"
             )));
         }
     }
@@ -132,9 +133,9 @@ struct Rehearsal<'a> {
     table: Table,
     command: &'a Command,
     configuration: SdkConfig,
-    /// Standard error belongs to the failure.
+    /// With `--json` only a failure is written to standard error.
     quiet: bool,
-    /// By Ctrl-C. Looked at between calls: one that is under way may have made something.
+    /// Set by Ctrl-C and checked between calls: a call in flight may have created something.
     interrupted: Arc<AtomicBool>,
 }
 
@@ -147,8 +148,7 @@ impl Rehearsal<'_> {
             interrupted.store(tokio::signal::ctrl_c().await.is_ok(), Ordering::Relaxed)
         });
         let outcome = self.both_forms(name, &mut keys, &mut rows).await;
-        // Whatever happened, roles do not stay, and keys are left only after their deletion was
-        // asked for.
+        // In every case roles are deleted, and the deletion of keys is scheduled.
         let retired = match &outcome {
             Ok(()) => Ok(()),
             Err(_) => self.retire_all(&keys).await,
@@ -156,9 +156,9 @@ impl Rehearsal<'_> {
         let cleaned = retired.and(self.roles.delete().await);
         if let Err(failure) = outcome {
             let keys = if keys.is_empty() {
-                "no key was made".to_owned()
+                "no key was created".to_owned()
             } else {
-                format!("keys made: {}", keys.join(" "))
+                format!("keys created: {}", keys.join(" "))
             };
             let then = match cleaned {
                 Ok(()) => format!("{keys}; deletion scheduled, roles deleted"),
@@ -187,8 +187,8 @@ impl Rehearsal<'_> {
         }
     }
 
-    /// The open form first: the locked key is made only when the retirement role has been seen to
-    /// get rid of a key.
+    /// The open form first: the locked key is created only after the retirement role has scheduled
+    /// the deletion of a key.
     async fn both_forms(
         &self,
         name: &str,
@@ -212,150 +212,11 @@ impl Rehearsal<'_> {
                 caller.re_created && caller.role == Role::Retirement && caller.image.is_none()
             };
             let client = self.client(Role::Retirement).await?;
-            self.patiently(|| perform_describe(&client, &target))
-                .await?;
+            self.patiently(|| describe_works(&client, &target)).await?;
             let again = self.table.callers.iter().filter(|caller| again(caller));
             let callers: Vec<_> = again.map(|caller| (caller, client.clone())).collect();
             self.rows_of(form, &callers, &target, rows).await?;
             self.retire(&target.arn).await?;
-        }
-        Ok(())
-    }
-
-    /// A key under the rendered policy. It begins under KMS's default policy, so that there are
-    /// ciphertexts to be refused.
-    async fn key(&self, name: &str, form: Form, keys: &mut Vec<String>) -> Result<Target, Failure> {
-        let form_name = policy_name(form, &self.measurements);
-        let created = self
-            .operator
-            .create_key()
-            .description(format!("{name}: throw-away key, {form_name} form"))
-            .send()
-            .await
-            .map_err(Failure::aws("CreateKey"))?;
-        let arn = created
-            .key_metadata
-            .and_then(|key| key.arn)
-            .ok_or_else(|| Failure::Wrong("KMS made a key without an ARN".to_owned()))?;
-        keys.push(arn.clone());
-        self.roles.allow(&arn).await?;
-
-        let mut ciphertexts = BTreeMap::new();
-        let purposes: BTreeMap<_, _> = self
-            .table
-            .actions
-            .iter()
-            .map(|action| (&action.purpose, action))
-            .collect();
-        for (purpose, action) in purposes {
-            let encrypted = self
-                .operator
-                .encrypt()
-                .key_id(&arn)
-                .plaintext(Blob::new(*b"nothing"))
-                .set_encryption_context(call::context(action))
-                .send()
-                .await
-                .map_err(Failure::aws("Encrypt"))?;
-            ciphertexts.insert(
-                purpose.clone(),
-                encrypted.ciphertext_blob.unwrap_or_else(|| Blob::new([])),
-            );
-        }
-        let policy = render(&self.deployment, &self.measurements, form)
-            .map_err(|error| Failure::Here(chain(&error)))?;
-        self.operator
-            .put_key_policy()
-            .key_id(&arn)
-            .policy_name("default")
-            .policy(&policy)
-            .bypass_policy_lockout_safety_check(true)
-            .send()
-            .await
-            .map_err(Failure::aws("PutKeyPolicy"))?;
-        self.holds(&arn, form).await?;
-        Ok(Target {
-            arn,
-            policy,
-            ciphertexts,
-            grantee: self.deployment.signer_role.clone(),
-        })
-    }
-
-    /// What KMS holds is what was put, as soon as it has told its machines.
-    async fn holds(&self, arn: &str, form: Form) -> Result<(), Failure> {
-        let expected = Expected {
-            deployment: &self.deployment,
-            signer: self.measurements.signer,
-            generator: Some(self.measurements.generator),
-            accept_open: true,
-        };
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            self.go_on()?;
-            let found = self
-                .operator
-                .get_key_policy()
-                .key_id(arn)
-                .policy_name("default")
-                .send()
-                .await;
-            let found = found
-                .map_err(Failure::aws("GetKeyPolicy"))?
-                .policy
-                .unwrap_or_default();
-            match check(&found, &expected) {
-                Ok(checked) if checked.form == form => return Ok(()),
-                other if Instant::now() > deadline => {
-                    let why = other
-                        .err()
-                        .map_or_else(|| "it is the other form".to_owned(), |error| chain(&error));
-                    return Err(Failure::Wrong(format!(
-                        "KMS holds another policy than was put: {why}"
-                    )));
-                }
-                _ => tokio::time::sleep(Duration::from_secs(1)).await,
-            }
-        }
-    }
-
-    /// IAM and KMS tell their machines in their own time: a denial counts only once the roles' own
-    /// policies allow, and the key's default policy is gone.
-    async fn settled(&self, target: &Target) -> Result<(), Failure> {
-        for role in ROLES {
-            let client = self.client(role).await?;
-            self.patiently(|| perform_describe(&client, target)).await?;
-        }
-        let encrypt = self
-            .table
-            .actions
-            .iter()
-            .find(|action| action.action == "kms:Encrypt");
-        let encrypt =
-            encrypt.ok_or_else(|| Failure::Here("the table has no Encrypt".to_owned()))?;
-        self.patiently(|| async {
-            matches!(
-                perform(&self.operator, target, encrypt).await,
-                Some(Outcome::DeniedByPolicy { .. })
-            )
-        })
-        .await
-    }
-
-    async fn patiently<F: Future<Output = bool>>(
-        &self,
-        condition: impl Fn() -> F,
-    ) -> Result<(), Failure> {
-        let deadline = Instant::now() + PATIENCE;
-        while !condition().await {
-            self.go_on()?;
-            if Instant::now() > deadline {
-                return Err(Failure::Here(format!(
-                    "IAM and KMS did not settle within {} minutes",
-                    PATIENCE.as_secs() / 60
-                )));
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
         }
         Ok(())
     }
@@ -380,7 +241,7 @@ impl Rehearsal<'_> {
         self.rows_of(form, &callers, target, rows).await
     }
 
-    /// What is to be denied comes first: what is allowed changes the key.
+    /// Actions that must be denied come first: allowed ones change the key.
     async fn rows_of(
         &self,
         form: Form,
@@ -404,7 +265,7 @@ impl Rehearsal<'_> {
                 }
             }
         }
-        // One machine of KMS may know the policy later than another.
+        // KMS is eventually consistent: a wrong result is tried again.
         for pause in [2, 8] {
             let mut wrong = tried.iter_mut().filter(|(row, ..)| !row.ok).peekable();
             if wrong.peek().is_some() {
@@ -421,7 +282,7 @@ impl Rehearsal<'_> {
         Ok(())
     }
 
-    /// One cell of the table, and what was found.
+    /// The result for one cell of the table.
     fn row(&self, form: &'static str, caller: &Caller, action: &Action, found: &Outcome) -> Row {
         let (expected, ok) = if self.table.allows(form, caller, action) {
             ("allowed", *found == Outcome::Allowed)
@@ -444,21 +305,21 @@ impl Rehearsal<'_> {
         }
     }
 
-    /// Why a caller cannot be played.
+    /// The reason that a caller cannot be tried, if there is one.
     fn why_not(&self, caller: &Caller) -> Option<&'static str> {
         match caller {
             Caller { image: Some(_), .. } => {
-                Some("it takes an enclave to send an attestation document")
+                Some("only an enclave can send an attestation document")
             }
             Caller {
                 account: Account::Another,
                 ..
-            } if self.stranger.is_none() => Some("it takes --other-account-profile"),
+            } if self.stranger.is_none() => Some("--other-account-profile is needed"),
             Caller {
                 account: Account::Own,
                 role: Role::Root,
                 ..
-            } => Some("it takes the root user's credentials"),
+            } => Some("the root user's credentials are needed"),
             _ => None,
         }
     }
@@ -476,7 +337,7 @@ impl Rehearsal<'_> {
             .iter()
             .filter(|action| !call::can_be_tried(action));
         reasons.insert(
-            "KMS has no dry run of it",
+            "KMS has no dry run of them",
             untried.map(|action| action.name.clone()).collect(),
         );
         reasons
@@ -491,55 +352,6 @@ impl Rehearsal<'_> {
             self.command,
         ))
     }
-
-    async fn retire_all(&self, keys: &[String]) -> Result<(), Failure> {
-        let mut first = Ok(());
-        for key in keys {
-            let scheduled = match self.retire(key).await {
-                Ok(()) => Ok(()),
-                // Before the rendered policy was put, the operator may.
-                Err(_) => schedule(&self.operator, key).await,
-            };
-            if let Err(error) = scheduled {
-                first = first.and(Err(Failure::Here(format!(
-                    "the deletion of {key} is NOT scheduled: {error}"
-                ))));
-            }
-        }
-        first
-    }
-
-    /// Schedules the deletion as the retirement role.
-    async fn retire(&self, key: &str) -> Result<(), Failure> {
-        schedule(&self.client(Role::Retirement).await?, key).await
-    }
-}
-
-async fn schedule(client: &Client, key: &str) -> Result<(), Failure> {
-    match client
-        .schedule_key_deletion()
-        .key_id(key)
-        .pending_window_in_days(30)
-        .send()
-        .await
-    {
-        Ok(_) => Ok(()),
-        Err(error) => match Failure::aws("ScheduleKeyDeletion")(error) {
-            Failure::Aws {
-                code: Some(code), ..
-            } if code == "KMSInvalidStateException" => Ok(()),
-            failure => Err(failure),
-        },
-    }
-}
-
-async fn perform_describe(client: &Client, target: &Target) -> bool {
-    client
-        .describe_key()
-        .key_id(&target.arn)
-        .send()
-        .await
-        .is_ok()
 }
 
 fn kms(configuration: &SdkConfig, command: &Command) -> Client {
@@ -553,93 +365,7 @@ fn of_profile(common: &Common, profile: &str) -> Common {
     }
 }
 
-fn deployment(partition: &str, account: &str, region: &str, name: &str) -> Deployment {
-    let role = |role| {
-        format!(
-            "arn:{partition}:iam::{account}:role/{}",
-            roles::name(name, role)
-        )
-    };
-    Deployment {
-        partition: partition.to_owned(),
-        account: account.to_owned(),
-        region: region.to_owned(),
-        signer_role: role(Role::Signer),
-        generator_role: role(Role::Generator),
-        retirement_role: role(Role::Retirement),
-        administrator_role: role(Role::Administrator),
-    }
-}
-
-fn plan(arn: &str, deployment: &Deployment, name: &str) -> String {
-    let Deployment {
-        account, region, ..
-    } = deployment;
-    let roles: Vec<_> = ROLES.map(|role| roles::name(name, role)).into();
-    format!(
-        "\
-as {arn}, in account {account}, region {region}:
-
-  1. make five roles that the account may assume ({}; the number is another one each time)
-     and that may do everything with the keys made here, and nothing else;
-  2. make a KMS key, encrypt eight bytes under it, put the open form of the key policy on it for two images that do not exist, and
-     try each action of the table of who may do what as each of these roles and as you, with DryRun where KMS has it;
-  3. delete the retirement role, make it again under its name, and see that it still may what it may;
-  4. do 2 and 3 once more with the locked form, which nobody can change again;
-  5. schedule the deletion of both keys, and delete the roles.
-
-It leaves behind: two keys that KMS deletes after 30 days, which is the time their policy demands, disabled until then and not charged
-for; lines in CloudTrail. Ctrl-C cleans up as well. If it is killed, roles and keys of that name are left: make the retirement role
-again under its name to schedule the deletion; nobody else can, once the policy is on a key.
-It needs kms:CreateKey and everything on the keys made, iam:CreateRole, DeleteRole, PutRolePolicy, DeleteRolePolicy, sts:AssumeRole.
-",
-        roles.join(", ")
-    )
-}
-
-fn text(report: &Report) -> String {
-    let (held, wrong): (Vec<_>, Vec<_>) = report.rows.iter().partition(|row| row.ok);
-    let mut text = format!(
-        "{} of {} rows are as the table says, in account {}\n",
-        held.len(),
-        report.rows.len(),
-        report.account
-    );
-    if !wrong.is_empty() {
-        let cells = wrong.iter().map(|row| {
-            [row.form, &row.caller, &row.action, row.expected, &row.found]
-                .map(str::to_owned)
-                .to_vec()
-        });
-        let header = ["form", "who", "does what", "expected", "found"];
-        text.push_str(&format!("\n{}\n", table(Some(&header), cells)));
-    }
-    for (why, what) in &report.not_tried {
-        text.push_str(&format!(
-            "\nnot tried, because {why}: {}\n",
-            what.join("; ")
-        ));
-    }
-    text.push_str(&format!(
-        "\nleft behind, to be deleted in 30 days: {}\n",
-        report.keys.join(" ")
-    ));
-    text
-}
-
-fn random<const N: usize>() -> Result<[u8; N], Failure> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Failure::Here(format!("there is no randomness: {error}")))?;
-    Ok(bytes)
-}
-
-/// Of an image that does not exist.
-fn random_pcr0() -> Result<Pcr0, Failure> {
-    Pcr0::try_from(random()?).map_err(|error| Failure::Here(chain(&error)))
-}
-
-/// The roles that are made.
+/// The roles of a rehearsal.
 const ROLES: [Role; 5] = [
     Role::Signer,
     Role::Generator,
@@ -647,6 +373,6 @@ const ROLES: [Role; 5] = [
     Role::Administrator,
     Role::Lambda,
 ];
-/// KMS says that a changed policy is in effect after five minutes at most:
+/// A changed policy takes effect after five minutes at most:
 /// <https://docs.aws.amazon.com/kms/latest/developerguide/accessing-kms.html#programming-eventual-consistency>.
 const PATIENCE: Duration = Duration::from_secs(300);

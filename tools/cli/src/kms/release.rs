@@ -1,17 +1,18 @@
-//! The files of a release that a key policy is rendered from.
+//! The files of a release from which a key policy is rendered.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
+use cloister_contract::{ErrorChain, Service};
 use cloister_eif::ExpectedMeasurements;
 use cloister_key_policy::{Deployment, Form, Measurements, NextRelease, Pcr0};
 use cloister_settings::Settings;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ReleaseFiles {
@@ -22,12 +23,12 @@ pub(crate) struct ReleaseFiles {
         default_value = "target/images/deployment/measurements.json"
     )]
     measurements: PathBuf,
-    /// The settings file, to be compared with the settings of the measurements
+    /// Settings file to compare with the settings of the measurements
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
 }
 
-/// What a release says of its key.
+/// The deployment, the measurements and the policy form that a release accepts.
 #[derive(Debug)]
 pub(super) struct Release {
     pub(super) deployment: Deployment,
@@ -50,7 +51,7 @@ impl ReleaseFiles {
             if given.map_err(|problem| wrong(file, &problem))?.deployment != settings.deployment {
                 let (file, measurements) = (file.display(), self.measurements.display());
                 return Err(Failure::Input(format!(
-                    "{file} is of another deployment than {measurements}: build the images with these settings first"
+                    "{file} belongs to another deployment than {measurements}: build the images with these settings first"
                 )));
             }
         }
@@ -76,11 +77,11 @@ impl Release {
         }
     }
 
-    /// Why the enclaves of this release would not use a key with such a policy, though it is a
-    /// rendering.
+    /// The reasons for which the enclaves of this release refuse a key with such a policy, although
+    /// it is a rendering.
     pub(super) fn why_not_adopted(&self, form: Form, previous: bool) -> Vec<&'static str> {
         let open = "the enclaves of this release do not adopt a key with the open form (accept_open_policy is false)";
-        let admits = "no enclave adopts a key whose policy admits a previous key generator, before there is a hand-over";
+        let admits = "no enclave adopts a key whose policy admits a previous key generator yet";
         [
             (form == Form::Open && !self.accept_open_policy, open),
             (previous, admits),
@@ -102,7 +103,7 @@ pub(super) fn next(file: &Path, deployment: &Deployment) -> Result<NextRelease, 
     {
         return Err(wrong(
             file,
-            "the next release is of another deployment: its account, region and roles have to be the same",
+            "the next release belongs to another deployment: account, region and roles must be the same",
         ));
     }
     let (signer, generator) = images(file, &json)?;
@@ -111,8 +112,8 @@ pub(super) fn next(file: &Path, deployment: &Deployment) -> Result<NextRelease, 
 
 fn images(file: &Path, json: &[u8]) -> Result<(Pcr0, Pcr0), Failure> {
     Ok((
-        pcr0(file, json, "signer")?,
-        pcr0(file, json, "key-generator")?,
+        pcr0(file, json, Service::Signer)?,
+        pcr0(file, json, Service::KeyGenerator)?,
     ))
 }
 
@@ -125,21 +126,25 @@ impl FromStr for Previous {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if text.len() == 96 {
-            return text.parse().map(Self).map_err(|error| chain(&error));
+            return text
+                .parse()
+                .map(Self)
+                .map_err(|error| ErrorChain(&error).to_string());
         }
         let file = Path::new(text);
         let json =
             fs::read(file).map_err(|error| format!("neither 96 hex digits nor a file: {error}"))?;
-        pcr0(file, &json, "key-generator")
+        pcr0(file, &json, Service::KeyGenerator)
             .map(Self)
             .map_err(|error| error.to_string())
     }
 }
 
-fn pcr0(file: &Path, json: &[u8], service: &str) -> Result<Pcr0, Failure> {
-    let expected =
-        ExpectedMeasurements::parse(json, service).map_err(|error| wrong(file, &chain(&error)))?;
-    Pcr0::try_from(expected.measurements().pcr0).map_err(|error| wrong(file, &chain(&error)))
+fn pcr0(file: &Path, json: &[u8], service: Service) -> Result<Pcr0, Failure> {
+    let expected = ExpectedMeasurements::parse(json, service.name())
+        .map_err(|error| wrong(file, &ErrorChain(&error).to_string()))?;
+    Pcr0::try_from(expected.measurements().pcr0)
+        .map_err(|error| wrong(file, &ErrorChain(&error).to_string()))
 }
 
 fn settings_of(json: &[u8]) -> Result<Box<RawValue>, String> {
@@ -150,17 +155,17 @@ fn settings_of(json: &[u8]) -> Result<Box<RawValue>, String> {
 
     let file = serde_json::from_slice::<File>(json);
     file.map(|file| file.settings)
-        .map_err(|error| format!("these are not measurements of a release: {error}"))
+        .map_err(|error| format!("not the measurements of a release: {error}"))
 }
 
 fn parse(settings: &[u8]) -> Result<Settings, String> {
-    Settings::parse(settings).map_err(|error| chain(&error))
+    Settings::parse(settings).map_err(|error| ErrorChain(&error).to_string())
 }
 
 fn read(file: &Path, advice: &str) -> Result<Vec<u8>, Failure> {
     fs::read(file).map_err(|error| {
         Failure::Input(format!(
-            "{} cannot be read ({error}): {advice}",
+            "failed to read {} ({error}): {advice}",
             file.display()
         ))
     })

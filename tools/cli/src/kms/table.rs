@@ -1,4 +1,4 @@
-//! Who may do what: the one table, and what a policy says to each of its cells.
+//! The permission table: every caller and action, and the decision of a policy on each cell.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,13 +7,13 @@ use cloister_key_policy::{
 };
 use serde::Deserialize;
 
-/// The table. Everything it does not allow is denied.
+/// The permission table. Everything it does not allow is denied.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Table {
     #[serde(rename = "about")]
     _about: String,
-    /// The renderings it speaks of.
+    /// The renderings that the rules name.
     #[cfg_attr(
         not(test),
         expect(dead_code, reason = "tests hold the rules against it")
@@ -32,10 +32,9 @@ pub(super) struct Table {
 pub(super) struct Caller {
     pub(super) name: String,
     pub(super) role: Role,
-    /// What the attestation document that comes with the call measures; without one the call comes
-    /// from no enclave.
+    /// The image in the call's attestation document; `None` without an enclave.
     pub(super) image: Option<Image>,
-    /// Whether the role was deleted and made again under its name.
+    /// The role was deleted and created again under its name.
     #[serde(default)]
     pub(super) re_created: bool,
     #[serde(default)]
@@ -55,7 +54,7 @@ pub(super) enum Role {
     Root,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Image {
     Signer,
@@ -64,7 +63,7 @@ pub(super) enum Image {
     Previous,
     NextSigner,
     NextGenerator,
-    /// One that no policy names.
+    /// An image that no policy names.
     Other,
     /// Any image in debug mode.
     Zeros,
@@ -91,7 +90,7 @@ pub(super) struct Action {
     pub(super) window: Option<i32>,
 }
 
-/// What an action amounts to.
+/// The effect of an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Does {
@@ -111,7 +110,7 @@ pub(super) enum Does {
 struct Rule {
     callers: Vec<String>,
     actions: Vec<String>,
-    /// All of them, unless named.
+    /// All renderings, unless listed.
     policies: Option<Vec<String>>,
 }
 
@@ -122,12 +121,12 @@ impl Table {
         serde_json::from_str(TABLE).expect("the table is part of this build and its tests parse it")
     }
 
-    /// Whether `policy`, one of the renderings, is to allow it.
+    /// Returns whether `policy`, one of the renderings, must allow the action.
     pub(super) fn allows(&self, policy: &str, caller: &Caller, action: &Action) -> bool {
         self.any(&self.allowed, policy, caller, action)
     }
 
-    /// Whether it has to be an explicit deny, which no grant or other statement can overcome.
+    /// Returns whether the denial must be explicit: no grant or other statement can override it.
     pub(super) fn denies_explicitly(&self, policy: &str, caller: &Caller, action: &Action) -> bool {
         self.any(&self.denied_whatever_else_allows_it, policy, caller, action)
     }
@@ -150,7 +149,7 @@ impl Table {
     }
 }
 
-/// The name that the table has for a rendering.
+/// The table's name of a rendering.
 pub(super) fn policy_name(form: Form, measurements: &Measurements) -> &'static str {
     let Measurements {
         previous_generator,
@@ -174,7 +173,7 @@ pub(super) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// What `policy` says to one cell.
+    /// The decision of `policy` on one cell.
     pub(super) fn ask(
         &self,
         policy: &Policy,
@@ -191,7 +190,7 @@ impl Place<'_> {
         )
     }
 
-    /// What `policy` says to an action of the principal with this ARN.
+    /// The decision of `policy` on an action of the principal with this ARN.
     pub(super) fn ask_for(
         &self,
         policy: &Policy,
@@ -275,7 +274,7 @@ impl Place<'_> {
             previous_generator,
             next,
         } = self.measurements;
-        // What the policy does not name is any image that it does not name.
+        // An image that the policy does not name is like any other.
         let named = match image {
             Image::Signer => Some(*signer),
             Image::Generator => Some(*generator),

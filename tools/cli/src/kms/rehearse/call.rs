@@ -1,4 +1,4 @@
-//! One cell of the table as a call: what would be done, and what KMS said to it.
+//! One cell of the permission table as a call of KMS, and its outcome.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -8,30 +8,30 @@ use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{DataKeyPairSpec, DataKeySpec, GrantOperation, Tag};
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use cloister_contract::ErrorChain;
 
 use super::super::table::Action;
-use crate::failure::chain;
 
-/// The key that is tried.
+/// The key under test.
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) arn: String,
-    /// The policy on it: whoever may replace it replaces it by itself.
+    /// The policy on it: a caller that may replace it puts the same policy.
     pub(super) policy: String,
     /// By purpose.
     pub(super) ciphertexts: BTreeMap<Option<String>, Blob>,
-    /// Whom a grant would be for.
+    /// The grantee of a grant.
     pub(super) grantee: String,
 }
 
-/// What became of a call.
+/// The outcome of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Allowed,
     DeniedByPolicy {
         explicitly: bool,
     },
-    /// By an identity policy, a boundary or the organisation: it says nothing about the key's
+    /// By an identity policy, a boundary or the organisation, which is no evidence about the key's
     /// policy.
     DeniedElsewhere(String),
     Unclear(String),
@@ -51,7 +51,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Whether [`perform`] has a call for it.
+/// Returns whether [`perform`] has a call for the action.
 pub(super) fn can_be_tried(action: &Action) -> bool {
     // KMS might refuse these for another reason first: the key's kind, or a grant that does not
     // exist.
@@ -246,7 +246,7 @@ where
         }
         Some("AccessDeniedException") => Outcome::DeniedElsewhere(message.to_owned()),
         Some(code) => Outcome::Unclear(format!("{code}: {message}")),
-        None => Outcome::Unclear(chain(&error)),
+        None => Outcome::Unclear(ErrorChain(&error).to_string()),
     }
 }
 

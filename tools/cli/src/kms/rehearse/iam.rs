@@ -1,5 +1,5 @@
-//! The five calls of IAM's Query API that a rehearsal needs. IAM's own SDK takes longer to compile
-//! than everything else here.
+//! The five calls of IAM's Query API that a rehearsal needs. IAM's SDK takes longer to compile than
+//! the rest of this program.
 //!
 //! <https://docs.aws.amazon.com/IAM/latest/APIReference/API_Operations.html>
 
@@ -14,11 +14,11 @@ use crate::failure::Failure;
 
 const VERSION: &str = "2010-05-08";
 
-/// A caller of IAM.
+/// A client of IAM.
 #[derive(Debug)]
 pub(super) struct Iam {
     client: Client,
-    /// IAM's own: it is a global service.
+    /// The signing region of IAM, a global service.
     region: &'static str,
 }
 
@@ -34,7 +34,7 @@ impl Iam {
             "aws-us-gov" => ("https://iam.us-gov.amazonaws.com", "us-gov-west-1"),
             _ => ("https://iam.amazonaws.com", "us-east-1"),
         };
-        // The variable that every AWS SDK reads.
+        // As in every AWS SDK.
         let endpoint =
             std::env::var("AWS_ENDPOINT_URL_IAM").unwrap_or_else(|_| endpoint.to_owned());
         Ok(Self {
@@ -70,7 +70,7 @@ impl Iam {
         let code = element(&text, "Code").unwrap_or("unknown");
         let message = format!(
             "{code}: {}",
-            element(&text, "Message").unwrap_or("no sentence")
+            element(&text, "Message").unwrap_or("no message")
         );
         Err(Failure::Aws {
             operation: action,
@@ -80,7 +80,7 @@ impl Iam {
     }
 }
 
-/// The text of the first element of this name, which in IAM's errors is a word or a sentence.
+/// The text of the first element of this name.
 fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = xml.split_once(&format!("<{name}>"))?;
     rest.split_once(&format!("</{name}>")).map(|(text, _)| text)

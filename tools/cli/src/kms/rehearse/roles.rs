@@ -1,4 +1,4 @@
-//! The roles that play the table's callers.
+//! Throw-away IAM roles that stand in for the table's callers.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ pub(super) struct Roles {
     prefix: String,
     /// `arn:PARTITION:iam::ACCOUNT:`
     arns: String,
-    /// The keys that the roles may do everything with.
+    /// The keys that the roles may use.
     keys: Mutex<Vec<String>>,
 }
 
@@ -35,7 +35,7 @@ pub(super) fn name(prefix: &str, role: Role) -> String {
         Role::Retirement => "retirement",
         Role::Administrator => "administrator",
         Role::Lambda => "lambda",
-        Role::Another | Role::Root => "nobody",
+        Role::Another | Role::Root => "another",
     };
     format!("{prefix}-{role}")
 }
@@ -94,8 +94,8 @@ impl Roles {
         self.iam.call("CreateRole", &parameters).await
     }
 
-    /// Lets every role do everything with one key more, as far as IAM goes: what is denied is
-    /// denied by the key's policy.
+    /// Allows every role, in IAM, every action on one more key: denials then come from the key's
+    /// policy.
     pub(super) async fn allow(&self, key: &str) -> Result<(), Failure> {
         self.keys
             .lock()
@@ -126,7 +126,7 @@ impl Roles {
         self.iam.call("PutRolePolicy", &parameters).await
     }
 
-    /// Deletes a role and makes another one under its name: to IAM and KMS a different principal.
+    /// Deletes a role and creates another one under its name: to IAM and KMS a different principal.
     pub(super) async fn re_create(&self, role: Role) -> Result<(), Failure> {
         self.delete_one(role).await?;
         self.create_one(role).await?;
@@ -160,7 +160,7 @@ impl Roles {
         there(self.iam.call("DeleteRole", &[("RoleName", &name)]).await)
     }
 
-    /// Credentials of a role. A new one takes a while to be known everywhere.
+    /// Credentials of a role. A new role becomes visible after a while.
     pub(super) async fn assume(&self, role: Role) -> Result<Credentials, Failure> {
         let arn = format!("{}role/{}", self.arns, name(&self.prefix, role));
         let deadline = Instant::now() + PATIENCE;
@@ -176,7 +176,7 @@ impl Roles {
                 Ok(answer) => {
                     let given = answer
                         .credentials
-                        .ok_or_else(|| Failure::Wrong("STS gives no credentials".to_owned()))?;
+                        .ok_or_else(|| Failure::Wrong("STS returned no credentials".to_owned()))?;
                     let token = Some(given.session_token);
                     return Ok(Credentials::new(
                         given.access_key_id,
@@ -196,5 +196,5 @@ impl Roles {
 }
 
 const POLICY: &str = "throw-away-keys";
-/// For a new role to be known.
+/// Time for a new role to become visible.
 const PATIENCE: Duration = Duration::from_secs(120);
