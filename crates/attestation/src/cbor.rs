@@ -1,13 +1,13 @@
-//! CBOR, as much as an attestation document needs: RFC 8949, read from the front, one item after
-//! the other.
+//! A pull parser for the part of CBOR (RFC 8949) that an attestation document uses.
 //!
-//! Nothing is built from a length before that many bytes are known to be there, nothing recurses,
-//! and whatever an attestation document does not contain (floats, chunked strings, nested tags,
-//! simple values but null) is refused.
+//! Own code because the strictness is the point: nothing is allocated from a length before that many
+//! bytes are present, nothing recurses, and every item that an attestation document does not contain
+//! (floats, chunked strings, nested tags, simple values but null) is refused. General parsers build
+//! a tree first, and accept duplicates and trailing bytes.
 
 use crate::error::CborError;
 
-/// What is left of the input.
+/// The unread rest of the input.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],
@@ -18,7 +18,7 @@ impl<'a> Reader<'a> {
         Self { rest: input }
     }
 
-    /// Ends the reading; bytes that nobody asked for are an error.
+    /// Ends the reading; unread bytes are an error.
     pub(crate) fn finish(self) -> Result<(), CborError> {
         if self.rest.is_empty() {
             Ok(())
@@ -29,7 +29,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Takes `tag` if it stands here. Any other tag stays, and fails as the item that is expected
+    /// Consumes `tag` if it is next. Any other tag stays, and fails as the item that is expected
     /// instead.
     pub(crate) fn skip_tag(&mut self, tag: u64) -> Result<(), CborError> {
         let mut ahead = *self;
@@ -100,7 +100,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The first byte of an item and its argument; `None` stands for "until the break".
+    /// The first byte of an item and its argument; `None` means "until the break".
     fn head(&mut self) -> Result<(Major, Option<u64>), CborError> {
         let first = self.take(1)?[0];
         let major = match first >> 5 {
@@ -142,14 +142,14 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// How many items of an array, or entries of a map, are still to come.
+/// The number of unread items of an array, or entries of a map.
 #[derive(Debug)]
 pub(crate) struct Items {
     remaining: Option<u64>,
 }
 
 impl Items {
-    /// Whether another one follows. The break after the last one of an unknown number is taken.
+    /// True if another one follows. Consumes the break after the last one of an unknown number.
     pub(crate) fn more(&mut self, reader: &mut Reader<'_>) -> Result<bool, CborError> {
         match &mut self.remaining {
             Some(0) => Ok(false),
@@ -169,7 +169,7 @@ impl Items {
         }
     }
 
-    /// Whether there are exactly `len`, known from the start.
+    /// True if there are exactly `len`, known from the start.
     pub(crate) fn are_exactly(&self, len: u64) -> bool {
         self.remaining == Some(len)
     }

@@ -1,5 +1,5 @@
-//! What webpki leaves to its callers: key usage, the root's own constraints, and the key that signs
-//! documents.
+//! The checks that webpki leaves to its callers: key usage, the root's own constraints, and the key
+//! that signs documents.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ impl Certificate {
         Ok(Self { position, parsed })
     }
 
-    /// Whether `at` lies in the validity period, both ends included (RFC 5280, section 4.1.2.5).
+    /// Checks that `at` is within the validity, both ends included (RFC 5280, section 4.1.2.5).
     pub(crate) fn check_validity(&self, at: UnixTime) -> Result<(), ChainError> {
         let validity = self.parsed.tbs_certificate().validity();
         let at = Duration::from_secs(at.as_secs());

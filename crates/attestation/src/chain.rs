@@ -1,4 +1,4 @@
-//! From the pinned root down to the key that signed the document.
+//! Verifies the chain from the pinned root to the key that signed the document.
 
 use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::aws_lc_rs::ECDSA_P384_SHA384;

@@ -55,7 +55,7 @@ impl<'a> Sign1<'a> {
         })
     }
 
-    /// The signed bytes. Only [`Sign1::verify`] says whether somebody signed them.
+    /// The payload. Its signature is checked by [`Sign1::verify`] only.
     pub(crate) fn payload(&self) -> &'a [u8] {
         self.payload
     }

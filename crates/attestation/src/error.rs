@@ -136,7 +136,7 @@ pub enum CborError {
     /// Bytes after the last item.
     #[error("{len} bytes too many")]
     TrailingBytes {
-        /// How many.
+        /// In bytes.
         len: usize,
     },
     /// Another item than the expected one.
@@ -247,7 +247,7 @@ pub enum Unexpected {
         /// The register's number.
         index: u8,
     },
-    /// The image was signed with another certificate or not at all.
+    /// The image was signed with another certificate or is unsigned.
     #[error("PCR8 belongs to another signing certificate")]
     SigningCertificate,
     /// The nonce, the user data or the public key is missing or has another value.
@@ -261,7 +261,7 @@ pub enum Unexpected {
     TooOld {
         /// At the time of the verification.
         age: Duration,
-        /// What the caller accepts.
+        /// The caller's limit.
         max: Duration,
     },
     /// Made after the time of the verification.

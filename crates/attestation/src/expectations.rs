@@ -1,4 +1,4 @@
-//! What a caller wants a document to say.
+//! The caller's expectations of a document.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,19 +10,19 @@ use rustls_pki_types::UnixTime;
 use crate::document::Document;
 use crate::error::{AttestationError, Misuse, Unexpected};
 
-/// What a caller wants a document to say. What is empty or `None` is **not checked**; a document in
-/// debug mode is refused unless [`DebugMode::Allow`] is said.
+/// The caller's expectations of a document. Empty or `None` members are **not checked**; a document
+/// in debug mode is refused unless [`DebugMode::Allow`] is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expectations {
     /// Registers by index below 32, each of which the document has to list with exactly this value.
     /// PCR0, PCR1 and PCR2 together identify an image; PCR0 alone covers all of it.
     pub pcrs: BTreeMap<u8, [u8; 48]>,
-    /// Whether an enclave in debug mode is good enough.
+    /// Policy for enclaves in debug mode.
     pub debug: DebugMode,
     /// The fresh random value that the document was requested with, at least [`MIN_NONCE_LEN`]
     /// bytes. Compared in constant time.
     pub nonce: Option<Vec<u8>>,
-    /// How old the document may be at the time of the verification; [`LIVE_MAX_AGE`] for live
+    /// Maximum age of the document at the time of the verification; [`LIVE_MAX_AGE`] for live
     /// checks.
     pub max_age: Option<Duration>,
     /// Exactly the `user_data` of the document.
@@ -34,19 +34,18 @@ pub struct Expectations {
     pub signing_certificate: Option<Vec<u8>>,
 }
 
-/// Whether a document of an enclave in debug mode, which reports zeros for its measurements, is
-/// good enough.
+/// Policy for documents of enclaves in debug mode, which report zeros for their measurements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DebugMode {
-    /// It is not: the host reads such an enclave's memory and console.
+    /// Refuses them: the host reads such an enclave's memory and console.
     #[default]
     Refuse,
-    /// It is: for development, with nothing at stake.
+    /// Accepts them: for development, with nothing at stake.
     Allow,
 }
 
 impl Expectations {
-    /// Refuses expectations that would let through more than whoever wrote them meant.
+    /// Refuses expectations that would accept more than their author meant.
     pub(crate) fn check_themselves(&self) -> Result<(), Misuse> {
         if let Some(nonce) = &self.nonce
             && nonce.len() < MIN_NONCE_LEN
@@ -152,13 +151,13 @@ fn signing_certificate_pcr(der: &[u8]) -> [u8; 48] {
         .expect("SHA-384 has 48 bytes")
 }
 
-/// In bytes: enough that nobody has seen a document with this nonce before.
+/// In bytes: enough that a nonce is not repeated or guessed.
 pub const MIN_NONCE_LEN: usize = 16;
 
-/// What a live check sets as [`Expectations::max_age`].
+/// [`Expectations::max_age`] of a live check.
 pub const LIVE_MAX_AGE: Duration = Duration::from_secs(5 * 60);
 
-/// How far a module's clock may be ahead of the verifier's.
+/// Maximum lead of a module's clock over the verifier's.
 pub const ALLOWED_SKEW: Duration = Duration::from_secs(60);
 
 /// The whole image, kernel with boot ramdisk, application.

@@ -1,4 +1,4 @@
-//! Whose signatures count in the end.
+//! The trust root: the certificate that every document must chain to.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! From bytes to a proof: the only place where a [`VerifiedDocument`] is made.
+//! Verifies a document: the only place where a [`VerifiedDocument`] is made.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,11 +18,11 @@ use crate::root::TrustRoot;
 /// live document that is now; for one kept as evidence, whose signing certificate has long ended,
 /// the caller chooses [`document_time`] on purpose.
 ///
-/// What `expectations` does not name is not checked: with empty ones a valid document of
-/// *anybody's* enclave passes, except one in debug mode.
+/// Members that `expectations` does not set are not checked: with empty ones a valid document of
+/// *any* enclave passes, except one in debug mode.
 ///
 /// # Errors
-/// [`AttestationError`], grouped by who is to blame.
+/// [`AttestationError`], grouped by the party at fault.
 pub fn verify(
     document: &[u8],
     root: &TrustRoot,
@@ -38,7 +38,7 @@ pub fn verify(
     Ok(VerifiedDocument::assertion(&document))
 }
 
-/// When a document says it was made, **unverified**: for callers who choose to judge a document at
+/// The time that a document claims, **unverified**: for callers who choose to verify a document at
 /// its own time.
 ///
 /// # Errors
@@ -57,8 +57,8 @@ fn parse_envelope(document: &[u8]) -> Result<Sign1<'_>, Malformed> {
     Sign1::parse(document)
 }
 
-/// What a verified document says. Having one is the proof that [`verify`] accepted it; there is no
-/// other way to make one.
+/// The contents of a verified document. Only [`verify`] makes one, so having one is the proof that it
+/// was accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifiedDocument {
     module_id: String,
@@ -70,7 +70,7 @@ pub struct VerifiedDocument {
 }
 
 impl VerifiedDocument {
-    /// The one constructor. Whoever calls it has verified `document`.
+    /// The only constructor; its caller has verified `document`.
     fn assertion(document: &Document<'_>) -> Self {
         Self {
             module_id: document.module_id.to_owned(),
@@ -86,17 +86,17 @@ impl VerifiedDocument {
         }
     }
 
-    /// Which module signed: `i-<instance>-enc<enclave>`.
+    /// The id of the module that signed: `i-<instance>-enc<enclave>`.
     pub fn module_id(&self) -> &str {
         &self.module_id
     }
 
-    /// When it signed, in milliseconds since 1970, by the module's clock.
+    /// The time of the signature by the module's clock, in milliseconds since 1970.
     pub fn timestamp_ms(&self) -> u64 {
         self.timestamp_ms
     }
 
-    /// When it signed, to the second.
+    /// The time of the signature, to the second.
     pub fn time(&self) -> UnixTime {
         UnixTime::since_unix_epoch(Duration::from_millis(self.timestamp_ms))
     }
@@ -111,8 +111,8 @@ impl VerifiedDocument {
         &self.pcrs
     }
 
-    /// Whether it comes from an enclave in debug mode, whose memory and console the host can read.
-    /// Only a caller of [`DebugMode::Allow`](crate::DebugMode::Allow) ever sees `true`.
+    /// True for an enclave in debug mode, whose memory and console the host can read. Always false
+    /// without [`DebugMode::Allow`](crate::DebugMode::Allow).
     pub fn is_debug(&self) -> bool {
         is_debug(|index| self.pcr(index))
     }
@@ -122,7 +122,7 @@ impl VerifiedDocument {
         self.public_key.as_deref()
     }
 
-    /// What the enclave put in, at most 1024 bytes.
+    /// The user data that the enclave put in, at most 1024 bytes.
     pub fn user_data(&self) -> Option<&[u8]> {
         self.user_data.as_deref()
     }

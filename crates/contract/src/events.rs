@@ -72,6 +72,8 @@ events! {
     BOOT_KEY_NOT_ATTESTED = "boot_key_not_attested";
     /// The canary row could not be written yet.
     CANARY_NOT_WRITTEN = "canary_not_written";
+    /// An unreadable row in the place of the canary is replaced.
+    CANARY_REPLACED = "canary_replaced";
     /// A sealed row was not opened.
     ROW_NOT_OPENED = "row_not_opened";
     /// A sealed row was not written.

@@ -1,4 +1,4 @@
-//! `measurements.json`: what images are expected to measure as.
+//! `measurements.json`: the expected measurements of images.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,7 +10,7 @@ use serde::de::IgnoredAny;
 
 use crate::{Difference, Measurements};
 
-/// What the image of one service has to measure as.
+/// The expected measurements of one service's image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExpectedMeasurements(Measurements);
 
@@ -73,28 +73,28 @@ impl ExpectedMeasurements {
     }
 }
 
-/// Why there are no expected measurements.
+/// Measurements that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExpectedMeasurementsError {
-    /// The file cannot be read.
-    #[error("the measurements {} cannot be read", path.display())]
+    /// Failed to read the file.
+    #[error("failed to read the measurements {}", path.display())]
     File {
-        /// Which file.
+        /// The file's path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The file is longer than such files are.
+    /// Longer than 1 MiB.
     #[error("the measurements have more than {MAX_LEN} bytes")]
     TooLong,
-    /// Not JSON, or not with the members that are expected.
-    #[error("the measurements are not the JSON object that is expected")]
+    /// Not JSON, or with other members than expected.
+    #[error("the measurements are not the expected JSON object")]
     Json(#[from] serde_json::Error),
-    /// Another format.
-    #[error("format {0} of the measurements is not read, only format {FORMAT}")]
+    /// Unsupported format.
+    #[error("format {0} of the measurements is unsupported, only format {FORMAT} is read")]
     Format(u32),
-    /// There is no such image.
+    /// Missing image.
     #[error("the measurements have no image `{0}`")]
     Service(String),
     /// A register is not 96 hexadecimal digits, or is zero as only that of a debug enclave is.
@@ -102,7 +102,7 @@ pub enum ExpectedMeasurementsError {
     Register(&'static str),
 }
 
-/// The members that are read; settings and inputs stand there for people.
+/// The members that are read; settings and inputs are for people.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct MeasurementsFile {

@@ -30,7 +30,7 @@ impl Eif {
     /// Reads an image file.
     ///
     /// # Errors
-    /// [`EifError::File`] when it cannot be read, otherwise as [`Eif::parse`].
+    /// [`EifError::File`] if it cannot be read, otherwise as [`Eif::parse`].
     pub fn read(path: &Path) -> Result<Self, EifError> {
         let unreadable = |source| EifError::File {
             path: path.to_owned(),
@@ -48,7 +48,7 @@ impl Eif {
     /// Reads an image from its bytes.
     ///
     /// # Errors
-    /// [`EifError`], which says what is wrong.
+    /// [`EifError`].
     pub fn parse(bytes: Vec<u8>) -> Result<Self, EifError> {
         if bytes.len() > Self::MAX_LEN {
             return Err(EifError::TooLong);
@@ -114,7 +114,7 @@ impl Eif {
         })
     }
 
-    /// What the hypervisor measures when it starts this image, computed from its bytes.
+    /// The measurements that the hypervisor takes when it starts this image.
     pub fn measurements(&self) -> Measurements {
         let ramdisks: Vec<_> = self.ramdisks().collect();
         Measurements::of(
@@ -340,7 +340,7 @@ impl Sections<'_> {
         self.next < self.header.sections
     }
 
-    /// The kind of the next section, as the file says.
+    /// The kind of the next section, as in the file.
     fn peek(&self) -> Option<u16> {
         let kind = self.bytes.get(self.position..)?.first_chunk()?;
         self.more().then(|| u16::from_be_bytes(*kind))

@@ -4,7 +4,7 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha384};
 
-/// The registers of an image. Those of an enclave in debug mode are zeros whatever its image says.
+/// The registers of an image. Those of an enclave in debug mode are zeros.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Measurements {
     /// The whole image.
@@ -35,8 +35,7 @@ impl Measurements {
         }
     }
 
-    /// Nothing if `self` is equal to what was `expected`, otherwise the first register that
-    /// differs.
+    /// The first register that differs from `expected`, if any.
     pub(crate) fn difference(&self, expected: &Self) -> Option<Difference> {
         let mine = [
             (0, Some(self.pcr0)),
@@ -72,15 +71,15 @@ impl fmt::Debug for Measurements {
     }
 }
 
-/// A register whose value is not the expected one.
+/// A register with another value than expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("PCR{register} is {}, expected was {}", value(found), value(expected))]
 pub struct Difference {
-    /// Which one.
+    /// The register's number.
     pub register: u8,
-    /// What the image has; nothing in PCR8 of an image without a signature.
+    /// The image's value; none in PCR8 of an unsigned image.
     pub found: Option<[u8; 48]>,
-    /// What it was to have.
+    /// The expected value.
     pub expected: Option<[u8; 48]>,
 }
 

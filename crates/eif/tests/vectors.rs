@@ -107,8 +107,7 @@ fn a_file_longer_than_any_image_is_not_read() {
 }
 
 proptest! {
-    /// Where an image can be changed without notice, checksum and all, is exactly what no register
-    /// covers.
+    /// An image can be changed unnoticed, checksum included, exactly where no register covers it.
     #[test]
     fn every_change_is_refused_or_measured(at in any::<Index>(), xor in 1..=u8::MAX, signed in any::<bool>()) {
         let original = image(if signed { "accepted-signed" } else { "accepted-three-ramdisks" });

@@ -1,14 +1,14 @@
-//! What an enclave asks before it adopts a key: is this policy exactly a rendering of the measured
-//! template?
+//! Checks that a policy is exactly a rendering of the measured template, before a key is adopted.
 
 use serde_json::Value;
 
-use crate::{
-    Deployment, Form, InvalidPcr0, Measurements, NextRelease, Pcr0, RenderError,
-    render::render_value, strict_json,
-};
+use crate::deployment::{Deployment, Form, Measurements, NextRelease};
+use crate::error::RenderError;
+use crate::pcr0::{InvalidPcr0, Pcr0};
+use crate::render::render_value;
+use crate::strict_json;
 
-/// What the asking enclave knows about the policy.
+/// The facts about the policy that the asking enclave knows.
 #[derive(Debug, Clone, Copy)]
 pub struct Expected<'a> {
     /// The measured deployment.
@@ -18,7 +18,7 @@ pub struct Expected<'a> {
     /// PCR0 of the key generator; `None` in the signer, which is built first and cannot know it:
     /// any well-formed one is then read out of the policy.
     pub generator: Option<Pcr0>,
-    /// Whether the open form is acceptable.
+    /// The open form is acceptable.
     pub accept_open: bool,
 }
 
@@ -26,7 +26,7 @@ pub struct Expected<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CheckedPolicy {
-    /// Whether the policy can still be replaced.
+    /// The form: replaceable or not.
     pub form: Form,
     /// The images that the policy admits. What the asking enclave does not know of (another
     /// release's, and in the signer the generator's) comes from the policy itself.
@@ -39,7 +39,7 @@ pub struct CheckedPolicy {
 /// does, duplicate members included.
 ///
 /// # Errors
-/// [`PolicyMismatch`], which says where the policy departs.
+/// [`PolicyMismatch`], which names the first difference.
 pub fn check(policy: &str, expected: &Expected<'_>) -> Result<CheckedPolicy, PolicyMismatch> {
     let policy = strict_json::parse(policy).map_err(PolicyMismatch::Json)?;
 
@@ -53,32 +53,32 @@ pub fn check(policy: &str, expected: &Expected<'_>) -> Result<CheckedPolicy, Pol
     if let Some(at) = first_difference(&rendered, &policy, "") {
         return Err(PolicyMismatch::Differs { at });
     }
-    // Said last, so that a policy which is neither form is reported by what is wrong with it.
+    // Checked last, so that a policy of neither form is reported by its difference.
     if form == Form::Open && !expected.accept_open {
         return Err(PolicyMismatch::Open);
     }
     Ok(CheckedPolicy { form, measurements })
 }
 
-/// Where and how a policy departs from the template.
+/// A difference between a policy and the template.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyMismatch {
-    /// Not JSON, or a member is given twice.
+    /// Not JSON, or with a duplicate member.
     #[error("the key policy is not strict JSON")]
     Json(#[source] serde_json::Error),
     /// A statement is missing.
     #[error("the key policy has no statement `{0}` with a measurement")]
     Missing(&'static str),
-    /// A slot for a measurement holds something else, or zeros.
+    /// Invalid measurement, or zeros.
     #[error("the key policy's statement `{statement}` admits no usable measurement")]
     Measurement {
         /// The statement's Sid.
         statement: &'static str,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: InvalidPcr0,
     },
-    /// The deployment and the measurements admit no policy at all.
+    /// The deployment and the measurements admit no policy.
     #[error("no key policy is right for this deployment and these measurements")]
     Render(#[from] RenderError),
     /// The policy is not equal to the rendering.
@@ -92,7 +92,7 @@ pub enum PolicyMismatch {
     Open,
 }
 
-/// What the policy admits, with the asking enclave's own release in the slots where it must be.
+/// The images that the policy admits, with the asking enclave's own release in the slots where it must be.
 fn measurements(policy: &Value, expected: &Expected<'_>) -> Result<Measurements, PolicyMismatch> {
     let next = match (
         admitted(policy, "NextSigner")?,

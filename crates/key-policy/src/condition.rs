@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::policy::{PolicyError, strings};
+use crate::error::PolicyError;
+use crate::values::strings;
 
 /// One `operator: { key: values }` entry of a statement's Condition.
 #[derive(Debug, Clone)]
@@ -53,8 +54,7 @@ impl Condition {
         Ok(conditions)
     }
 
-    /// Whether the condition is true for a request with this context (as [`canonical_context`] made
-    /// it).
+    /// True if the condition holds for a request with this context, made by [`canonical_context`].
     pub(crate) fn holds(&self, context: &BTreeMap<String, String>) -> bool {
         let found = context.get(&self.key).map(String::as_str);
         let any = |equal: &dyn Fn(&str, &str) -> bool| {
@@ -104,7 +104,7 @@ enum Operator {
     StringNotEquals,
     StringEqualsIgnoreCase,
     StringNotEqualsIgnoreCase,
-    /// ArnEquals and ArnLike: IAM gives both the same meaning.
+    /// ArnEquals and ArnLike: IAM treats both alike.
     Arn,
     NumericEquals,
     Bool,
@@ -173,7 +173,7 @@ fn arn_matches(pattern: &str, arn: &str) -> bool {
             .all(|(pattern, part)| glob_matches(pattern, part))
 }
 
-/// `*` stands for any characters, `?` for one.
+/// `*` matches any characters, `?` one.
 pub(crate) fn glob_matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut at_pattern, mut at_text) = (0, 0);

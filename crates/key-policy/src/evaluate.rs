@@ -1,13 +1,14 @@
-//! Would this policy let this request through?
+//! Evaluates a policy for a request.
 
 use std::collections::BTreeMap;
 
-use crate::{
-    condition::{canonical_context, glob_matches},
-    policy::{Effect, Policy, PolicyError, Principal, Resource, Statement, is_account_prefix},
-};
+use cloister_contract::{AccountId, Arn};
 
-/// A request to KMS, as its policy sees it.
+use crate::condition::{canonical_context, glob_matches};
+use crate::error::PolicyError;
+use crate::policy::{Effect, Policy, Principal, Resource, Statement};
+
+/// The facts of a request to KMS that a policy decides on.
 #[derive(Debug, Clone)]
 pub struct KmsRequest {
     /// The caller: the ARN of a role (not of its session), a user, or `…:root`. Becomes
@@ -24,8 +25,8 @@ pub struct KmsRequest {
     pub context: BTreeMap<String, Vec<String>>,
 }
 
-/// What the policy says. The account's own identity policies are not consulted: an allow for the
-/// account is taken as an allow.
+/// The decision of a policy. The account's own identity policies are not consulted: an allow for
+/// the account counts as an allow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// Allowed, by the statement with this Sid.
@@ -39,7 +40,7 @@ pub enum Decision {
 /// Evaluates a key policy's text for one request.
 ///
 /// # Errors
-/// [`PolicyError`] when the policy or the request holds anything outside the closed subset.
+/// [`PolicyError`] if the policy or the request holds anything outside the closed subset.
 pub fn evaluate(policy: &str, request: &KmsRequest) -> Result<Decision, PolicyError> {
     policy.parse::<Policy>()?.evaluate(request)
 }
@@ -48,7 +49,7 @@ impl Policy {
     /// Evaluates the policy for one request.
     ///
     /// # Errors
-    /// [`PolicyError`] when the request holds something that KMS would not send.
+    /// [`PolicyError`] if the request holds something that KMS would not send.
     pub fn evaluate(&self, request: &KmsRequest) -> Result<Decision, PolicyError> {
         if !is_principal_of(&request.principal_arn, &request.account) {
             return Err(PolicyError::Principal(request.principal_arn.clone()));
@@ -104,8 +105,9 @@ impl Statement {
 }
 
 fn is_principal_of(arn: &str, account: &str) -> bool {
-    // The account's part of the ARN ends with its fifth colon.
-    arn.match_indices(':').nth(4).is_some_and(|(end, _)| {
-        is_account_prefix(&arn[..=end]) && arn[..end].ends_with(account) && account.len() == 12
+    arn.parse::<Arn>().is_ok_and(|arn| {
+        arn.service() == "iam"
+            && arn.region().is_none()
+            && arn.account().map(AccountId::as_str) == Some(account)
     })
 }

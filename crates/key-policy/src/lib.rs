@@ -2,14 +2,19 @@
 
 mod check;
 mod condition;
+mod deployment;
+mod error;
 mod evaluate;
 mod pcr0;
 mod policy;
 mod render;
 mod strict_json;
+mod values;
 
 pub use check::{CheckedPolicy, Expected, PolicyMismatch, check};
+pub use deployment::{Deployment, Form, Measurements, NextRelease};
+pub use error::{PolicyError, RenderError};
 pub use evaluate::{Decision, KmsRequest, evaluate};
 pub use pcr0::{InvalidPcr0, Pcr0};
-pub use policy::{Policy, PolicyError};
-pub use render::{Deployment, Form, Measurements, NextRelease, RenderError, render};
+pub use policy::Policy;
+pub use render::render;

@@ -73,7 +73,7 @@ impl<'de> Deserialize<'de> for Pcr0 {
     }
 }
 
-/// Why something is not a usable PCR0.
+/// An unusable PCR0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPcr0 {
     /// Not 96 lower-case hexadecimal digits.

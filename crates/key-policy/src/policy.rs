@@ -2,9 +2,13 @@
 
 use std::str::FromStr;
 
-use serde_json::{Map, Value};
+use cloister_contract::Arn;
+use serde_json::Value;
 
-use crate::{condition::Condition, strict_json};
+use crate::condition::Condition;
+use crate::error::PolicyError;
+use crate::strict_json;
+use crate::values::{object, strings, unsupported};
 
 /// A parsed key policy. Parsing refuses whatever [`evaluate`](crate::evaluate()) could not decide.
 #[derive(Debug, Clone)]
@@ -34,7 +38,7 @@ pub(crate) enum Effect {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Principal {
     Anybody,
-    /// Everybody in an account, as the start of their ARNs: `arn:aws:iam::111122223333:`.
+    /// Every principal of an account, as the start of their ARNs: `arn:aws:iam::111122223333:`.
     Account(String),
 }
 
@@ -42,31 +46,6 @@ pub(crate) enum Principal {
 pub(crate) enum Resource {
     Any,
     Key(String),
-}
-
-/// Why a policy, or a request, cannot be decided.
-#[derive(Debug, thiserror::Error)]
-pub enum PolicyError {
-    /// Not JSON, or a member is given twice.
-    #[error("the policy is not strict JSON")]
-    Json(#[source] serde_json::Error),
-    /// The policy holds something outside the closed subset.
-    #[error("the policy holds at `{at}`: {problem}")]
-    Unsupported {
-        /// JSON pointer.
-        at: String,
-        /// What is there.
-        problem: &'static str,
-    },
-    /// The request's principal is not an IAM ARN of its account.
-    #[error("`{0}` is not an IAM principal of the request's account")]
-    Principal(String),
-    /// The request's context holds a key that KMS does not set, or that the evaluator sets itself.
-    #[error("the request's context cannot hold `{0}`")]
-    ContextKey(String),
-    /// The request's context gives one key several values.
-    #[error("the request's context holds several values for `{0}`")]
-    ManyValues(String),
 }
 
 impl FromStr for Policy {
@@ -156,18 +135,13 @@ fn principals(value: &Value, at: &str) -> Result<Vec<Principal>, PolicyError> {
         return Ok(vec![Principal::Anybody]);
     }
     let members = object(value, at, &["AWS"])?;
-    let principal = |text: String| {
-        let account = text
-            .strip_suffix("root")
-            .filter(|account| is_account_prefix(account));
-        match account {
-            _ if text == "*" => Ok(Principal::Anybody),
-            Some(account) => Ok(Principal::Account(account.to_owned())),
-            None => Err(unsupported(
-                at,
-                "a principal that is neither `*` nor an account",
-            )),
-        }
+    let principal = |text: String| match account_prefix(&text) {
+        _ if text == "*" => Ok(Principal::Anybody),
+        Some(account) => Ok(Principal::Account(account)),
+        None => Err(unsupported(
+            at,
+            "a principal that is neither `*` nor an account",
+        )),
     };
     strings(members.get("AWS").unwrap_or(&Value::Null), at)?
         .into_iter()
@@ -175,18 +149,12 @@ fn principals(value: &Value, at: &str) -> Result<Vec<Principal>, PolicyError> {
         .collect()
 }
 
-/// Whether `text` is the start of an account's IAM ARNs: `arn:aws:iam::111122223333:`.
-pub(crate) fn is_account_prefix(text: &str) -> bool {
-    let parts: Vec<_> = text.split(':').collect();
-    let ["arn", partition, "iam", "", account, ""] = parts[..] else {
-        return false;
-    };
-    !partition.is_empty()
-        && partition
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte == b'-')
-        && account.len() == 12
-        && account.bytes().all(|byte| byte.is_ascii_digit())
+/// The start of an account's IAM ARNs, `arn:aws:iam::111122223333:`, from that of its root.
+fn account_prefix(root: &str) -> Option<String> {
+    let arn: Arn = root.parse().ok()?;
+    let account = arn.service() == "iam" && arn.region().is_none() && arn.account().is_some();
+    let prefix = root.strip_suffix("root")?;
+    (account && arn.resource() == "root").then(|| prefix.to_owned())
 }
 
 fn actions(value: &Value, at: &str) -> Result<Vec<String>, PolicyError> {
@@ -217,41 +185,4 @@ fn resources(value: &Value, at: &str) -> Result<Vec<Resource>, PolicyError> {
         )),
     };
     strings(value, at)?.into_iter().map(resource).collect()
-}
-
-/// A string, or a list of at least one.
-pub(crate) fn strings(value: &Value, at: &str) -> Result<Vec<String>, PolicyError> {
-    let refused = || unsupported(at, "something else than a string or a list of strings");
-    match value {
-        Value::String(text) => Ok(vec![text.clone()]),
-        Value::Array(items) if !items.is_empty() => items
-            .iter()
-            .map(|item| item.as_str().map(str::to_owned).ok_or_else(refused))
-            .collect(),
-        _ => Err(refused()),
-    }
-}
-
-fn object<'a>(
-    value: &'a Value,
-    at: &str,
-    known: &[&str],
-) -> Result<&'a Map<String, Value>, PolicyError> {
-    let members = value
-        .as_object()
-        .ok_or_else(|| unsupported(at, "something else than an object"))?;
-    match members.keys().find(|name| !known.contains(&name.as_str())) {
-        Some(name) => Err(unsupported(
-            &format!("{}/{name}", at.trim_end_matches('/')),
-            "a member outside the subset",
-        )),
-        None => Ok(members),
-    }
-}
-
-fn unsupported(at: &str, problem: &'static str) -> PolicyError {
-    PolicyError::Unsupported {
-        at: at.to_owned(),
-        problem,
-    }
 }

@@ -1,31 +1,23 @@
 //! Rows in DynamoDB.
 
 use std::error::Error;
-use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::Builder;
 use aws_sdk_dynamodb::config::http::HttpResponse;
-use aws_sdk_dynamodb::config::retry::RetryConfig;
-use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::get_item::GetItemError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
 use aws_types::endpoint_config::AccountIdEndpointMode;
+use cloister_aws_calls::{CallFailure, CallLimits, Retry, log_failure};
+use cloister_contract::events;
 use cloister_protocol::{KeyId, SealedRow};
 
 use crate::error::StoreError;
-use crate::item::{self, KEY_ID, VERSION};
+use crate::item::{self, Item, KEY_ID, VERSION};
 use crate::store::{Consistency, KeyStore};
-
-/// A request has ten seconds altogether, of which the generator needs two calls of the table and
-/// two of KMS.
-const OPERATION_TIMEOUT: Duration = Duration::from_millis(1500);
-/// One attempt: a fresh TLS connection through the pod included.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1000);
-/// The SDK repeats only what is transient: throttling, server errors, broken connections, timeouts.
-const MAX_ATTEMPTS: u32 = 3;
 
 /// Rows in one table of DynamoDB.
 #[derive(Clone, Debug)]
@@ -56,7 +48,7 @@ impl DynamoDb {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let Err(error) = condition(call)
             .customize()
-            .config_override(limits())
+            .config_override(limits::<PutItemError>())
             .send()
             .await
         else {
@@ -64,8 +56,8 @@ impl DynamoDb {
         };
         match error.as_service_error() {
             Some(PutItemError::ConditionalCheckFailedException(failed)) => {
-                // The SDK repeats a call whose answer was lost. If it had been carried out, the
-                // repetition meets its own row.
+                // The SDK repeats a call whose reply was lost. If the first one had succeeded, the
+                // repetition finds its own row.
                 let ours = failed
                     .item()
                     .is_some_and(|found| item::to_row(found).as_ref() == Ok(row));
@@ -75,8 +67,29 @@ impl DynamoDb {
                     Err(StoreError::VersionConflict)
                 }
             }
-            _ => Err(log("PutItem", &error)),
+            _ => Err(failed("PutItem", &error)),
         }
+    }
+}
+
+impl DynamoDb {
+    async fn item(
+        &self,
+        key_id: KeyId,
+        consistency: Consistency,
+    ) -> Result<Option<Item>, StoreError> {
+        let reply = self
+            .client
+            .get_item()
+            .table_name(&self.table_arn)
+            .key(KEY_ID, AttributeValue::S(key_id.to_string()))
+            .consistent_read(consistency == Consistency::Strong)
+            .customize()
+            .config_override(limits::<GetItemError>())
+            .send()
+            .await
+            .map_err(|error| failed("GetItem", &error))?;
+        Ok(reply.item)
     }
 }
 
@@ -101,23 +114,40 @@ impl KeyStore for DynamoDb {
         .await
     }
 
+    async fn replace_unreadable(&self, row: &SealedRow) -> Result<(), StoreError> {
+        let item = self.item(row.key_id, Consistency::Strong).await?;
+        let item = item.ok_or(StoreError::VersionConflict)?;
+        if item::to_row(&item).is_ok() {
+            return Err(StoreError::VersionConflict);
+        }
+        let version = item.get(VERSION).cloned();
+        self.put(row, |call| {
+            let call = call.expression_attribute_names("#version", VERSION);
+            match version {
+                Some(version) => call
+                    .condition_expression("#version = :found")
+                    .expression_attribute_values(":found", version),
+                None => call
+                    .condition_expression(
+                        "attribute_exists(#key_id) AND attribute_not_exists(#version)",
+                    )
+                    .expression_attribute_names("#key_id", KEY_ID),
+            }
+        })
+        .await
+    }
+
     async fn fetch(
         &self,
         key_id: KeyId,
         consistency: Consistency,
     ) -> Result<Option<SealedRow>, StoreError> {
-        let reply = self
-            .client
-            .get_item()
-            .table_name(&self.table_arn)
-            .key(KEY_ID, AttributeValue::S(key_id.to_string()))
-            .consistent_read(consistency == Consistency::Strong)
-            .customize()
-            .config_override(limits())
-            .send()
-            .await
-            .map_err(|error| log("GetItem", &error))?;
-        let row = reply.item().map(item::to_row).transpose()?;
+        let row = self
+            .item(key_id, consistency)
+            .await?
+            .as_ref()
+            .map(item::to_row)
+            .transpose()?;
         match row {
             Some(row) if row.key_id != key_id => Err(StoreError::Malformed(KEY_ID)),
             row => Ok(row),
@@ -125,50 +155,25 @@ impl KeyStore for DynamoDb {
     }
 }
 
-/// The configuration of a single call.
-fn limits() -> Builder {
+/// The configuration of a single call of an operation with the error `E`.
+fn limits<E>() -> Builder
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+{
     Builder::default()
         .account_id_endpoint_mode(AccountIdEndpointMode::Disabled)
-        .retry_config(
-            RetryConfig::standard()
-                .with_max_attempts(MAX_ATTEMPTS)
-                .with_initial_backoff(Duration::from_millis(50))
-                .with_max_backoff(Duration::from_millis(500)),
-        )
-        .timeout_config(
-            TimeoutConfig::builder()
-                .operation_timeout(OPERATION_TIMEOUT)
-                .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-                .build(),
-        )
+        .retry_config(CallLimits::DYNAMODB.retries())
+        .timeout_config(CallLimits::DYNAMODB.timeouts())
+        .retry_classifier(Retry::<E>::new())
 }
 
-/// Puts AWS's words into the log and leaves one of our own reasons.
-fn log<E>(operation: &'static str, error: &SdkError<E, HttpResponse>) -> StoreError
+/// Logs a failed call and returns the cause.
+fn failed<E>(operation: &'static str, error: &SdkError<E, HttpResponse>) -> StoreError
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
-    // The messages only: the debug form of an SdkError holds the raw reply, hence whole rows.
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    let message = error.message().unwrap_or_default();
-    tracing::warn!(
-        operation,
-        code = error.code(),
-        message,
-        text,
-        "DynamoDB call failed"
-    );
-    match error.code() {
-        Some(
-            "ProvisionedThroughputExceededException"
-            | "ThrottlingException"
-            | "RequestLimitExceeded",
-        ) => StoreError::Throttled,
+    match log_failure(events::DYNAMODB_CALL_FAILED, operation, error) {
+        CallFailure::Throttled => StoreError::Throttled,
         _ => StoreError::Unavailable,
     }
 }

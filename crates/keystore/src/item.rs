@@ -1,4 +1,4 @@
-//! Between a row and an item of DynamoDB.
+//! Converts between rows and DynamoDB items.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ pub(crate) const VERSION: &str = "version";
 const ADDRESS: &str = "address";
 const CREATED_AT: &str = "created_at";
 const SEALED: &str = "sealed";
-/// What only rows of the reference deployment have.
+/// An attribute that only rows of the reference deployment have.
 const REFERENCE_CIPHERTEXT: &str = "ciphertext";
 
 /// An item: its attributes by name.

@@ -1,6 +1,6 @@
-//! Why there is no software NSM.
+//! Errors of the software NSM.
 
-/// Why a [`Pki`](crate::Pki) or a [`SoftwareNsm`](crate::SoftwareNsm) cannot be made.
+/// A [`Pki`](crate::Pki) or a [`SoftwareNsm`](crate::SoftwareNsm) that was not made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SoftwareNsmError {
@@ -9,7 +9,7 @@ pub enum SoftwareNsmError {
     Pki {
         /// The key or certificate.
         what: &'static str,
-        /// What the library said.
+        /// The library's error.
         #[source]
         source: rcgen::Error,
     },
@@ -23,11 +23,11 @@ pub enum SoftwareNsmError {
     /// A signing key cannot be used.
     #[error("the signing key is rejected")]
     Key(#[source] aws_lc_rs::error::KeyRejected),
-    /// The kernel gives no randomness.
-    #[error("the kernel gives no randomness")]
+    /// Failed to get randomness from the kernel.
+    #[error("failed to get randomness from the kernel")]
     Random(#[source] getrandom::Error),
     /// The boot key of this module exists, or the cryptographic library made none.
-    #[error("there is no new boot key")]
+    #[error("failed to generate a boot key")]
     BootKey,
     /// A register that is not set at the start.
     #[error("PCR{0} cannot be given: only PCR0 to PCR15 are measured before an enclave starts")]

@@ -52,7 +52,7 @@ impl Leaf {
         })
     }
 
-    /// Whether a document signed now could outlive this certificate, or the clock was set back to
+    /// True if a document signed now could outlive this certificate, or if the clock was set back to
     /// before it.
     pub(crate) fn is_due(&self, now: SystemTime) -> bool {
         now.duration_since(self.issued)

@@ -66,7 +66,7 @@ impl Registers {
             .collect()
     }
 
-    /// What a document lists: the registers that cannot change any more.
+    /// The registers that a document lists: those that are locked.
     pub(crate) fn reported(&self) -> impl Iterator<Item = (u16, [u8; 48])> {
         (0..MAX_PCRS)
             .zip(&self.pcrs)
@@ -87,7 +87,7 @@ impl Registers {
     }
 }
 
-/// How many registers a module has.
+/// Number of registers of a module.
 pub(crate) const MAX_PCRS: u16 = 32;
 
 /// The registers before this one are measured before the enclave starts, or never.

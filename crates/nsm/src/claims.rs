@@ -1,9 +1,9 @@
-//! What a caller may have put into an attestation document.
+//! The claims of an attestation document.
 
 use crate::error::NsmError;
 
-/// What the requester of an attestation document wants it to say beside the registers. None of it
-/// is checked by the module.
+/// The claims that the requester of an attestation document adds to the registers. The module checks
+/// none of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
     /// Up to [`MAX_USER_DATA_LEN`] bytes of the requester's protocol.
@@ -16,7 +16,7 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// Whether every claim has a length that every verifier accepts. Implementations of
+    /// Checks that every claim has a length that every verifier accepts. Implementations of
     /// [`Nsm::attest`](crate::Nsm::attest) call it first.
     ///
     /// # Errors

@@ -1,15 +1,15 @@
-//! What a module says about itself and its registers.
+//! A module's description of itself and of its registers.
 
 use std::collections::BTreeSet;
 
 /// A module's description of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
-    /// `i-<instance>-enc<enclave>`, as it stands in every document of this module.
+    /// `i-<instance>-enc<enclave>`, as in every document of this module.
     pub module_id: String,
     /// Major, minor and patch version of the module's interface.
     pub version: (u16, u16, u16),
-    /// How many registers there are.
+    /// Number of registers.
     pub max_pcrs: u16,
     /// The registers that cannot change any more.
     pub locked_pcrs: BTreeSet<u16>,
@@ -31,7 +31,7 @@ pub enum Digest {
 /// A platform configuration register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pcr {
-    /// Whether it stays as it is until the enclave ends.
+    /// The value is final until the enclave ends.
     pub locked: bool,
     /// SHA-384, or zeros if it was never extended.
     pub value: [u8; 48],

@@ -1,8 +1,8 @@
-//! Why the NSM did not do what it was asked.
+//! NSM errors.
 
 use std::io;
 
-/// Why the NSM did not do what it was asked.
+/// A failed request to the NSM.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NsmError {
@@ -19,12 +19,12 @@ pub enum NsmError {
         max: usize,
     },
 
-    /// There is no device: this is no enclave, or its kernel has no driver.
+    /// The device is missing: not an enclave, or a kernel without the driver.
     #[error("cannot open {path}")]
     Open {
         /// The device file.
         path: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         #[source]
         source: io::Error,
     },
@@ -34,7 +34,7 @@ pub enum NsmError {
     /// The module answered something else than was asked.
     #[error("the NSM answered {operation} with something else")]
     UnexpectedAnswer {
-        /// What was asked.
+        /// The requested operation.
         operation: &'static str,
     },
     /// A register does not have the length of SHA-384.
@@ -50,7 +50,7 @@ pub enum NsmError {
     /// Too few bytes in one answer to tell that they are random.
     #[error("the NSM returned {len} random bytes at once; fewer than {min} prove nothing", min = crate::MIN_CHUNK_LEN)]
     ShortRandom {
-        /// How many there were.
+        /// In bytes.
         len: usize,
     },
     /// One byte over and over.
@@ -65,7 +65,7 @@ pub enum Refusal {
     /// An argument is invalid.
     #[error("an argument is invalid")]
     InvalidArgument,
-    /// There is no such register.
+    /// Unknown register.
     #[error("no such register")]
     InvalidIndex,
     /// The answer belongs to another request.

@@ -6,7 +6,7 @@ use crate::error::NsmError;
 
 /// A Nitro Secure Module. All calls block.
 pub trait Nsm: Send + Sync + 'static {
-    /// What the module is.
+    /// The module's description.
     ///
     /// # Errors
     /// When the module refuses or cannot be reached.

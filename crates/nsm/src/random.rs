@@ -1,4 +1,4 @@
-//! Random bytes out of a source that returns them in chunks of its own choosing.
+//! Reads random bytes from a source that returns chunks of any length.
 
 use zeroize::{Zeroize, Zeroizing};
 
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn p2_short_output_is_refused() {
+    fn short_output_is_refused() {
         for len in [0, 1, MIN_CHUNK_LEN - 1] {
             let mut out = [7; 32];
             let chunk = (0..len)
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn p2_all_equal_output_is_refused_however_little_is_asked_for() {
+    fn all_equal_output_is_refused_however_little_is_asked_for() {
         for (byte, asked) in [(0, 1), (0, 32), (0xff, 32), (0x41, 1000)] {
             let mut out = vec![7; asked];
             let error = fill_random(&mut out, || Ok(Zeroizing::new(vec![byte; 256]))).unwrap_err();
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn p2_a_failure_after_the_first_chunk_leaves_nothing() {
+    fn a_failure_after_the_first_chunk_leaves_nothing() {
         let mut out = [7; 300];
         let mut calls = 0;
         let error = fill_random(&mut out, || {

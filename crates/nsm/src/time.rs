@@ -57,7 +57,7 @@ fn byte_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(len)
 }
 
-/// 2024-01-01T00:00:00Z: a clock that says less was never set.
+/// 2024-01-01T00:00:00Z: an earlier clock was never set.
 const EARLIEST: u64 = 1_704_067_200;
 /// 2100-01-01T00:00:00Z: what comes after overflows other people's clocks.
 const LATEST: u64 = 4_102_444_800;
@@ -71,10 +71,10 @@ mod tests {
     use super::*;
     use crate::description::{Description, Pcr};
 
-    /// Attests whatever it is told to.
-    struct Told(Vec<u8>);
+    /// Attests anything.
+    struct FixedDocument(Vec<u8>);
 
-    impl Nsm for Told {
+    impl Nsm for FixedDocument {
         fn attest(&self, _: &Claims) -> Result<Vec<u8>, NsmError> {
             Ok(self.0.clone())
         }
@@ -137,9 +137,12 @@ mod tests {
     fn the_time_is_that_of_the_document() {
         let millis = 1_763_726_400_123;
         let expected = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
-        assert_eq!(time(&Told(document(millis))).unwrap(), expected);
+        assert_eq!(time(&FixedDocument(document(millis))).unwrap(), expected);
         assert_eq!(
-            time(&Told([&[0xd2], document(millis).as_slice()].concat())).unwrap(),
+            time(&FixedDocument(
+                [&[0xd2], document(millis).as_slice()].concat()
+            ))
+            .unwrap(),
             expected
         );
     }
@@ -154,13 +157,13 @@ mod tests {
             (LATEST, false),
         ] {
             assert_eq!(
-                time(&Told(document(seconds * 1000))).is_ok(),
+                time(&FixedDocument(document(seconds * 1000))).is_ok(),
                 taken,
                 "{seconds}"
             );
         }
         assert!(matches!(
-            time(&Told(document(u64::MAX))),
+            time(&FixedDocument(document(u64::MAX))),
             Err(NsmError::NoTime)
         ));
     }
@@ -170,7 +173,10 @@ mod tests {
         let whole = document(1_763_726_400_123);
         for len in 0..whole.len() {
             assert!(
-                matches!(time(&Told(whole[..len].to_vec())), Err(NsmError::NoTime)),
+                matches!(
+                    time(&FixedDocument(whole[..len].to_vec())),
+                    Err(NsmError::NoTime)
+                ),
                 "{len}"
             );
         }
@@ -183,7 +189,7 @@ mod tests {
             endless,
             vec![0x84, 0x40, 0xa0, 0x40, 0x40],
         ] {
-            assert!(matches!(time(&Told(wrong)), Err(NsmError::NoTime)));
+            assert!(matches!(time(&FixedDocument(wrong)), Err(NsmError::NoTime)));
         }
     }
 }

@@ -1,23 +1,28 @@
-//! Adopting a CMK: it is not configured, it is looked at. Anybody may have made it; what counts is
-//! what it is now.
+//! Adopts a CMK. The CMK's identity is not configured; it is accepted on its current key policy,
+//! attributes and grants, whoever created it.
 
 use std::sync::Arc;
 
 use aws_sdk_kms::Client;
+use aws_sdk_kms::operation::describe_key::DescribeKeyError;
+use aws_sdk_kms::operation::get_key_policy::GetKeyPolicyError;
+use aws_sdk_kms::operation::list_grants::ListGrantsError;
 use aws_sdk_kms::types::{
     KeyManagerType, KeyMetadata, KeySpec, KeyState, KeyUsageType, OriginType,
 };
+use cloister_contract::{AccountId, ErrorChain, Region};
 use cloister_key_policy::{CheckedPolicy, Deployment, Expected, Form, PolicyMismatch};
 use cloister_protocol::{Code, Rejection};
 
-use crate::arn::KeyArn;
-use crate::kms::{KmsError, limits, log};
+use crate::arn::key_arn;
+use crate::kms::call::{failed, limits};
+use crate::kms::error::KmsError;
 
-/// Pages of grants that are followed. The first one with a grant in it ends the matter.
+/// Pages of grants that are read, unless an earlier one has a grant.
 const MAX_GRANT_PAGES: usize = 16;
 
-/// A CMK that this enclave has looked at in this boot and found to be what its measured settings
-/// demand. Only [`adopt`] makes one.
+/// A CMK that satisfied the measured settings when this enclave described it in this boot. Only
+/// [`adopt`] makes one.
 #[derive(Debug)]
 pub struct AdoptedKey {
     arn: Arc<str>,
@@ -34,30 +39,30 @@ impl AdoptedKey {
         self.arn.clone()
     }
 
-    /// The policy as it was found: its form, and the images it admits.
+    /// The policy at adoption: its form, and the images that it admits.
     pub fn policy(&self) -> &CheckedPolicy {
         &self.policy
     }
 
-    /// Whether nobody can replace the policy any more.
+    /// The policy cannot be replaced any more.
     pub fn is_locked(&self) -> bool {
         self.policy.form == Form::Locked
     }
 }
 
-/// Looks at the CMK `arn` with DescribeKey, GetKeyPolicy and ListGrants, and adopts it if all of
-/// this holds:
+/// Reads the CMK `arn` with DescribeKey, GetKeyPolicy and ListGrants, and adopts it if all of this
+/// holds:
 ///
 /// - the ARN is a key's own, of the expected partition, region and account;
 /// - KMS made its material (`AWS_KMS`); it is customer-managed, symmetric, for encryption,
 ///   single-region, in no custom key store, and enabled;
 /// - it has no grants, which would bypass the policy;
 /// - its policy is exactly a rendering of the measured template, without a previous generator. The
-///   open form, where it is accepted, may admit the next release, too: whoever may replace the
-///   policy could admit any image.
+///   open form, where it is accepted, may also admit the next release: a principal that may replace
+///   the policy could admit any image.
 ///
 /// # Errors
-/// [`AdoptionError`], which says what does not hold.
+/// [`AdoptionError`], which names the requirement that is not met.
 pub async fn adopt(
     client: &Client,
     arn: &str,
@@ -74,13 +79,11 @@ pub async fn adopt(
 }
 
 fn check_arn(arn: &str, deployment: &Deployment) -> Result<(), AdoptionError> {
-    let parsed = KeyArn::parse(arn).ok_or(AdoptionError::NotAKeyArn)?;
-    let expected = KeyArn {
-        partition: &deployment.partition,
-        region: &deployment.region,
-        account: &deployment.account,
-    };
-    if parsed == expected {
+    let parsed = key_arn(arn).ok_or(AdoptionError::NotAKeyArn)?;
+    let ours = parsed.partition() == deployment.partition
+        && parsed.region().map(Region::as_str) == Some(&deployment.region)
+        && parsed.account().map(AccountId::as_str) == Some(&deployment.account);
+    if ours {
         Ok(())
     } else {
         Err(AdoptionError::ForeignKey)
@@ -96,10 +99,10 @@ async fn describe(
         .describe_key()
         .key_id(arn)
         .customize()
-        .config_override(limits())
+        .config_override(limits::<DescribeKeyError>())
         .send()
         .await
-        .map_err(|error| log("DescribeKey", &error))?;
+        .map_err(|error| failed("DescribeKey", &error))?;
     check_metadata(reply.key_metadata(), arn, deployment)
 }
 
@@ -159,16 +162,16 @@ async fn check_policy(
         .key_id(arn)
         .policy_name("default")
         .customize()
-        .config_override(limits())
+        .config_override(limits::<GetKeyPolicyError>())
         .send()
         .await
-        .map_err(|error| log("GetKeyPolicy", &error))?;
+        .map_err(|error| failed("GetKeyPolicy", &error))?;
     let policy = reply
         .policy()
         .ok_or(KmsError::ReplyRefused("without a policy"))?;
     let checked = cloister_key_policy::check(policy, expected).map_err(AdoptionError::Policy)?;
-    // It may make data keys, hence rows that this enclave would open; and no image can be a
-    // predecessor yet.
+    // It could make data keys, and so rows that this enclave would open. No image is a predecessor
+    // yet.
     if checked.measurements.previous_generator.is_some() {
         return Err(AdoptionError::PreviousGenerator);
     }
@@ -183,10 +186,10 @@ async fn refuse_grants(client: &Client, arn: &str) -> Result<(), AdoptionError> 
             .key_id(arn)
             .set_marker(marker)
             .customize()
-            .config_override(limits())
+            .config_override(limits::<ListGrantsError>())
             .send()
             .await
-            .map_err(|error| log("ListGrants", &error))?;
+            .map_err(|error| failed("ListGrants", &error))?;
         if !page.grants().is_empty() {
             return Err(AdoptionError::Grants);
         }
@@ -200,58 +203,40 @@ async fn refuse_grants(client: &Client, arn: &str) -> Result<(), AdoptionError> 
     Err(KmsError::ReplyRefused("with an endless list of grants").into())
 }
 
-/// Why a CMK was not adopted.
+/// A CMK that was not adopted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdoptionError {
-    /// An alias, a key id, a multi-region key, or no ARN at all.
+    /// An alias, a key id, a multi-region key, or not an ARN.
     #[error("not the ARN of a single-region KMS key")]
     NotAKeyArn,
     /// A key of another partition, region or account than the measured ones.
-    #[error("the key belongs to another partition, region or account")]
+    #[error("the CMK belongs to another partition, region or account")]
     ForeignKey,
-    /// The named attribute of DescribeKey is not what it has to be.
-    #[error("the key's {0} is not acceptable")]
+    /// An attribute that DescribeKey returned has another value than required.
+    #[error("the CMK's {0} is not acceptable")]
     Attribute(&'static str),
     /// The policy is not a rendering of the measured template.
-    #[error("the key's policy is not acceptable")]
+    #[error("the CMK's policy is not acceptable")]
     Policy(#[source] PolicyMismatch),
-    /// The policy admits a previous generator, which nothing measured vouches for.
-    #[error("the key's policy admits a previous generator")]
+    /// The policy admits a previous generator, which no measured setting vouches for.
+    #[error("the CMK's policy admits a previous generator")]
     PreviousGenerator,
     /// The key has grants, which bypass its policy.
-    #[error("the key has grants")]
+    #[error("the CMK has grants")]
     Grants,
-    /// KMS did not answer, or not acceptably.
-    #[error("the key could not be looked at")]
+    /// A failed call, or an unacceptable reply.
+    #[error("failed to describe the CMK")]
     Kms(#[from] KmsError),
 }
 
 impl From<AdoptionError> for Rejection {
     fn from(error: AdoptionError) -> Self {
-        let problem = match error {
-            AdoptionError::Kms(error) => return error.into(),
-            AdoptionError::NotAKeyArn => "not the ARN of a single-region KMS key".into(),
-            AdoptionError::ForeignKey => {
-                "the CMK belongs to another partition, region or account".into()
-            }
-            AdoptionError::Attribute(attribute) => {
-                format!("the CMK's {attribute} is not acceptable").into()
-            }
-            // Where it differs is told: the policy is no secret, and whoever deploys has to find
-            // the difference.
-            AdoptionError::Policy(mismatch) => {
-                format!("the CMK's policy is not acceptable: {mismatch}").into()
-            }
-            AdoptionError::PreviousGenerator => {
-                "the CMK's policy admits a previous generator".into()
-            }
-            AdoptionError::Grants => "the CMK has grants".into(),
-        };
-        Self {
-            code: Code::KeyPolicyRefused,
-            error: problem,
-            field: None,
+        match error {
+            AdoptionError::Kms(error) => error.into(),
+            // With the place of a difference: the policy is not secret, and the deployer has to
+            // find it.
+            error => Self::new(Code::KeyPolicyRefused, ErrorChain(&error).to_string()),
         }
     }
 }

@@ -1,29 +1,12 @@
-//! The ARN of a CMK, in the one form that is accepted: a key's own, of a single-region key.
+//! The ARN of a CMK, in the one accepted form: of a single-region key, not of an alias.
 
-/// A key ARN taken apart: `arn:PARTITION:kms:REGION:ACCOUNT:key/UUID`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct KeyArn<'a> {
-    pub(crate) partition: &'a str,
-    pub(crate) region: &'a str,
-    pub(crate) account: &'a str,
-}
+use cloister_contract::Arn;
 
-impl<'a> KeyArn<'a> {
-    /// `None` for everything else: aliases, multi-region keys (`mrk-…`), bare key ids.
-    pub(crate) fn parse(arn: &'a str) -> Option<Self> {
-        let mut parts = arn.splitn(6, ':');
-        let mut next = || parts.next().filter(|part| !part.is_empty());
-        let ("arn", partition, "kms", region, account, resource) =
-            (next()?, next()?, next()?, next()?, next()?, next()?)
-        else {
-            return None;
-        };
-        is_uuid(resource.strip_prefix("key/")?).then_some(Self {
-            partition,
-            region,
-            account,
-        })
-    }
+/// Parses `arn:PARTITION:kms:REGION:ACCOUNT:key/UUID`. `None` for everything else: aliases,
+/// multi-region keys (`mrk-…`), bare key ids.
+pub(crate) fn key_arn(text: &str) -> Option<Arn> {
+    let arn: Arn = text.parse().ok()?;
+    is_uuid(arn.regional("kms", "key/")?).then_some(arn)
 }
 
 fn is_uuid(text: &str) -> bool {
@@ -41,12 +24,10 @@ mod tests {
     #[test]
     fn only_key_arns() {
         let arn = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
-        let parsed = KeyArn {
-            partition: "aws",
-            region: "eu-central-1",
-            account: "111122223333",
-        };
-        assert_eq!(KeyArn::parse(arn), Some(parsed));
+        let parsed = key_arn(arn).unwrap();
+        assert_eq!(parsed.partition(), "aws");
+        assert_eq!(parsed.region().unwrap().as_str(), "eu-central-1");
+        assert_eq!(parsed.account().unwrap().as_str(), "111122223333");
         for other in [
             "",
             "1234abcd-12ab-34cd-56ef-1234567890ab",
@@ -59,7 +40,7 @@ mod tests {
             "arn:aws:s3:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
             "urn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
         ] {
-            assert_eq!(KeyArn::parse(other), None, "{other}");
+            assert!(key_arn(other).is_none(), "{other}");
         }
     }
 }

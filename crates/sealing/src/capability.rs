@@ -1,4 +1,4 @@
-//! What a key may sign: one bit per kind of payload, each its own permission.
+//! Capabilities: one bit for each kind of payload that a key may sign.
 
 use std::fmt;
 
@@ -28,7 +28,7 @@ impl Capabilities {
     /// Nothing: what a canary may sign.
     pub const NONE: Self = Self(0);
 
-    /// Whether `capability` is in the set.
+    /// True if `capability` is in the set.
     pub fn contains(self, capability: Capability) -> bool {
         self.0 & capability.bit() != 0
     }

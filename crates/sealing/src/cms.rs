@@ -3,8 +3,12 @@
 //!
 //! KMS encrypts what an attested enclave asked for under the RSA key in its attestation document:
 //! RSAES-OAEP with SHA-256 and MGF1-SHA-256 around a content key, AES-256-CBC around the content.
-//! None of this is authenticated: anybody who knows the public key can make such a message. That it
-//! came from KMS rests on the TLS connection it came through.
+//! None of this is authenticated: anyone who knows the public key can make such a message. Its origin
+//! rests on the TLS connection to KMS.
+//!
+//! Own code because no library reads it safely: RustCrypto's `cms` reads DER only, while KMS sends
+//! indefinite lengths, and `rasn` is a general ASN.1 framework. One shape in 200 lines is less to
+//! review, and leaves no choice to the sender.
 
 mod ber;
 mod enveloped_data;
@@ -26,7 +30,7 @@ use enveloped_data::EnvelopedData;
 
 /// Longest message that is looked at, in bytes. One with a data key in it has fewer than 520.
 pub const MAX_MESSAGE_LEN: usize = 8 * 1024;
-/// Bytes of an RSA-2048 modulus, hence of a wrapped content key.
+/// Bytes of an RSA-2048 modulus and so of a wrapped content key.
 const RSA_LEN: usize = 256;
 /// Bytes of an AES block.
 const BLOCK_LEN: usize = 16;
@@ -41,7 +45,7 @@ impl RecipientKey {
     /// A new key pair. Takes as long as hundreds of unwraps: never on the path of a request.
     ///
     /// # Errors
-    /// [`CmsError::RecipientKey`] when there is no randomness.
+    /// [`CmsError::RecipientKey`] if there is no randomness.
     pub fn generate() -> Result<Self, CmsError> {
         PrivateDecryptingKey::generate(KeySize::Rsa2048)
             .map_err(|_| CmsError::RecipientKey)
@@ -72,7 +76,7 @@ impl RecipientKey {
         })
     }
 
-    /// The public key as SubjectPublicKeyInfo (RFC 5280 §4.1), as it stands in an attestation
+    /// The public key as SubjectPublicKeyInfo (RFC 5280 §4.1), as in an attestation
     /// document.
     pub fn public_key_der(&self) -> &[u8] {
         &self.public_key_der
@@ -143,7 +147,7 @@ fn remove_padding(content: &mut Vec<u8>) -> Result<(), CmsError> {
     }
 }
 
-/// Why nothing was decrypted.
+/// A message that was not decrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CmsError {

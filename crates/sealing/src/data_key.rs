@@ -1,4 +1,4 @@
-//! Data keys: 32 bytes that KMS made for this enclave, together with what binds them to a CMK.
+//! Data keys: 32 bytes that KMS generated for this enclave, and their binding to a CMK.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,14 +21,14 @@ impl DekId {
         Self(bytes)
     }
 
-    /// A new random name; `None` when there is no randomness.
+    /// A new random name; `None` if there is no randomness.
     pub(crate) fn random() -> Option<Self> {
         let mut bytes = [0; 16];
         rand::fill(&mut bytes).ok()?;
         Some(Self(bytes))
     }
 
-    /// The 16 bytes, as they stand in an envelope.
+    /// The 16 bytes, as in an envelope.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
@@ -97,8 +97,8 @@ impl fmt::Debug for DataKey {
     }
 }
 
-/// A data key that KMS *made* for this enclave in this boot: the only kind that seals. A key that
-/// was unwrapped from a row may have been chosen by whoever wrote the row.
+/// A data key that KMS generated for this enclave in this boot: the only kind that seals, and it
+/// seals one row. A key that was unwrapped from a row may have been chosen by the row's writer.
 #[derive(Debug)]
 pub struct FreshDataKey(DataKey);
 

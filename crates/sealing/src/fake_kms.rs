@@ -1,8 +1,6 @@
 //! KMS as the tests see it: an HTTP client for the SDK that answers like KMS, with real keys,
 //! contexts and CMS, and can be told to answer otherwise.
 
-pub(crate) mod cms;
-
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -18,16 +16,17 @@ use aws_smithy_types::body::SdkBody;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ciborium::Value as Cbor;
+use cloister_contract::Service;
 use cloister_key_policy::{Deployment, Expected, Form, Measurements, Pcr0, render};
+use cloister_kms_envelope::{Form as Encoding, encrypt};
 use cloister_nsm::Nsm;
 use cloister_nsm_software::{Pki, SoftwareNsm};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::adoption::{AdoptedKey, adopt};
-use crate::kms::{AttestedKms, Service};
+use crate::kms::AttestedKms;
 use crate::recipient::Recipient;
-use cms::{ContentForm, envelop};
 
 pub(crate) const ARN: &str =
     "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
@@ -150,7 +149,11 @@ impl FakeKms {
             Value::String(raw) => raw,
             answer => answer.to_string(),
         };
-        HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body))
+        let mut response = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body));
+        response
+            .headers_mut()
+            .insert("x-amzn-requestid", "request-1");
+        response
     }
 
     fn honest_answer(&self, operation: &str, request: &Value) -> (u16, Value) {
@@ -215,11 +218,7 @@ fn for_recipient(request: &Value, content: &[u8]) -> String {
         .decode(recipient["AttestationDocument"].as_str().unwrap())
         .unwrap();
     let public_key = claim(&document, "public_key");
-    STANDARD.encode(envelop(
-        &public_key,
-        content,
-        ContentForm::Chunks(content.len() + 16),
-    ))
+    STANDARD.encode(encrypt(&public_key, content, Encoding::KMS).unwrap())
 }
 
 /// A claim of an attestation document.

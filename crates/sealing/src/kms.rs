@@ -1,34 +1,35 @@
-//! Data keys from KMS, for this attested enclave and nobody else.
+//! Data keys from KMS, released to this attested enclave only.
 
-mod call;
+pub(crate) mod call;
+mod context;
+pub(crate) mod error;
 mod reply;
 
-use std::collections::HashMap;
+use std::error::Error;
 use std::fmt;
+use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_sdk_kms::Client;
+use aws_sdk_kms::config::http::HttpResponse;
+use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_kms::operation::decrypt::DecryptError;
+use aws_sdk_kms::operation::describe_key::DescribeKeyError;
+use aws_sdk_kms::operation::generate_data_key::GenerateDataKeyError;
 use aws_sdk_kms::primitives::Blob;
-use aws_sdk_kms::types::{DataKeySpec, EncryptionAlgorithmSpec};
-use cloister_protocol::{Code, Rejection};
+use aws_sdk_kms::types::{DataKeySpec, EncryptionAlgorithmSpec, RecipientInfo};
+use cloister_contract::{ErrorChain, Service, events};
 
 use crate::adoption::AdoptedKey;
-use crate::data_key::{DataKey, DekId, FreshDataKey, MAX_WRAPPED_LEN};
+use crate::data_key::{DataKey, DekId, FreshDataKey, KeyBytes, MAX_WRAPPED_LEN};
 use crate::recipient::{Attested, Recipient};
-pub(crate) use call::{limits, log};
-use reply::open_reply;
+use call::{failed, limits};
+pub use context::encryption_context;
+pub use error::KmsError;
+use reply::{AttestedReply, open};
 
-/// Which enclave is asking.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
-    /// Signs: opens data keys, makes none.
-    Signer,
-    /// Makes keys and changes rows.
-    KeyGenerator,
-}
-
-/// KMS as an attested enclave sees it: one adopted key, every call with the enclave's attestation
-/// document, every reply checked to be about that key and to hold nothing in the clear.
+/// The adopted key in KMS: every call carries the enclave's attestation document, every reply is
+/// checked to be about that key and to hold nothing in the clear.
 pub struct AttestedKms {
     client: RwLock<Client>,
     adopted: AdoptedKey,
@@ -57,20 +58,20 @@ impl AttestedKms {
         &self.adopted
     }
 
-    /// Goes over to `client`, which has newer credentials, once a DescribeKey with it has named the
-    /// adopted key: a foreign account's credentials cannot.
+    /// Replaces the client with one that has newer credentials, after a DescribeKey with it has
+    /// named the adopted key: the credentials of another account cannot.
     ///
     /// # Errors
-    /// [`KmsError`] when it has not; the old client stays.
+    /// [`KmsError`] if it has not; the old client stays.
     pub async fn replace_client(&self, client: Client) -> Result<(), KmsError> {
         let described = client
             .describe_key()
             .key_id(self.adopted.arn())
             .customize()
-            .config_override(limits())
+            .config_override(limits::<DescribeKeyError>())
             .send()
             .await
-            .map_err(|error| log("DescribeKey", &error))?;
+            .map_err(|error| failed("DescribeKey", &error))?;
         if described.key_metadata().and_then(|key| key.arn()) != Some(self.adopted.arn()) {
             return Err(KmsError::ReplyRefused("about another key"));
         }
@@ -78,80 +79,82 @@ impl AttestedKms {
         Ok(())
     }
 
-    /// Has KMS make a data key: GenerateDataKey with this enclave as the recipient.
+    /// Generates a data key: GenerateDataKey with this enclave as the recipient.
     ///
     /// # Errors
-    /// [`KmsError`]; a signer is [`KmsError::Denied`] without asking.
+    /// [`KmsError`]; a signer gets [`KmsError::Denied`] without a call.
     pub async fn generate_data_key(&self) -> Result<FreshDataKey, KmsError> {
         if self.service != Service::KeyGenerator {
             return Err(KmsError::Denied);
         }
         let id = DekId::random().ok_or(KmsError::Attestation)?;
-        let attested = self.attested().await?;
-        let reply = self
-            .client()
-            .generate_data_key()
-            .key_id(self.adopted.arn())
-            .key_spec(DataKeySpec::Aes256)
-            .set_encryption_context(Some(encryption_context(id)))
-            .recipient(attested.recipient_info())
-            .customize()
-            .config_override(limits())
-            .send()
-            .await
-            .map_err(|error| log("GenerateDataKey", &error))?;
-        let key = open_reply(
-            self.adopted.arn(),
-            &attested.key,
-            reply.key_id(),
-            reply.plaintext(),
-            reply.ciphertext_for_recipient(),
-        )?;
+        let (reply, key) = self
+            .attested_call("GenerateDataKey", |client, recipient| {
+                client
+                    .generate_data_key()
+                    .key_id(self.adopted.arn())
+                    .key_spec(DataKeySpec::Aes256)
+                    .set_encryption_context(Some(encryption_context(id)))
+                    .recipient(recipient)
+                    .customize()
+                    .config_override(limits::<GenerateDataKeyError>())
+                    .send()
+            })
+            .await?;
         let wrapped = reply.ciphertext_blob().map_or(&[][..], AsRef::as_ref);
         if !(1..=MAX_WRAPPED_LEN).contains(&wrapped.len()) {
             return Err(KmsError::ReplyRefused("without a wrapped data key"));
         }
-        Ok(FreshDataKey::new(DataKey::new(
-            id,
-            wrapped,
-            self.adopted.shared_arn(),
-            key,
-        )))
+        let key = DataKey::new(id, wrapped, self.adopted.shared_arn(), key);
+        Ok(FreshDataKey::new(key))
     }
 
-    /// Has KMS open a data key: Decrypt with this enclave as the recipient.
+    /// Decrypts a data key: Decrypt with this enclave as the recipient.
     ///
     /// # Errors
     /// [`KmsError`].
     pub async fn decrypt_data_key(&self, wrapped: &[u8], id: DekId) -> Result<DataKey, KmsError> {
-        let attested = self.attested().await?;
-        let reply = self
-            .client()
-            .decrypt()
-            .key_id(self.adopted.arn())
-            .ciphertext_blob(Blob::new(wrapped))
-            .encryption_algorithm(EncryptionAlgorithmSpec::SymmetricDefault)
-            .set_encryption_context(Some(encryption_context(id)))
-            .recipient(attested.recipient_info())
-            .customize()
-            .config_override(limits())
-            .send()
-            .await
-            .map_err(|error| log("Decrypt", &error))?;
-        let key = open_reply(
-            self.adopted.arn(),
-            &attested.key,
-            reply.key_id(),
-            reply.plaintext(),
-            reply.ciphertext_for_recipient(),
-        )?;
+        let (_, key) = self
+            .attested_call("Decrypt", |client, recipient| {
+                client
+                    .decrypt()
+                    .key_id(self.adopted.arn())
+                    .ciphertext_blob(Blob::new(wrapped))
+                    .encryption_algorithm(EncryptionAlgorithmSpec::SymmetricDefault)
+                    .set_encryption_context(Some(encryption_context(id)))
+                    .recipient(recipient)
+                    .customize()
+                    .config_override(limits::<DecryptError>())
+                    .send()
+            })
+            .await?;
         Ok(DataKey::new(id, wrapped, self.adopted.shared_arn(), key))
+    }
+
+    /// Makes a call with this enclave as the recipient, and decrypts the key in the reply.
+    async fn attested_call<Reply, E, Sent>(
+        &self,
+        operation: &'static str,
+        send: impl FnOnce(Client, RecipientInfo) -> Sent,
+    ) -> Result<(Reply, KeyBytes), KmsError>
+    where
+        Reply: AttestedReply,
+        E: ProvideErrorMetadata + Error + 'static,
+        Sent: Future<Output = Result<Reply, SdkError<E, HttpResponse>>>,
+    {
+        let attested = self.attested().await?;
+        let reply = send(self.client(), attested.recipient_info())
+            .await
+            .map_err(|error| failed(operation, &error))?;
+        let key = open(self.adopted.arn(), &attested.key, &reply)?;
+        Ok((reply, key))
     }
 
     async fn attested(&self) -> Result<Arc<Attested>, KmsError> {
         self.recipient.attested().await.map_err(|error| {
             tracing::error!(
-                error = &error as &dyn std::error::Error,
+                event = events::KMS_NOT_ATTESTED,
+                error = %ErrorChain(&error),
                 "no attestation document for KMS"
             );
             KmsError::Attestation
@@ -171,63 +174,6 @@ impl fmt::Debug for AttestedKms {
         f.debug_struct("AttestedKms")
             .field("adopted", &self.adopted)
             .finish_non_exhaustive()
-    }
-}
-
-/// What a data key is bound to inside KMS. CloudTrail shows it in the clear: nothing of a wallet
-/// key may stand here.
-fn encryption_context(id: DekId) -> HashMap<String, String> {
-    [
-        ("app", "cloister"),
-        ("v", "1"),
-        ("purpose", "wallet"),
-        // Who makes data keys, not who asks: a signer opens what the generator made.
-        ("service", "key-generator"),
-        ("dek_id", &id.to_string()),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .into()
-}
-
-/// Why KMS released no data key. AWS's own words are in the log, never in here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum KmsError {
-    /// KMS refuses this enclave, its role, or the state of the key.
-    #[error("KMS refuses this enclave")]
-    Denied,
-    /// KMS cannot be reached, throttles, or failed.
-    #[error("KMS cannot be reached")]
-    Unavailable,
-    /// KMS does not recognise the wrapped data key under this CMK and context: the row is not ours.
-    #[error("KMS does not recognise the wrapped data key")]
-    UnknownDataKey,
-    /// KMS sent something that an attested call may not get; says what.
-    #[error("KMS sent a reply that an attested call may not get: {0}")]
-    ReplyRefused(&'static str),
-    /// The enclave could not attest itself.
-    #[error("the enclave could not attest itself")]
-    Attestation,
-}
-
-impl From<KmsError> for Rejection {
-    fn from(error: KmsError) -> Self {
-        match error {
-            KmsError::Denied => Self::new(Code::KmsDenied, "KMS refuses this enclave"),
-            KmsError::Unavailable => {
-                Self::new(Code::KmsUnavailable, "KMS cannot be reached at the moment")
-            }
-            KmsError::UnknownDataKey => Self::new(
-                Code::SealedRowRefused,
-                "the sealed row is damaged or belongs to another key",
-            ),
-            KmsError::ReplyRefused(_) => {
-                Self::new(Code::KmsReplyRefused, "the reply of KMS was refused")
-            }
-            KmsError::Attestation => {
-                Self::new(Code::Internal, "the enclave could not attest itself")
-            }
-        }
     }
 }
 

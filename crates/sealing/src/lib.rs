@@ -10,18 +10,19 @@ mod data_key;
 mod fake_kms;
 pub mod hazmat;
 mod kms;
-mod moment;
-mod opener;
 mod recipient;
 mod row;
+mod timestamp;
+mod unsealer;
 
 pub use adoption::{AdoptedKey, AdoptionError, adopt};
 pub use capability::{Capabilities, Capability};
+pub use cloister_contract::Service;
 pub use data_key::{DataKey, DekId, FreshDataKey};
-pub use kms::{AttestedKms, KmsError, Service};
-pub use opener::Opener;
+pub use kms::{AttestedKms, KmsError, encryption_context};
 pub use recipient::{KMS_DOCUMENT_TAG, Recipient, RecipientError};
 pub use row::{
     MalformedEnvelope, OpenError, OpenedRow, Origin, ROW_FORMAT, RowContents, RowHeader,
-    RowSigningError, SealError, UnsupportedContents, open_with, seal,
+    RowSigningError, SealError, UnsupportedContents, open_with, seal, wrapped_data_key,
 };
+pub use unsealer::Unsealer;

@@ -1,4 +1,4 @@
-//! The RSA key that KMS encrypts to, and the attestation document that says so.
+//! The RSA key that KMS encrypts to, and its attestation document.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
@@ -11,17 +11,16 @@ use tokio::sync::Mutex;
 use tokio::task::{JoinError, spawn_blocking};
 
 use crate::cms::{CmsError, RecipientKey};
-use crate::moment::Moment;
+use crate::timestamp::Timestamp;
 
-/// What every attestation document for KMS carries as user data, so that it cannot stand for a
-/// document of another kind.
+/// User data of every attestation document for KMS, which distinguishes it from other documents.
 pub const KMS_DOCUMENT_TAG: &[u8] = b"kms";
 
 /// KMS refuses documents older than five minutes; ours are never older than this.
 const MAX_DOCUMENT_AGE: Duration = Duration::from_secs(4 * 60);
 /// Longest life of an RSA key.
 const MAX_KEY_AGE: Duration = Duration::from_secs(24 * 60 * 60);
-/// How often the background looks whether something has to be renewed.
+/// Between two background checks for renewal.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// An RSA-2048 key of this boot with a current attestation document. Both are renewed in the
@@ -39,9 +38,9 @@ pub struct Recipient {
 /// whatever came after it.
 pub(crate) struct Attested {
     pub(crate) key: Arc<RecipientKey>,
-    key_made: Moment,
+    key_made: Timestamp,
     document: Vec<u8>,
-    attested: Moment,
+    attested: Timestamp,
 }
 
 /// When a document and a key must not be used any more, and when the background replaces them.
@@ -145,7 +144,7 @@ async fn maintain(recipient: Weak<Recipient>, interval: Duration) {
 
 impl Attested {
     async fn with_new_key(nsm: &Arc<dyn Nsm>) -> Result<Self, RecipientError> {
-        let made = Moment::now();
+        let made = Timestamp::now();
         // aws-lc gathers entropy for tens of milliseconds before its first random byte: here, not
         // on the path of a request.
         let key = spawn_blocking(RecipientKey::generate)
@@ -157,7 +156,7 @@ impl Attested {
     async fn attest(
         nsm: &Arc<dyn Nsm>,
         key: Arc<RecipientKey>,
-        key_made: Moment,
+        key_made: Timestamp,
     ) -> Result<Self, RecipientError> {
         let claims = Claims {
             user_data: Some(KMS_DOCUMENT_TAG.to_vec()),
@@ -165,7 +164,7 @@ impl Attested {
             public_key: Some(key.public_key_der().to_vec()),
         };
         // Before the call: the document's own timestamp lies between here and its return.
-        let attested = Moment::now();
+        let attested = Timestamp::now();
         let nsm = nsm.clone();
         let document = spawn_blocking(move || nsm.attest(&claims))
             .await?
@@ -182,7 +181,7 @@ impl Attested {
         self.attested.age() <= document && self.key_made.age() <= key
     }
 
-    /// What goes into a KMS request.
+    /// The recipient of a KMS request.
     pub(crate) fn recipient_info(&self) -> RecipientInfo {
         RecipientInfo::builder()
             .key_encryption_algorithm(KeyEncryptionMechanism::RsaesOaepSha256)
@@ -191,7 +190,7 @@ impl Attested {
     }
 }
 
-/// Why there is no attested key.
+/// A key that was not attested.
 #[derive(Debug, thiserror::Error)]
 pub enum RecipientError {
     /// No RSA key.

@@ -15,8 +15,8 @@ use zeroize::Zeroizing;
 use crate::data_key::DekId;
 
 pub use contents::{RowContents, UnsupportedContents};
-pub use envelope::MalformedEnvelope;
 pub(crate) use envelope::Parts;
+pub use envelope::{MalformedEnvelope, wrapped_data_key};
 pub use open::{OpenError, OpenedRow, RowSigningError, open_with};
 pub(crate) use open::{open_parts, parts};
 pub use seal::{SealError, seal};
@@ -26,11 +26,11 @@ pub const ROW_FORMAT: u8 = 1;
 /// Domain label of the row key.
 const ROW_KEY_INFO: &[u8] = b"cloister/row/v1";
 
-/// How a key came to be here.
+/// The origin of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Origin {
-    /// Born in an enclave; nobody has ever seen it.
+    /// Generated in an enclave; no other party has ever had it.
     Generated = 1,
     /// Handed over by a caller, who may have kept a copy.
     Imported = 2,
@@ -46,14 +46,14 @@ impl Origin {
     }
 }
 
-/// What a row says in the clear about the key in it, all of it bound by the envelope.
+/// The public statements of a row about its key, all bound by the envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowHeader {
-    /// The name of the key.
+    /// The key's id.
     pub key_id: KeyId,
     /// The address of the key.
     pub address: Address,
-    /// How the key came to be here.
+    /// The origin of the key.
     pub origin: Origin,
     /// 1 for a new row, one more with every change.
     pub version: u64,

@@ -7,17 +7,17 @@ use serde_json::Value;
 
 use crate::{Settings, SettingsError};
 
-/// What the signer's image measures: the members of a deployment's file, sorted and without white
+/// The settings of the signer's image: the members of a deployment's file, sorted and without white
 /// space, so that layout changes no measurement.
 ///
 /// # Errors
 /// [`SettingsError`] when an enclave would refuse them; [`SettingsError::Form`] for `signer_pcr0`,
-/// which follows from the signer's image and stands in no file.
+/// which follows from the signer's image and is in no file.
 pub fn for_signer(file: &[u8]) -> Result<Vec<u8>, SettingsError> {
     Ok(serde_json::to_vec(&members(file)?)?)
 }
 
-/// What the key generator's image measures: the same and the signer's PCR0.
+/// The settings of the key generator's image: the same and the signer's PCR0.
 ///
 /// # Errors
 /// As [`for_signer`].
@@ -28,7 +28,7 @@ pub fn for_key_generator(file: &[u8], signer: Pcr0) -> Result<Vec<u8>, SettingsE
 }
 
 fn members(file: &[u8]) -> Result<BTreeMap<String, Value>, SettingsError> {
-    // The enclave's own reading, which also refuses a member that stands twice.
+    // The enclave's own parser, which also refuses duplicate members.
     Settings::parse(file)?;
 
     let members: BTreeMap<String, Value> = serde_json::from_slice(file)?;

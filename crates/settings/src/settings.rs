@@ -1,5 +1,6 @@
-//! The measured settings: what changes who can read keys or what they sign, and nothing else.
+//! The measured settings: only what changes who can read keys or what they sign.
 
+use cloister_contract::{AccountId, Region};
 use cloister_key_policy::{Deployment, Pcr0};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -15,10 +16,10 @@ pub struct Settings {
     pub dns_suffix: &'static str,
     /// Full ARN of the table that keeps the sealed rows.
     pub table_arn: String,
-    /// The only roots that the enclave trusts for TLS, at least one. That their DER is a
-    /// certificate shows when they are used.
+    /// The only roots that the enclave trusts for TLS, at least one. Their DER is parsed when they
+    /// are used.
     pub tls_roots: Vec<CertificateDer<'static>>,
-    /// Whether a CMK is adopted although its policy can still be replaced.
+    /// A CMK is adopted although its policy can still be replaced.
     pub accept_open_policy: bool,
     /// The signer's image; only the key generator knows it.
     pub signer_pcr0: Option<Pcr0>,
@@ -28,19 +29,16 @@ impl Settings {
     /// Reads the settings file; unknown and duplicate members are refused.
     ///
     /// # Errors
-    /// [`SettingsError`], which says what is wrong.
+    /// [`SettingsError`].
     pub fn parse(json: &[u8]) -> Result<Self, SettingsError> {
         let file: File = serde_json::from_slice(json)?;
         let dns_suffix = dns_suffix(&file.partition)?;
         require("account", &file.account, |account| {
-            account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit())
+            account.parse::<AccountId>().is_ok()
         })?;
         // The region becomes part of host names.
         require("region", &file.region, |region| {
-            !region.is_empty()
-                && region
-                    .bytes()
-                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            region.parse::<Region>().is_ok()
         })?;
         let table = format!(
             "arn:{}:dynamodb:{}:{}:table/",
@@ -72,24 +70,24 @@ impl Settings {
         })
     }
 
-    /// The only host name under which the enclave talks to `service`, such as `kms`.
+    /// The only host name that the enclave uses for `service`, such as `kms`.
     pub fn host(&self, service: &str) -> String {
         format!("{service}.{}.{}", self.deployment.region, self.dns_suffix)
     }
 }
 
-/// Why settings are refused.
+/// Invalid settings.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingsError {
     /// Not JSON, or with unknown, missing or duplicate members.
-    #[error("the settings are not the JSON object that is expected")]
+    #[error("the settings are not the expected JSON object")]
     Json(#[from] serde_json::Error),
-    /// A partition whose host names are not known.
-    #[error("`{0}` is not a known AWS partition")]
+    /// Unknown partition.
+    #[error("`{0}` is an unknown AWS partition")]
     Partition(String),
-    /// A member has a form that it must not have.
-    #[error("`{member}` must not be `{value}`")]
+    /// Invalid member.
+    #[error("`{member}` is invalid: `{value}`")]
     Form {
         /// The member.
         member: &'static str,
@@ -99,12 +97,12 @@ pub enum SettingsError {
     /// A TLS root is not a PEM certificate.
     #[error("TLS root {0} is not one PEM certificate")]
     Root(usize),
-    /// There is no TLS root at all.
-    #[error("there is no TLS root")]
+    /// No TLS root.
+    #[error("tls_roots is empty")]
     NoRoots,
 }
 
-/// The file as it is written; role ARNs are checked where the key policy is rendered.
+/// The file. Role ARNs are checked when the key policy is rendered.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {

@@ -76,7 +76,7 @@ pub(crate) fn require_measured(
 pub struct Export {
     /// The parent's vsock port that leads to the server.
     pub port: u32,
-    /// What the server calls the directory.
+    /// The exported path.
     pub path: String,
 }
 

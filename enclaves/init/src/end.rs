@@ -42,7 +42,7 @@ pub(crate) fn with_panics(log: &Log) {
 
 /// Starts a thread that only reports: its panic must not end the application.
 pub(crate) fn spawn_dispensable(work: impl FnOnce() + Send + 'static) {
-    // Without the thread there are no reports, and the enclave goes on.
+    // Without the thread there are no reports; the enclave continues.
     let _ = thread::Builder::new()
         .name(DISPENSABLE.to_owned())
         .spawn(work);

@@ -1,8 +1,8 @@
-//! The second life of this program: it gives up everything the application has no use for, and
-//! becomes the application.
+//! Turns a second process of this program into the application: it drops every right that the
+//! application does not use, then executes it.
 //!
-//! What is given up cannot be regained, so the order is: limits and capabilities while there is the
-//! right to, then the user, then the system calls.
+//! A dropped right cannot be regained, so the order is: limits and capabilities first, then the
+//! user, then the system calls.
 
 mod filter;
 
@@ -24,14 +24,14 @@ pub use filter::{FilterError, install};
 
 use crate::volume;
 
-/// What the process becomes.
+/// The program that the process becomes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Role {
     /// The application of every image.
     Application,
     /// The application of the volume profile.
     ApplicationWithVolume,
-    /// What the volume is mounted through.
+    /// The bridge that carries the volume's traffic.
     Bridge {
         /// The parent's context id.
         cid: u32,
@@ -81,9 +81,9 @@ impl Role {
         become_user(user).map_err(SandboxError::User)?;
         set_no_new_privs(true).map_err(|source| SandboxError::User(source.into()))?;
         install(self)?;
-        // The filter has to let this one system call pass, hence the application may make it as
-        // well. It gains nothing: it can write none of the image's programs, and what it executes
-        // inherits user, limits and filter.
+        // The filter has to allow this system call, so the application may also make it. It gains
+        // nothing: it cannot write the image's programs, and a program that it executes inherits
+        // user, limits and filter.
         let source = program.env_clear().exec();
         Err(SandboxError::Execute {
             program: program.get_program().to_owned(),
@@ -132,7 +132,7 @@ fn limit_resources() -> io::Result<()> {
     Ok(())
 }
 
-/// No program that is executed from here on, whatever its file says, can have a capability.
+/// No program that is executed from here on can have a capability, whatever its file requests.
 fn drop_bounding_set() -> io::Result<()> {
     for bit in 0..u64::BITS {
         match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << bit)) {
@@ -155,7 +155,7 @@ fn become_user(number: u32) -> io::Result<()> {
     Ok(set_thread_res_uid(user, user, user)?)
 }
 
-/// Why the program does not run.
+/// A role that was not taken on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SandboxError {
@@ -176,7 +176,7 @@ pub enum SandboxError {
     Execute {
         /// Its file.
         program: OsString,
-        /// What the kernel said.
+        /// The kernel's error.
         #[source]
         source: io::Error,
     },

@@ -120,7 +120,7 @@ pub(crate) fn bridge_ended(status: WaitStatus) -> End {
 
 /// The directory of the image on which the volume appears.
 const TARGET: &str = "/volume";
-/// Where the bridge listens: the port of NFS.
+/// The bridge's listening address: the port of NFS.
 pub(crate) const BRIDGE: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 2049);
 const LISTEN_DEADLINE: Duration = Duration::from_secs(10);

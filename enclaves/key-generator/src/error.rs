@@ -1,62 +1,62 @@
-//! Why a row was not written.
+//! Errors of the key generator.
 
-use std::error::Error;
-
+use cloister_contract::{ErrorChain, events};
 use cloister_keystore::StoreError;
 use cloister_protocol::{Code, Rejection};
 use cloister_runtime::EntropyError;
 use cloister_sealing::{KmsError, OpenError, RowSigningError, SealError};
 
-/// Why a row was not written, or not acknowledged although it was.
+/// A row that was not written, or was written and not acknowledged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GeneratorError {
-    /// No randomness for a key.
-    #[error("no randomness for a key")]
+    /// Failed to get entropy.
+    #[error("failed to get entropy for a key")]
     Entropy(#[from] EntropyError),
-    /// No data key.
-    #[error("KMS made no data key")]
+    /// KMS generated no data key.
+    #[error("failed to generate a data key")]
     DataKey(#[source] KmsError),
-    /// The row was not sealed.
-    #[error("the row was not sealed")]
+    /// Failed to seal the row.
+    #[error("failed to seal the row")]
     Seal(#[from] SealError),
-    /// The table did not take the row or did not give it back.
-    #[error("the table failed")]
+    /// The table did not accept the row, or did not return it.
+    #[error("failed to write the row or to read it back")]
     Store(#[from] StoreError),
-    /// The table gives back something else than was written.
-    #[error("the table holds another row than was written")]
+    /// The table returned another row.
+    #[error("the table has another row than the written one")]
     AnotherRow,
-    /// What was written cannot be opened.
-    #[error("the row that was written cannot be opened")]
+    /// Failed to open the row that was read back.
+    #[error("failed to open the written row")]
     ReadBack(#[source] OpenError),
-    /// The key in the row does not sign for the row's address.
-    #[error("the key does not work")]
+    /// The key's signature does not recover to the row's address.
+    #[error("the key failed its self-check")]
     SelfCheck(#[from] RowSigningError),
-    /// Other generators wrote the canary again and again.
+    /// Other generators wrote the canary at every attempt.
     #[error("other generators keep writing the canary")]
     Contended,
 }
 
 impl From<GeneratorError> for Rejection {
-    /// Puts the reason into the log: the caller is told less.
+    /// Logs the cause; the caller gets only the code.
     fn from(error: GeneratorError) -> Self {
-        tracing::warn!(error = &error as &dyn Error, "the row was not written");
+        tracing::warn!(
+            event = events::ROW_NOT_WRITTEN,
+            error = %ErrorChain(&error),
+            "failed to write a row"
+        );
         match error {
             GeneratorError::DataKey(error) => error.into(),
             GeneratorError::Seal(error) => error.into(),
             GeneratorError::Store(error) => error.into(),
             GeneratorError::ReadBack(OpenError::Kms(error)) => error.into(),
             GeneratorError::SelfCheck(error) => error.into(),
-            GeneratorError::AnotherRow | GeneratorError::Contended => Self::new(
-                Code::VersionConflict,
-                "the row was changed by somebody else",
-            ),
+            GeneratorError::AnotherRow | GeneratorError::Contended => {
+                Self::new(Code::VersionConflict, "the row was changed meanwhile")
+            }
             GeneratorError::ReadBack(_) => {
                 Self::new(Code::Internal, "the new key failed its self-check")
             }
-            GeneratorError::Entropy(_) => {
-                Self::new(Code::Internal, "the enclave has no randomness")
-            }
+            GeneratorError::Entropy(_) => Self::new(Code::Internal, "the enclave has no entropy"),
         }
     }
 }

@@ -1,31 +1,34 @@
-//! The requests of a key generator.
+//! Handles the requests of a key generator.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cloister_contract::{Service, events};
 use cloister_keystore::{DynamoDb, KeyStore};
 use cloister_protocol::message::{KeyCreated, Operation, Request};
 use cloister_protocol::request::{GenerateKey, SetKey};
-use cloister_protocol::{CallerSecret, Code, PrivateKey, Rejection};
+use cloister_protocol::{Code, Rejection};
 use cloister_runtime::{CurrentCredentials, EnclaveState, Platform};
-use cloister_sealing::Service;
 use cloister_transport::Handler;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::canary;
-use crate::create::{create, within_size};
-use crate::vault::Vault;
+use crate::generate_key::generate_key;
+use crate::import_key::import_key;
+use crate::verified_store::VerifiedStore;
+use crate::wallet_key::within_size;
 
-/// Makes keys for callers, once it is ready.
+/// Generates and imports keys, once it is ready.
 #[derive(Debug)]
 pub struct KeyGenerator<Store = DynamoDb> {
-    state: Arc<EnclaveState<Vault<Store>>>,
+    state: Arc<EnclaveState<VerifiedStore<Store>>>,
     _preparation: AbortOnDropHandle<()>,
 }
 
 impl KeyGenerator {
-    /// A key generator that writes into the measured table. It waits to be configured and then
-    /// writes its canary by itself. Has to be called inside a Tokio runtime.
+    /// A key generator that writes to the measured table. It writes its canary as soon as it is
+    /// configured. Has to be called inside a Tokio runtime.
     pub fn new(platform: Arc<Platform>) -> Self {
         let aws = platform.aws.clone();
         let table_arn = platform.settings.table_arn.clone();
@@ -37,13 +40,14 @@ impl KeyGenerator {
 }
 
 impl<Store: KeyStore> KeyGenerator<Store> {
-    /// The same over another place for rows.
+    /// As [`KeyGenerator::new`], with another store of rows.
     pub fn with_store(
         platform: Arc<Platform>,
         store: impl Fn(CurrentCredentials) -> Store + Send + Sync + 'static,
     ) -> Self {
         let entropy = platform.entropy.clone();
-        let build = move |kms, credentials| Vault::new(kms, store(credentials), entropy.clone());
+        let build =
+            move |kms, credentials| VerifiedStore::new(kms, store(credentials), entropy.clone());
         let state = Arc::new(EnclaveState::new(
             platform,
             Service::KeyGenerator,
@@ -56,15 +60,6 @@ impl<Store: KeyStore> KeyGenerator<Store> {
             _preparation: preparation,
         }
     }
-
-    async fn create(
-        &self,
-        secret: &CallerSecret,
-        import: Option<PrivateKey>,
-    ) -> Result<Vec<u8>, Rejection> {
-        let created: KeyCreated = create(self.state.ready()?.as_ref(), secret, import).await?;
-        Ok(serde_json::to_vec(&created).expect("strings only"))
-    }
 }
 
 impl<Store: KeyStore> Handler for KeyGenerator<Store> {
@@ -75,11 +70,13 @@ impl<Store: KeyStore> Handler for KeyGenerator<Store> {
             (Operation::Configure, [configure]) => self.state.configure(configure).await,
             (Operation::GenerateKey, [body]) => {
                 let GenerateKey { secret } = GenerateKey::parse(within_size(body)?)?;
-                self.create(&secret, None).await
+                let store = self.state.ready()?;
+                created(&generate_key(store.as_ref(), &secret).await?)
             }
             (Operation::SetKey, [body]) => {
                 let SetKey { secret, eth_key } = SetKey::parse(within_size(body)?)?;
-                self.create(&secret, Some(eth_key)).await
+                let store = self.state.ready()?;
+                created(&import_key(store.as_ref(), &secret, eth_key).await?)
             }
             _ => Err(Rejection::new(
                 Code::ProtocolViolation,
@@ -89,23 +86,54 @@ impl<Store: KeyStore> Handler for KeyGenerator<Store> {
     }
 }
 
-/// Makes the generator ready, however often it takes: credentials may lack a permission that is
+fn created(created: &KeyCreated) -> Result<Vec<u8>, Rejection> {
+    Ok(serde_json::to_vec(created).expect("strings can be written as JSON"))
+}
+
+/// Makes the generator ready, and tries until it succeeds: credentials may lack a permission that is
 /// granted later.
-async fn prepare<Store: KeyStore>(state: Arc<EnclaveState<Vault<Store>>>) {
-    let vault = state.adopted().await;
+async fn prepare<Store: KeyStore>(state: Arc<EnclaveState<VerifiedStore<Store>>>) {
+    let store = state.adopted().await;
     let mut pause = FIRST_PAUSE;
     loop {
-        let outcome = canary::write(&vault).await.map_err(Rejection::from);
+        let outcome = canary::write(&store).await.map_err(Rejection::from);
         match outcome.and_then(|canary| state.become_ready(&canary)) {
             Ok(()) => return,
-            Err(rejection) => tracing::warn!(code = rejection.code.as_str(), "no canary yet"),
+            Err(rejection) => tracing::warn!(
+                event = events::CANARY_NOT_WRITTEN,
+                code = rejection.code.as_str(),
+                "no canary yet"
+            ),
         }
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(jittered(pause)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-/// Before the canary is tried again.
+/// Half of the pause and up to the other half: generators that start together do not stay in step.
+fn jittered(pause: Duration) -> Duration {
+    // The standard library seeds each of these at random.
+    let random = RandomState::new().hash_one(()) % 1000;
+    let share = u32::try_from(random).expect("less than 1000");
+    pause / 2 + pause / 2 * share / 1000
+}
+
+/// Before the second attempt at a canary.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// Before the canary is tried again after many failures.
+/// After many failures.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_pause_is_at_least_half_as_long_and_differs() {
+        let pauses: BTreeSet<_> = (0..100).map(|_| jittered(LONGEST_PAUSE)).collect();
+        assert!(pauses.len() > 10);
+        let within = LONGEST_PAUSE / 2..LONGEST_PAUSE;
+        assert!(pauses.iter().all(|pause| within.contains(pause)));
+    }
+}

@@ -1,11 +1,12 @@
 #![doc = include_str!("../README.md")]
 
-mod birth;
 mod canary;
-mod create;
 mod error;
+mod generate_key;
 mod handler;
-mod vault;
+mod import_key;
+mod verified_store;
+mod wallet_key;
 
 pub use error::GeneratorError;
 pub use handler::KeyGenerator;
@@ -15,7 +16,7 @@ use cloister_runtime::{Boot, BootError};
 /// Runs a key generator until it is shut down.
 ///
 /// # Errors
-/// [`BootError`] when it cannot start.
+/// [`BootError`] if it cannot start.
 pub async fn run(boot: Boot) -> Result<(), BootError> {
     cloister_runtime::run(boot, KeyGenerator::new).await
 }

@@ -7,7 +7,7 @@ use cloister_contract::{ErrorChain, events};
 use cloister_protocol::message::{Operation, Request};
 use cloister_protocol::{Code, Rejection};
 use cloister_runtime::{EnclaveState, Platform};
-use cloister_sealing::{OpenError, OpenedRow, Opener, Service};
+use cloister_sealing::{OpenError, OpenedRow, Service, Unsealer};
 use cloister_transport::Handler;
 
 use crate::failures::Failures;
@@ -16,7 +16,7 @@ use crate::sign_transaction::{PendingSignature, read_row};
 /// Signs for callers once it is ready.
 #[derive(Debug)]
 pub struct Signer {
-    state: EnclaveState<Opener>,
+    state: EnclaveState<Unsealer>,
     failures: Failures,
 }
 
@@ -26,15 +26,15 @@ impl Signer {
         let version = env!("CARGO_PKG_VERSION");
         Self {
             state: EnclaveState::new(platform, Service::Signer, version, |kms, _| {
-                Opener::new(kms)
+                Unsealer::new(kms)
             }),
             failures: Failures::new(),
         }
     }
 
     async fn sign_transaction(&self, pending: PendingSignature) -> Result<Vec<u8>, Rejection> {
-        let opener = self.state.ready()?;
-        let opened = opener.open(pending.row()).await.map_err(refused)?;
+        let unsealer = self.state.ready()?;
+        let opened = unsealer.open(pending.row()).await.map_err(refused)?;
         pending.answer(&opened, &self.failures)
     }
 

@@ -76,6 +76,10 @@ impl KeyStore for Rows {
         unreachable!("a pod writes no rows")
     }
 
+    async fn replace_unreadable(&self, _: &SealedRow) -> Result<(), StoreError> {
+        unreachable!("a pod writes no rows")
+    }
+
     async fn fetch(
         &self,
         key_id: KeyId,

@@ -31,7 +31,7 @@ fn vouched(nsm: &Device) -> Result<String> {
         .chain_update([0; 48])
         .chain_update(public.as_bytes())
         .finalize();
-    let register = nsm.describe_pcr(16)?;
+    let register = nsm.describe_pcr(cloister_contract::pcr::BOOT_KEY)?;
     ensure!(
         register.value == expected.as_slice(),
         "PCR16 is {}",

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::report::Report;
 use crate::vsock::{local, within};
 
-/// What an enclave's TCP connection goes through to its parent, and another enclave's does not.
+/// A TCP connection of an enclave to its parent.
 pub(crate) async fn check(report: &mut Report) {
     report.add("bridge: TCP, vsock, TCP", within(both_halves(6010)).await);
     report.add(
@@ -103,7 +103,7 @@ async fn parents_half(port: u32, server: &TcpListener, source: u32) -> Result<Bo
         .context("the parent's half")
 }
 
-/// Gives the first four bytes back at once, and the rest in reverse once there is no more.
+/// Returns the first four bytes at once, and the rest in reverse after its end.
 async fn serve(listener: TcpListener) -> Result<()> {
     loop {
         let (mut stream, _) = listener.accept().await?;
@@ -135,7 +135,7 @@ impl Running {
         }
     }
 
-    /// What has happened when all connections have ended.
+    /// The counters after all connections have ended.
     async fn stop(self) -> Result<Counters> {
         self.shutdown.cancel();
         self.task.await?;

@@ -1,10 +1,11 @@
-//! What the kernel was set up to do: randomness, time, loopback.
+//! Checks of the kernel: randomness, time, loopback.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, ensure};
+use cloister_contract::nsm;
 use cloister_nsm::Device;
 
 use crate::report::Report;
@@ -17,8 +18,8 @@ pub(crate) fn check(report: &mut Report, nsm: &Device) {
 }
 
 fn randomness() -> Result<String> {
-    let current = std::fs::read_to_string("/sys/class/misc/hw_random/rng_current")?;
-    ensure!(current == "nsm-hwrng\n", "{current}");
+    let current = std::fs::read_to_string(nsm::RNG_CURRENT_PATH)?;
+    ensure!(current.trim_end() == nsm::RNG_NAME, "{current}");
     Ok(current.trim_end().to_owned())
 }
 

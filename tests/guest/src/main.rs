@@ -39,7 +39,7 @@ fn main() -> anyhow::Result<()> {
     })
 }
 
-/// Waits for the byte that says how to end.
+/// Waits for the byte that selects the end.
 async fn obey() -> anyhow::Result<()> {
     let listener = Listener::bind(&Address::Vsock {
         cid: Address::ANY_CID,

@@ -1,4 +1,4 @@
-//! What held and what did not.
+//! The report of passed and failed checks.
 
 use std::fmt::Display;
 

@@ -1,4 +1,4 @@
-//! What the application cannot do.
+//! Checks of the application's restrictions.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};

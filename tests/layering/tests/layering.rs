@@ -17,6 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("nsm", &[]),
     ("attestation", &[]),
     ("aws-calls", &[]),
+    ("kms-envelope", &[]),
     ("key-policy", &[]),
     ("nsm-software", &["nsm"]),
     ("eif", &[]),
@@ -74,7 +75,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("lambdas", &["protocol"]),
     ("stand-in", &[]),
-    ("local-kms", &["attestation", "key-policy", "stand-in"]),
+    (
+        "local-kms",
+        &["attestation", "key-policy", "kms-envelope", "stand-in"],
+    ),
     (
         "cli",
         &[

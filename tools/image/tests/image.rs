@@ -174,7 +174,7 @@ fn a_changed_release_is_refused() {
 fn wrong_settings_are_refused_by_name() {
     let not_a_certificate = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n";
     for (member, value, message) in [
-        ("region", json!("EU"), "`region` must not be `EU`"),
+        ("region", json!("EU"), "`region` is invalid: `EU`"),
         (
             "signer_pcr0",
             json!("07".repeat(48)),

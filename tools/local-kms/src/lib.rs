@@ -3,7 +3,6 @@
 mod authenticate;
 mod blob;
 mod ciphertext;
-mod enveloped;
 mod error;
 mod keys;
 mod operation;

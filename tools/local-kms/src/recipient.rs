@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use cloister_attestation::{DebugMode, Expectations, LIVE_MAX_AGE, TrustRoot, UnixTime, verify};
+use cloister_kms_envelope::Form;
 use serde::Deserialize;
 
-use crate::{blob::Blob, enveloped, error::KmsError, unsigned::UnsignedDocument};
+use crate::{blob::Blob, error::KmsError, unsigned::UnsignedDocument};
 
 /// Whose documents are believed.
 #[derive(Debug)]
@@ -102,7 +103,7 @@ impl AttestedRecipient {
     /// CiphertextForRecipient.
     pub(crate) fn encrypt(&self, plaintext: &[u8]) -> Result<Vec<u8>, KmsError> {
         let public_key = self.public_key.as_deref().unwrap_or_default();
-        enveloped::encrypt(public_key, plaintext)
+        cloister_kms_envelope::encrypt(public_key, plaintext, Form::KMS)
             .map_err(|_| KmsError::validation("the attestation document carries no RSA public key"))
     }
 }

@@ -232,7 +232,7 @@ impl Draft {
             .to_vec()
     }
 
-    /// What [`verify`] says to the signed document with nothing expected.
+    /// Verifies the signed document with nothing expected.
     pub(crate) fn verify(&self) -> Result<VerifiedDocument, AttestationError> {
         self.verify_with(&Expectations::default())
     }

@@ -1,4 +1,5 @@
-//! What `verify` accepts and refuses. `a1` to `a6` are the numbers of the checklist in the README.
+//! Documents that `verify` accepts and refuses. `a1` to `a6` are the numbers of the checklist in the
+//! README.
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
 

@@ -36,6 +36,8 @@ struct State {
 enum Failure {
     /// HTTP status and name of the exception.
     Refuse(u16, &'static str),
+    /// HTTP status and a body that is not JSON.
+    Answer(u16, &'static str),
     /// The request is carried out, but its answer is lost.
     LoseAnswer,
 }
@@ -92,6 +94,10 @@ impl FakeTable {
             Some(Failure::Refuse(status, name)) => {
                 (status, json!({ "__type": name, "message": "words of AWS" }))
             }
+            Some(Failure::Answer(status, text)) => {
+                let status = status.try_into().unwrap();
+                return Ok(HttpResponse::new(status, SdkBody::from(text)));
+            }
             _ => state.carry_out(&operation, &body),
         };
         if matches!(failure, Some(Failure::LoseAnswer)) {
@@ -127,6 +133,14 @@ impl State {
                 item["version"] == request["ExpressionAttributeValues"][":expected"]
             }
             ("#version = :expected", None) => false,
+            ("#version = :found", Some(item)) => {
+                assert_eq!(names["#version"], "version");
+                item["version"] == request["ExpressionAttributeValues"][":found"]
+            }
+            ("attribute_exists(#key_id) AND attribute_not_exists(#version)", Some(item)) => {
+                assert_eq!(names["#key_id"], "key_id");
+                item.get("version").is_none()
+            }
             (other, _) => panic!("{other}"),
         };
         if holds {
@@ -377,6 +391,68 @@ async fn failures_are_sorted_and_transient_ones_repeated() {
         let rejection = Rejection::from(read);
         assert_eq!(rejection.code, code);
         assert!(!rejection.error.contains("words"));
+    }
+}
+
+#[tokio::test]
+async fn replies_that_are_not_the_tables_have_a_reason_each() {
+    let html = "<html><body>words of a proxy</body></html>";
+    for (failure, expected, calls) in [
+        (Failure::Answer(429, ""), StoreError::Throttled, 3),
+        (Failure::Answer(429, html), StoreError::Throttled, 3),
+        (Failure::Answer(200, html), StoreError::Unavailable, 1),
+        (Failure::Answer(403, html), StoreError::Unavailable, 1),
+        (Failure::Answer(503, html), StoreError::Unavailable, 3),
+        (
+            Failure::Refuse(403, "RequestTimeTooSkewed"),
+            StoreError::Unavailable,
+            3,
+        ),
+        (
+            Failure::Refuse(400, "ExpiredTokenException"),
+            StoreError::Unavailable,
+            3,
+        ),
+    ] {
+        let table = FakeTable::new();
+        table.fail(vec![failure; 3]);
+        let read = table
+            .store()
+            .fetch(KeyId::CANARY, Consistency::Eventual)
+            .await;
+        assert_eq!(read, Err(expected));
+        assert_eq!(table.calls().len(), calls);
+        assert!(!Rejection::from(expected).error.contains("words"));
+    }
+}
+
+#[tokio::test]
+async fn an_unreadable_row_is_replaced_and_a_readable_one_is_not() {
+    let table = FakeTable::new();
+    let store = table.store();
+    let newer = row(7);
+    let replace = || store.replace_unreadable(&newer);
+    assert_eq!(replace().await, Err(StoreError::VersionConflict));
+
+    store.insert(&row(1)).await.unwrap();
+    assert_eq!(replace().await, Err(StoreError::VersionConflict));
+
+    let readable = table.item().unwrap();
+    for (attribute, value) in [
+        ("sealed", json!({ "B": "AQID" })),
+        ("version", json!({ "S": "one" })),
+        ("version", Value::Null),
+    ] {
+        let mut unreadable = readable.clone();
+        unreadable[attribute] = value;
+        if unreadable[attribute].is_null() {
+            unreadable.as_object_mut().unwrap().remove(attribute);
+        }
+        table.set_item(Some(unreadable));
+        replace().await.unwrap();
+        let id = row(7).key_id;
+        let read = store.fetch(id, Consistency::Strong).await.unwrap();
+        assert_eq!(read, Some(row(7)), "{attribute}");
     }
 }
 

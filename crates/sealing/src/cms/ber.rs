@@ -1,5 +1,5 @@
 //! A reader for the part of BER (X.690 §8) that CMS from KMS uses: one-byte tags, short lengths,
-//! indefinite lengths.
+//! indefinite lengths. See `cms.rs` for why it is own code.
 
 use super::CmsError;
 
@@ -16,7 +16,7 @@ pub(super) const CONTEXT_0_CONSTRUCTED: u8 = 0xa0;
 /// `[1]`, constructed.
 pub(super) const CONTEXT_1_CONSTRUCTED: u8 = 0xa1;
 
-/// What has not been read yet. Borrows from the message, allocates nothing.
+/// The unread rest of a message. Allocates nothing.
 pub(super) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {

@@ -1,3 +1,4 @@
+use cloister_protocol::{Code, Rejection};
 use serde_json::{Value, json};
 
 use super::*;
@@ -176,7 +177,14 @@ async fn errors_are_sorted_by_who_has_to_act() {
             1,
         ),
         (400, "IncorrectKeyException", KmsError::UnknownDataKey, 1),
-        (400, "ThrottlingException", KmsError::Unavailable, 3),
+        (400, "ThrottlingException", KmsError::Throttled, 3),
+        (403, "RequestTimeTooSkewed", KmsError::ClockSkewed, 3),
+        (
+            400,
+            "ExpiredTokenException",
+            KmsError::CredentialsExpired,
+            3,
+        ),
         (500, "KMSInternalException", KmsError::Unavailable, 3),
         (503, "", KmsError::Unavailable, 3),
     ] {
@@ -197,15 +205,43 @@ async fn errors_are_sorted_by_who_has_to_act() {
         );
         assert!(!Rejection::from(error).error.contains("words"));
     }
-    fake.tamper(|_, status, reply| {
-        *status = 200;
-        *reply = Value::String("not JSON".into());
-    });
-    let garbled = kms
-        .decrypt_data_key(&[1], DekId::from_bytes([0; 16]))
-        .await
-        .unwrap_err();
-    assert_eq!(garbled, KmsError::ReplyRefused("not a reply"));
+}
+
+/// A proxy or a load balancer that answers in the place of KMS: a string is sent as it is.
+#[tokio::test]
+async fn bodies_that_are_not_json_have_a_reason_each() {
+    let not_a_reply = KmsError::ReplyRefused("not a reply");
+    let html = "<html><body>words of a proxy</body></html>";
+    let fake = FakeKms::new();
+    let kms = fake.attested(Service::KeyGenerator).await;
+    for (status, body, expected, code, calls) in [
+        (200, "not JSON", not_a_reply, Code::KmsReplyRefused, 1),
+        (200, html, not_a_reply, Code::KmsReplyRefused, 1),
+        (403, html, not_a_reply, Code::KmsReplyRefused, 1),
+        (403, "", not_a_reply, Code::KmsReplyRefused, 1),
+        (429, "", KmsError::Throttled, Code::KmsUnavailable, 3),
+        (429, html, KmsError::Throttled, Code::KmsUnavailable, 3),
+        (503, html, KmsError::Unavailable, Code::KmsUnavailable, 3),
+    ] {
+        fake.tamper(move |_, answered, reply| {
+            *answered = status;
+            *reply = Value::String(body.into());
+        });
+        let before = fake.calls("Decrypt").len();
+        let error = kms
+            .decrypt_data_key(&[1], DekId::from_bytes([0; 16]))
+            .await
+            .unwrap_err();
+        assert_eq!(error, expected, "{status} {body}");
+        assert_eq!(
+            fake.calls("Decrypt").len() - before,
+            calls,
+            "{status} {body}"
+        );
+        let rejection = Rejection::from(error);
+        assert_eq!(rejection.code, code, "{status} {body}");
+        assert!(!rejection.error.contains("words"));
+    }
 }
 
 #[tokio::test]
@@ -250,10 +286,10 @@ async fn a_new_client_has_to_see_the_adopted_key() {
     );
 }
 
-/// What a KMS that ignores the recipient would send in the clear must not reach the log either,
-/// whether the SDK can read the reply or not. AWS's own words do.
+/// Neither the text of an AWS error nor a key that a KMS which ignores the recipient would send in
+/// the clear reaches the log, whether the SDK can read the reply or not.
 #[tokio::test]
-async fn the_log_has_the_words_of_aws_but_no_key() {
+async fn the_log_has_codes_and_request_ids_and_nothing_else_of_a_reply() {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::DEBUG)
@@ -284,18 +320,26 @@ async fn the_log_has_the_words_of_aws_but_no_key() {
     fake.tamper(|_, status, answer| {
         (*status, *answer) = (
             400,
-            json!({ "__type": "AccessDeniedException", "message": "words of AWS" }),
+            json!({
+                "__type": "AccessDeniedException",
+                "message": "words of AWS: x-amz-security-token:IQoJ",
+            }),
         );
     });
     assert_eq!(kms.generate_data_key().await.err(), Some(KmsError::Denied));
 
     let log = log.text();
-    assert!(
-        log.contains("AccessDeniedException") && log.contains("words of AWS"),
-        "{log}"
-    );
+    for field in ["AccessDeniedException", "kms_call_failed", "request-1"] {
+        assert!(log.contains(field), "{field}: {log}");
+    }
     let bytes = "[115, 101, 99, 114, 101, 116";
-    for secret in [key, "secret key in the clear", bytes] {
+    for secret in [
+        key,
+        "secret key in the clear",
+        bytes,
+        "words of AWS",
+        "IQoJ",
+    ] {
         assert!(!log.contains(secret), "{log}");
     }
 }

@@ -134,7 +134,7 @@ async fn the_background_renews_before_anybody_has_to_wait() {
 
 #[tokio::test]
 async fn keys_are_rotated_and_those_in_use_still_decrypt() {
-    use crate::fake_kms::cms::{ContentForm, envelop};
+    use cloister_kms_envelope::{Form, encrypt};
 
     let nsm = Counting::new();
     let lives = ages(HOUR, Duration::from_millis(300), Duration::from_millis(20));
@@ -151,11 +151,7 @@ async fn keys_are_rotated_and_those_in_use_still_decrypt() {
         claim(&second.document, "public_key"),
         second.key.public_key_der()
     );
-    let reply = envelop(
-        first.key.public_key_der(),
-        &[7; 32],
-        ContentForm::Chunks(48),
-    );
+    let reply = encrypt(first.key.public_key_der(), &[7; 32], Form::Chunks(48)).unwrap();
     assert!(crate::cms::unwrap_data_key(&first.key, &reply).is_ok());
     assert!(crate::cms::unwrap_data_key(&second.key, &reply).is_err());
 }

@@ -13,14 +13,14 @@ const P256_VERIFIER: u8 = 2;
 /// policy.
 pub(super) const CONTENTS_LEN: usize = 32 + 1 + 32 + 4 + 2;
 
-/// What is sealed: the key, and what decides over its use.
+/// The sealed contents: the key, its verifier and its capabilities.
 #[derive(Debug)]
 pub struct RowContents {
     /// The private key.
     pub key: PrivateKey,
     /// Checks that a request comes from the caller the key belongs to.
     pub verifier: Verifier,
-    /// What the key may sign.
+    /// The payloads that the key may sign.
     pub capabilities: Capabilities,
 }
 

@@ -1,6 +1,7 @@
-//! The bytes of an envelope around the ciphertext. `SPEC.md` §1.
+//! The bytes of an envelope, around the ciphertext. `SPEC.md` §1.
 
 use aws_lc_rs::aead::NONCE_LEN;
+use cloister_protocol::row::Envelope;
 
 use super::contents::CONTENTS_LEN;
 use super::{Origin, ROW_FORMAT};
@@ -9,7 +10,17 @@ use crate::data_key::{DekId, MAX_WRAPPED_LEN};
 /// Bytes of the tag of AES-256-GCM.
 pub(super) const TAG_LEN: usize = 16;
 
-/// An envelope taken apart. Nothing in it is believed before the ciphertext has been opened.
+/// The name of an envelope's data key and its wrapped form, as KMS takes it. Neither is authenticated
+/// before the envelope has been opened.
+///
+/// # Errors
+/// [`MalformedEnvelope`].
+pub fn wrapped_data_key(envelope: &Envelope) -> Result<(DekId, &[u8]), MalformedEnvelope> {
+    let parts = Parts::decode(&envelope.0)?;
+    Ok((parts.dek_id, parts.wrapped))
+}
+
+/// The parts of an envelope. None is trusted before the ciphertext has been opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Parts<'a> {
     pub(crate) origin: Origin,
@@ -65,7 +76,7 @@ impl<'a> Parts<'a> {
 /// The bytes are not an envelope of a known format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MalformedEnvelope {
-    /// A format nobody here knows.
+    /// Unknown format.
     #[error("unknown row format {0}")]
     Format(u8),
     /// An unknown origin.

@@ -13,13 +13,13 @@ use crate::capability::Capabilities;
 use crate::data_key::DataKey;
 use crate::kms::KmsError;
 
-/// A row whose envelope was opened: everything it says was sealed together, by an enclave that
-/// could have the data key.
+/// A row whose envelope was opened: all of it was sealed together, by an enclave to which KMS
+/// released the data key.
 ///
 /// The private key leaves it as a signature only ([`OpenedRow::sign_prehash`]).
 ///
-/// Only opening makes one. It does not promise that the row is the newest one: the owner of the
-/// table can put back an older version of the same row.
+/// Only opening makes one. The row need not be the newest one: the owner of the table can put back
+/// an older version of the same row.
 #[derive(Debug)]
 pub struct OpenedRow {
     header: RowHeader,
@@ -27,7 +27,7 @@ pub struct OpenedRow {
 }
 
 impl OpenedRow {
-    /// The name of the key.
+    /// The key's id.
     pub fn key_id(&self) -> KeyId {
         self.header.key_id
     }
@@ -37,7 +37,7 @@ impl OpenedRow {
         self.header.address
     }
 
-    /// How the key came to be here.
+    /// The origin of the key.
     pub fn origin(&self) -> Origin {
         self.header.origin
     }
@@ -70,12 +70,12 @@ impl OpenedRow {
         &self.contents.key
     }
 
-    /// Checks that a request comes from the caller the key belongs to.
+    /// Verifies the MACs of the key's owner.
     pub fn verifier(&self) -> &Verifier {
         &self.contents.verifier
     }
 
-    /// What the key may sign.
+    /// The payloads that the key may sign.
     pub fn capabilities(&self) -> Capabilities {
         self.contents.capabilities
     }
@@ -84,8 +84,8 @@ impl OpenedRow {
 /// Opens the envelope that the row has under the data key's CMK.
 ///
 /// # Errors
-/// [`OpenError`] when there is none, when it is not well-formed, when it was not sealed with this
-/// data key for exactly this row, or when it says something this version does not understand.
+/// [`OpenError`] if there is none, if it is not well-formed, if it was not sealed with this data key
+/// for exactly this row, or if its contents are unsupported.
 pub fn open_with(row: &SealedRow, data_key: &DataKey) -> Result<OpenedRow, OpenError> {
     open_parts(row, &parts(row, data_key.cmk_arn())?, data_key)
 }
@@ -107,8 +107,8 @@ pub(crate) fn open_parts(
         origin: parts.origin,
         version: row.version,
     };
-    // The envelope's own claims about its data key enter the additional data, so that they are
-    // refused where they lie.
+    // The envelope's own claims about its data key enter the additional data: false ones do not
+    // open.
     let digest = crate::data_key::wrapped_digest(parts.wrapped);
     let aad = additional_data(&header, parts.dek_id, &digest, data_key.cmk_arn());
     let mut buffer = Zeroizing::new(parts.sealed.to_vec());
@@ -123,24 +123,23 @@ pub(crate) fn open_parts(
     Ok(OpenedRow { header, contents })
 }
 
-/// Why a row was not opened.
+/// A row that was not opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// The row has no envelope for the adopted CMK.
+    /// No envelope under the adopted CMK's ARN.
     #[error("the row has no envelope for the adopted CMK")]
     NoEnvelope,
-    /// The envelope's bytes are not well-formed.
+    /// Malformed envelope.
     #[error("the envelope is malformed")]
     Envelope(#[source] MalformedEnvelope),
-    /// Edited, truncated, another row's, another version's, another CMK's or another data key's:
-    /// not told apart.
+    /// Edited, truncated, or of another row, version, CMK or data key: indistinguishable.
     #[error("the envelope was not sealed for this row with this data key")]
     NotAuthentic,
-    /// Sealed correctly, but by a version that knew more.
+    /// Sealed correctly, with contents of a later version.
     #[error("the contents of the row are not supported")]
     Contents(#[source] UnsupportedContents),
     /// KMS did not release the data key.
-    #[error("the data key was not released")]
+    #[error("KMS did not release the data key")]
     Kms(#[source] KmsError),
 }
 
@@ -172,7 +171,7 @@ impl From<OpenError> for Rejection {
                 Code::SealedRowRefused,
                 "the sealed row has no envelope for the CMK in use",
             ),
-            // One sentence for the rest: the row comes from the caller's side of the enclave.
+            // One message for the rest: the row comes from outside of the enclave.
             _ => damaged(),
         }
     }

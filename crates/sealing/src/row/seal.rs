@@ -1,4 +1,4 @@
-//! From a key to an envelope.
+//! Seals a key into an envelope.
 
 use aws_lc_rs::aead::{Aad, NONCE_LEN, Nonce};
 use aws_lc_rs::rand;
@@ -10,25 +10,24 @@ use super::envelope::Parts;
 use super::{RowContents, RowHeader, additional_data, row_key};
 use crate::data_key::FreshDataKey;
 
-/// Seals a key under a data key that KMS made for this enclave. The envelope belongs into the row
-/// under the data key's [`cmk_arn`](crate::DataKey::cmk_arn).
+/// Seals a key under a data key that KMS made for this enclave, which seals nothing else. The
+/// envelope belongs into the row under the data key's [`cmk_arn`](crate::DataKey::cmk_arn).
 ///
 /// # Errors
-/// [`SealError`] when the header names another address than the key has, or when there is no
+/// [`SealError`] if the header names another address than the key has, or if there is no
 /// randomness.
 pub fn seal(
     header: &RowHeader,
     contents: &RowContents,
-    data_key: &FreshDataKey,
+    data_key: FreshDataKey,
 ) -> Result<Envelope, SealError> {
     if address(&contents.key) != header.address {
         return Err(SealError::Address);
     }
-    // One data key seals at most 1000 rows, and each row version has its own row key: a random
-    // nonce cannot repeat.
+    // A data key seals one row: the nonce cannot repeat under it.
     let mut nonce = [0; NONCE_LEN];
     rand::fill(&mut nonce).map_err(|_| SealError::Randomness)?;
-    Ok(seal_with_nonce(header, contents, data_key, nonce))
+    Ok(seal_with_nonce(header, contents, &data_key, nonce))
 }
 
 pub(super) fn seal_with_nonce(
@@ -44,7 +43,7 @@ pub(super) fn seal_with_nonce(
         data_key.wrapped_digest(),
         data_key.cmk_arn(),
     );
-    // Encrypted in place: the plaintext is gone when this is done.
+    // Encrypted in place: no plaintext remains.
     let mut sealed = contents.encode();
     let tag = row_key(data_key.expose(), header)
         .seal_in_place_separate_tag(
@@ -64,19 +63,19 @@ pub(super) fn seal_with_nonce(
     Envelope(parts.encode())
 }
 
-/// Why nothing was sealed.
+/// A key that was not sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// The header names another address than the key has.
     #[error("the address is not the key's")]
     Address,
     /// The random number generator failed.
-    #[error("no randomness")]
+    #[error("failed to get randomness")]
     Randomness,
 }
 
 impl From<SealError> for Rejection {
     fn from(_: SealError) -> Self {
-        Self::new(Code::Internal, "the key could not be sealed")
+        Self::new(Code::Internal, "failed to seal the key")
     }
 }

@@ -1,4 +1,4 @@
-//! The system calls of an application, and what they are for. Any other ends it.
+//! The system calls that an application may make, and their purpose. Any other ends it.
 //!
 //! The list was made by following the enclaves through start, requests and failures with strace,
 //! linked with musl as they are in an image: key generation, import, signing, custody, and
@@ -16,7 +16,7 @@ use seccompiler::{
 
 use super::Role;
 
-/// Leaves this thread, and what it starts or executes, nothing but the lists below.
+/// Restricts this thread, and every program that it starts or executes, to the lists below.
 ///
 /// # Errors
 /// [`FilterError`].
@@ -67,7 +67,7 @@ fn rule(argument: u8, condition: Condition) -> Result<SeccompRule, seccompiler::
     )?])
 }
 
-/// Why the filter is not in place.
+/// A filter that was not installed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FilterError {
@@ -79,7 +79,7 @@ pub enum FilterError {
     Install(#[source] seccompiler::Error),
 }
 
-/// What an argument must be.
+/// The condition on an argument.
 #[derive(Clone, Copy, Debug)]
 enum Condition {
     Is(u32),
@@ -163,8 +163,8 @@ const ANY_ARGUMENTS: &[c_long] = &[
     libc::SYS_stat,
 ];
 
-/// What an application with a volume may make beyond that: files that it keeps, and where nothing
-/// else can be written than there.
+/// Also allowed to an application with a volume: calls for files that it keeps. Nothing else is
+/// writable.
 const VOLUME: &[c_long] = &[
     libc::SYS_fallocate,
     libc::SYS_fdatasync,

@@ -17,8 +17,8 @@ use cloister_transport::{Address, Client, Handler};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::account::{Account, GENERATOR, KMS, SIGNER, credentials};
 use crate::rows::Rows;
-use crate::site::{GENERATOR, KMS, SIGNER, Site, credentials};
 
 pub(crate) const SECRET: &str = "9779d2b8f0bc495b1691ce1a2baf8004";
 
@@ -31,37 +31,44 @@ pub(crate) struct Enclave {
 }
 
 impl Enclave {
-    pub(crate) fn signer(site: &Site) -> Self {
-        Self::start(site, SIGNER, true, Signer::new)
+    pub(crate) fn signer(account: &Account) -> Self {
+        Self::start(account, SIGNER, true, Signer::new)
     }
 
-    pub(crate) fn generator(site: &Site, rows: &Rows) -> Self {
+    pub(crate) fn generator(account: &Account, rows: &Rows) -> Self {
         let rows = rows.clone();
-        Self::start(site, GENERATOR, true, |platform| {
+        Self::start(account, GENERATOR, true, |platform| {
             KeyGenerator::with_store(platform, move |_| rows.clone())
         })
     }
 
     pub(crate) fn start<H: Handler>(
-        site: &Site,
+        account: &Account,
         pcr0: [u8; 48],
         accept_open: bool,
         application: impl FnOnce(Arc<Platform>) -> H + Send + 'static,
     ) -> Self {
-        let nsm = SoftwareNsm::new(&site.pki, [(0, pcr0)].into()).unwrap();
+        let nsm = SoftwareNsm::new(&account.pki, [(0, pcr0)].into()).unwrap();
         let boot_key = nsm.make_boot_key().unwrap();
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        let listen = Address::Unix(site.directory.path().join(format!("enclave-{number}.sock")));
+        let listen = Address::Unix(
+            account
+                .directory
+                .path()
+                .join(format!("enclave-{number}.sock")),
+        );
         let shutdown = CancellationToken::new();
         let boot = Boot {
             listen: listen.clone(),
-            settings: site.settings(accept_open),
+            settings: account.settings(accept_open),
             nsm: Arc::new(nsm),
             boot_key,
             shutdown: shutdown.clone(),
         };
         tokio::spawn(async move { cloister_runtime::run(boot, application).await.unwrap() });
-        let allow = format!("{KMS}:443={}", site.kms.address()).parse().unwrap();
+        let allow = format!("{KMS}:443={}", account.kms.address())
+            .parse()
+            .unwrap();
         let egress = Egress::new(listen.clone(), allow, Limits::default());
         let stop = shutdown.clone();
         tokio::spawn(async move { egress.run(stop).await });
@@ -149,7 +156,7 @@ impl Enclave {
     }
 }
 
-/// What `ask` gives as soon as it gives something.
+/// Polls `ask` until it returns something.
 async fn eventually<T>(ask: impl AsyncFn() -> Option<T>) -> T {
     let asking = async {
         loop {

@@ -3,9 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-mod birth;
+mod account;
 mod enclave;
+mod keys;
 mod log;
 mod rows;
-mod site;
 mod state;

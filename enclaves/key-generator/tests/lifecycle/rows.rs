@@ -13,7 +13,9 @@ pub(crate) struct Rows(Arc<Mutex<Table>>);
 #[derive(Debug, Default)]
 struct Table {
     rows: BTreeMap<KeyId, SealedRow>,
-    /// Whether rows come back otherwise than they were written.
+    /// The row of this id cannot be read.
+    unreadable: Option<KeyId>,
+    /// Rows are stored otherwise than they were written.
     tampering: bool,
     unavailable: bool,
 }
@@ -25,6 +27,10 @@ impl Rows {
 
     pub(crate) fn len(&self) -> usize {
         self.0.lock().unwrap().rows.len()
+    }
+
+    pub(crate) fn set_unreadable(&self, key_id: KeyId) {
+        self.0.lock().unwrap().unreadable = Some(key_id);
     }
 
     pub(crate) fn set_tampering(&self, tampering: bool) {
@@ -61,6 +67,16 @@ impl KeyStore for Rows {
         self.write(row, Some(expected_version))
     }
 
+    async fn replace_unreadable(&self, row: &SealedRow) -> Result<(), StoreError> {
+        let mut table = self.0.lock().unwrap();
+        if table.unreadable != Some(row.key_id) {
+            return Err(StoreError::VersionConflict);
+        }
+        table.unreadable = None;
+        table.rows.insert(row.key_id, row.clone());
+        Ok(())
+    }
+
     async fn fetch(
         &self,
         key_id: KeyId,
@@ -71,6 +87,9 @@ impl KeyStore for Rows {
             Consistency::Strong,
             "a row that decides is read consistently"
         );
+        if self.0.lock().unwrap().unreadable == Some(key_id) {
+            return Err(StoreError::Malformed("sealed"));
+        }
         Ok(self.row(key_id))
     }
 }

@@ -1,4 +1,4 @@
-//! How an enclave comes to hold keys, and how it does not.
+//! Adoption of a CMK, and readiness.
 
 use cloister_key_generator::KeyGenerator;
 use cloister_key_policy::Form;
@@ -6,18 +6,18 @@ use cloister_protocol::message::State;
 use cloister_protocol::{Code, KeyId};
 use cloister_signer::Signer;
 
+use crate::account::{Account, GENERATOR, SIGNER};
 use crate::enclave::Enclave;
 use crate::rows::Rows;
-use crate::site::{GENERATOR, SIGNER, Site};
 
 const USER_OP: &str =
     r#"{"userOpHash":"0xf3df4bcb3b24437160ba86a88f41d522662ed994dddd11ac477cfc16e9a71869"}"#;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_signed_before_the_canary_was_opened() {
-    let (site, rows) = (Site::start(), Rows::default());
-    let arn = site.create_cmk(Form::Locked).await;
-    let generator = Enclave::generator(&site, &rows);
+    let (account, rows) = (Account::start(), Rows::default());
+    let arn = account.create_cmk(Form::Locked).await;
+    let generator = Enclave::generator(&account, &rows);
     assert_eq!(generator.health().await.state, State::Unconfigured);
     assert_eq!(
         generator.generate_key().await.unwrap_err().code,
@@ -29,7 +29,7 @@ async fn nothing_is_signed_before_the_canary_was_opened() {
     let row = rows.row(created.key_id).unwrap();
     let canary = rows.row(KeyId::CANARY).unwrap();
 
-    let signer = Enclave::signer(&site);
+    let signer = Enclave::signer(&account);
     assert_eq!(signer.health().await.state, State::Unconfigured);
     assert_eq!(
         signer
@@ -78,11 +78,28 @@ async fn nothing_is_signed_before_the_canary_was_opened() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_unreadable_canary_is_replaced() {
+    let (account, rows) = (Account::start(), Rows::default());
+    let arn = account.create_cmk(Form::Locked).await;
+    rows.set_unreadable(KeyId::CANARY);
+    let generator = Enclave::generator(&account, &rows);
+    generator.configure(&arn, "key-generator").await.unwrap();
+    generator.until_ready().await;
+    let canary = rows.row(KeyId::CANARY).unwrap();
+    assert_eq!(canary.version, 1);
+
+    let signer = Enclave::signer(&account);
+    signer.configure(&arn, "signer").await.unwrap();
+    let report = signer.open_canary(&canary).await.unwrap();
+    assert_eq!(report.state, State::Ready);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn foreign_and_broken_credentials_replace_nothing() {
-    let (site, rows) = (Site::start(), Rows::default());
-    let arn = site.create_cmk(Form::Locked).await;
-    let generator = Enclave::generator(&site, &rows);
-    site.admit(&[
+    let (account, rows) = (Account::start(), Rows::default());
+    let arn = account.create_cmk(Form::Locked).await;
+    let generator = Enclave::generator(&account, &rows);
+    account.admit(&[
         "key-generator",
         "administrator",
         "key-generator@210987654321",
@@ -106,12 +123,12 @@ async fn foreign_and_broken_credentials_replace_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn newer_credentials_take_over() {
-    let (site, rows) = (Site::start(), Rows::default());
-    let arn = site.create_cmk(Form::Locked).await;
-    let generator = Enclave::generator(&site, &rows);
+    let (account, rows) = (Account::start(), Rows::default());
+    let arn = account.create_cmk(Form::Locked).await;
+    let generator = Enclave::generator(&account, &rows);
     generator.configure(&arn, "key-generator").await.unwrap();
     generator.until_ready().await;
-    site.admit(&["key-generator", "key-generator#2"]);
+    account.admit(&["key-generator", "key-generator#2"]);
     assert_eq!(
         generator
             .configure(&arn, "key-generator#2")
@@ -120,18 +137,18 @@ async fn newer_credentials_take_over() {
             .state,
         State::Ready
     );
-    site.admit(&["key-generator#2"]);
+    account.admit(&["key-generator#2"]);
     generator.generate_key().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_cmk_per_boot() {
-    let (site, rows) = (Site::start(), Rows::default());
+    let (account, rows) = (Account::start(), Rows::default());
     let (arn, another) = (
-        site.create_cmk(Form::Locked).await,
-        site.create_cmk(Form::Locked).await,
+        account.create_cmk(Form::Locked).await,
+        account.create_cmk(Form::Locked).await,
     );
-    let generator = Enclave::generator(&site, &rows);
+    let generator = Enclave::generator(&account, &rows);
     generator.configure(&arn, "key-generator").await.unwrap();
     let refused = generator
         .configure(&another, "key-generator")
@@ -143,10 +160,10 @@ async fn one_cmk_per_boot() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_the_measured_settings_demand_is_adopted() {
-    let site = Site::start();
+    let account = Account::start();
     let (open, locked) = (
-        site.create_cmk(Form::Open).await,
-        site.create_cmk(Form::Locked).await,
+        account.create_cmk(Form::Open).await,
+        account.create_cmk(Form::Locked).await,
     );
     let refused = async |enclave: &Enclave, arn: &str, who| {
         let code = enclave.configure(arn, who).await.unwrap_err().code;
@@ -154,7 +171,7 @@ async fn only_what_the_measured_settings_demand_is_adopted() {
         code
     };
 
-    let strict = Enclave::start(&site, SIGNER, false, Signer::new);
+    let strict = Enclave::start(&account, SIGNER, false, Signer::new);
     assert_eq!(
         refused(&strict, &open, "signer").await,
         Code::KeyPolicyRefused
@@ -164,19 +181,19 @@ async fn only_what_the_measured_settings_demand_is_adopted() {
         Code::KeyPolicyRefused
     );
     strict.configure(&locked, "signer").await.unwrap();
-    let lenient = Enclave::signer(&site);
+    let lenient = Enclave::signer(&account);
     assert!(!lenient.configure(&open, "signer").await.unwrap().locked);
 
     // An image that the policy does not name, the other service's image, and a debug-mode enclave.
     for pcr0 in [[7; 48], GENERATOR, [0; 48]] {
-        let other = Enclave::start(&site, pcr0, true, Signer::new);
+        let other = Enclave::start(&account, pcr0, true, Signer::new);
         assert_eq!(
             refused(&other, &locked, "signer").await,
             Code::KeyPolicyRefused
         );
     }
     let rows = Rows::default();
-    let wrong = Enclave::start(&site, [7; 48], true, |platform| {
+    let wrong = Enclave::start(&account, [7; 48], true, |platform| {
         KeyGenerator::with_store(platform, move |_| rows.clone())
     });
     assert_eq!(
@@ -187,9 +204,9 @@ async fn only_what_the_measured_settings_demand_is_adopted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn generators_that_start_together_all_become_ready() {
-    let (site, rows) = (Site::start(), Rows::default());
-    let arn = site.create_cmk(Form::Locked).await;
-    let generators = [(); 3].map(|()| Enclave::generator(&site, &rows));
+    let (account, rows) = (Account::start(), Rows::default());
+    let arn = account.create_cmk(Form::Locked).await;
+    let generators = [(); 3].map(|()| Enclave::generator(&account, &rows));
     let [a, b, c] = &generators;
     let configured = tokio::join!(
         a.configure(&arn, "key-generator"),
@@ -204,16 +221,16 @@ async fn generators_that_start_together_all_become_ready() {
     let canary = rows.row(KeyId::CANARY).unwrap();
     assert!(canary.version >= 3, "each wrote one of its own");
 
-    let signer = Enclave::signer(&site);
+    let signer = Enclave::signer(&account);
     signer.configure(&arn, "signer").await.unwrap();
     signer.open_canary(&canary).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_generator_whose_table_fails_becomes_ready_when_it_is_back() {
-    let (site, rows) = (Site::start(), Rows::default());
-    let arn = site.create_cmk(Form::Locked).await;
-    let generator = Enclave::generator(&site, &rows);
+    let (account, rows) = (Account::start(), Rows::default());
+    let arn = account.create_cmk(Form::Locked).await;
+    let generator = Enclave::generator(&account, &rows);
     rows.set_unavailable(true);
     assert_eq!(
         generator

@@ -42,7 +42,7 @@ impl Wallet {
         };
         let dek_id = DekId::from_bytes([1; 16]);
         let fresh = hazmat::fresh_data_key(dek_id, b"wrapped", CMK_ARN, &mut [2; 32]);
-        let envelope = seal(&header, &contents, &fresh).expect("the address is the key's");
+        let envelope = seal(&header, &contents, fresh).expect("the address is the key's");
         let row = SealedRow {
             key_id,
             address: header.address,

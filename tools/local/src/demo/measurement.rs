@@ -11,6 +11,8 @@ use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{KeyEncryptionMechanism, RecipientInfo};
 use cloister_nsm::{Claims, Nsm as _};
 use cloister_nsm_software::SoftwareNsm;
+use cloister_protocol::row::Envelope;
+use cloister_sealing::{encryption_context, wrapped_data_key};
 
 use super::swap::{Row, row};
 use super::{Demo, Wallet};
@@ -85,44 +87,26 @@ fn refused_adoption(enclave: &Running) -> anyhow::Result<bool> {
     Ok(enclave.output()?.contains("the CMK was not adopted"))
 }
 
-/// A data key as it stands in a row, with what KMS wants to hear about it.
+/// The wrapped data key of a row, with its encryption context.
 struct WrappedDataKey {
     wrapped: Vec<u8>,
     context: HashMap<String, String>,
 }
 
 impl WrappedDataKey {
-    /// Out of the envelope for `cmk_arn`: format 1, as the sealing crate's specification lays it
-    /// out.
+    /// Reads the envelope for `cmk_arn`.
     fn of(row: &Row, cmk_arn: &str) -> anyhow::Result<Self> {
         let envelope = row
             .get("sealed")
             .and_then(|sealed| sealed.as_m().ok())
             .and_then(|sealed| sealed.get(cmk_arn))
             .and_then(|envelope| envelope.as_b().ok())
-            .context("the row holds no envelope for the CMK")?
-            .as_ref();
-        let (dek_id, rest) = envelope
-            .get(2..)
-            .and_then(<[u8]>::split_first_chunk::<16>)
-            .context("a short envelope")?;
-        let (length, rest) = rest.split_first_chunk().context("a short envelope")?;
-        let wrapped = rest
-            .get(..u16::from_be_bytes(*length).into())
-            .context("a short envelope")?
-            .to_vec();
-        let context = [
-            ("app", "cloister"),
-            ("v", "1"),
-            ("purpose", "wallet"),
-            ("service", "key-generator"),
-            ("dek_id", &const_hex::encode(dek_id)),
-        ];
+            .context("the row has no envelope for the CMK")?;
+        let envelope = Envelope(envelope.as_ref().to_vec());
+        let (id, wrapped) = wrapped_data_key(&envelope)?;
         Ok(Self {
-            wrapped,
-            context: context
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .into(),
+            wrapped: wrapped.to_vec(),
+            context: encryption_context(id),
         })
     }
 }

@@ -1,5 +1,5 @@
-//! Rows on their way into the table: sealed under a data key of their own, and believed only once
-//! they came back.
+//! Seals rows under a data key of their own, and acknowledges them only after they were read back
+//! from the table and opened.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,30 +8,30 @@ use alloy_primitives::keccak256;
 use cloister_keystore::{Consistency, KeyStore, StoreError};
 use cloister_protocol::SealedRow;
 use cloister_runtime::Entropy;
-use cloister_sealing::{AttestedKms, OpenedRow, Opener, RowContents, RowHeader, seal};
+use cloister_sealing::{AttestedKms, OpenedRow, RowContents, RowHeader, Unsealer, seal};
 
 use crate::error::GeneratorError;
 
-/// What a key generator works with once a CMK is adopted.
+/// The store of rows under an adopted CMK.
 #[derive(Debug)]
-pub(crate) struct Vault<Store> {
+pub(crate) struct VerifiedStore<Store> {
     pub(crate) entropy: Entropy,
     pub(crate) store: Store,
     kms: Arc<AttestedKms>,
-    opener: Opener,
+    unsealer: Unsealer,
 }
 
-impl<Store: KeyStore> Vault<Store> {
+impl<Store: KeyStore> VerifiedStore<Store> {
     pub(crate) fn new(kms: Arc<AttestedKms>, store: Store, entropy: Entropy) -> Self {
         Self {
             entropy,
             store,
-            opener: Opener::new(kms.clone()),
+            unsealer: Unsealer::new(kms.clone()),
             kms,
         }
     }
 
-    /// Seals a row under a data key that KMS makes for it.
+    /// Seals a row under a new data key of KMS.
     pub(crate) async fn seal(
         &self,
         header: &RowHeader,
@@ -42,7 +42,7 @@ impl<Store: KeyStore> Vault<Store> {
             .generate_data_key()
             .await
             .map_err(GeneratorError::DataKey)?;
-        let envelope = seal(header, contents, &data_key)?;
+        let envelope = seal(header, contents, data_key)?;
         Ok(SealedRow {
             key_id: header.key_id,
             address: header.address,
@@ -54,17 +54,18 @@ impl<Store: KeyStore> Vault<Store> {
         })
     }
 
-    /// Writes `row`: as a new one, or in the place of version `replaces`. Returns once the row was
-    /// read back from the table, was opened with a data key that KMS released for it, and its key
-    /// has made a signature that recovers to its address.
+    /// Writes `row` to `target`. Returns after the row was read back from the table, was opened with
+    /// a data key that KMS released for it, and its key has made a signature that recovers to its
+    /// address.
     pub(crate) async fn write(
         &self,
         row: &SealedRow,
-        replaces: Option<u64>,
+        target: Target,
     ) -> Result<OpenedRow, GeneratorError> {
-        let written = match replaces {
-            None => self.store.insert(row).await,
-            Some(version) => self.store.replace(row, version).await,
+        let written = match target {
+            Target::New => self.store.insert(row).await,
+            Target::Version(version) => self.store.replace(row, version).await,
+            Target::Unreadable => self.store.replace_unreadable(row).await,
         };
         written.map_err(|error| match error {
             StoreError::VersionConflict => GeneratorError::AnotherRow,
@@ -80,13 +81,24 @@ impl<Store: KeyStore> Vault<Store> {
             return Err(GeneratorError::AnotherRow);
         }
         let opened = self
-            .opener
+            .unsealer
             .open_through_kms(row)
             .await
             .map_err(GeneratorError::ReadBack)?;
-        // Of a hash that is nobody's transaction; the signature is dropped.
+        // The hash is not a transaction's; the signature is dropped.
         let hash = keccak256([b"cloister/self-check/v1", &row.key_id.as_bytes()[..]].concat());
         opened.sign_prehash(&hash)?;
         Ok(opened)
     }
+}
+
+/// The place of a row in the table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target {
+    /// There is no row yet.
+    New,
+    /// Over a row of this version.
+    Version(u64),
+    /// Over a row that cannot be read.
+    Unreadable,
 }

@@ -24,14 +24,14 @@ pub(crate) const KMS: &str = "kms.eu-central-1.amazonaws.com";
 pub(crate) const SIGNER: [u8; 48] = [0x51; 48];
 pub(crate) const GENERATOR: [u8; 48] = [0x6e; 48];
 
-pub(crate) struct Site {
+pub(crate) struct Account {
     pub(crate) directory: TempDir,
     pub(crate) pki: Pki,
     pub(crate) kms: LocalKms,
     ca: String,
 }
 
-impl Site {
+impl Account {
     pub(crate) fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
@@ -153,7 +153,7 @@ impl Site {
     }
 }
 
-/// What a pod pushes for `name`.
+/// The credentials that a pod pushes for `name`.
 pub(crate) fn credentials(name: &str) -> Credentials {
     let redacted = |text: String| Redacted::new(text);
     Credentials {

@@ -9,8 +9,8 @@ use serde_json::json;
 use super::*;
 use crate::capability::{Capabilities, Capability};
 use crate::fake_kms::{ARN, FakeKms};
-use crate::kms::Service;
 use crate::row::{Origin, RowContents, RowHeader, seal};
+use cloister_contract::Service;
 
 /// A row sealed under a data key of the fake KMS.
 async fn sealed_row(kms: &AttestedKms, seed: u8) -> SealedRow {
@@ -25,7 +25,7 @@ async fn sealed_row(kms: &AttestedKms, seed: u8) -> SealedRow {
         origin: Origin::Generated,
         version: 1,
     };
-    let envelope = seal(&header, &contents, &kms.generate_data_key().await.unwrap()).unwrap();
+    let envelope = seal(&header, &contents, kms.generate_data_key().await.unwrap()).unwrap();
     SealedRow {
         key_id: header.key_id,
         address: header.address,
@@ -54,9 +54,9 @@ async fn eventually(condition: impl Fn() -> bool) {
 #[tokio::test]
 async fn a_row_is_opened_with_one_call_however_often() {
     let (fake, kms, row) = setup().await;
-    let opener = Opener::new(kms);
+    let unsealer = Unsealer::new(kms);
     for _ in 0..10 {
-        let opened = opener.open(&row).await.unwrap();
+        let opened = unsealer.open(&row).await.unwrap();
         assert_eq!(opened.key().expose(), &[7; 32]);
         assert!(opened.capabilities().contains(Capability::Transaction));
         assert!(!opened.capabilities().contains(Capability::UserOpHash));
@@ -68,10 +68,10 @@ async fn a_row_is_opened_with_one_call_however_often() {
 #[tokio::test]
 async fn reading_back_goes_through_kms_every_time() {
     let (fake, kms, row) = setup().await;
-    let opener = Opener::new(kms);
-    opener.open(&row).await.unwrap();
+    let unsealer = Unsealer::new(kms);
+    unsealer.open(&row).await.unwrap();
     for calls in 2..4 {
-        opener.open_through_kms(&row).await.unwrap();
+        unsealer.open_through_kms(&row).await.unwrap();
         assert_eq!(fake.calls("Decrypt").len(), calls);
     }
 }
@@ -79,12 +79,12 @@ async fn reading_back_goes_through_kms_every_time() {
 #[tokio::test]
 async fn a_burst_on_one_row_costs_one_call_and_survives_those_who_give_up() {
     let (fake, kms, row) = setup().await;
-    let opener = Arc::new(Opener::new(kms));
+    let unsealer = Arc::new(Unsealer::new(kms));
     fake.hold();
     let burst: Vec<_> = (0..50)
         .map(|_| {
-            let (opener, row) = (opener.clone(), row.clone());
-            tokio::spawn(async move { opener.open(&row).await.map(drop) })
+            let (unsealer, row) = (unsealer.clone(), row.clone());
+            tokio::spawn(async move { unsealer.open(&row).await.map(drop) })
         })
         .collect();
     eventually(|| fake.calls("Decrypt").len() == 1).await;
@@ -105,17 +105,17 @@ async fn a_burst_on_one_row_costs_one_call_and_survives_those_who_give_up() {
 #[tokio::test]
 async fn failures_are_shared_but_not_kept() {
     let (fake, kms, row) = setup().await;
-    let opener = Opener::new(kms);
+    let unsealer = Unsealer::new(kms);
     fake.tamper(|_, status, reply| {
         *status = 400;
         *reply = json!({ "__type": "AccessDeniedException" });
     });
-    let (first, second) = tokio::join!(opener.open(&row), opener.open(&row));
+    let (first, second) = tokio::join!(unsealer.open(&row), unsealer.open(&row));
     assert_eq!(first.unwrap_err(), OpenError::Kms(KmsError::Denied));
     assert_eq!(second.unwrap_err(), OpenError::Kms(KmsError::Denied));
     assert_eq!(fake.calls("Decrypt").len(), 1);
     fake.be_honest();
-    opener.open(&row).await.unwrap();
+    unsealer.open(&row).await.unwrap();
     assert_eq!(fake.calls("Decrypt").len(), 2);
 }
 
@@ -123,16 +123,16 @@ async fn failures_are_shared_but_not_kept() {
 async fn a_kept_data_key_opens_no_other_row() {
     let (fake, kms, row) = setup().await;
     let other = sealed_row(&kms, 8).await;
-    let opener = Opener::new(kms);
-    opener.open(&row).await.unwrap();
-    opener.open(&other).await.unwrap();
+    let unsealer = Unsealer::new(kms);
+    unsealer.open(&row).await.unwrap();
+    unsealer.open(&other).await.unwrap();
 
     let swapped = SealedRow {
         sealed: row.sealed.clone(),
         ..other
     };
     assert_eq!(
-        opener.open(&swapped).await.unwrap_err(),
+        unsealer.open(&swapped).await.unwrap_err(),
         OpenError::NotAuthentic
     );
     assert_eq!(fake.calls("Decrypt").len(), 2);
@@ -141,7 +141,7 @@ async fn a_kept_data_key_opens_no_other_row() {
 #[tokio::test]
 async fn rows_that_cannot_open_cost_no_call() {
     let (fake, kms, row) = setup().await;
-    let opener = Opener::new(kms);
+    let unsealer = Unsealer::new(kms);
     let none = SealedRow {
         sealed: BTreeMap::new(),
         ..row.clone()
@@ -152,11 +152,11 @@ async fn rows_that_cannot_open_cost_no_call() {
     };
     for row in [none, malformed] {
         assert_eq!(
-            Rejection::from(opener.open(&row).await.unwrap_err()).code,
+            Rejection::from(unsealer.open(&row).await.unwrap_err()).code,
             Code::SealedRowRefused
         );
         assert_eq!(
-            Rejection::from(opener.open_through_kms(&row).await.unwrap_err()).code,
+            Rejection::from(unsealer.open_through_kms(&row).await.unwrap_err()).code,
             Code::SealedRowRefused
         );
     }
@@ -166,25 +166,25 @@ async fn rows_that_cannot_open_cost_no_call() {
 #[tokio::test]
 async fn data_keys_are_dropped_when_they_are_old_even_if_nobody_asks() {
     let (fake, kms, row) = setup().await;
-    let opener = Opener::with_max_age(kms, Duration::from_millis(60));
-    opener.open(&row).await.unwrap();
-    assert_eq!(opener.cache.lock().len(), 1);
-    eventually(|| opener.cache.lock().is_empty()).await;
-    opener.open(&row).await.unwrap();
+    let unsealer = Unsealer::with_max_age(kms, Duration::from_millis(60));
+    unsealer.open(&row).await.unwrap();
+    assert_eq!(unsealer.cache.lock().len(), 1);
+    eventually(|| unsealer.cache.lock().is_empty()).await;
+    unsealer.open(&row).await.unwrap();
     assert_eq!(fake.calls("Decrypt").len(), 2);
 }
 
 #[tokio::test]
 async fn old_data_keys_are_not_used_before_they_are_swept_out() {
     let (fake, kms, row) = setup().await;
-    let opener = Opener::new(kms);
-    opener.open(&row).await.unwrap();
+    let unsealer = Unsealer::new(kms);
+    unsealer.open(&row).await.unwrap();
     let cache = Cache {
         entries: Mutex::new(LruCache::new(MAX_ENTRIES)),
         serve_for: Duration::ZERO,
     };
-    let expired = Opener {
-        kms: opener.kms.clone(),
+    let expired = Unsealer {
+        kms: unsealer.kms.clone(),
         cache: Arc::new(cache),
     };
     expired.open(&row).await.unwrap();

@@ -10,9 +10,9 @@ use cloister_protocol::{Code, KeyId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::account::Account;
 use crate::enclave::Enclave;
 use crate::rows::Rows;
-use crate::site::Site;
 
 const USER_OP: &str =
     r#"{"userOpHash":"0xf3df4bcb3b24437160ba86a88f41d522662ed994dddd11ac477cfc16e9a71869"}"#;
@@ -22,14 +22,17 @@ struct Service {
     rows: Rows,
     generator: Enclave,
     signer: Enclave,
-    _site: Site,
+    _account: Account,
 }
 
 impl Service {
     async fn start() -> Self {
-        let (site, rows) = (Site::start(), Rows::default());
-        let (generator, signer) = (Enclave::generator(&site, &rows), Enclave::signer(&site));
-        let arn = site.create_cmk(Form::Locked).await;
+        let (account, rows) = (Account::start(), Rows::default());
+        let (generator, signer) = (
+            Enclave::generator(&account, &rows),
+            Enclave::signer(&account),
+        );
+        let arn = account.create_cmk(Form::Locked).await;
         generator.configure(&arn, "key-generator").await.unwrap();
         signer.configure(&arn, "signer").await.unwrap();
         let report = generator.until_ready().await;
@@ -46,7 +49,7 @@ impl Service {
             rows,
             generator,
             signer,
-            _site: site,
+            _account: account,
         }
     }
 }
@@ -76,7 +79,7 @@ async fn a_key_is_born_and_signs() {
     );
 }
 
-/// What is signed with which key, and what comes out or how it is refused.
+/// A payload, a key, and the signature or the refusal.
 #[derive(Deserialize)]
 struct Vector {
     name: String,

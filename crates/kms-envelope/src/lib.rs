@@ -1,4 +1,5 @@
-//! CiphertextForRecipient: CMS EnvelopedData in the BER that KMS sends.
+//! Writes `CiphertextForRecipient` as KMS does: CMS EnvelopedData in BER. For the local KMS and for
+//! tests; the reader in `cloister-sealing` shares no code with it.
 //!
 //! ```text
 //! ContentInfo { envelopedData, [0] EnvelopedData {
@@ -10,20 +11,33 @@
 //! length; the content comes in OCTET STRINGs of 1000 bytes. RFC 5652 section 6, X.690 section
 //! 8.1.3.
 
-use aws_lc_rs::{
-    cipher::{AES_256, DecryptionContext, PaddedBlockEncryptingKey, UnboundCipherKey},
-    digest::{SHA256, digest},
-    error::Unspecified,
-    rand,
-    rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey},
-};
+use aws_lc_rs::cipher::{AES_256, DecryptionContext, PaddedBlockEncryptingKey, UnboundCipherKey};
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::error::Unspecified;
+use aws_lc_rs::rand;
+use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey};
 use zeroize::Zeroizing;
 
-/// How much of the content one OCTET STRING holds.
-const CHUNK_LEN: usize = 1000;
+/// The encoding of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// The content in OCTET STRINGs of at most this length, the sequences around it with indefinite
+    /// lengths.
+    Chunks(usize),
+    /// The content in one piece, all lengths definite: DER.
+    Whole,
+}
+
+impl Form {
+    /// The form that KMS uses.
+    pub const KMS: Self = Self::Chunks(1000);
+}
 
 /// Encrypts to an RSA public key (SubjectPublicKeyInfo, DER).
-pub(crate) fn encrypt(public_key: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, Unspecified> {
+///
+/// # Errors
+/// [`Unspecified`] if it is not an RSA key, or if there is no randomness.
+pub fn encrypt(public_key: &[u8], plaintext: &[u8], form: Form) -> Result<Vec<u8>, Unspecified> {
     let recipient = OaepPublicEncryptingKey::new(
         PublicEncryptingKey::from_der(public_key).map_err(|_| Unspecified)?,
     )?;
@@ -45,10 +59,17 @@ pub(crate) fn encrypt(public_key: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, Un
         &wrapped,
         iv.as_ref(),
         &content,
+        form,
     ))
 }
 
-fn enveloped_data(key_identifier: &[u8], wrapped: &[u8], iv: &[u8], content: &[u8]) -> Vec<u8> {
+fn enveloped_data(
+    key_identifier: &[u8],
+    wrapped: &[u8],
+    iv: &[u8],
+    content: &[u8],
+    form: Form,
+) -> Vec<u8> {
     let recipient = definite(
         SEQUENCE,
         &[
@@ -59,19 +80,21 @@ fn enveloped_data(key_identifier: &[u8], wrapped: &[u8], iv: &[u8], content: &[u
         ],
     );
     let cipher = definite(SEQUENCE, &[&AES_256_CBC, &definite(OCTET_STRING, &[iv])]);
-    let chunks: Vec<_> = content
-        .chunks(CHUNK_LEN)
-        .map(|chunk| definite(OCTET_STRING, &[chunk]))
-        .collect();
-    let content = indefinite(
-        SEQUENCE,
-        &[
-            &DATA,
-            &cipher,
-            &indefinite(CONTEXT_0 | CONSTRUCTED, &[&chunks.concat()]),
-        ],
-    );
-    let enveloped = indefinite(
+    let (outer, content): (fn(u8, &[&[u8]]) -> Vec<u8>, _) = match form {
+        Form::Whole => (definite, definite(CONTEXT_0, &[content])),
+        Form::Chunks(len) => {
+            let chunks: Vec<_> = content
+                .chunks(len)
+                .map(|chunk| definite(OCTET_STRING, &[chunk]))
+                .collect();
+            (
+                indefinite,
+                indefinite(CONTEXT_0 | CONSTRUCTED, &[&chunks.concat()]),
+            )
+        }
+    };
+    let content = outer(SEQUENCE, &[&DATA, &cipher, &content]);
+    let enveloped = outer(
         SEQUENCE,
         &[
             &definite(INTEGER, &[&[2]]),
@@ -79,11 +102,11 @@ fn enveloped_data(key_identifier: &[u8], wrapped: &[u8], iv: &[u8], content: &[u
             &content,
         ],
     );
-    indefinite(
+    outer(
         SEQUENCE,
         &[
             &ENVELOPED_DATA,
-            &indefinite(CONTEXT_0 | CONSTRUCTED, &[&enveloped]),
+            &outer(CONTEXT_0 | CONSTRUCTED, &[&enveloped]),
         ],
     )
 }
@@ -107,7 +130,7 @@ fn definite(tag: u8, contents: &[&[u8]]) -> Vec<u8> {
     encoded
 }
 
-/// Tag, "until the end-of-contents", contents, end-of-contents.
+/// Tag, indefinite length, contents, end-of-contents.
 fn indefinite(tag: u8, contents: &[&[u8]]) -> Vec<u8> {
     let mut encoded = vec![tag, 0x80];
     encoded.extend(contents.concat());
@@ -145,16 +168,14 @@ const RSAES_OAEP_SHA256: [u8; 62] = [
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        fs,
-        path::Path,
-        process::{Command, Stdio},
-    };
+    #![allow(clippy::unwrap_used, reason = "a failure ends the test")]
 
-    use aws_lc_rs::{
-        encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der},
-        rsa::{KeySize, PrivateDecryptingKey},
-    };
+    use std::fs;
+    use std::path::Path;
+    use std::process::{Command, Stdio};
+
+    use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
+    use aws_lc_rs::rsa::{KeySize, PrivateDecryptingKey};
     use base64::{Engine, prelude::BASE64_STANDARD};
 
     use super::*;
@@ -169,10 +190,15 @@ mod tests {
         fs::write(&key_file, private.as_ref()).unwrap();
 
         // None, one, several and just-filled chunks.
-        for length in [0, 1, 15, 16, 32, 983, 984, 999, 1000, 1984, 2500, 70_000] {
+        let lengths = [0, 1, 15, 16, 32, 983, 984, 999, 1000, 1984, 2500, 70_000];
+        let kms = lengths.map(|length| (length, Form::KMS));
+        for (length, form) in kms
+            .into_iter()
+            .chain([(32, Form::Whole), (32, Form::Chunks(16))])
+        {
             let plaintext: Vec<u8> = (0..=255).cycle().take(length).collect();
             let file = directory.path().join("message.ber");
-            fs::write(&file, encrypt(public.as_ref(), &plaintext).unwrap()).unwrap();
+            fs::write(&file, encrypt(public.as_ref(), &plaintext, form).unwrap()).unwrap();
             let opened = Command::new("openssl")
                 .args([
                     "cms", "-decrypt", "-binary", "-inform", "DER", "-keyform", "DER", "-in",
@@ -185,7 +211,7 @@ mod tests {
                 .expect("openssl is installed");
             assert!(
                 opened.status.success() && opened.stdout == plaintext,
-                "{length} bytes"
+                "{length} bytes, {form:?}"
             );
         }
     }
@@ -200,7 +226,10 @@ mod tests {
             &sample[415..431],
             &sample[436..596],
         );
-        assert_eq!(enveloped_data(identifier, wrapped, iv, content), sample);
+        assert_eq!(
+            enveloped_data(identifier, wrapped, iv, content, Form::KMS),
+            sample
+        );
     }
 
     #[test]
@@ -223,7 +252,7 @@ mod tests {
     #[test]
     fn only_rsa_keys_receive() {
         for key in [&b""[..], b"not a key", &[0x30, 0x80]] {
-            assert!(encrypt(key, b"data key").is_err());
+            assert!(encrypt(key, b"data key", Form::KMS).is_err());
         }
     }
 

@@ -1,4 +1,4 @@
-//! Opening rows with as few calls to KMS as possible: recent data keys are kept, and a burst on one
+//! Opens rows with as few calls to KMS as possible: recent data keys are cached, and a burst on one
 //! row costs one call.
 
 use std::fmt;
@@ -14,24 +14,24 @@ use lru::LruCache;
 
 use crate::data_key::{DataKey, DekId};
 use crate::kms::{AttestedKms, KmsError};
-use crate::moment::Moment;
 use crate::row::{self, OpenError, OpenedRow, Parts};
+use crate::timestamp::Timestamp;
 
 /// A data key is wiped at this age at the latest, however often it is used.
 const MAX_AGE: Duration = Duration::from_secs(15 * 60);
-/// Most data keys that are kept; about 1 KiB each.
+/// Of cached data keys; about 1 KiB each.
 const MAX_ENTRIES: NonZeroUsize = NonZeroUsize::new(16 * 1024).expect("not zero");
-/// Into how many parts the longest age is divided: keys are swept out in the last of them.
+/// Sweeps per maximum age: keys are removed in the last of these periods.
 const SWEEPS_PER_AGE: u32 = 30;
 
 /// Opens rows of the adopted CMK.
-pub struct Opener {
+pub struct Unsealer {
     kms: Arc<AttestedKms>,
     cache: Arc<Cache>,
 }
 
-impl Opener {
-    /// An opener without any data key yet. Wipes the ones it gets in the background, until it is
+impl Unsealer {
+    /// An unsealer without any data key yet. Wipes the ones it gets in the background, until it is
     /// dropped; has to be called inside a Tokio runtime.
     pub fn new(kms: Arc<AttestedKms>) -> Self {
         Self::with_max_age(kms, MAX_AGE)
@@ -47,7 +47,7 @@ impl Opener {
         Self { kms, cache }
     }
 
-    /// Opens a row, with a kept data key if there is one.
+    /// Opens a row, with a cached data key if there is one.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -74,17 +74,16 @@ impl Opener {
 
     async fn data_key(&self, parts: &Parts<'_>) -> Result<Arc<DataKey>, KmsError> {
         let name = EntryName::of(parts.dek_id, parts.wrapped);
-        let flight = self.cache.flight(name, || self.start(parts));
-        let result = flight.clone().await;
+        let in_flight = self.cache.in_flight(name, || self.start(parts));
+        let result = in_flight.clone().await;
         if result.is_err() {
-            self.cache.forget(name, &flight);
+            self.cache.forget(name, &in_flight);
         }
         result
     }
 
-    /// Starts a Decrypt that goes on although the request it was started for may be given up:
-    /// others may wait for it.
-    fn start(&self, parts: &Parts<'_>) -> Flight {
+    /// Starts a Decrypt that continues if its request is given up: others may wait for it.
+    fn start(&self, parts: &Parts<'_>) -> InFlight {
         let kms = self.kms.clone();
         let (wrapped, id) = (parts.wrapped.to_vec(), parts.dek_id);
         tokio::spawn(async move { kms.decrypt_data_key(&wrapped, id).await.map(Arc::new) })
@@ -94,16 +93,16 @@ impl Opener {
     }
 }
 
-impl fmt::Debug for Opener {
+impl fmt::Debug for Unsealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Opener")
+        f.debug_struct("Unsealer")
             .field("kms", &self.kms)
             .finish_non_exhaustive()
     }
 }
 
-/// A data key that is on its way or has arrived. Dropping the last clone wipes it.
-type Flight = Shared<BoxFuture<'static, Result<Arc<DataKey>, KmsError>>>;
+/// A data key that was requested or has arrived. Dropping the last clone wipes it.
+type InFlight = Shared<BoxFuture<'static, Result<Arc<DataKey>, KmsError>>>;
 
 struct Cache {
     entries: Mutex<LruCache<EntryName, Entry>>,
@@ -111,11 +110,11 @@ struct Cache {
 }
 
 struct Entry {
-    flight: Flight,
-    started: Moment,
+    in_flight: InFlight,
+    started: Timestamp,
 }
 
-/// SHA-256 of the data key's name and its wrapped form: what decides which key a Decrypt gives.
+/// SHA-256 of the data key's name and its wrapped form, which decide the key that a Decrypt returns.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct EntryName([u8; 32]);
 
@@ -135,31 +134,31 @@ impl EntryName {
 }
 
 impl Cache {
-    /// The flight of this name, a new one if there is none or it is too old.
-    fn flight(&self, name: EntryName, start: impl FnOnce() -> Flight) -> Flight {
+    /// The request of this name, or a new one if there is none or it is too old.
+    fn in_flight(&self, name: EntryName, start: impl FnOnce() -> InFlight) -> InFlight {
         let mut entries = self.lock();
         if let Some(entry) = entries.get(&name)
             && entry.started.age() < self.serve_for
         {
-            return entry.flight.clone();
+            return entry.in_flight.clone();
         }
-        let flight = start();
+        let in_flight = start();
         entries.put(
             name,
             Entry {
-                flight: flight.clone(),
-                started: Moment::now(),
+                in_flight: in_flight.clone(),
+                started: Timestamp::now(),
             },
         );
-        flight
+        in_flight
     }
 
-    /// Forgets a flight that failed, unless another one has taken its place.
-    fn forget(&self, name: EntryName, flight: &Flight) {
+    /// Removes a failed request, unless another one has taken its place.
+    fn forget(&self, name: EntryName, in_flight: &InFlight) {
         let mut entries = self.lock();
         if entries
             .peek(&name)
-            .is_some_and(|entry| entry.flight.ptr_eq(flight))
+            .is_some_and(|entry| entry.in_flight.ptr_eq(in_flight))
         {
             entries.pop(&name);
         }
