@@ -26,7 +26,7 @@ export function enclaveSize(imageSize: number, wanted: Partial<EnclaveSize> = {}
 }
 
 /**
- * What `nitro-cli` demands: https://docs.aws.amazon.com/enclaves/latest/user/cmd-nitro-run-enclave.html, and 64 MiB at
+ * The minimum of `nitro-cli` (https://docs.aws.amazon.com/enclaves/latest/user/cmd-nitro-run-enclave.html), and 64 MiB at
  * least.
  */
 function leastMemoryMib(imageSize: number): number {
