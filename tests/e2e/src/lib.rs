@@ -35,12 +35,18 @@ impl Local {
 
     /// Starts it with a `RUST_LOG` filter for its programs.
     pub async fn start_with(log: Option<&str>) -> Self {
-        Self::start_in(directory(), false, log, Enclaves::Processes).await
+        Self::start_in(directory(), false, log, Enclaves::Processes, None).await
     }
 
     /// Starts a stack with a chain whose enclaves are images in an emulator.
     pub async fn start_emulated(emulation: Emulation) -> Self {
-        Self::start_in(directory(), true, None, Enclaves::Emulated(emulation)).await
+        Self::start_in(directory(), true, None, Enclaves::Emulated(emulation), None).await
+    }
+
+    /// The same without a log filter, and with credentials of the pods that live for `lifetime`.
+    pub async fn start_with_credentials(lifetime: Duration) -> Self {
+        let enclaves = Enclaves::Processes;
+        Self::start_in(directory(), false, None, enclaves, Some(lifetime)).await
     }
 
     async fn start_in(
@@ -48,6 +54,7 @@ impl Local {
         chain: bool,
         log: Option<&str>,
         enclaves: Enclaves,
+        credentials_lifetime: Option<Duration>,
     ) -> Self {
         let log = log.map(str::to_owned);
         let data_dir = directory.path().to_owned();
@@ -57,6 +64,8 @@ impl Local {
             log,
             enclaves,
             front_door: None,
+            port: None,
+            credentials_lifetime,
         };
         let stack = Stack::start(options, &Progress::silent())
             .await
@@ -77,7 +86,7 @@ impl Local {
             directory,
         } = self;
         drop((stack, client));
-        Self::start_in(directory, false, None, Enclaves::Processes).await
+        Self::start_in(directory, false, None, Enclaves::Processes, None).await
     }
 
     /// A new key with a new secret.
@@ -183,6 +192,15 @@ impl Local {
         assert!(answer.expect("an answer").status().is_success());
     }
 
+    /// Checks that a line of a part's log has this `event`.
+    pub fn logged(&self, part: Part, event: &str) -> bool {
+        let log = self.log(part);
+        let mut lines = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.any(|line| line["event"] == event)
+    }
+
     /// The log of a part so far.
     pub fn log(&self, part: Part) -> String {
         std::fs::read_to_string(self.stack.data().logs().join(format!("{part}.log")))
@@ -206,7 +224,11 @@ pub struct Key {
 }
 
 impl Key {
-    fn new(answer: &Response, secret: String) -> Self {
+    /// The key of a successful answer.
+    ///
+    /// # Panics
+    /// If the answer is another one.
+    pub fn new(answer: &Response, secret: String) -> Self {
         assert_eq!(answer.status, 200, "{}", answer.text());
         let body = json_body(answer);
         let text = |name: &str| body[name].as_str().expect("a string").to_owned();

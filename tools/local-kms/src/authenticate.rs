@@ -40,7 +40,7 @@ pub(crate) async fn authenticate(
         .await
         .map_err(as_kms_words_it)?;
     Ok(Caller {
-        account: principal.account().to_owned(),
+        account: principal.account().to_string(),
         principal_arn: principal.principal_arn,
     })
 }

@@ -1,4 +1,4 @@
-//! What Encrypt and GenerateDataKey return and Decrypt opens.
+//! The ciphertext blob: returned by Encrypt and GenerateDataKey, opened by Decrypt.
 //!
 //! ```text
 //! blob = version (1 byte, 1) ‖ key id (16) ‖ nonce (12) ‖ AES-256-GCM(material, plaintext) ‖ tag (16)
@@ -38,7 +38,7 @@ pub(crate) fn seal(
     Ok(blob)
 }
 
-/// Which key a blob claims to be sealed under.
+/// The key id that a blob names.
 pub(crate) fn key_id(blob: &[u8]) -> Option<Uuid> {
     match blob.split_first() {
         Some((&VERSION, rest)) => Uuid::from_slice(rest.get(..16)?).ok(),

@@ -1,4 +1,4 @@
-//! Errors as KMS words them: an exception type, a message and an HTTP status.
+//! KMS's exceptions: type, message and HTTP status.
 
 use axum::{
     Json,
@@ -26,7 +26,7 @@ impl KmsError {
         Self::new("ValidationException", message)
     }
 
-    /// What KMS answers to a ciphertext it cannot open; it does not say why.
+    /// KMS's answer to a ciphertext that does not open; the reason is not given.
     pub(crate) fn invalid_ciphertext() -> Self {
         Self::new(
             "InvalidCiphertextException",

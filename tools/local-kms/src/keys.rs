@@ -42,12 +42,12 @@ pub(crate) struct Key {
     material: Zeroizing<[u8; 32]>,
 }
 
-/// Where a key's material comes from.
+/// Origin of a key's material.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Origin {
     #[serde(rename = "AWS_KMS")]
     AwsKms,
-    /// Material that nobody imported yet: such a key can be described, not used.
+    /// Imported material, which is still missing: such a key can be described, not used.
     #[serde(rename = "EXTERNAL")]
     External,
 }
@@ -62,7 +62,7 @@ pub(crate) struct Deletion {
 }
 
 impl Keys {
-    /// Reads every key of a directory, which is made when it is missing.
+    /// Reads every key of a directory, which is made if it is missing.
     pub(crate) fn open(directory: PathBuf, arn_prefix: String) -> io::Result<Self> {
         files::create_private_directory(&directory)?;
         let mut keys = BTreeMap::new();

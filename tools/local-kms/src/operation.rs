@@ -1,5 +1,4 @@
-//! The operations of the API, and the one question each of them asks first: does the key's policy
-//! allow it?
+//! The operations of the API. Each asks the key's policy first.
 
 mod cryptography;
 mod lifecycle;
@@ -18,7 +17,7 @@ use crate::{
     recipient::Trust,
 };
 
-/// What the operations work on.
+/// State of the KMS.
 #[derive(Debug)]
 pub(crate) struct Kms {
     pub(crate) partition: String,
@@ -33,11 +32,11 @@ pub(crate) struct Call<'a> {
     caller: &'a Caller,
     /// Since 1970.
     now: Duration,
-    /// What the log says of it.
+    /// Its part of the log line.
     pub(crate) audit: Audit,
 }
 
-/// How a call was decided.
+/// The decision of a call.
 #[derive(Debug, Default)]
 pub(crate) struct Audit {
     pub(crate) key: Option<String>,
@@ -90,7 +89,7 @@ const PERFORMED: [&str; 14] = [
     "ScheduleKeyDeletion",
 ];
 
-/// The operation's name, when there is such an operation.
+/// The name of a known operation.
 pub(crate) fn known(operation: &str) -> Option<&'static str> {
     PERFORMED
         .into_iter()
@@ -162,7 +161,7 @@ impl<'a> Call<'a> {
             Ok(Decision::Allow(statement)) => ("allow", Some(statement)),
             Ok(Decision::ImplicitDeny) => ("implicit deny", None),
             Ok(Decision::ExplicitDeny(statement)) => ("explicit deny", Some(statement)),
-            // A request that the policy cannot decide is not let through.
+            // A request that the policy cannot decide is denied.
             Err(_) => ("undecidable", None),
         };
         self.audit.key = Some(request.resource.clone());
@@ -190,8 +189,7 @@ impl<'a> Call<'a> {
         Err(KmsError::new("AccessDeniedException", message))
     }
 
-    /// The request as a policy sees it. A condition key given twice, or by a name of its own, is
-    /// the evaluator's to refuse.
+    /// The request as a policy sees it. The evaluator refuses duplicate and unknown condition keys.
     fn request(
         &self,
         resource: String,

@@ -1,20 +1,21 @@
-//! The Recipient of a call: an attestation document, verified, and the measurements it gives the
+//! The Recipient of a call: verifies its attestation document and provides the measurements to the
 //! key's policy.
 
 use std::collections::BTreeMap;
 
 use cloister_attestation::{DebugMode, Expectations, LIVE_MAX_AGE, TrustRoot, UnixTime, verify};
+use cloister_contract::ErrorChain;
 use cloister_kms_envelope::Form;
 use serde::Deserialize;
 
 use crate::{blob::Blob, error::KmsError, unsigned::UnsignedDocument};
 
-/// Whose documents are believed.
+/// Accepted signers of attestation documents.
 #[derive(Debug)]
 pub(crate) struct Trust {
-    /// Those that lead to this root.
+    /// Root of the certificate chain.
     pub(crate) root: TrustRoot,
-    /// And those that an emulator wrote without signing them.
+    /// Also accept unsigned documents of an emulator.
     pub(crate) unsigned: bool,
 }
 
@@ -26,7 +27,7 @@ pub(crate) struct Recipient {
     attestation_document: Blob,
 }
 
-/// What a document that is believed says of the recipient. Only [`Recipient::verify`] makes one.
+/// The recipient that an accepted document describes. Only [`Recipient::verify`] makes one.
 pub(crate) struct AttestedRecipient {
     pcrs: BTreeMap<u8, [u8; 48]>,
     public_key: Option<Vec<u8>>,
@@ -67,15 +68,17 @@ fn verify_signed(
     root: &TrustRoot,
     now: UnixTime,
 ) -> Result<AttestedRecipient, KmsError> {
-    // As in KMS, a debug-mode document is genuine; what it measures, zeros, is for the policy to
-    // refuse.
+    // As in KMS, a debug-mode document is genuine; the policy refuses its measurement, zeros.
     let expectations = Expectations {
         max_age: Some(LIVE_MAX_AGE),
         debug: DebugMode::Allow,
         ..Expectations::default()
     };
     let document = verify(document, root, now, &expectations).map_err(|error| {
-        KmsError::validation(format!("the attestation document is refused: {error}"))
+        KmsError::validation(format!(
+            "the attestation document is refused: {}",
+            ErrorChain(&error)
+        ))
     })?;
     Ok(AttestedRecipient {
         pcrs: document.pcrs().clone(),
@@ -84,7 +87,7 @@ fn verify_signed(
 }
 
 impl AttestedRecipient {
-    /// The condition keys that the document gives the policy.
+    /// The policy's condition keys from the document.
     pub(crate) fn condition_keys(&self) -> impl Iterator<Item = (String, String)> {
         self.pcrs.iter().flat_map(|(index, value)| {
             let value = const_hex::encode(value);

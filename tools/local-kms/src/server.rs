@@ -168,7 +168,7 @@ async fn answer(State(service): State<Arc<Service>>, request: Request<Body>) -> 
                 outcome = "UnknownOperationException",
                 "call"
             );
-            KmsError::new("UnknownOperationException", "there is no such operation").into_response()
+            KmsError::new("UnknownOperationException", "unknown operation").into_response()
         }
         (Some(operation), Ok(caller)) => {
             let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -1,9 +1,8 @@
 //! Documents of QEMU's `nitro-enclave` machine, which emulates an NSM without a key: signature and
 //! certificates are zeros.
 //!
-//! Whoever reaches this KMS can write such a document by hand. That is why only this KMS knows of
-//! them, only when it is told to, and why the verifier of everything that ships,
-//! `cloister-attestation`, has no way to accept one. Format:
+//! Anybody who reaches this KMS can write such a document by hand. Therefore only this KMS accepts
+//! them, only with an option, and `cloister-attestation`, the verifier that ships, cannot. Format:
 //! <https://gitlab.com/qemu-project/qemu/-/blob/v10.0.0/hw/virtio/virtio-nsm.c>.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -13,7 +12,7 @@ use cloister_attestation::{ALLOWED_SKEW, LIVE_MAX_AGE, MAX_DOCUMENT_LEN, UnixTim
 use cloister_contract::nsm::EMULATOR_MODULE_ID_PREFIX;
 use serde::{Deserialize, de::DeserializeOwned};
 
-/// What a document without a signature says. Nothing vouches for it.
+/// The contents of an unsigned document.
 #[derive(Debug)]
 pub(crate) struct UnsignedDocument {
     timestamp: Duration,
@@ -22,8 +21,8 @@ pub(crate) struct UnsignedDocument {
 }
 
 impl UnsignedDocument {
-    /// `None` for everything that the emulator does not write. A document with one byte of
-    /// signature or certificate that is not zero is none of its.
+    /// Parses a document of the emulator; `None` for any other, such as one with a byte of signature
+    /// or certificate that is not zero.
     pub(crate) fn parse(document: &[u8]) -> Option<Self> {
         if document.len() > MAX_DOCUMENT_LEN {
             return None;
@@ -59,7 +58,8 @@ impl UnsignedDocument {
         })
     }
 
-    /// As a signed one of a live enclave: neither from the future nor older than five minutes.
+    /// Checks the age as that of a signed document: neither from the future nor older than five
+    /// minutes.
     pub(crate) fn is_of_now(&self, now: UnixTime) -> bool {
         let now = Duration::from_secs(now.as_secs());
         self.timestamp <= now + ALLOWED_SKEW && now.saturating_sub(self.timestamp) <= LIVE_MAX_AGE
@@ -87,7 +87,7 @@ struct Payload {
     _nonce: Value,
 }
 
-/// Nothing may follow.
+/// Decodes a value without trailing bytes.
 fn decode<T: DeserializeOwned>(mut encoded: &[u8]) -> Option<T> {
     let decoded = ciborium::from_reader(&mut encoded).ok()?;
     encoded.is_empty().then_some(decoded)
@@ -97,7 +97,7 @@ fn bytes(value: Value) -> Option<Vec<u8>> {
     value.into_bytes().ok()
 }
 
-/// `{1: -1}`: the emulator's way to say that it has no algorithm.
+/// `{1: -1}`: the emulator has no signature algorithm.
 const NO_ALGORITHM: [u8; 3] = [0xa1, 0x01, 0x20];
 
 #[cfg(test)]

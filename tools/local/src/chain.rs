@@ -8,6 +8,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::data_dir::DataDir;
+
 /// A client of one Ethereum node.
 #[derive(Clone, Debug)]
 pub struct Chain {
@@ -21,22 +23,22 @@ pub struct Chain {
 pub struct Receipt {
     /// Its hash.
     pub transaction_hash: B256,
-    /// Who the chain says sent it.
+    /// The sender that the chain recovered.
     pub from: Address,
     /// 1 when it succeeded.
     pub status: U256,
-    /// Gas it took.
+    /// Gas used.
     pub gas_used: U256,
-    /// Price per gas it paid, in wei.
+    /// Price per gas, in wei.
     pub effective_gas_price: U256,
-    /// The contract it created.
+    /// The created contract.
     pub contract_address: Option<Address>,
-    /// What its contracts logged.
+    /// Events of its contracts.
     pub logs: Vec<Log>,
 }
 
 impl Receipt {
-    /// What the sender paid for gas, in wei.
+    /// The sender's cost of gas, in wei.
     pub fn fee(&self) -> U256 {
         self.gas_used * self.effective_gas_price
     }
@@ -57,7 +59,7 @@ impl Chain {
     /// The node at `url`.
     ///
     /// # Errors
-    /// When no HTTP client can be made.
+    /// If the HTTP client cannot be made.
     pub fn new(url: impl Into<String>) -> anyhow::Result<Self> {
         // reqwest asks for a TLS provider even where it never uses one. Fails only when one is
         // installed already.
@@ -66,14 +68,14 @@ impl Chain {
             .no_proxy()
             .timeout(DEADLINE)
             .build()
-            .context("cannot make an HTTP client")?;
+            .context("failed to make an HTTP client")?;
         Ok(Self {
             url: url.into(),
             http,
         })
     }
 
-    /// Where the node is.
+    /// The node's URL.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -81,7 +83,7 @@ impl Chain {
     /// Calls a method.
     ///
     /// # Errors
-    /// When the node cannot be reached, refuses, or answers something that is no `T`.
+    /// If the node cannot be reached, refuses, or its answer is not a `T`.
     pub async fn call<T: DeserializeOwned>(
         &self,
         method: &str,
@@ -116,6 +118,12 @@ impl Chain {
             .with_context(|| format!("{method}: an answer of another shape"))
     }
 
+    /// Asks for the chain's id, to see that the node answers.
+    pub(crate) async fn answers(&self) -> Result<(), String> {
+        let id = self.id().await;
+        id.map(drop).map_err(|error| format!("{error:#}"))
+    }
+
     /// The chain's id.
     ///
     /// # Errors
@@ -136,7 +144,7 @@ impl Chain {
             .context("the chain has no accounts of its own")
     }
 
-    /// What an address holds, in wei.
+    /// The balance of an address, in wei.
     ///
     /// # Errors
     /// As [`Self::call`].
@@ -162,7 +170,7 @@ impl Chain {
         self.call("eth_getCode", json!([address, "latest"])).await
     }
 
-    /// Gives an address `wei`, as a development chain can.
+    /// Sets the balance of an address to `wei`, as a development chain can.
     ///
     /// # Errors
     /// As [`Self::call`].
@@ -195,7 +203,7 @@ impl Chain {
     /// `to: None` creates a contract.
     ///
     /// # Errors
-    /// As [`Self::call`], and when the transaction fails.
+    /// As [`Self::call`], and if the transaction fails.
     pub async fn send(
         &self,
         from: Address,
@@ -207,7 +215,7 @@ impl Chain {
         if let Some(to) = to {
             transaction["to"] = json!(to);
         }
-        // Tried first: a mined failure does not say its reason.
+        // Called first: a mined failure has no reason.
         self.call::<Value>("eth_call", json!([transaction, "latest"]))
             .await?;
         let hash = self
@@ -219,7 +227,7 @@ impl Chain {
     /// Waits until a transaction is mined and checks that it succeeded.
     ///
     /// # Errors
-    /// As [`Self::call`], when it failed on the chain, or when it is not mined in time.
+    /// As [`Self::call`], if it failed on the chain, or is not mined in time.
     pub async fn mined(&self, hash: B256) -> anyhow::Result<Receipt> {
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -239,4 +247,54 @@ impl Chain {
     }
 }
 
+/// Moves a state file away that anvil could not read, such as one that a full disk left empty.
+/// The node then starts a new chain.
+///
+/// # Errors
+/// If the file can be neither read nor moved.
+pub(crate) fn set_damaged_state_aside(data: &DataDir) -> anyhow::Result<()> {
+    let Some(state) = data.read_bytes(STATE_FILE)? else {
+        return Ok(());
+    };
+    if serde_json::from_slice::<serde_json::Map<String, Value>>(&state)
+        .is_ok_and(|state| !state.is_empty())
+    {
+        return Ok(());
+    }
+    let (path, aside) = (data.path(STATE_FILE), data.path(DAMAGED_STATE_FILE));
+    std::fs::rename(&path, &aside).with_context(|| format!("failed to move {}", path.display()))?;
+    eprintln!(
+        "{} is damaged: starting a new chain; it is kept as {}",
+        path.display(),
+        aside.display()
+    );
+    Ok(())
+}
+
+/// File of the data directory in which the node keeps its state.
+pub(crate) const STATE_FILE: &str = "chain.json";
+const DAMAGED_STATE_FILE: &str = "chain.json.damaged";
 const DEADLINE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_damaged_state_is_set_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = DataDir::open(directory.path()).unwrap();
+        set_damaged_state_aside(&data).unwrap();
+        let whole = r#"{"block":{"number":"0x1"},"accounts":{}}"#;
+        data.write(STATE_FILE, whole).unwrap();
+        set_damaged_state_aside(&data).unwrap();
+        assert_eq!(data.read(STATE_FILE).unwrap().as_deref(), Some(whole));
+        for damaged in [&b""[..], b"{}", b"null", &whole.as_bytes()[..20], b"\xff"] {
+            data.write(STATE_FILE, damaged).unwrap();
+            set_damaged_state_aside(&data).unwrap();
+            assert_eq!(data.read_bytes(STATE_FILE).unwrap(), None);
+            let aside = data.read_bytes(DAMAGED_STATE_FILE).unwrap();
+            assert_eq!(aside.as_deref(), Some(damaged));
+        }
+    }
+}

@@ -16,17 +16,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 /// A program as it is to be started.
 #[derive(Clone, Debug)]
 pub struct Program {
-    /// What the part is called in messages and in the name of its log file.
+    /// Name of the part in messages and of its log file.
     pub name: String,
     /// The executable.
     pub path: PathBuf,
     /// Its arguments.
     pub arguments: Vec<OsString>,
-    /// Its whole environment, next to `PATH`: nothing of ours leaks into a part.
+    /// Its whole environment besides `PATH`: a part does not inherit ours.
     pub environment: Vec<(String, OsString)>,
 }
 
@@ -64,16 +65,16 @@ impl Program {
     /// Starts it. Standard output and error are appended to `LOGS/NAME.log`.
     ///
     /// # Errors
-    /// When the executable is missing or the log file cannot be opened.
+    /// If the executable is missing or the log file cannot be opened.
     pub fn start(&self, logs: &Path) -> anyhow::Result<Running> {
         anyhow::ensure!(
             self.path.exists(),
-            "{} is not there: `cargo build --workspace --bins` builds it",
+            "{} is missing: `cargo build --workspace --bins` builds it",
             self.path.display()
         );
         let log = logs.join(format!("{}.log", self.name));
         let output = OpenOptions::new().create(true).append(true).open(&log);
-        let output = output.with_context(|| format!("cannot open {}", log.display()))?;
+        let output = output.with_context(|| format!("failed to open {}", log.display()))?;
         let log_start = output
             .metadata()
             .map(|metadata| metadata.len())
@@ -88,12 +89,12 @@ impl Program {
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
-            .stdout(output.try_clone().context("cannot share a log file")?)
+            .stdout(output.try_clone().context("failed to share a log file")?)
             .stderr(output);
         // Its own process group: Ctrl-C in a terminal reaches `cloister-local` alone, which then
         // stops the parts in order.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let child = spawn(command).with_context(|| format!("cannot start {}", self.name))?;
+        let child = spawn(command).with_context(|| format!("failed to start {}", self.name))?;
         Ok(Running {
             name: self.name.clone(),
             log,
@@ -103,13 +104,13 @@ impl Program {
     }
 }
 
-/// The path of one of the workspace's programs: they all lie beside this one, or beside the
-/// directory of the test that uses this harness.
+/// The path of one of the workspace's programs: in the directory of this one, or the parent of a
+/// test's directory.
 ///
 /// # Errors
-/// When the path of the running program is not known.
+/// If the path of the running program is unknown.
 pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
-    let own = std::env::current_exe().context("the path of this program is not known")?;
+    let own = std::env::current_exe().context("the path of this program is unknown")?;
     let mut directory = own.parent().unwrap_or(Path::new("."));
     if directory.ends_with("deps") {
         directory = directory.parent().unwrap_or(directory);
@@ -127,12 +128,12 @@ pub struct Running {
 }
 
 impl Running {
-    /// What the part is called.
+    /// Name of the part.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where it logs to.
+    /// Its log file.
     pub fn log(&self) -> &Path {
         &self.log
     }
@@ -142,12 +143,12 @@ impl Running {
         self.child.id()
     }
 
-    /// How it ended, if it did.
+    /// Its exit status, if it ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Waits until it has ended, and says how.
+    /// Waits for its exit status.
     ///
     /// # Panics
     /// Outside a Tokio runtime.
@@ -160,22 +161,34 @@ impl Running {
         }
     }
 
-    /// What it has logged since it was started.
+    /// Its log since it was started.
     ///
     /// # Errors
-    /// When its log file cannot be read.
+    /// If its log file cannot be read.
     pub fn output(&self) -> anyhow::Result<String> {
-        let mut file =
-            File::open(&self.log).with_context(|| format!("cannot read {}", self.log.display()))?;
+        let mut file = File::open(&self.log)
+            .with_context(|| format!("failed to read {}", self.log.display()))?;
         file.seek(SeekFrom::Start(self.log_start))
-            .context("cannot seek in a log file")?;
+            .context("failed to seek in a log file")?;
         let mut output = Vec::new();
         file.read_to_end(&mut output)
-            .with_context(|| format!("cannot read {}", self.log.display()))?;
+            .with_context(|| format!("failed to read {}", self.log.display()))?;
         Ok(String::from_utf8_lossy(&output).into_owned())
     }
 
-    /// An error about this part: what went wrong, where its log is, and the last lines of it.
+    /// Checks that a line of its log since it was started has this `event`.
+    ///
+    /// # Errors
+    /// If its log file cannot be read.
+    pub fn logged(&self, event: &str) -> anyhow::Result<bool> {
+        let output = self.output()?;
+        let mut lines = output
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        Ok(lines.any(|line| line["event"] == event))
+    }
+
+    /// An error about this part with the path and the last lines of its log.
     pub fn failure(&mut self, problem: &str) -> anyhow::Error {
         let ended = self
             .ended()
@@ -193,7 +206,7 @@ impl Running {
 
     /// Sends `signal`, unless it has ended.
     pub fn signal(&mut self, signal: Signal) {
-        // A child that was not waited for keeps its id, so this cannot hit a stranger.
+        // A child that was not waited for keeps its id: the signal cannot reach another process.
         if self.ended().is_none()
             && let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
         {
@@ -201,10 +214,10 @@ impl Running {
         }
     }
 
-    /// Asks it to end (SIGTERM) and makes it (SIGKILL) when it has not after `patience`.
-    pub fn stop(&mut self, patience: Duration) {
+    /// Sends SIGTERM, and SIGKILL if it still runs after `timeout`.
+    pub fn stop(&mut self, timeout: Duration) {
         self.signal(Signal::TERM);
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         while self.ended().is_none() {
             if Instant::now() > deadline {
                 self.kill();
@@ -214,7 +227,7 @@ impl Running {
         }
     }
 
-    /// Ends it at once (SIGKILL).
+    /// Sends SIGKILL.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -223,11 +236,11 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.stop(PATIENCE);
+        self.stop(STOP_TIMEOUT);
     }
 }
 
-/// Spawns on the thread that never ends.
+/// Spawns from the one thread that never ends.
 fn spawn(command: Command) -> std::io::Result<Child> {
     type Job = (Command, mpsc::Sender<std::io::Result<Child>>);
     static SPAWNER: LazyLock<Mutex<mpsc::Sender<Job>>> = LazyLock::new(|| {
@@ -240,7 +253,7 @@ fn spawn(command: Command) -> std::io::Result<Child> {
         Mutex::new(sender)
     });
     let (reply, answer) = mpsc::channel();
-    let spawner = SPAWNER.lock().expect("nobody panics while holding it");
+    let spawner = SPAWNER.lock().expect("no thread panics while holding it");
     spawner
         .send((command, reply))
         .expect("the thread ends with the process only");
@@ -248,8 +261,8 @@ fn spawn(command: Command) -> std::io::Result<Child> {
     answer.recv().expect("the thread answers every job")
 }
 
-/// How long a part may take to end after SIGTERM.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
-/// Between two looks at a process that is waited for.
+/// Time for a part to end after SIGTERM.
+pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Interval at which a process that is waited for is checked.
 const PAUSE: Duration = Duration::from_millis(20);
 const LINES_SHOWN: usize = 12;

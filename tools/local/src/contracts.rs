@@ -69,14 +69,14 @@ sol! {
 /// The creation code out of a compiled contract's artifact.
 ///
 /// # Errors
-/// When the artifact cannot be read or holds no code.
+/// If the artifact cannot be read or holds no code.
 pub fn creation_code(artifact: &Path) -> anyhow::Result<Bytes> {
     #[derive(Deserialize)]
     struct Artifact {
         bytecode: Bytes,
     }
-    let text =
-        std::fs::read(artifact).with_context(|| format!("cannot read {}", artifact.display()))?;
+    let text = std::fs::read(artifact)
+        .with_context(|| format!("failed to read {}", artifact.display()))?;
     let artifact: Artifact = serde_json::from_slice(&text)
         .with_context(|| format!("{} holds no code", artifact.display()))?;
     Ok(artifact.bytecode)

@@ -1,4 +1,4 @@
-//! The directory in which everything that survives a restart lies; one stack at a time may use it.
+//! The directory of everything that survives a restart; one stack at a time may use it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write as _};
@@ -6,6 +6,9 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+
+/// File of the variables with which the API is called. It exists exactly while the stack answers.
+pub const ENDPOINT_FILE: &str = "endpoint.env";
 
 /// The data directory of one stack, locked.
 #[derive(Debug)]
@@ -19,7 +22,7 @@ impl DataDir {
     /// Opens (or makes) the directory and locks it.
     ///
     /// # Errors
-    /// When it cannot be made, or another stack uses it.
+    /// If it cannot be made, or another stack uses it.
     pub fn open(root: &Path) -> anyhow::Result<Self> {
         let root = std::path::absolute(root).context("the data directory has no absolute path")?;
         private_directory(&root)?;
@@ -31,7 +34,7 @@ impl DataDir {
             .write(true)
             .mode(0o600)
             .open(&path);
-        let lock = lock.with_context(|| format!("cannot open {}", path.display()))?;
+        let lock = lock.with_context(|| format!("failed to open {}", path.display()))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { root, _lock: lock }),
             Err(TryLockError::WouldBlock) => bail!(
@@ -39,7 +42,7 @@ impl DataDir {
                 root.display()
             ),
             Err(TryLockError::Error(error)) => {
-                Err(error).with_context(|| format!("cannot lock {}", path.display()))
+                Err(error).with_context(|| format!("failed to lock {}", path.display()))
             }
         }
     }
@@ -54,21 +57,34 @@ impl DataDir {
         self.root.join(name)
     }
 
-    /// Where every part's log lies.
+    /// The directory of every part's log.
     pub fn logs(&self) -> PathBuf {
         self.path("logs")
     }
 
-    /// Reads a file of it; `None` when it is not there.
+    /// Reads a file of it; `None` if it is missing.
     ///
     /// # Errors
-    /// When it is there but cannot be read.
+    /// If it exists but cannot be read.
     pub fn read(&self, name: &str) -> anyhow::Result<Option<String>> {
-        match fs::read_to_string(self.path(name)) {
-            Ok(text) => Ok(Some(text)),
+        let Some(bytes) = self.read_bytes(name)? else {
+            return Ok(None);
+        };
+        let text = String::from_utf8(bytes);
+        text.map(Some)
+            .with_context(|| format!("{} is not text", self.path(name).display()))
+    }
+
+    /// Reads a file of it that may hold anything; `None` if it is missing.
+    ///
+    /// # Errors
+    /// If it exists but cannot be read.
+    pub fn read_bytes(&self, name: &str) -> anyhow::Result<Option<Vec<u8>>> {
+        match fs::read(self.path(name)) {
+            Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => {
-                Err(error).with_context(|| format!("cannot read {}", self.path(name).display()))
+                Err(error).with_context(|| format!("failed to read {}", self.path(name).display()))
             }
         }
     }
@@ -76,7 +92,7 @@ impl DataDir {
     /// Writes a file of it that only its owner may read, whole or not at all.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> anyhow::Result<PathBuf> {
         let path = self.path(name);
         let write = || -> anyhow::Result<()> {
@@ -88,19 +104,18 @@ impl DataDir {
             file.persist(&path)?;
             Ok(())
         };
-        write().with_context(|| format!("cannot write {}", path.display()))?;
+        write().with_context(|| format!("failed to write {}", path.display()))?;
         Ok(path)
     }
 
-    /// Removes a file of it, if it is there.
+    /// Removes a file of it, if it exists.
     ///
     /// # Errors
-    /// When it is there but cannot be removed.
+    /// If it exists but cannot be removed.
     pub fn remove(&self, name: &str) -> anyhow::Result<()> {
         match fs::remove_file(self.path(name)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot remove {}", self.path(name).display()))
-            }
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error)
+                .with_context(|| format!("failed to remove {}", self.path(name).display())),
             _ => Ok(()),
         }
     }
@@ -109,7 +124,7 @@ impl DataDir {
 /// A directory that only its owner may enter.
 fn private_directory(path: &Path) -> anyhow::Result<()> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.with_context(|| format!("cannot make the directory {}", path.display()))
+    made.with_context(|| format!("failed to make the directory {}", path.display()))
 }
 
 #[cfg(test)]

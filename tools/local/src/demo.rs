@@ -1,10 +1,10 @@
-//! The demonstration: what a customer of the wallet does, through the front door with SigV4 only,
-//! checked against a real chain; and what the wallet refuses.
+//! The demonstration: uses the wallet as a customer does, through the front door with SigV4 only,
+//! checks every result against a real chain, and checks what the wallet refuses.
 
+mod attestation_gate;
 mod documentation;
 mod front_door;
 mod generation;
-mod measurement;
 mod refusals;
 mod report;
 mod swap;
@@ -20,7 +20,7 @@ use crate::stack::Stack;
 use front_door::FrontDoor;
 pub use report::{Format, Report};
 
-/// Runs every step on a running stack. The report has then told everything, the failure included.
+/// Runs every step on a running stack and reports it, the failure included.
 ///
 /// # Errors
 /// The first step that did not hold.
@@ -45,10 +45,10 @@ async fn steps(stack: &Stack, report: &mut Report) -> anyhow::Result<()> {
     user_operations::run(&mut demo, &wallet).await?;
     refusals::run(&mut demo, &wallet).await?;
     swap::run(&mut demo, &wallet).await?;
-    measurement::run(&mut demo, &wallet).await
+    attestation_gate::run(&mut demo, &wallet).await
 }
 
-/// What every step works with.
+/// Context of every step.
 struct Demo<'a> {
     stack: &'a Stack,
     chain: &'a Chain,
@@ -56,14 +56,14 @@ struct Demo<'a> {
     report: &'a mut Report,
 }
 
-/// An address that nobody has seen before.
+/// A random address.
 fn stranger() -> anyhow::Result<Address> {
     let mut address = Address::ZERO;
-    getrandom::fill(address.as_mut_slice()).context("the operating system gives no randomness")?;
+    getrandom::fill(address.as_mut_slice()).context("the operating system has no randomness")?;
     Ok(address)
 }
 
-/// A key of the wallet and the secret that belongs to it.
+/// A key of the wallet and its secret.
 #[derive(Debug)]
 struct Wallet {
     key_id: String,

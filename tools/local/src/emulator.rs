@@ -1,6 +1,6 @@
 //! Enclaves in QEMU's `nitro-enclave` machine: the images that a deployment runs, measured by the
-//! machine itself, with an emulated NSM and vsock. Only the NSM's signature is missing; who accepts
-//! such documents has to be told to.
+//! machine itself, with an emulated NSM and vsock. The NSM's documents are unsigned and accepted by
+//! the local KMS only, on request.
 
 mod driver;
 mod images;

@@ -1,6 +1,6 @@
 //! An enclave as a process of this machine: the libraries of the measured images under another
-//! `main`. What differs is handed over in [`Boot`]: a software NSM, a unix socket, settings from a
-//! file that was named.
+//! `main`. [`Boot`] has the differences: a software NSM, a unix socket, and settings from a file of
+//! the command line.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 /// The command line of both enclaves.
 #[derive(Debug, Parser)]
 pub struct Arguments {
-    /// Where pods connect: unix:PATH.
+    /// Address for pods: unix:PATH.
     #[arg(long)]
     listen: Address,
     /// The settings that an image would measure, JSON.
@@ -28,31 +28,31 @@ pub struct Arguments {
     /// Certificates and keys of the software NSM, PEM.
     #[arg(long)]
     nsm_pki: PathBuf,
-    /// What the enclave measures as: 96 hex digits.
+    /// PCR0 of the enclave: 96 hex digits.
     #[arg(long, value_parser = pcr0)]
     pcr0: [u8; 48],
-    /// Report zeros, as an enclave does that was started in debug mode.
+    /// Measure as zeros, as an enclave in debug mode does.
     #[arg(long)]
     debug_mode: bool,
 }
 
 impl Arguments {
-    /// What the enclave starts with. It ends on SIGTERM and SIGINT, once the requests in flight are
-    /// answered.
+    /// The enclave's start parameters. It ends on SIGTERM and SIGINT, after the requests in flight.
+    /// Must be called within a Tokio runtime.
     ///
     /// # Errors
-    /// When a file cannot be read or understood. Has to be called inside a Tokio runtime.
+    /// If a file cannot be read or parsed.
     pub fn boot(self) -> anyhow::Result<Boot> {
         let settings = fs::read(&self.settings)
-            .with_context(|| format!("cannot read {}", self.settings.display()))?;
+            .with_context(|| format!("failed to read {}", self.settings.display()))?;
         let settings = Settings::parse(&settings)
             .with_context(|| format!("in {}", self.settings.display()))?;
         let pki = fs::read_to_string(&self.nsm_pki)
-            .with_context(|| format!("cannot read {}", self.nsm_pki.display()))?;
+            .with_context(|| format!("failed to read {}", self.nsm_pki.display()))?;
         let pki = Pki::from_pem(&pki).with_context(|| format!("in {}", self.nsm_pki.display()))?;
         let nsm = SoftwareNsm::new(&pki, measurements(self.pcr0, self.debug_mode))
-            .context("no software NSM")?;
-        let boot_key = nsm.make_boot_key().context("no boot key")?;
+            .context("failed to make the software NSM")?;
+        let boot_key = nsm.make_boot_key().context("failed to make the boot key")?;
         Ok(Boot {
             listen: self.listen,
             settings,
@@ -78,8 +78,8 @@ fn measurements(pcr0: [u8; 48], debug_mode: bool) -> BTreeMap<u16, [u8; 48]> {
 }
 
 fn on_signal() -> anyhow::Result<CancellationToken> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("failed to wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("failed to wait for SIGINT")?;
     let shutdown = CancellationToken::new();
     let cancelled = shutdown.clone();
     tokio::spawn(async move {

@@ -1,15 +1,15 @@
-//! What a caller needs to know of a running stack: printed by `up`, and written to `endpoint.env`.
+//! The variables and instructions with which a running stack is called: written to
+//! `endpoint.env`, and printed by `up`.
 
 use std::path::PathBuf;
 
-use crate::service::Service;
-use crate::stack::Stack;
+use cloister_contract::Service;
 
-/// Name of the file in the data directory. It is there exactly while the stack answers.
-pub const FILE: &str = "endpoint.env";
+use crate::data_dir::ENDPOINT_FILE;
+use crate::stack::{CHAIN_ID, FUNCTION, Stack};
 
-/// The contents of `endpoint.env`: one `NAME=value` per line, as a shell and every dotenv library
-/// read it. No value needs quotes.
+/// The contents of `endpoint.env`: one `NAME=value` per line, which a shell and dotenv libraries
+/// read alike.
 pub fn variables(stack: &Stack) -> String {
     let mut lines = vec![("CLOISTER_ENDPOINT", stack.endpoint())];
     lines.extend(
@@ -35,51 +35,55 @@ pub fn variables(stack: &Stack) -> String {
     ));
     lines
         .iter()
-        .map(|(name, value)| format!("{name}={value}\n"))
+        .map(|(name, value)| format!("{name}={}\n", quoted(value)))
         .collect()
 }
 
-/// The file, as long as it is meant to be there: dropping this removes it.
+/// The file while the stack runs: dropping this removes it.
 #[derive(Debug)]
 pub struct EndpointFile(PathBuf);
 
 impl EndpointFile {
-    /// Writes the file of a stack that answers.
+    /// Writes the file.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn write(stack: &Stack) -> anyhow::Result<Self> {
-        stack.data().write(FILE, variables(stack)).map(Self)
+        stack
+            .data()
+            .write(ENDPOINT_FILE, variables(stack))
+            .map(Self)
     }
 }
 
 impl Drop for EndpointFile {
     fn drop(&mut self) {
-        // What is left behind is removed by the next start.
+        // A file that is left behind is removed by the next start.
         let _ = std::fs::remove_file(&self.0);
     }
 }
 
-/// What `up` prints.
+/// The text that `up` prints.
 pub fn instructions(stack: &Stack) -> String {
     let caller = &stack.identities().caller;
     let (endpoint, region) = (stack.endpoint(), stack.region());
-    let file = stack.data().path(FILE);
+    let file = stack.data().path(ENDPOINT_FILE);
     let chain = stack
         .chain()
-        .map(|chain| format!("chain        {}\n", chain.url()))
+        .map(|chain| format!("chain        {} (chain id {CHAIN_ID})\n", chain.url()))
         .unwrap_or_default();
     format!(
         "\
 endpoint     {endpoint}
 region       {region}
-{chain}access key   {access_key}
+{chain}function     {FUNCTION} (for direct invokes)
+access key   {access_key}
 secret key   {secret_key}
 token        {token}
 data         {data}
 logs         {logs}
 
-The same stands in {file}. A first key:
+{file} has these as variables. A first key:
 
   curl --aws-sigv4 aws:amz:{region}:execute-api --user '{access_key}:{secret_key}' \\
     -H 'x-amz-security-token: {token}' -H 'content-type: application/json' \\
@@ -100,4 +104,58 @@ Ctrl-C stops everything.",
     )
 }
 
+/// A value as a shell and dotenv libraries read it: as it is, or in quotes.
+fn quoted(value: &str) -> String {
+    let plain =
+        |character: char| character.is_ascii_alphanumeric() || "_./:@%+=,-".contains(character);
+    if !value.is_empty() && value.chars().all(plain) {
+        value.to_owned()
+    } else if value.contains('\'') {
+        let mut escaped = String::new();
+        for character in value.chars() {
+            if "\\\"$`".contains(character) {
+                escaped.push('\\');
+            }
+            escaped.push(character);
+        }
+        format!("\"{escaped}\"")
+    } else {
+        format!("'{value}'")
+    }
+}
+
 const EXAMPLE_SECRET: &str = "a-secret-of-your-own-choosing";
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_every_value_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("endpoint.env");
+        for value in [
+            "",
+            "http://127.0.0.1:8750",
+            "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+            "/tmp/a b/pki/ca.pem",
+            "/tmp/$HOME/`id`/\"x\"/ä;&|#*",
+            "/tmp/it's \"$HOME\" `id` \\ here",
+        ] {
+            std::fs::write(&file, format!("VALUE={}\n", quoted(value))).unwrap();
+            let output = Command::new("/bin/sh")
+                .args(["-c", ". \"$0\" && printf %s \"$VALUE\""])
+                .arg(&file)
+                .output()
+                .unwrap();
+            assert!(
+                output.status.success() && output.stderr.is_empty(),
+                "{value}"
+            );
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), value);
+        }
+        assert_eq!(quoted("http://127.0.0.1:8750"), "http://127.0.0.1:8750");
+    }
+}

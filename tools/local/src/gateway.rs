@@ -32,7 +32,7 @@ use server::Server;
 /// Settings of the gateway.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where to listen; port 0 for any.
+    /// Address to listen on; port 0 for any.
     pub listen: SocketAddr,
     /// File of principals that may call.
     pub callers: PathBuf,
@@ -42,7 +42,7 @@ pub struct Options {
     pub account: String,
     /// The function.
     pub function: Function,
-    /// How long things may take.
+    /// Time limits.
     pub limits: Limits,
 }
 
@@ -53,19 +53,18 @@ pub struct Function {
     pub name: String,
     /// The executable.
     pub program: PathBuf,
-    /// Its environment besides what Lambda sets. Nothing of the gateway's own environment is passed
-    /// on.
+    /// Its environment in addition to Lambda's variables. The gateway's own is not passed on.
     pub variables: Vec<(String, String)>,
-    /// How many processes of it run: the function's concurrency.
+    /// Number of its processes: the function's concurrency.
     pub workers: usize,
 }
 
-/// How long things may take.
+/// Time limits.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Until API Gateway gives up on the function, waiting for a free worker included.
+    /// For API Gateway's integration, waiting for a free worker included.
     pub integration: Duration,
-    /// Until Lambda ends the function's process.
+    /// For one event, before Lambda ends the function's process.
     pub function: Duration,
     /// For requests in flight when the gateway is stopped.
     pub shutdown: Duration,
@@ -149,7 +148,7 @@ impl Gateway {
         })
     }
 
-    /// Where the gateway listens.
+    /// The bound address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

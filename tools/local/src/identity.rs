@@ -1,15 +1,15 @@
-//! Who calls whom in the stack: account, region, roles, and random credentials made once per data
-//! directory.
+//! Account, region and roles of the stack, and random credentials made once per data directory.
 
 use std::fmt;
 
 use anyhow::Context as _;
+use cloister_contract::Service;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::data_dir::DataDir;
 
-/// The account of the stack. AWS's documentation uses it; nobody owns it.
+/// The account of the stack: one that AWS reserves for documentation.
 pub const ACCOUNT: &str = "111122223333";
 /// The region of the stack.
 pub const REGION: &str = "eu-central-1";
@@ -42,8 +42,13 @@ pub struct Identity {
 
 impl Identity {
     fn random(role: &str) -> anyhow::Result<Self> {
+        Self::random_with_arn(role_arn(role))
+    }
+
+    /// New credentials of a role.
+    pub(crate) fn random_with_arn(principal_arn: String) -> anyhow::Result<Self> {
         let mut bytes = [0; 76];
-        getrandom::fill(&mut bytes).context("the operating system gives no randomness")?;
+        getrandom::fill(&mut bytes).context("the operating system has no randomness")?;
         let letters = |bytes: &[u8], alphabet: &[u8]| -> String {
             bytes
                 .iter()
@@ -60,7 +65,7 @@ impl Identity {
                 b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
             ),
             session_token: const_hex::encode(&bytes[56..]),
-            principal_arn: role_arn(role),
+            principal_arn,
         })
     }
 
@@ -94,7 +99,7 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// Everybody who has credentials in the stack.
+/// Every principal of the stack.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Identities {
@@ -104,15 +109,15 @@ pub struct Identities {
     pub signer: Identity,
     /// The role of key-generator pod and key-generator enclave.
     pub key_generator: Identity,
-    /// Who calls the API.
+    /// Calls the API.
     pub caller: Identity,
 }
 
 impl Identities {
-    /// The identities of this data directory; made at random the first time.
+    /// Loads the identities of this data directory; made at random the first time.
     ///
     /// # Errors
-    /// When the file that keeps them cannot be read, understood or written.
+    /// If their file cannot be read, parsed or written.
     pub fn load(data: &DataDir) -> anyhow::Result<Self> {
         if let Some(text) = data.read(FILE)? {
             return serde_json::from_str(&text)
@@ -128,12 +133,21 @@ impl Identities {
         Ok(identities)
     }
 
-    /// Whom the KMS and the table know, as a principals file.
-    pub fn principals(&self) -> String {
-        json!({ "principals": [self.administrator, self.signer, self.key_generator] }).to_string()
+    /// The credentials of a service's pod and enclave.
+    pub(crate) fn of(&self, service: Service) -> &Identity {
+        match service {
+            Service::Signer => &self.signer,
+            Service::KeyGenerator => &self.key_generator,
+        }
     }
 
-    /// Whom the API knows, as a principals file.
+    /// The principals of KMS and table.
+    pub(crate) fn principals(&self) -> Vec<Value> {
+        let roles = [&self.administrator, &self.signer, &self.key_generator];
+        roles.map(|identity| json!(identity)).into()
+    }
+
+    /// The principals file of the API.
     pub fn callers(&self) -> String {
         json!({ "principals": [self.caller] }).to_string()
     }
@@ -145,7 +159,7 @@ pub(crate) const ADMINISTRATOR_ROLE: &str = "cloister-administrator";
 pub(crate) const SIGNER_ROLE: &str = "cloister-signer";
 /// Role of the key generator.
 pub(crate) const KEY_GENERATOR_ROLE: &str = "cloister-key-generator";
-/// Role that may schedule the deletion of the CMK; nobody of the stack has it.
+/// Role that may schedule the deletion of the CMK; unused in the stack.
 pub(crate) const RETIREMENT_ROLE: &str = "cloister-retirement";
 const CALLER_ROLE: &str = "cloister-caller";
 const FILE: &str = "identities.json";

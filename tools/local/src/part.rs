@@ -1,8 +1,10 @@
-//! The parts of the stack: every one is a process of its own.
+//! The parts of the stack, each a process.
 
 use std::fmt;
 
-/// A part of the stack, in the order in which a request and then its calls meet them.
+use cloister_contract::Service;
+
+/// A part of the stack, in the order in which a request reaches them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
     /// Verifies SigV4 and runs the front door.
@@ -26,6 +28,22 @@ pub enum Part {
 }
 
 impl Part {
+    /// The enclave of a service.
+    pub fn enclave(service: Service) -> Self {
+        match service {
+            Service::Signer => Self::SignerEnclave,
+            Service::KeyGenerator => Self::KeyGeneratorEnclave,
+        }
+    }
+
+    /// The pod of a service.
+    pub fn pod(service: Service) -> Self {
+        match service {
+            Service::Signer => Self::SignerPod,
+            Service::KeyGenerator => Self::KeyGeneratorPod,
+        }
+    }
+
     /// Its name in messages and of its log file.
     pub fn as_str(self) -> &'static str {
         match self {

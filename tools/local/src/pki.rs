@@ -1,5 +1,5 @@
 //! The throw-away certificate authority of the stack. Its root is a measured setting of the
-//! enclaves, so it is kept; the servers' certificates are made anew with every start.
+//! enclaves, so it is kept; servers get new certificates at every start.
 
 use std::path::PathBuf;
 
@@ -8,6 +8,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, date_time_ymd,
 };
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 
 use crate::data_dir::DataDir;
 
@@ -28,23 +30,29 @@ pub struct ServerFiles {
 }
 
 impl Authority {
-    /// The authority of this data directory; made the first time.
+    /// Loads the authority of this data directory; made the first time.
     ///
     /// # Errors
-    /// When its files cannot be read, understood or written.
+    /// If its files cannot be read, parsed or written.
     pub fn load(data: &DataDir) -> anyhow::Result<Self> {
         if let (Some(certificate), Some(key)) = (data.read(CERTIFICATE)?, data.read(KEY)?) {
             let key = KeyPair::from_pem(&key)
-                .with_context(|| format!("{} is damaged", data.path(KEY).display()))?;
+                .with_context(|| format!("{} is not a PEM key", data.path(KEY).display()))?;
+            CertificateDer::from_pem_slice(certificate.as_bytes()).with_context(|| {
+                format!(
+                    "{} is not a PEM certificate",
+                    data.path(CERTIFICATE).display()
+                )
+            })?;
             return Ok(Self {
                 issuer: Issuer::new(authority(), key),
                 certificate,
             });
         }
-        let key = KeyPair::generate().context("cannot make a key pair")?;
+        let key = KeyPair::generate().context("failed to make a key pair")?;
         let certificate = authority()
             .self_signed(&key)
-            .context("cannot sign the root certificate")?
+            .context("failed to sign the root certificate")?
             .pem();
         data.write(KEY, key.serialize_pem())?;
         data.write(CERTIFICATE, &certificate)?;
@@ -62,7 +70,7 @@ impl Authority {
     /// A new certificate for the server called `part`, which answers to `names` and to 127.0.0.1.
     ///
     /// # Errors
-    /// When it cannot be signed or written.
+    /// If it cannot be signed or written.
     pub fn server(
         &self,
         data: &DataDir,
@@ -83,10 +91,10 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
         validity(&mut params);
-        let key = KeyPair::generate().context("cannot make a key pair")?;
+        let key = KeyPair::generate().context("failed to make a key pair")?;
         let certificate = params
             .signed_by(&key, &self.issuer)
-            .context("cannot sign a server's certificate")?;
+            .context("failed to sign a server's certificate")?;
         Ok(ServerFiles {
             certificate: data.write(&format!("pki/{part}.pem"), certificate.pem())?,
             key: data.write(&format!("pki/{part}-key.pem"), key.serialize_pem())?,
@@ -115,3 +123,26 @@ fn validity(params: &mut CertificateParams) {
 
 const CERTIFICATE: &str = "pki/ca.pem";
 const KEY: &str = "pki/ca-key.pem";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_root_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = DataDir::open(directory.path()).unwrap();
+        let first = Authority::load(&data).unwrap();
+        let second = Authority::load(&data).unwrap();
+        assert_eq!(first.certificate(), second.certificate());
+        // The key is read first.
+        for (file, complaint) in [
+            (CERTIFICATE, "is not a PEM certificate"),
+            (KEY, "is not a PEM key"),
+        ] {
+            let path = data.write(file, "damaged").unwrap();
+            let error = Authority::load(&data).unwrap_err().to_string();
+            assert_eq!(error, format!("{} {complaint}", path.display()));
+        }
+    }
+}

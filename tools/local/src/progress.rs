@@ -1,5 +1,5 @@
-//! What is shown while something slow happens: a line that changes on a terminal, plain lines
-//! elsewhere. Standard error only; standard output belongs to the answer.
+//! Progress of slow steps: a line that changes on a terminal, plain lines elsewhere. On standard
+//! error only; standard output is for results.
 
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;

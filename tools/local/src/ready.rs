@@ -1,4 +1,4 @@
-//! Waiting for parts: until a condition holds, the part ends, or the deadline passes. A failure
+//! Waits for parts: until a condition holds, the part ends, or the deadline passes. A failure
 //! names the part and shows the end of its log.
 
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::child::Running;
 
-/// Where a part listens; each part fills in what it has.
+/// The addresses on which a part listens; each part fills in what it has.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Addresses {
@@ -21,10 +21,10 @@ pub struct Addresses {
     pub health: Option<SocketAddr>,
 }
 
-/// Calls `condition` until it gives something.
+/// Calls `condition` until it succeeds.
 ///
 /// # Errors
-/// When the part ends, or the deadline passes; with the reason that `condition` gave last.
+/// If the part ends, or the deadline passes; with the last reason of `condition`.
 pub(crate) async fn until<T>(
     running: &mut Running,
     deadline: Instant,
@@ -60,6 +60,6 @@ pub(crate) async fn addresses(
 }
 
 const PAUSE: Duration = Duration::from_millis(10);
-/// How long the whole stack may take to be ready. Emulated enclaves take a while on a machine that
+/// Time for the whole stack to be ready. Emulated enclaves take a while on a machine that
 /// is busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(180);

@@ -114,6 +114,10 @@ impl Refusal {
                 "UnrecognizedClientException",
                 "The security token included in the request is invalid.",
             ),
+            SignatureError::ExpiredToken(_) => Self::new(
+                "ExpiredTokenException",
+                "The security token included in the request is expired",
+            ),
             SignatureError::MissingAuthenticationToken(_) => Self::new(
                 "MissingAuthenticationTokenException",
                 "Request is missing Authentication Token",
@@ -208,10 +212,10 @@ impl Endpoint {
     async fn forward(&self, headers: &HeaderMap, body: Bytes) -> anyhow::Result<Response> {
         let stream = UnixStream::connect(&self.dynalite)
             .await
-            .context("cannot connect")?;
+            .context("failed to connect")?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
-            .context("cannot talk")?;
+            .context("failed to talk")?;
         tokio::spawn(connection);
         let mut request = http::Request::post("/").header("host", "dynalite");
         for name in [
@@ -246,7 +250,7 @@ impl Endpoint {
     }
 }
 
-/// What the roles' policies allow on AWS: the key generator alone writes, the signer's pod reads
+/// The rights of each role on AWS: only the key generator writes, the signer's pod reads
 /// one row at a time.
 fn may(role: &str, operation: &str) -> bool {
     let is = |name| role == role_arn(name);

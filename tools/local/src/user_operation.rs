@@ -1,5 +1,5 @@
-//! ERC-4337 on the chain of the stack: an EntryPoint with its SimpleAccount factory, and operations
-//! of an account that a wallet key owns. Says what is to be signed; signs nothing.
+//! ERC-4337 on the chain of the stack: an EntryPoint with its SimpleAccount factory, and unsigned
+//! operations of an account that a wallet key owns.
 
 use alloy_primitives::{Address, B256, Bytes, U256, eip191_hash_message};
 use alloy_sol_types::{SolCall as _, SolConstructor as _, SolEvent as _};
@@ -53,19 +53,19 @@ pub struct Deployment {
 #[derive(Clone, Debug)]
 pub struct Unsigned {
     operation: PackedUserOperation,
-    /// The hash that the EntryPoint gives it.
+    /// The EntryPoint's hash of it.
     pub user_op_hash: B256,
-    /// What the owner has to sign.
+    /// The bytes that the owner signs.
     pub to_be_signed: B256,
     /// The account that acts.
     pub account: Address,
 }
 
 impl Deployment {
-    /// Deploys both contracts from their npm artifacts, at the node's own expense.
+    /// Deploys both contracts from their npm artifacts, paid by the node's own account.
     ///
     /// # Errors
-    /// When the chain refuses.
+    /// If the chain refuses.
     pub async fn new(chain: &Chain, packages: &Packages, release: Release) -> anyhow::Result<Self> {
         let developer = chain.developer().await?;
         let artifact = |name: &str| {
@@ -95,7 +95,7 @@ impl Deployment {
     /// gas.
     ///
     /// # Errors
-    /// When the chain refuses.
+    /// If the chain refuses.
     pub async fn first_operation(
         &self,
         owner: Address,
@@ -151,8 +151,8 @@ impl Deployment {
     /// out.
     ///
     /// # Errors
-    /// When the EntryPoint refuses the operation (`AA24`: a signature by somebody else), or carries
-    /// it out without success.
+    /// If the EntryPoint refuses the operation (`AA24`: a signature by another key), or the operation
+    /// fails.
     pub async fn handle(&self, unsigned: Unsigned, signature: Bytes) -> anyhow::Result<Receipt> {
         let ops = vec![PackedUserOperation {
             signature,
@@ -193,7 +193,7 @@ impl Deployment {
     /// The owner that the account's contract names.
     ///
     /// # Errors
-    /// When the account does not exist.
+    /// If the account does not exist.
     pub async fn owner(&self, account: Address) -> anyhow::Result<Address> {
         let owner = self
             .chain

@@ -54,7 +54,7 @@ fn start(directory: &Path) -> Child {
         .unwrap()
 }
 
-/// Waits until `condition` gives something.
+/// Waits until `condition` succeeds.
 fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {

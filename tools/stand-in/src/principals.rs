@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use cloister_contract::{AccountId, Arn};
 use serde::Deserialize;
 
 use crate::StandInError;
@@ -27,6 +28,9 @@ pub struct Principal {
     pub session_token: String,
     /// ARN of the role or user.
     pub principal_arn: String,
+    /// End of temporary credentials, in seconds since 1970.
+    #[serde(default)]
+    pub expires_at: Option<i64>,
 }
 
 impl Principals {
@@ -77,7 +81,7 @@ impl Principals {
 
 impl Principal {
     /// Account of the principal.
-    pub fn account(&self) -> &str {
+    pub fn account(&self) -> AccountId {
         account(&self.principal_arn).expect("the ARN was checked when the file was read")
     }
 }
@@ -106,16 +110,11 @@ fn check(principal: &Principal, earlier: &[Principal]) -> Result<(), InvalidPrin
     Ok(())
 }
 
-/// The account in an IAM or STS ARN.
-fn account(arn: &str) -> Option<&str> {
-    let parts: Vec<_> = arn.splitn(6, ':').collect();
-    match parts[..] {
-        ["arn", _, "iam" | "sts", "", account, _] if account.len() == 12 => account
-            .bytes()
-            .all(|byte| byte.is_ascii_digit())
-            .then_some(account),
-        _ => None,
-    }
+/// The account of a role or user.
+fn account(arn: &str) -> Option<AccountId> {
+    let arn: Arn = arn.parse().ok()?;
+    let principal = ["iam", "sts"].contains(&arn.service()) && arn.region().is_none();
+    arn.account().filter(|_| principal).cloned()
 }
 
 const SECRET_ACCESS_KEY_LEN: usize = 40;
@@ -147,7 +146,10 @@ mod tests {
 
         let principals = file(&[principal("A", secret, role), principal("B", secret, role)]);
         let principals = principals.unwrap();
-        assert_eq!(principals.find("B").unwrap().account(), "111122223333");
+        assert_eq!(
+            principals.find("B").unwrap().account().as_str(),
+            "111122223333"
+        );
         assert!(principals.find("C").is_none());
         assert!(!format!("{principals:?}").contains(secret));
 

@@ -52,7 +52,7 @@ pub async fn verify(
     // Owned, because a future that borrows from here cannot be shown to be `Send`.
     let (finding, principals) = (Arc::clone(&found), principals.clone());
     let mut signing_key = service_fn(move |request: GetSigningKeyRequest| {
-        let key = signing_key(&principals, &request).map(|(principal, key)| {
+        let key = signing_key(&principals, &request, now).map(|(principal, key)| {
             finding.get_or_init(|| principal);
             key
         });
@@ -97,6 +97,7 @@ fn encode_path(uri: &Uri) -> Result<Uri, SignatureError> {
 fn signing_key(
     principals: &Principals,
     request: &GetSigningKeyRequest,
+    now: DateTime<Utc>,
 ) -> Result<(Principal, GetSigningKeyResponse), BoxError> {
     let unknown = || SignatureError::InvalidClientTokenId(INVALID_TOKEN.into());
     let principal = principals.find(request.access_key()).ok_or_else(unknown)?;
@@ -104,6 +105,9 @@ fn signing_key(
     let token = request.session_token().unwrap_or_default();
     verify_slices_are_equal(token.as_bytes(), principal.session_token.as_bytes())
         .map_err(|_| unknown())?;
+    if principal.expires_at.is_some_and(|at| at <= now.timestamp()) {
+        return Err(SignatureError::ExpiredToken(EXPIRED_TOKEN.into()).into());
+    }
     let secret: KSecretKey = principal.secret_access_key.parse()?;
     let key = secret.to_ksigning(request.request_date(), request.region(), request.service());
     let key = GetSigningKeyResponse::builder().signing_key(key).build()?;
@@ -147,6 +151,7 @@ fn mismatch(message: String) -> SignatureError {
 const SIGNED_HEADERS: ConstSignedHeaderRequirements =
     ConstSignedHeaderRequirements::new(&[], &[Cow::Borrowed("x-amz-security-token")], &[]);
 const INVALID_TOKEN: &str = "The security token included in the request is invalid.";
+const EXPIRED_TOKEN: &str = "The security token included in the request is expired";
 /// Format of `X-Amz-Date`.
 const DATE: &str = "%Y%m%dT%H%M%SZ";
 

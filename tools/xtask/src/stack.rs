@@ -32,7 +32,7 @@ impl LocalStack {
         fs::create_dir_all(&directory)?;
         let (log, _) = fs::File::create(directory.join("up.log"))?.into_parts();
         let process = Command::new(program("cloister-local"))
-            .args(["up", "--data-dir"])
+            .args(["up", "--port", "0", "--data-dir"])
             .arg(&directory)
             .args(options)
             .stdin(Stdio::null())

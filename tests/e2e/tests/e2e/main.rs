@@ -5,10 +5,12 @@
 
 mod bad_input;
 mod cost;
+mod credentials;
 mod failures;
 mod forms;
 mod log_scan;
 mod readme;
 mod restart;
 mod second_implementation;
+mod up;
 mod update;

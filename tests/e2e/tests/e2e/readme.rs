@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use cloister_e2e::Local;
+use cloister_local::data_dir::ENDPOINT_FILE;
 use cloister_local::endpoint;
 use serde_json::Value;
 
@@ -13,7 +14,7 @@ async fn pasted_lines_generate_a_key_and_sign_with_it() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join(".cloister/local");
     fs::create_dir_all(&data).unwrap();
-    fs::write(data.join(endpoint::FILE), endpoint::variables(&local.stack)).unwrap();
+    fs::write(data.join(ENDPOINT_FILE), endpoint::variables(&local.stack)).unwrap();
 
     let output = Command::new("bash")
         .args(["-euo", "pipefail", "-c", lines()])

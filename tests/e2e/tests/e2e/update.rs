@@ -1,6 +1,7 @@
 //! A release replaces another: both are admitted while the enclaves are exchanged, then the new one
 //! alone.
 
+use cloister_contract::events;
 use cloister_e2e::{Local, TRANSFER, eventually};
 use cloister_key_policy::{Measurements, NextRelease, Pcr0};
 use cloister_local::part::Part;
@@ -53,9 +54,7 @@ async fn both_releases_serve_while_enclaves_are_exchanged() {
     .await;
     restart_signer(&mut local).await;
     eventually("the old signer refusing the CMK", async || {
-        local
-            .log(Part::SignerEnclave)
-            .contains("the CMK was not adopted")
+        local.logged(Part::SignerEnclave, events::CMK_NOT_ADOPTED)
     })
     .await;
     assert!(!signs(&local, &key).await);

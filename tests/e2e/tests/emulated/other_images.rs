@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::Path;
 
+use cloister_contract::events;
 use cloister_e2e::guest::BOOT;
 use cloister_e2e::{Local, within};
 use cloister_eif::Eif;
@@ -57,7 +58,7 @@ async fn measured_otherwise(local: &Local, ours: &Images, eif: &[u8]) {
     );
     let mut started = local.stack.start_signer_of(tampered).await.unwrap();
     within(BOOT, "the refused adoption", async || {
-        says(&mut started, "the CMK was not adopted")
+        started.speaker().logged(events::CMK_NOT_ADOPTED).unwrap()
     })
     .await;
     not_ready(&started).await;

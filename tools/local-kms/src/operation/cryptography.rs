@@ -19,7 +19,7 @@ use crate::{
 };
 
 const ALGORITHM: &str = "SYMMETRIC_DEFAULT";
-/// What KMS encrypts at most, bytes.
+/// Longest plaintext of Encrypt, bytes.
 const MAX_PLAINTEXT_LEN: usize = 4096;
 
 #[derive(Deserialize)]
@@ -169,7 +169,7 @@ impl Call<'_> {
         }))
     }
 
-    /// Decided as KMS decides it, and not performed.
+    /// Decided as KMS decides it; not performed.
     pub(super) fn re_encrypt(&mut self, parameters: &ReEncrypt) -> Result<Value, KmsError> {
         let source = self.kms.keys.find(&parameters.source_key_id)?;
         self.authorize_cryptography(
@@ -192,7 +192,7 @@ impl Call<'_> {
         ))
     }
 
-    /// Verifies the document first: what it measures is what the policy is asked about.
+    /// Verifies the document first: the policy decides on its measurements.
     fn authorize_cryptography(
         &mut self,
         key: &Key,
@@ -222,7 +222,7 @@ impl Call<'_> {
         Ok(attested)
     }
 
-    /// With a recipient the plaintext leaves encrypted to it, and in no other way.
+    /// With a recipient the reply holds the plaintext encrypted to it only.
     fn reply(
         &self,
         key: &Key,

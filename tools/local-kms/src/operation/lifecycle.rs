@@ -10,7 +10,7 @@ use crate::{
 };
 
 const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
-/// The window that ScheduleKeyDeletion takes when none is named, days.
+/// Default window of ScheduleKeyDeletion, days.
 const DEFAULT_WINDOW: u8 = 30;
 
 #[derive(Deserialize)]
@@ -170,7 +170,7 @@ impl Call<'_> {
         ))
     }
 
-    /// What KMS gives a key that is created without a policy.
+    /// KMS's policy for a key that is created without one.
     fn default_policy(&self) -> String {
         json!({
             "Version": "2012-10-17",

@@ -9,7 +9,7 @@ use crate::error::KmsError;
 
 /// The only name a key policy has.
 const POLICY_NAME: &str = "default";
-/// What KMS stores at most, bytes.
+/// Longest key policy, bytes.
 const MAX_POLICY_LEN: usize = 32 * 1024;
 
 #[derive(Deserialize)]
@@ -65,15 +65,15 @@ impl Call<'_> {
         Ok(json!({}))
     }
 
-    /// There are none: CreateGrant is not performed.
+    /// Always empty: CreateGrant is not performed.
     pub(super) fn list_grants(&mut self, parameters: &ListGrants) -> Result<Value, KmsError> {
         let key = self.kms.keys.find(&parameters.key_id)?;
         self.authorize(&key, "ListGrants", [])?;
         Ok(json!({ "Grants": [], "Truncated": false }))
     }
 
-    /// Refuses a policy that cannot be decided, and, unless told otherwise, one that its author
-    /// could not change again.
+    /// Refuses a policy that the evaluator does not support, and, without `bypass`, one that its
+    /// author could not change again.
     pub(super) fn expect_acceptable_policy(
         &self,
         policy: &str,

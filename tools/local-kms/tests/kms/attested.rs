@@ -1,4 +1,4 @@
-//! Data keys for measured enclaves, and for nobody else.
+//! Data keys for measured enclaves only.
 
 use aws_sdk_kms::{
     Client,

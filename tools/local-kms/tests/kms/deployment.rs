@@ -7,7 +7,7 @@ use crate::setup::{REGION, role};
 pub(crate) const SIGNER: [u8; 48] = [0x51; 48];
 pub(crate) const GENERATOR: [u8; 48] = [0x6e; 48];
 pub(crate) const FOREIGN: [u8; 48] = [0xff; 48];
-/// What a debug-mode enclave measures.
+/// Measurement of a debug-mode enclave.
 pub(crate) const DEBUG: [u8; 48] = [0; 48];
 
 pub(crate) fn policy(form: Form) -> String {

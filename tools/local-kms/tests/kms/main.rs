@@ -1,6 +1,6 @@
 //! The local KMS, called through the AWS SDK over TLS, with documents of the software NSM.
 
-#![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
+#![allow(clippy::unwrap_used, reason = "a failed test panics")]
 
 mod attested;
 mod deployment;

@@ -1,4 +1,4 @@
-//! The process: its address file, its stop, what it keeps and what it says.
+//! The process: its address file, its stop, its data and its log.
 
 use std::{
     fs::{self, File},

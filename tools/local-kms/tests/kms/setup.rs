@@ -1,5 +1,4 @@
-//! A KMS on a port of its own, its clients, its images, and a recipient that opens what KMS sends
-//! it.
+//! A KMS on its own port, its clients, its images, and a recipient that opens KMS's messages.
 
 use std::{
     collections::BTreeMap,
@@ -234,7 +233,7 @@ impl Harness {
         self.seconds_ahead.fetch_add(seconds, Ordering::Relaxed);
     }
 
-    /// A key with this policy, as whoever deploys makes it.
+    /// A key with this policy, made by the administrator.
     pub(crate) async fn create_key(&self, policy: &str) -> String {
         create_key(&self.client("administrator"), policy).await
     }

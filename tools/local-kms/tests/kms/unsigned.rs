@@ -15,7 +15,7 @@ use crate::{
     setup::{Harness, exception, recipient_info},
 };
 
-/// What the emulator puts into a document, to be changed by a test.
+/// The contents of an emulator's document, to be changed by a test.
 #[derive(Clone)]
 struct Emulated {
     module_id: &'static str,
@@ -76,7 +76,7 @@ fn encoded(value: &Value) -> Vec<u8> {
     bytes
 }
 
-/// What GenerateDataKey says to the generator's role with this document.
+/// The answer of GenerateDataKey to the generator's role with this document.
 async fn answer(harness: &Harness, key: &str, document: Vec<u8>) -> String {
     let client = harness.client("key-generator");
     let call = client

@@ -1,6 +1,6 @@
 //! Becomes another program that ends with its parent:
-//! `cloister-local-child PARENT PROGRAM [ARGUMENT …]`, PARENT being the process id of who starts
-//! it.
+//! `cloister-local-child PARENT PROGRAM [ARGUMENT …]`, where PARENT is the process id of its
+//! parent.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
@@ -13,17 +13,17 @@ fn main() -> ExitCode {
         eprintln!("usage: cloister-local-child PARENT PROGRAM [ARGUMENT …]");
         return ExitCode::from(2);
     };
-    // The request outlives exec; the program itself does not know of it.
+    // The request outlives exec.
     if let Err(error) = set_parent_process_death_signal(Some(Signal::TERM)) {
-        eprintln!("cannot ask to end with the parent: {error}");
+        eprintln!("failed to request an end with the parent: {error}");
         return ExitCode::FAILURE;
     }
-    // A parent that ended before the request was made sends no signal any more.
+    // A parent that ended before the request sends no signal.
     let now = getppid().map(|pid| pid.as_raw_nonzero().to_string());
     if now.as_deref() != parent.to_str() {
         return ExitCode::FAILURE;
     }
     let error = Command::new(&program).args(arguments).exec();
-    eprintln!("cannot start {}: {error}", program.display());
+    eprintln!("failed to start {}: {error}", program.display());
     ExitCode::FAILURE
 }

@@ -1,6 +1,6 @@
 //! `cloister-local`: the whole wallet on one machine.
 
-// A command-line tool: standard output is where its answer goes.
+// A command-line tool: its result goes to standard output.
 #![allow(clippy::print_stdout)]
 
 use std::path::{Path, PathBuf};
@@ -25,29 +25,32 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start the stack, say how to call it, and keep it running until Ctrl-C.
+    /// Start the stack, print how to call it, and keep it running until Ctrl-C.
     Up {
-        /// Where everything that survives a restart lies.
+        /// Directory of everything that survives a restart.
         #[arg(long, default_value = ".cloister/local")]
         data_dir: PathBuf,
-        /// What the enclaves are.
+        /// Kind of the enclaves.
         #[arg(long, value_enum, default_value_t)]
         enclaves: Enclaves,
         /// The front door to run, such as the `bootstrap` of a Lambda package; without this, the
         /// one built with this program.
         #[arg(long, value_parser = existing_file)]
         front_door: Option<PathBuf>,
+        /// First of the ports to listen on: the endpoint's. The next block of ten is used if one of
+        /// them is taken; 0 takes any free ports.
+        #[arg(long, default_value_t = DEFAULT_PORT)]
+        port: u16,
     },
-    /// Start the stack, use it as a customer would, and tell what was seen.
+    /// Start the stack, use it as a customer would, and report every check.
     Demo {
-        /// Where everything of the stack lies; without this, in a directory that is removed after a
-        /// success.
+        /// Directory of the stack; without this, a temporary one that is removed after a success.
         #[arg(long)]
         data_dir: Option<PathBuf>,
-        /// What the enclaves are.
+        /// Kind of the enclaves.
         #[arg(long, value_enum, default_value_t)]
         enclaves: Enclaves,
-        /// Tell it as JSON lines.
+        /// Report as JSON lines.
         #[arg(long)]
         json: bool,
     },
@@ -67,7 +70,7 @@ fn existing_file(text: &str) -> Result<PathBuf, String> {
     if path.is_file() {
         Ok(path)
     } else {
-        Err("there is no such file".to_owned())
+        Err("no such file".to_owned())
     }
 }
 
@@ -80,15 +83,31 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failure(&error.into()),
     };
-    // Only `up` is meant to be ended from outside.
-    let endless = matches!(arguments.command, Command::Up { .. });
+    // Only `up` runs until it is interrupted.
+    let data = match &arguments.command {
+        Command::Up { data_dir, .. } => Some(data_dir.clone()),
+        _ => None,
+    };
+    let interrupted = async {
+        stop_signal().await?;
+        if data.is_some() {
+            eprintln!("stopping");
+        }
+        anyhow::Ok(())
+    };
     let outcome = runtime.block_on(async {
         tokio::select! {
             outcome = run(arguments.command) => outcome,
-            signal = stop_signal() => signal.and_then(|()| if endless { Ok(()) } else { Err(anyhow!("interrupted")) }),
+            // By now the stack is dropped, and every part of it has ended.
+            signal = interrupted => signal.and_then(|()| {
+                let data = data.as_ref().ok_or_else(|| anyhow!("interrupted"))?;
+                let data = std::path::absolute(data)?;
+                eprintln!("stopped; data kept in {}", data.display());
+                Ok(())
+            }),
         }
     });
-    // An installation that was interrupted must not hold the end up.
+    // An interrupted installation must not delay the end.
     runtime.shutdown_timeout(Duration::from_millis(100));
     outcome.map_or_else(|error| failure(&error), |()| ExitCode::SUCCESS)
 }
@@ -99,9 +118,11 @@ async fn run(command: Command) -> anyhow::Result<()> {
             data_dir,
             enclaves,
             front_door,
+            port,
         } => {
             up(Options {
                 front_door,
+                port: Some(port),
                 ..options(&data_dir, enclaves)
             })
             .await
@@ -121,16 +142,16 @@ async fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
-/// Ends with an error when a part ends by itself; otherwise only with the process, which a signal
-/// ends.
+/// Runs the stack until a part cannot be kept running.
 async fn up(options: Options) -> anyhow::Result<()> {
+    let port = options.port.unwrap_or_default();
     let mut stack = Stack::start(options, &Progress::new()).await?;
     println!("{}", endpoint::instructions(&stack));
     let _file = EndpointFile::write(&stack)?;
-    loop {
-        tokio::time::sleep(CHECK_EVERY).await;
-        stack.check()?;
+    if port != 0 && !stack.endpoint().ends_with(&format!(":{port}")) {
+        eprintln!("ports from {port} on are taken: using the next free ones");
     }
+    match stack.supervise(|line| eprintln!("{line}")).await? {}
 }
 
 async fn demo(data_dir: Option<PathBuf>, enclaves: Enclaves, format: Format) -> anyhow::Result<()> {
@@ -139,7 +160,7 @@ async fn demo(data_dir: Option<PathBuf>, enclaves: Enclaves, format: Format) -> 
         Some(path) => (path, None),
         None => {
             let directory = tempfile::Builder::new().prefix("cloister-demo-").tempdir();
-            let directory = directory.context("cannot make a temporary directory")?;
+            let directory = directory.context("failed to make a temporary directory")?;
             (directory.path().to_owned(), Some(directory))
         }
     };
@@ -149,12 +170,9 @@ async fn demo(data_dir: Option<PathBuf>, enclaves: Enclaves, format: Format) -> 
         demo::run(&stack, &mut report).await
     }
     .await;
-    // The directory of a demonstration that failed says why.
+    // The logs of a failed demonstration are needed.
     if let (Err(_), Some(temporary)) = (&outcome, temporary) {
-        eprintln!(
-            "everything of this run is kept in {}",
-            temporary.keep().display()
-        );
+        eprintln!("logs and data are kept in {}", temporary.keep().display());
     }
     outcome
 }
@@ -171,12 +189,14 @@ fn options(data_dir: &Path, enclaves: Enclaves) -> Options {
         log,
         enclaves,
         front_door: None,
+        port: None,
+        credentials_lifetime: None,
     }
 }
 
-/// Resolves when somebody wants this process to end.
+/// Resolves with SIGINT, SIGTERM or SIGHUP.
 async fn stop_signal() -> anyhow::Result<()> {
-    let watch = |kind| signal(kind).context("cannot watch for signals");
+    let watch = |kind| signal(kind).context("failed to watch for signals");
     let mut interrupt = watch(SignalKind::interrupt())?;
     let mut terminate = watch(SignalKind::terminate())?;
     let mut hangup = watch(SignalKind::hangup())?;
@@ -193,4 +213,4 @@ fn failure(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-const CHECK_EVERY: Duration = Duration::from_millis(500);
+const DEFAULT_PORT: u16 = 8750;

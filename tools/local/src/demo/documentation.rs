@@ -11,7 +11,7 @@ pub(super) async fn run(demo: &mut Demo<'_>) -> anyhow::Result<()> {
     demo.report
         .chapter("An imported key reproduces the documentation's signed transaction");
     let documented: Documented<'_> = serde_json::from_str(DOCUMENTED)?;
-    let (wallet, timing) = demo.door.set_key(documented.eth_key).await?;
+    let (wallet, took) = demo.door.set_key(documented.eth_key).await?;
     ensure!(
         wallet
             .address
@@ -22,10 +22,10 @@ pub(super) async fn run(demo: &mut Demo<'_>) -> anyhow::Result<()> {
     );
     demo.report.held(
         &format!("the documentation's key is imported: {}", wallet.address),
-        Some(&timing),
+        Some(took),
     );
 
-    let (signed, timing) = demo
+    let (signed, took) = demo
         .door
         .sign(&wallet, documented.transaction_payload.get())
         .await?;
@@ -41,7 +41,7 @@ pub(super) async fn run(demo: &mut Demo<'_>) -> anyhow::Result<()> {
     );
     demo.report.held(
         "transaction_signed and transaction_hash are equal byte for byte",
-        Some(&timing),
+        Some(took),
     );
     Ok(())
 }

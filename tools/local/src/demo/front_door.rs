@@ -1,7 +1,7 @@
-//! The API as a caller sees it: signed requests, and what came back with the time it took.
+//! The API as a caller sees it: signed requests, their answers and their times.
 
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use alloy_primitives::{Address, B256, Bytes};
 use anyhow::{Context as _, bail, ensure};
@@ -10,7 +10,6 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::Wallet;
-use super::report::Timing;
 
 /// The front door, for one caller.
 #[derive(Debug)]
@@ -24,7 +23,7 @@ pub(super) struct Secret(pub(super) String);
 impl Secret {
     pub(super) fn random() -> anyhow::Result<Self> {
         let mut bytes = [0; 32];
-        getrandom::fill(&mut bytes).context("the operating system gives no randomness")?;
+        getrandom::fill(&mut bytes).context("the operating system has no randomness")?;
         Ok(Self(const_hex::encode(bytes)))
     }
 }
@@ -47,13 +46,13 @@ impl FrontDoor {
         Self { client }
     }
 
-    pub(super) async fn generate_key(&self) -> anyhow::Result<(Wallet, Timing)> {
+    pub(super) async fn generate_key(&self) -> anyhow::Result<(Wallet, Duration)> {
         let secret = Secret::random()?;
         self.key("/generate_key", json!({ "secret": secret.0 }), secret)
             .await
     }
 
-    pub(super) async fn set_key(&self, eth_key: &str) -> anyhow::Result<(Wallet, Timing)> {
+    pub(super) async fn set_key(&self, eth_key: &str) -> anyhow::Result<(Wallet, Duration)> {
         let secret = Secret::random()?;
         self.key(
             "/set_key",
@@ -63,13 +62,12 @@ impl FrontDoor {
         .await
     }
 
-    /// Has a transaction signed; `payload` is its JSON text, which reaches the enclave as it
-    /// stands.
+    /// Has a transaction signed; `payload` is its JSON text, which reaches the enclave unchanged.
     pub(super) async fn sign(
         &self,
         wallet: &Wallet,
         payload: &str,
-    ) -> anyhow::Result<(Signed, Timing)> {
+    ) -> anyhow::Result<(Signed, Duration)> {
         let (answer, timing) = self
             .post("/sign_transaction", &sign_request(wallet, payload))
             .await?;
@@ -82,7 +80,7 @@ impl FrontDoor {
         };
         let hash = text("transaction_hash")?
             .parse()
-            .context("`transaction_hash` is no hash")?;
+            .context("`transaction_hash` is not a hash")?;
         Ok((
             Signed {
                 transaction: text("transaction_signed")?,
@@ -97,7 +95,7 @@ impl FrontDoor {
         &self,
         wallet: &Wallet,
         hash: B256,
-    ) -> anyhow::Result<(Bytes, Timing)> {
+    ) -> anyhow::Result<(Bytes, Duration)> {
         let payload = json!({ "userOpHash": hash }).to_string();
         let (answer, timing) = self
             .post("/sign_transaction", &sign_request(wallet, &payload))
@@ -107,15 +105,14 @@ impl FrontDoor {
         Ok((signature.parse().context("`signature` is not hex")?, timing))
     }
 
-    /// A signed request that has to be refused with this status and code; returns the sentence for
-    /// a human.
+    /// A signed request that must be refused with this status and code; returns the message.
     pub(super) async fn refused(
         &self,
         path: &str,
         body: &str,
         status: u16,
         code: &str,
-    ) -> anyhow::Result<(String, Timing)> {
+    ) -> anyhow::Result<(String, Duration)> {
         let (answer, timing) = self.post(path, body).await?;
         let Some(refusal) = answer.refusal() else {
             bail!(
@@ -139,7 +136,7 @@ impl FrontDoor {
         &self,
         path: &str,
         body: &str,
-    ) -> anyhow::Result<(Response, Timing)> {
+    ) -> anyhow::Result<(Response, Duration)> {
         let request = self
             .client
             .request(http::Method::POST, path, body.to_owned())?;
@@ -149,8 +146,8 @@ impl FrontDoor {
             .send(request)
             .await
             .with_context(|| format!("POST {path}"))?;
-        let timing = timing(started, &answer);
-        Ok((answer, timing))
+        let took = started.elapsed();
+        Ok((answer, took))
     }
 
     async fn key(
@@ -158,7 +155,7 @@ impl FrontDoor {
         path: &str,
         body: Value,
         secret: Secret,
-    ) -> anyhow::Result<(Wallet, Timing)> {
+    ) -> anyhow::Result<(Wallet, Duration)> {
         let (answer, timing) = self.post(path, &body.to_string()).await?;
         let success: Value = success(&answer)?;
         let key_id = success["key_id"]
@@ -179,19 +176,19 @@ impl FrontDoor {
         ))
     }
 
-    async fn post(&self, path: &str, body: &str) -> anyhow::Result<(Response, Timing)> {
+    async fn post(&self, path: &str, body: &str) -> anyhow::Result<(Response, Duration)> {
         let started = Instant::now();
         let answer = self
             .client
             .post(path, body.to_owned())
             .await
             .with_context(|| format!("POST {path}"))?;
-        let timing = timing(started, &answer);
-        Ok((answer, timing))
+        let took = started.elapsed();
+        Ok((answer, took))
     }
 }
 
-/// The body of a request for a signature. `payload` is put in as it stands: it may hold numbers
+/// The body of a request for a signature. `payload` is inserted unchanged: it may hold numbers
 /// that a JSON library would write differently.
 pub(super) fn sign_request(wallet: &Wallet, payload: &str) -> String {
     format!(
@@ -202,13 +199,4 @@ pub(super) fn sign_request(wallet: &Wallet, payload: &str) -> String {
 
 fn success<T: DeserializeOwned>(answer: &Response) -> anyhow::Result<T> {
     answer.success().context("the API refuses")
-}
-
-fn timing(started: Instant, answer: &Response) -> Timing {
-    let header = answer
-        .headers
-        .get("server-timing")
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    Timing::new(started.elapsed(), header)
 }

@@ -8,10 +8,10 @@ use super::{Demo, Wallet};
 pub(super) async fn run(demo: &mut Demo<'_>) -> anyhow::Result<Wallet> {
     demo.report
         .chapter("A key is generated in the enclave, and its address funded");
-    let (wallet, timing) = demo.door.generate_key().await?;
+    let (wallet, took) = demo.door.generate_key().await?;
     demo.report.held(
         &format!("key {} has address {}", wallet.key_id, wallet.address),
-        Some(&timing),
+        Some(took),
     );
 
     demo.chain.fund(wallet.address, ether(100)).await?;

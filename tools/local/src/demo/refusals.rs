@@ -1,4 +1,4 @@
-//! Step 6, first part: what a caller is refused, and how it is told.
+//! Step 6, first part: requests that are refused, and their answers.
 
 use anyhow::ensure;
 use serde_json::Value;
@@ -50,7 +50,7 @@ pub(super) async fn run(demo: &mut Demo<'_>, wallet: &Wallet) -> anyhow::Result<
         "the field is not named: {sentence}"
     );
 
-    let (answer, timing) = demo
+    let (answer, took) = demo
         .door
         .post_unsigned("/sign_transaction", &sign_request(wallet, TRANSFER))
         .await?;
@@ -65,7 +65,7 @@ pub(super) async fn run(demo: &mut Demo<'_>, wallet: &Wallet) -> anyhow::Result<
     );
     demo.report.held(
         "a request without a signature: 403 Missing Authentication Token",
-        Some(&timing),
+        Some(took),
     );
     Ok(())
 }
@@ -77,14 +77,14 @@ async fn refuse(
     status: u16,
     code: &str,
 ) -> anyhow::Result<String> {
-    let (sentence, timing) = demo
+    let (sentence, took) = demo
         .door
         .refused("/sign_transaction", body, status, code)
         .await?;
     demo.report
-        .held(&format!("{what}: {status} {code}"), Some(&timing));
+        .held(&format!("{what}: {status} {code}"), Some(took));
     Ok(sentence)
 }
 
-/// A payload that nothing is wrong with.
+/// A valid payload.
 pub(super) const TRANSFER: &str = r#"{"type":2,"chainId":1337,"nonce":0,"gas":21000,"maxFeePerGas":20000000000,"maxPriorityFeePerGas":1000000000,"value":0.01,"to":"0xa5D3241A1591061F2a4bB69CA0215F66520E67cf"}"#;

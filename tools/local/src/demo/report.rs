@@ -1,75 +1,23 @@
-//! The account of a run: for a reader, or as JSON lines.
+//! The report of a run: text, or JSON lines.
 
 use std::fmt;
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use crate::stack::Stack;
 
-/// How the account is written.
+/// Format of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Text for a reader.
+    /// Text of at most 80 columns.
     Text,
     /// One JSON object per line.
     Json,
 }
 
-/// Where the time of one request went.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Timing {
-    /// As the caller saw it.
-    pub(super) total: Duration,
-    /// Every hop in the order in which the request met them, and the milliseconds it took without
-    /// those behind it.
-    pub(super) hops: Vec<(&'static str, f64)>,
-}
-
-impl Timing {
-    /// Takes the `Server-Timing` header of an answer apart, <https://www.w3.org/TR/server-timing/>.
-    /// The front door says how long it took in all, the hops behind it how long each of them took;
-    /// the gateway took the rest.
-    pub(super) fn new(total: Duration, server_timing: &str) -> Self {
-        let told = |hop: &str| {
-            server_timing.split(',').find_map(|metric| {
-                let mut fields = metric.split(';').map(str::trim);
-                (fields.next() == Some(hop)).then_some(())?;
-                fields
-                    .find_map(|field| field.strip_prefix("dur="))?
-                    .parse::<f64>()
-                    .ok()
-            })
-        };
-        let behind: Vec<_> = BEHIND
-            .iter()
-            .filter_map(|hop| Some((*hop, told(hop)?)))
-            .collect();
-        let front_door = told(FRONT_DOOR);
-        let mut hops = vec![(
-            GATEWAY,
-            milliseconds(total) - front_door.unwrap_or_default(),
-        )];
-        hops.extend(front_door.map(|all| {
-            (
-                FRONT_DOOR,
-                all - behind.iter().map(|(_, took)| took).sum::<f64>(),
-            )
-        }));
-        hops.extend(behind);
-        // Clocks of several processes: a difference of almost nothing may come out negative.
-        Self {
-            total,
-            hops: hops
-                .into_iter()
-                .map(|(hop, took)| (hop, took.max(0.0)))
-                .collect(),
-        }
-    }
-}
-
-/// Writes the account while the steps run.
+/// Writes the report while the steps run.
 #[derive(Debug)]
 pub struct Report {
     format: Format,
@@ -80,7 +28,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// An account that begins now.
+    /// A report that begins now.
     pub fn new(format: Format) -> Self {
         Self {
             format,
@@ -94,7 +42,8 @@ impl Report {
     /// The stack is up.
     pub fn stack_is_up(&mut self, stack: &Stack) {
         let (endpoint, seconds) = (stack.endpoint(), self.started.elapsed().as_secs_f64());
-        let (signer, generator) = (stack.measurements().signer, stack.measurements().generator);
+        let measured = stack.measurements();
+        let (signer, generator) = (measured.signer.to_string(), measured.generator.to_string());
         let enclaves = if stack.images().is_some() {
             "images in an emulator"
         } else {
@@ -102,12 +51,18 @@ impl Report {
         };
         match self.format {
             Format::Text => line(format_args!(
-                "The stack answers at {endpoint} after {seconds:.1} s; its enclaves are {enclaves}, PCR0\n  \
-                 signer        {signer}\n  key generator {generator}"
+                "The stack answers at {endpoint} after {seconds:.1} s.\n\
+                 Its enclaves are {enclaves}, PCR0\n  \
+                 signer        {}\n                {}\n  \
+                 key generator {}\n                {}",
+                &signer[..48],
+                &signer[48..],
+                &generator[..48],
+                &generator[48..],
             )),
             Format::Json => line(json!({
                 "stack": endpoint, "seconds": rounded(seconds), "enclaves": enclaves,
-                "signer_pcr0": signer.to_string(), "key_generator_pcr0": generator.to_string(),
+                "signer_pcr0": signer, "key_generator_pcr0": generator,
             })),
         }
     }
@@ -121,24 +76,15 @@ impl Report {
         }
     }
 
-    /// Something was seen to hold.
-    pub(super) fn held(&mut self, what: &str, timing: Option<&Timing>) {
+    /// A check held; `took` is the time of its request.
+    pub(super) fn held(&mut self, what: &str, took: Option<Duration>) {
         self.held += 1;
         match self.format {
-            Format::Text => match timing {
-                Some(timing) => line(format_args!("  ✓ {what:<WIDTH$} {}", text(timing))),
-                None => line(format_args!("  ✓ {what}")),
-            },
+            Format::Text => line(text("✓", what, took)),
             Format::Json => {
                 let mut object = json!({ "chapter": self.chapter, "title": self.title, "check": what, "held": true });
-                if let Some(timing) = timing {
-                    let hops: Map<String, Value> = timing
-                        .hops
-                        .iter()
-                        .map(|(hop, took)| ((*hop).to_owned(), json!(rounded(*took))))
-                        .collect();
-                    object["total_ms"] = json!(rounded(milliseconds(timing.total)));
-                    object["hops_ms"] = hops.into();
+                if let Some(took) = took {
+                    object["total_ms"] = json!(rounded(milliseconds(took)));
                 }
                 line(object);
             }
@@ -153,9 +99,10 @@ impl Report {
                 "\nEvery step held: {} checks in {seconds:.1} s",
                 self.held
             )),
-            (Format::Text, Some(failure)) => {
-                line(format_args!("  ✗ {failure:#}\n\nNot every step held"))
-            }
+            (Format::Text, Some(failure)) => line(format_args!(
+                "{}\n\nNot every step held",
+                text("✗", &format!("{failure:#}"), None)
+            )),
             (Format::Json, None) => {
                 line(json!({ "held": true, "checks": self.held, "seconds": rounded(seconds) }))
             }
@@ -166,24 +113,38 @@ impl Report {
     }
 }
 
-fn text(timing: &Timing) -> String {
-    let hops: Vec<_> = timing
-        .hops
-        .iter()
-        .map(|(hop, took)| format!("{hop} {took:.1}"))
-        .collect();
-    format!(
-        "{:>7.1} ms   {}",
-        milliseconds(timing.total),
-        hops.join(" · ")
-    )
+/// A check in lines of at most 80 columns, its time at the end of the last.
+fn text(mark: &str, what: &str, took: Option<Duration>) -> String {
+    let time = took.map(|took| format!("{:>9.1} ms", milliseconds(took)));
+    let width = if time.is_some() {
+        TEXT_WIDTH
+    } else {
+        TEXT_WIDTH + TIME_WIDTH
+    };
+    let mut lines = vec![String::new()];
+    for word in what.split(' ') {
+        let current = lines.last_mut().expect("there is a first line");
+        // Characters of these texts have one column each.
+        if current.is_empty() || current.chars().count() + 1 + word.chars().count() <= width {
+            if !current.is_empty() {
+                current.push(' ');
+            }
+            current.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    if let (Some(time), Some(last)) = (time, lines.last_mut()) {
+        *last = format!("{last:<TEXT_WIDTH$}{time}");
+    }
+    format!("  {mark} {}", lines.join("\n    "))
 }
 
 fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
-/// A reader that went away is no reason to fail.
+/// A closed standard output is not a failure.
 fn line(text: impl fmt::Display) {
     let _ = writeln!(io::stdout(), "{text}");
 }
@@ -192,33 +153,39 @@ fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 
-const WIDTH: usize = 60;
-const GATEWAY: &str = "gateway";
-const FRONT_DOOR: &str = "front-door";
-const BEHIND: [&str; 3] = ["pod", "storage", "enclave"];
+/// 80 columns are a mark, a text, and the time of a request.
+const TEXT_WIDTH: usize = 64;
+const TIME_WIDTH: usize = 12;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn each_hop_has_its_own_time() {
-        let timing = Timing::new(
-            Duration::from_millis(10),
-            "pod;dur=0.5, storage;desc=\"x\";dur=3, enclave;dur=1, front-door;dur=8",
-        );
+    fn lines_fit_a_terminal_of_80_columns() {
+        let hash = format!("0x{}", "0f".repeat(32));
+        let long = format!("mined as {hash}, sent by our address");
+        for (what, took) in [
+            ("short", None),
+            ("short", Some(Duration::from_micros(1_234_567_890))),
+            (&long[..], None),
+            (&long[..], Some(Duration::from_millis(10))),
+            (
+                "a text that has exactly as many columns as fit: sixty-four, so!!",
+                Some(Duration::ZERO),
+            ),
+        ] {
+            let text = text("✓", what, took);
+            for line in text.lines() {
+                assert!(line.chars().count() <= 80, "{line}");
+            }
+            let words: Vec<_> = text.split_whitespace().skip(1).collect();
+            assert!(words.join(" ").starts_with(what), "{text}");
+            assert_eq!(text.ends_with(" ms"), took.is_some(), "{text}");
+        }
         assert_eq!(
-            text(&timing),
-            "   10.0 ms   gateway 2.0 · front-door 3.5 · pod 0.5 · storage 3.0 · enclave 1.0"
-        );
-        let refused_early = Timing::new(Duration::from_millis(1), "front-door;dur=0.25");
-        assert_eq!(
-            text(&refused_early),
-            "    1.0 ms   gateway 0.8 · front-door 0.2"
-        );
-        assert_eq!(
-            text(&Timing::new(Duration::from_millis(1), "")),
-            "    1.0 ms   gateway 1.0"
+            text("✓", "is signed", Some(Duration::from_millis(10))),
+            format!("  ✓ {:<64}     10.0 ms", "is signed")
         );
     }
 }

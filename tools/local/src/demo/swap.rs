@@ -1,4 +1,4 @@
-//! Step 6, second part: whoever writes the table cannot make one key answer to another's name.
+//! Step 6, second part: a row under another key's id is refused.
 
 use std::collections::HashMap;
 
@@ -37,25 +37,24 @@ pub(super) async fn run(demo: &mut Demo<'_>, wallet: &Wallet) -> anyhow::Result<
         .await;
     // Put back before anything is concluded.
     put(&table, theirs).await?;
-    let (_, timing) = refused?;
+    let (_, took) = refused?;
     demo.report.held(
-        "a sealed record under another key's name: 500 sealed_row_refused",
-        Some(&timing),
+        "a sealed record under another key's id: 500 sealed_row_refused",
+        Some(took),
     );
 
-    let (_, timing) = demo
+    let (_, took) = demo
         .door
         .sign(&other, TRANSFER)
         .await
         .context("the restored row does not sign")?;
-    demo.report
-        .held("the restored row signs again", Some(&timing));
+    demo.report.held("the restored row signs again", Some(took));
     Ok(())
 }
 
 pub(super) type Row = HashMap<String, AttributeValue>;
 
-/// The row of a key as it lies in the table.
+/// The row of a key.
 pub(super) async fn row(table: &Client, wallet: &Wallet) -> anyhow::Result<Row> {
     let key = AttributeValue::S(wallet.key_id.clone());
     let item = table
@@ -65,7 +64,7 @@ pub(super) async fn row(table: &Client, wallet: &Wallet) -> anyhow::Result<Row> 
         .consistent_read(true)
         .send()
         .await;
-    item.context("cannot read the table")?
+    item.context("failed to read the table")?
         .item
         .context("the table has no such row")
 }
@@ -77,5 +76,5 @@ async fn put(table: &Client, row: Row) -> anyhow::Result<()> {
         .set_item(Some(row))
         .send()
         .await;
-    put.map(drop).context("cannot write the table")
+    put.map(drop).context("failed to write to the table")
 }

@@ -33,7 +33,7 @@ pub(super) async fn run(demo: &mut Demo<'_>, wallet: &Wallet) -> anyhow::Result<
         .context("no contract was created")?;
     ensure!(
         token == wallet.address.create(1),
-        "the contract stands at another address than it must"
+        "the contract has an unexpected address"
     );
     ensure!(
         balance(demo, token, wallet.address).await? == U256::from(SUPPLY),

@@ -47,9 +47,8 @@ pub(super) async fn send(
     let payload = format!(
         r#"{{"type":2,"chainId":{chain},"nonce":{nonce},"maxFeePerGas":20000000000,"maxPriorityFeePerGas":1000000000,{fields}}}"#
     );
-    let (signed, timing) = demo.door.sign(wallet, &payload).await?;
-    demo.report
-        .held(&format!("{what} is signed"), Some(&timing));
+    let (signed, took) = demo.door.sign(wallet, &payload).await?;
+    demo.report.held(&format!("{what} is signed"), Some(took));
 
     let hash = demo.chain.broadcast(&signed.transaction).await?;
     ensure!(

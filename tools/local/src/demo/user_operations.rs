@@ -7,9 +7,8 @@ use super::{Demo, Wallet, stranger};
 use crate::user_operation::{Deployment, Release};
 
 pub(super) async fn run(demo: &mut Demo<'_>, wallet: &Wallet) -> anyhow::Result<()> {
-    demo.report.chapter(
-        "EntryPoint contracts carry out user operations that the wallet signed (ERC-4337)",
-    );
+    demo.report
+        .chapter("EntryPoint contracts carry out signed user operations (ERC-4337)");
     for (release, form) in [
         (Release::V0_8, "the raw hash"),
         (Release::V0_7, "the EIP-191 hash, made by the caller"),
@@ -19,10 +18,10 @@ pub(super) async fn run(demo: &mut Demo<'_>, wallet: &Wallet) -> anyhow::Result<
         let operation = contracts
             .first_operation(wallet.address, recipient, U256::from(WEI))
             .await?;
-        let (signature, timing) = demo.door.sign_hash(wallet, operation.to_be_signed).await?;
+        let (signature, took) = demo.door.sign_hash(wallet, operation.to_be_signed).await?;
         demo.report.held(
             &format!("EntryPoint {}: {form} is signed", release.as_str()),
-            Some(&timing),
+            Some(took),
         );
 
         let account = operation.account;

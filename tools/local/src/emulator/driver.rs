@@ -1,4 +1,4 @@
-//! How a pod starts, watches and ends an emulated enclave.
+//! The pods' driver for emulated enclaves: starts, watches and ends them.
 
 use std::fmt;
 use std::fs;
@@ -40,7 +40,7 @@ impl Emulator {
         }
     }
 
-    /// QEMU ends at once when the image is none that it can read; its log says why.
+    /// QEMU ends at once if it cannot read the image; its log has the reason.
     async fn boot(&self, launch: &Launch) -> Result<Enclave, DriverError> {
         let parent = Parent::listen(&self.machine.vsock())
             .await
@@ -102,7 +102,7 @@ impl EnclaveDriver for Emulator {
         }
     }
 
-    /// An earlier pod's processes ended with it; their files may be left.
+    /// An earlier pod's processes ended with it; their files may remain.
     async fn clean_up(&mut self) -> Result<(), DriverError> {
         self.terminate().await?;
         for file in [
@@ -165,7 +165,7 @@ fn remove(file: &Path) -> io::Result<()> {
 
 fn cannot(what: &str, error: impl fmt::Display) -> DriverError {
     DriverError::failed(
-        format!("cannot {what}: {error:#}"),
+        format!("failed to {what}: {error:#}"),
         "see the logs of the machine",
     )
 }

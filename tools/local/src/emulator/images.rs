@@ -1,4 +1,4 @@
-//! The images of a deployment on this machine, put together from a release and settings.
+//! The images of a deployment on this machine, assembled from a release and settings.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,22 +6,22 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, ensure};
 use aws_lc_rs::digest::{self, SHA256};
+use cloister_contract::Service;
 use cloister_eif::ExpectedMeasurements;
 use cloister_key_policy::{Measurements, Pcr0};
 
 use super::Tools;
-use crate::service::Service;
 
-/// A directory with both images and what they measure as.
+/// A directory with both images and their measurements.
 #[derive(Clone, Debug)]
 pub struct Images(PathBuf);
 
 impl Images {
-    /// Puts the images together, or takes those that lie in `directory` if they were made of the
-    /// same release and settings.
+    /// Assembles the images, or takes those in `directory` if they were made of the same release
+    /// and settings.
     ///
     /// # Errors
-    /// When the tool that makes them fails; it says why.
+    /// If the image tool fails.
     pub fn assemble(tools: &Tools, settings: &str, directory: &Path) -> anyhow::Result<Self> {
         let images = Self(directory.to_owned());
         let key = key(tools, settings)?;
@@ -55,14 +55,14 @@ impl Images {
         };
         make().with_context(|| {
             format!(
-                "cannot make the enclaves' images in {}",
+                "failed to make the enclaves' images in {}",
                 directory.display()
             )
         })?;
         Ok(images)
     }
 
-    /// Images that somebody put there: `signer.eif`, `key-generator.eif`, `measurements.json`.
+    /// Existing images: `signer.eif`, `key-generator.eif`, `measurements.json`.
     pub fn open(directory: &Path) -> Self {
         Self(directory.to_owned())
     }
@@ -72,7 +72,7 @@ impl Images {
         self.0.join(format!("{}.eif", service.name()))
     }
 
-    /// The file that says what the images measure as.
+    /// The file of the images' measurements.
     pub fn measurements_file(&self) -> PathBuf {
         self.0.join("measurements.json")
     }
@@ -80,7 +80,7 @@ impl Images {
     /// PCR0 of both, for a key policy.
     ///
     /// # Errors
-    /// When `measurements.json` cannot be understood.
+    /// If `measurements.json` cannot be parsed.
     pub fn measurements(&self) -> anyhow::Result<Measurements> {
         let pcr0 = |service: Service| {
             let expected = ExpectedMeasurements::read(&self.measurements_file(), service.name())?;
@@ -93,11 +93,11 @@ impl Images {
     }
 }
 
-/// `release.json` names what the release is made of by hash.
+/// `release.json` names the contents of the release by hash.
 fn key(tools: &Tools, settings: &str) -> anyhow::Result<String> {
     let release = tools.release.join("release.json");
     let release =
-        fs::read(&release).with_context(|| format!("cannot read {}", release.display()))?;
+        fs::read(&release).with_context(|| format!("failed to read {}", release.display()))?;
     let hash = |bytes: &[u8]| const_hex::encode(digest::digest(&SHA256, bytes));
     Ok(format!(
         "release {} settings {}",

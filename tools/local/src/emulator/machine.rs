@@ -1,17 +1,18 @@
-//! One emulated machine: its processes, its files and their arguments.
+//! One emulated machine: its files and the command lines of its processes.
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
+use cloister_contract::nsm::EMULATOR_MODULE_ID_PREFIX;
 use cloister_pods::Launch;
 
 use super::Tools;
 use crate::child::Program;
 
-/// Where an emulated machine lives.
+/// Name and directories of an emulated machine.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Machine {
-    /// What it is called: the name of its logs and of its NSM
+    /// Its name, also of its logs and its NSM
     #[arg(long = "machine-name")]
     pub name: String,
     /// Directory of its sockets: private, with a short path
@@ -30,7 +31,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// What leads to its vsock ports; those of its parent that it may connect to lie beside it.
+    /// The socket of its vsock ports; those of its parent are next to it.
     pub(super) fn vsock(&self) -> PathBuf {
         self.sockets.join(format!("{}.vsock", self.name))
     }
@@ -45,12 +46,12 @@ impl Machine {
         self.sockets.join(format!("{}.pid", self.name))
     }
 
-    /// What it writes to its serial port.
+    /// The log of its serial port.
     pub fn console(&self) -> PathBuf {
         self.logs.join(format!("{}.log", self.name))
     }
 
-    /// The vsock device, which is a process of its own.
+    /// The process of the vsock device.
     pub(super) fn vsock_device(&self, tools: &Tools) -> Program {
         let (vhost, vsock) = (self.vhost(), self.vsock());
         Program::new(format!("{}-vsock", self.name), &tools.vsock_device).option(
@@ -68,7 +69,7 @@ impl Machine {
         let mut qemu = Program::new(format!("{}-qemu", self.name), &tools.qemu)
             .argument("-M")
             .argument(format!(
-                "nitro-enclave,vsock=vsock,id={MODULE_ID_PREFIX}{}",
+                "nitro-enclave,vsock=vsock,id={EMULATOR_MODULE_ID_PREFIX}{}",
                 self.name
             ))
             .argument("-accel")
@@ -85,7 +86,7 @@ impl Machine {
             // keyboard controller that the image would ask for is not there.
             .argument("-append")
             .argument(format!(
-                "console=ttyS0 reboot=t cloister.parent_cid={PARENT_CID}{}",
+                "console=ttyS0 reboot=t cloister.parent_cid={EMULATED_PARENT_CID}{}",
                 clock_source()
             ))
             .argument("-no-reboot")
@@ -118,8 +119,8 @@ impl Machine {
     }
 }
 
-/// Whether a unix socket is listened on, without connecting to it: the vsock device serves whoever
-/// connects first.
+/// Checks that a unix socket is listened on without connecting to it: the vsock device serves the
+/// first connection.
 pub(super) fn listens(socket: &Path) -> bool {
     let sockets = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
     let path = socket.to_string_lossy();
@@ -129,8 +130,8 @@ pub(super) fn listens(socket: &Path) -> bool {
         .any(|line| line.ends_with(&format!(" {path}")) && line.split(' ').nth(3) == Some(ACCEPTS))
 }
 
-/// Whether the processor's own virtualisation can be used: the device alone says too little within
-/// a virtual machine.
+/// Checks that hardware virtualisation can be used: within a virtual machine the device may exist
+/// and not work.
 fn kvm() -> bool {
     let processor = cpu("flags")
         .is_some_and(|flags| flags.split(' ').any(|flag| flag == "vmx" || flag == "svm"));
@@ -153,23 +154,20 @@ fn clock_source() -> String {
     }
 }
 
-/// What the kernel says of this machine's first processor.
+/// A property of this machine's first processor.
 fn cpu(name: &str) -> Option<String> {
     let cpus = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     cpus.lines()
         .find_map(|line| Some(line.strip_prefix(name)?.split_once(": ")?.1.to_owned()))
 }
 
-/// Nobody else has it: every machine has a vsock device of its own.
+/// Unique, because every machine has its own vsock device.
 const GUEST_CID: u32 = 16;
 /// Bytes that a guest may send before the device has passed them on. The device loses packets that
 /// are spread over memory, as Linux makes them above 32 KiB: none is longer than this.
 const BUFFER_SIZE: u32 = 24 * 1024;
-/// How the vsock device calls the parent; on Nitro it is 3.
-const PARENT_CID: u32 = 2;
-/// An enclave's init takes the parent's context id from its command line only when its NSM is
-/// called so.
-const MODULE_ID_PREFIX: &str = "emulator-";
+/// The vsock device's number for the parent, other than on Nitro (`ports::PARENT_CID`).
+const EMULATED_PARENT_CID: u32 = 2;
 /// `__SO_ACCEPTCON` of Linux.
 const ACCEPTS: &str = "00010000";
 

@@ -1,9 +1,10 @@
-//! The parent's part in a boot: it hears the enclave's heartbeat and answers it.
+//! The parent during a boot: answers the enclave's heartbeat.
 
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use cloister_contract::ports::{HEARTBEAT, HEARTBEAT_BYTE};
 use cloister_transport::{Address, Listener};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
@@ -13,31 +14,27 @@ use tokio::time::timeout;
 pub(super) struct Parent(Listener);
 
 impl Parent {
-    /// Listens where the emulated vsock device leads connections to the parent's heartbeat port:
+    /// Listens on the socket to which the vsock device forwards the parent's heartbeat port:
     /// `SOCKET_PORT`.
     pub(super) async fn listen(socket: &Path) -> io::Result<Self> {
         let mut path = socket.as_os_str().to_owned();
-        path.push(format!("_{PORT}"));
+        path.push(format!("_{HEARTBEAT}"));
         Ok(Self(Listener::bind(&Address::Unix(path.into())).await?))
     }
 
     /// Waits for the heartbeat and answers it.
     pub(super) async fn hear_heartbeat(&self) -> io::Result<()> {
         let mut stream = self.0.accept().await?;
-        if stream.read_u8().await? != HEARTBEAT {
+        if stream.read_u8().await? != HEARTBEAT_BYTE {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        stream.write_u8(HEARTBEAT).await?;
-        // The device gives up what it has not passed on when the connection closes: the enclave
-        // closes it.
+        stream.write_u8(HEARTBEAT_BYTE).await?;
+        // The device drops undelivered bytes when the connection closes: let the enclave close it.
         let _ = timeout(GRACE, stream.read_u8()).await;
         Ok(())
     }
 }
 
-/// As nitro-cli has them.
-const PORT: u32 = 9000;
-const HEARTBEAT: u8 = 0xb7;
 const GRACE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What an emulated enclave needs: programs and a release, built by `cargo xtask`.
+//! Programs and release of emulated enclaves, built by `cargo xtask`.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::child::binary;
 pub struct Tools {
     /// QEMU with the `nitro-enclave` machine.
     pub qemu: PathBuf,
-    /// Where QEMU finds its firmware.
+    /// Directories of QEMU's firmware.
     pub firmware: Vec<PathBuf>,
     /// `vhost-device-vsock`.
     pub vsock_device: PathBuf,
@@ -25,21 +25,21 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// What belongs to the running program's target directory.
+    /// Those of the running program's target directory.
     ///
     /// # Errors
-    /// When it has not been built.
+    /// If they have not been built.
     pub fn find() -> anyhow::Result<Self> {
         Self::read(&binary("../images/emulation.json")?)
     }
 
-    /// What a file says.
+    /// Reads them from a file.
     ///
     /// # Errors
-    /// When it cannot be read, or names something that is not there.
+    /// If it cannot be read, or names a missing file.
     pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read(file)
-            .with_context(|| format!("cannot read {}: {BUILD}", file.display()))?;
+            .with_context(|| format!("failed to read {}: {BUILD}", file.display()))?;
         let tools: Self = serde_json::from_slice(&text)
             .with_context(|| format!("{} is damaged", file.display()))?;
         let Self {
@@ -55,7 +55,7 @@ impl Tools {
             .chain(firmware)
         {
             if !path.exists() {
-                bail!("{} is gone: {BUILD}", path.display());
+                bail!("{} is missing: {BUILD}", path.display());
             }
         }
         Ok(tools)

@@ -1,11 +1,12 @@
-//! Execution environments: one process of the function with a Runtime API of its own, started anew
-//! whenever it ends.
+//! Execution environments: one process of the function with its own Runtime API, restarted whenever
+//! it ends.
 
 use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cloister_contract::ErrorChain;
 use tokio::process::Command;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -32,14 +33,14 @@ impl Environment {
             match self.live(&stop).await {
                 Ok(End::Stopped) => return,
                 Ok(End::Exited(status)) => tracing::warn!(%status, "the function's process ended"),
-                Ok(End::TimedOut) => tracing::warn!("the function took too long and was ended"),
+                Ok(End::TimedOut) => tracing::warn!("the function timed out"),
                 Err(error) => {
                     let program = self.function.program.display();
-                    tracing::error!(%error, %program, "the function cannot be started");
+                    tracing::error!(error = %ErrorChain(&error), %program, "failed to start the function");
                 }
             }
-            // Doubled while it does not live long, so that a function that cannot start does not
-            // keep the machine busy.
+            // Doubled for short lives, so that a function that cannot start does not keep the
+            // machine busy.
             pause = if started.elapsed() > LONG_LIFE {
                 SHORTEST_PAUSE
             } else {
@@ -52,7 +53,7 @@ impl Environment {
         }
     }
 
-    /// The life of one process.
+    /// Runs one process to its end.
     async fn live(&self, stop: &CancellationToken) -> io::Result<End> {
         let api = RuntimeApi::bind(self.queue.clone(), self.arn.clone(), self.timeout).await?;
         let mut process = self.command(&api.address().to_string()).spawn()?;
@@ -115,7 +116,7 @@ impl Environment {
     }
 }
 
-/// How the life of a process ended.
+/// The end of a process.
 enum End {
     Exited(ExitStatus),
     TimedOut,
@@ -125,5 +126,5 @@ enum End {
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const LONG_LIFE: Duration = Duration::from_secs(10);
-/// How long a process may take to notice that its Runtime API is gone.
+/// Time for a process to notice that its Runtime API is gone.
 const FAREWELL: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! Invocations of the function on their way from the server to a worker and back.
+//! The queue of invocations between the server and the workers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,17 +14,17 @@ pub(crate) struct Invocation {
     pub(crate) answer: oneshot::Sender<Outcome>,
 }
 
-/// What came of an invocation.
+/// The result of an invocation.
 pub(crate) type Outcome = Result<Bytes, FunctionError>;
 
-/// Why the function gave no result.
+/// A function without a result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FunctionError {
-    /// It said so itself: its error object.
+    /// The function's own error object.
     Reported(Bytes),
     /// Its process ended.
     Exited,
-    /// It took longer than it may.
+    /// Its time ran out.
     TimedOut(Duration),
 }
 

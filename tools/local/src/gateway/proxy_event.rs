@@ -1,4 +1,4 @@
-//! The event that API Gateway makes of a request, REST proxy integration, payload format 1.0:
+//! API Gateway's event for a request, REST proxy integration, payload format 1.0:
 //! <https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy-integrations.html>.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use cloister_stand_in::principals::Principal;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// What the event says besides the request itself.
+/// The event's contents besides the request.
 pub(crate) struct Context<'a> {
     pub(crate) caller: &'a Principal,
     pub(crate) source: IpAddr,
@@ -51,7 +51,7 @@ pub(crate) fn proxy_event(parts: &Parts, body: &Bytes, context: &Context<'_>) ->
             "extendedRequestId": Uuid::new_v4().simple().to_string(),
             "requestTime": now.format("%d/%b/%Y:%H:%M:%S +0000").to_string(),
             "path": path,
-            "accountId": caller.account(),
+            "accountId": caller.account().as_str(),
             "protocol": "HTTP/1.1",
             "stage": "local",
             "domainPrefix": "localhost",
@@ -59,7 +59,7 @@ pub(crate) fn proxy_event(parts: &Parts, body: &Bytes, context: &Context<'_>) ->
             "requestId": request_id,
             "identity": {
                 "cognitoIdentityPoolId": null,
-                "accountId": caller.account(),
+                "accountId": caller.account().as_str(),
                 "cognitoIdentityId": null,
                 "caller": caller.access_key_id,
                 "sourceIp": source.to_string(),
@@ -82,7 +82,7 @@ pub(crate) fn proxy_event(parts: &Parts, body: &Bytes, context: &Context<'_>) ->
     .into()
 }
 
-/// The most specific resource that fits, and its parameters.
+/// The most specific resource that matches, and its parameters.
 fn resource(path: &str) -> (&'static str, Option<BTreeMap<&'static str, &str>>) {
     RESOURCES
         .iter()
@@ -121,7 +121,7 @@ fn fit<'a>(template: &'static str, path: &'a str) -> Option<BTreeMap<&'static st
     Some(parameters)
 }
 
-/// Every header but the credentials, which API Gateway keeps for itself once it has checked them.
+/// Every header but the credentials, which API Gateway does not pass on.
 fn headers(headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {
     let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, value) in headers {
@@ -147,7 +147,7 @@ fn query(query: Option<&str>) -> BTreeMap<String, Vec<String>> {
     all
 }
 
-/// Of every name the last value; `null` for nothing at all.
+/// The last value of every name; `null` without names.
 fn last(all: &BTreeMap<String, Vec<String>>) -> Value {
     if all.is_empty() {
         return Value::Null;
@@ -170,7 +170,7 @@ const RESOURCES: &[&str] = &[
     "/key/{key_id}/tx_signature",
     "/key/{key_id}/userop_signature",
 ];
-/// Everything else reaches the function too, which then says what is wrong with it.
+/// Every other path reaches the function too, which refuses it.
 const CATCH_ALL: &str = "/{proxy+}";
 
 #[cfg(test)]
@@ -183,6 +183,7 @@ mod tests {
             secret_access_key: "s".repeat(40),
             session_token: "the-token".into(),
             principal_arn: "arn:aws:iam::111122223333:role/caller".into(),
+            expires_at: None,
         };
         let (parts, ()) = axum::http::Request::post(path_and_query)
             .header("authorization", "AWS4-HMAC-SHA256 …")

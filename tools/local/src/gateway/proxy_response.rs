@@ -1,5 +1,4 @@
-//! The HTTP answer that API Gateway makes of the function's result; a result of another form is a
-//! 502.
+//! API Gateway's HTTP answer for a function's result; a result of another form is a 502.
 
 use std::collections::BTreeMap;
 

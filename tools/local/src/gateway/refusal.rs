@@ -1,4 +1,4 @@
-//! Refusals in the words of API Gateway and Lambda: status, `x-amzn-ErrorType` and
+//! Refusals as API Gateway and Lambda word them: status, `x-amzn-ErrorType` and
 //! `{"message": …}`.
 
 use std::borrow::Cow;
@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, Response, StatusCode};
 use cloister_stand_in::sigv4::SignatureError;
 use serde_json::json;
 
-/// An answer of AWS's own, given before or instead of the function's.
+/// An answer of AWS's, before or instead of the function's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
@@ -26,7 +26,7 @@ impl Refusal {
         }
     }
 
-    /// Neither signed nor, at API Gateway, a known path.
+    /// Unsigned; API Gateway's answer to an unknown path, too.
     pub(crate) fn missing_token() -> Self {
         Self::new(
             StatusCode::FORBIDDEN,
@@ -35,7 +35,7 @@ impl Refusal {
         )
     }
 
-    /// An access key or session token nobody has.
+    /// Unknown access key or session token.
     pub(crate) fn invalid_token() -> Self {
         Self::new(
             StatusCode::FORBIDDEN,
@@ -44,7 +44,7 @@ impl Refusal {
         )
     }
 
-    /// A signature that is not good, or not good here and now.
+    /// Invalid signature, scope or time.
     pub(crate) fn invalid_signature(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "InvalidSignatureException", message)
     }
@@ -58,7 +58,7 @@ impl Refusal {
         )
     }
 
-    /// The function failed, or its result is no proxy response.
+    /// The function failed, or its result is not a proxy response.
     pub(crate) fn bad_gateway() -> Self {
         Self::new(
             StatusCode::BAD_GATEWAY,
@@ -103,7 +103,7 @@ impl Refusal {
         )
     }
 
-    /// The words for a signature that the library refused.
+    /// Translates the signature library's error.
     pub(crate) fn of_signature(error: SignatureError) -> Self {
         let incomplete = |message| {
             Self::new(
@@ -115,6 +115,9 @@ impl Refusal {
         match error {
             SignatureError::MissingAuthenticationToken(_) => Self::missing_token(),
             SignatureError::InvalidClientTokenId(_) => Self::invalid_token(),
+            SignatureError::ExpiredToken(message) => {
+                Self::new(StatusCode::FORBIDDEN, "ExpiredTokenException", message)
+            }
             SignatureError::IncompleteSignature(message)
             | SignatureError::InvalidURIPath(message)
             | SignatureError::MalformedQueryString(message) => incomplete(message),
@@ -150,7 +153,7 @@ impl Refusal {
     }
 }
 
-/// API Gateway no longer says which region was wrong.
+/// API Gateway does not repeat the wrong region.
 fn as_aws_words_it(message: String) -> String {
     const START: &str = "Credential should be scoped to a valid region";
     match message

@@ -12,6 +12,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{Response, StatusCode};
 use axum::routing::{get, post};
+use cloister_contract::ErrorChain;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -22,7 +23,7 @@ use tokio::time::Instant;
 
 use super::invocation::{FunctionError, Outcome, Queue};
 
-/// A Runtime API on a loopback port of its own, for one process.
+/// The Runtime API of one process, on its own loopback port.
 #[derive(Debug)]
 pub(crate) struct RuntimeApi {
     listener: TcpListener,
@@ -35,9 +36,9 @@ struct Environment {
     queue: Queue,
     arn: String,
     timeout: Duration,
-    /// What the process works on.
+    /// The event that the process works on.
     current: Mutex<Option<Current>>,
-    /// When it has to be done.
+    /// Deadline of that event.
     due: watch::Sender<Option<Instant>>,
 }
 
@@ -95,12 +96,12 @@ impl RuntimeApi {
                             http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
                         connections.spawn(async move {
                             if let Err(error) = connection.await {
-                                tracing::debug!(%error, "a connection of the Runtime API ended");
+                                tracing::debug!(error = %ErrorChain(&error), "a connection of the Runtime API ended");
                             }
                         });
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "the Runtime API cannot accept");
+                        tracing::warn!(error = %ErrorChain(&error), "the Runtime API failed to accept");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
@@ -124,7 +125,7 @@ impl RuntimeApi {
     /// The process is gone: answers what it worked on.
     pub(crate) fn fail(&self, error: FunctionError) {
         if let Some(current) = self.state.take(None) {
-            // Nobody may be waiting any more.
+            // The caller may have stopped waiting.
             let _ = current.answer.send(Err(error));
         }
     }

@@ -1,4 +1,4 @@
-//! The HTTP side: authenticates a request, has the function carry it out and answers.
+//! The HTTP server: authenticates a request, invokes the function and answers.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ pub(crate) struct Server {
     /// The function's name.
     pub(crate) function: String,
     pub(crate) invoker: Invoker,
-    /// Until the function is given up on.
+    /// Time for the function.
     pub(crate) integration: Duration,
 }
 
@@ -47,7 +47,7 @@ impl Server {
             .with_graceful_shutdown(stop.cancelled_owned())
             .await
         {
-            tracing::error!(%error, "the gateway can no longer listen");
+            tracing::error!(error = %ErrorChain(&error), "the gateway can no longer listen");
         }
     }
 
@@ -163,7 +163,7 @@ impl Server {
     }
 }
 
-/// What is known of a request before it is read.
+/// Facts about a request before it is read.
 struct Arrival {
     source: SocketAddr,
     request_id: String,
@@ -212,6 +212,6 @@ const WINDOW_MINUTES: i64 = 5;
 const MAX_BODY_LEN: usize = 10 * 1024 * 1024;
 /// Longest event of a direct invoke, in bytes.
 const MAX_INVOKE_LEN: usize = 6 * 1024 * 1024;
-/// How much of a body is read before the connection is closed without an answer: a sender that is
-/// still sending does not read one.
+/// A longer body closes the connection without an answer: a client that still sends does not read
+/// one.
 const MAX_READ_LEN: usize = 4 * MAX_BODY_LEN;

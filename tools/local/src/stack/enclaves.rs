@@ -1,14 +1,14 @@
-//! What the enclaves of a stack are, and what they measure as.
+//! The enclaves of a stack and their measurements.
 
+use cloister_contract::Service;
 use cloister_key_policy::Measurements;
 
-use super::Site;
+use super::Location;
 use crate::emulator::{Images, Tools};
 use crate::identity::table_arn;
-use crate::measured::{Processes, deployment_settings};
-use crate::service::Service;
+use crate::settings::{Processes, deployment_settings};
 
-/// What the enclaves of a stack are.
+/// The kind of a stack's enclaves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Enclaves {
     /// Processes of this machine, with a software NSM.
@@ -18,12 +18,12 @@ pub enum Enclaves {
     Emulated(Emulation),
 }
 
-/// How enclaves are emulated.
+/// Settings of emulated enclaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Emulation {
     /// Memory of each, in MiB.
     pub memory_mib: u32,
-    /// Seconds by which the clock of the signer's machine is ahead.
+    /// Seconds by which the clock of the signer's machine is ahead of this machine's.
     pub signer_clock_ahead: i64,
     /// The same of the key generator's.
     pub key_generator_clock_ahead: i64,
@@ -65,13 +65,13 @@ pub(super) struct Image {
 }
 
 impl Measured {
-    pub(super) fn new(enclaves: Enclaves, site: &Site) -> anyhow::Result<Self> {
+    pub(super) fn new(enclaves: Enclaves, location: &Location) -> anyhow::Result<Self> {
         match enclaves {
             Enclaves::Processes => {
-                Processes::new(site.authority.certificate()).map(Self::Processes)
+                Processes::new(location.authority.certificate()).map(Self::Processes)
             }
             Enclaves::Emulated(emulation) => {
-                Image::new(Tools::find()?, emulation, site).map(Self::Images)
+                Image::new(Tools::find()?, emulation, location).map(Self::Images)
             }
         }
     }
@@ -85,9 +85,10 @@ impl Measured {
 }
 
 impl Image {
-    fn new(tools: Tools, emulation: Emulation, site: &Site) -> anyhow::Result<Self> {
-        let settings = deployment_settings(site.authority.certificate(), &table_arn()).to_string();
-        let images = Images::assemble(&tools, &settings, &site.data.path("images/stack"))?;
+    fn new(tools: Tools, emulation: Emulation, location: &Location) -> anyhow::Result<Self> {
+        let settings =
+            deployment_settings(location.authority.certificate(), &table_arn()).to_string();
+        let images = Images::assemble(&tools, &settings, &location.data.path("images/stack"))?;
         let measurements = images.measurements()?;
         Ok(Self {
             tools,
@@ -110,11 +111,15 @@ impl Image {
 
     /// Images whose settings differ in one byte, of no consequence but for what is measured: the
     /// last of the table's name.
-    pub(super) fn altered(&self, site: &Site) -> anyhow::Result<Images> {
+    pub(super) fn altered(&self, location: &Location) -> anyhow::Result<Images> {
         let mut table = table_arn();
         table.pop();
         table.push('z');
-        let settings = deployment_settings(site.authority.certificate(), &table).to_string();
-        Images::assemble(&self.tools, &settings, &site.data.path("images/altered"))
+        let settings = deployment_settings(location.authority.certificate(), &table).to_string();
+        Images::assemble(
+            &self.tools,
+            &settings,
+            &location.data.path("images/altered"),
+        )
     }
 }

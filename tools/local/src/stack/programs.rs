@@ -1,23 +1,25 @@
-//! How each part is called: its program, arguments and environment.
+//! Program, arguments and environment of each part.
 
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use cloister_contract::Service;
 use cloister_key_policy::Pcr0;
 use tracing::level_filters::LevelFilter;
 
 use super::enclaves::{Image, Measured};
-use super::{Aws, Site};
+use super::ports::{Port, Ports};
+use super::{Aws, Location};
+use crate::chain;
 use crate::child::{Program, binary};
 use crate::identity::{ACCOUNT, REGION, table_arn};
-use crate::measured::Processes;
 use crate::part::Part;
 use crate::ready::Addresses;
-use crate::service::Service;
+use crate::settings::Processes;
 
-impl Site {
-    /// A pod's log has a level, the others' a filter; an enclave's cannot be chosen.
+impl Location {
+    /// Pods take a level, other programs a filter; enclaves take neither.
     fn logging(&self, program: Program) -> Program {
         let Some(filter) = &self.log else {
             return program;
@@ -31,8 +33,7 @@ impl Site {
     }
 
     pub(super) fn dynalite(&self) -> Program {
-        // Given a path, dynalite's `--port` is a unix socket: nobody else on the machine can reach
-        // it.
+        // Given a path, dynalite's `--port` is a unix socket, which other users cannot reach.
         Program::new(Part::Dynalite.as_str(), self.packages.node())
             .argument(self.packages.dynalite())
             .option("port", self.socket(Part::Dynalite.as_str()))
@@ -51,7 +52,7 @@ impl Site {
         )?;
         Ok(self
             .logging(Program::new(name, binary("cloister-local-table")?))
-            .option("listen", ANY_PORT)
+            .option("listen", self.ports.address(Port::Table).to_string())
             .option("address-file", self.address_file(name))
             .option("tls-cert", tls.certificate)
             .option("tls-key", tls.key)
@@ -68,7 +69,7 @@ impl Site {
                 .server(&self.data, name, &[&format!("kms.{REGION}.amazonaws.com")])?;
         let kms = self
             .logging(Program::new(name, binary("cloister-local-kms")?))
-            .option("listen", ANY_PORT)
+            .option("listen", self.ports.address(Port::Kms).to_string())
             .option("address-file", self.address_file(name))
             .option("data", self.data.path("kms"))
             .option("tls-cert", tls.certificate)
@@ -86,12 +87,13 @@ impl Site {
     pub(super) fn anvil(&self) -> Program {
         Program::new(Part::Anvil.as_str(), self.packages.anvil())
             .option("host", "127.0.0.1")
-            .option("port", "0")
+            .option("port", self.ports.address(Port::Chain).port().to_string())
             .option("chain-id", CHAIN_ID)
             .option("hardfork", "prague")
-            // Read at the start, written at the end: balances survive a restart like the keys that
-            // own them.
-            .option("state", self.data.path("chain.json"))
+            // Read at the start, written every few seconds and at the end: balances survive a
+            // restart like the keys that own them.
+            .option("state", self.data.path(chain::STATE_FILE))
+            .option("state-interval", "5")
     }
 
     pub(super) fn enclave(
@@ -100,7 +102,7 @@ impl Site {
         processes: &Processes,
     ) -> anyhow::Result<Program> {
         self.enclave_as(
-            service.enclave().as_str(),
+            Part::enclave(service).as_str(),
             service,
             processes,
             &processes.pcr0(service),
@@ -119,23 +121,31 @@ impl Site {
             processes.settings(service),
         )?;
         Ok(self
-            .logging(Program::new(name, binary(service.enclave_program())?))
+            .logging(Program::new(name, binary(enclave_program(service))?))
             .option("listen", with_prefix("unix:", &self.socket(name)))
             .option("settings", settings)
             .option("nsm-pki", self.data.path("pki/nsm.pem"))
             .option("pcr0", pcr0.to_string()))
     }
 
-    /// The pod of an enclave that is a process, or of one that it keeps in an emulator.
+    /// The pod of an enclave that is a process, or of one that it keeps in an emulator. Without
+    /// `ports` it listens on any.
     pub(super) fn pod(
         &self,
         name: &str,
         service: Service,
+        ports: Option<Ports>,
         enclave: &Enclave<'_>,
         aws: &Aws<'_>,
     ) -> anyhow::Result<Program> {
+        let listen = |port: fn(Service) -> Port| {
+            ports.map_or_else(
+                || ANY_PORT.to_owned(),
+                |ports| ports.address(port(service)).to_string(),
+            )
+        };
         let pod = match enclave {
-            Enclave::Process(socket) => Program::new(name, binary(service.pod_program())?)
+            Enclave::Process(socket) => Program::new(name, binary(pod_program(service))?)
                 .variable("CLOISTER_ENCLAVE", with_prefix("unix:", socket)),
             Enclave::Image(enclave, image) => self.emulating_pod(name, service, enclave, image)?,
         };
@@ -146,15 +156,15 @@ impl Site {
             table,
         } = aws;
         let tls = self.authority.server(&self.data, name, &[])?;
-        // The signer's enclave has no business with the table.
+        // The signer's enclave does not use the table.
         let mut egress = format!("kms.{REGION}.amazonaws.com:443={kms}");
         if service == Service::KeyGenerator {
             egress.push_str(&format!(",dynamodb.{REGION}.amazonaws.com:443={table}"));
         }
         let mut pod = self
             .logging(pod)
-            .variable("CLOISTER_LISTEN", ANY_PORT)
-            .variable("CLOISTER_HEALTH_LISTEN", ANY_PORT)
+            .variable("CLOISTER_LISTEN", listen(Port::pod))
+            .variable("CLOISTER_HEALTH_LISTEN", listen(Port::pod_health))
             .variable("CLOISTER_ADDRESS_FILE", self.address_file(name))
             .variable("CLOISTER_TLS_CERT", tls.certificate)
             .variable("CLOISTER_TLS_KEY", tls.key)
@@ -165,7 +175,11 @@ impl Site {
             .variable("AWS_REGION", REGION)
             .variable("AWS_EC2_METADATA_DISABLED", "true")
             .variable("AWS_ENDPOINT_URL_DYNAMODB", format!("https://{table}"));
-        for (variable, value) in service.identity(identities).variables() {
+        if let Some(endpoint) = &self.credentials {
+            let url = endpoint.url(service);
+            return Ok(pod.variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", url));
+        }
+        for (variable, value) in identities.of(service).variables() {
             pod = pod.variable(variable, value);
         }
         Ok(pod)
@@ -180,7 +194,7 @@ impl Site {
     ) -> anyhow::Result<Program> {
         Ok(Program::new(name, binary("cloister-local-pod")?)
             .option("machine-name", enclave)
-            .option("machine-sockets", self.short.path())
+            .option("machine-sockets", self.sockets.path())
             .option("machine-logs", self.data.logs())
             .option(
                 "machine-clock-ahead",
@@ -215,7 +229,7 @@ impl Site {
         };
         Ok(self
             .logging(Program::new(name, binary("cloister-local-gateway")?))
-            .option("listen", ANY_PORT)
+            .option("listen", self.ports.address(Port::Gateway).to_string())
             .option("address-file", self.address_file(name))
             .option("callers", self.data.path("callers.json"))
             .option("region", REGION)
@@ -224,7 +238,7 @@ impl Site {
                 "function",
                 self.front_door
                     .clone()
-                    .map_or_else(|| binary("front-door"), Ok)?,
+                    .map_or_else(|| binary(FUNCTION), Ok)?,
             )
             .option("workers", WORKERS)
             .option(
@@ -245,40 +259,55 @@ impl Site {
     }
 }
 
-/// What a pod serves.
+/// The enclave behind a pod.
 pub(super) enum Enclave<'a> {
     /// The socket of a process.
     Process(PathBuf),
-    /// An image, and what the enclave is called.
+    /// An image, and the enclave's name.
     Image(&'a str, &'a Image),
 }
 
-/// Makes a program listen where it listened before.
+/// Makes a program listen on the addresses that it had before.
 pub(super) fn pin(program: &mut Program, addresses: &Addresses) {
-    if let Some(address) = addresses.http.or(addresses.https) {
-        let mut listen = false;
-        for argument in &mut program.arguments {
-            if listen {
-                *argument = address.to_string().into();
-            }
-            listen = argument == "--listen";
+    let main = addresses.http.or(addresses.https);
+    for (option, value) in [
+        ("--listen", main.map(|address| address.to_string())),
+        (
+            "--port",
+            addresses.http.map(|address| address.port().to_string()),
+        ),
+    ] {
+        let arguments = &mut program.arguments;
+        let given = arguments.iter().position(|argument| argument == option);
+        if let (Some(at), Some(value)) = (given, value) {
+            arguments[at + 1] = value.into();
         }
-        for (_, value) in program
+    }
+    for (variable, address) in [
+        ("CLOISTER_LISTEN", main),
+        ("CLOISTER_HEALTH_LISTEN", addresses.health),
+    ] {
+        let given = program
             .environment
             .iter_mut()
-            .filter(|(name, _)| name == "CLOISTER_LISTEN")
-        {
+            .find(|(name, _)| name == variable);
+        if let (Some((_, value)), Some(address)) = (given, address) {
             *value = address.to_string().into();
         }
     }
-    if let Some(health) = addresses.health {
-        for (_, value) in program
-            .environment
-            .iter_mut()
-            .filter(|(name, _)| name == "CLOISTER_HEALTH_LISTEN")
-        {
-            *value = health.to_string().into();
-        }
+}
+
+pub(crate) fn enclave_program(service: Service) -> &'static str {
+    match service {
+        Service::Signer => "cloister-local-signer-enclave",
+        Service::KeyGenerator => "cloister-local-key-generator-enclave",
+    }
+}
+
+fn pod_program(service: Service) -> &'static str {
+    match service {
+        Service::Signer => "signer-pod",
+        Service::KeyGenerator => "key-generator-pod",
     }
 }
 
@@ -289,8 +318,11 @@ fn with_prefix(prefix: &str, path: &Path) -> OsString {
 }
 
 const ANY_PORT: &str = "127.0.0.1:0";
-const CHAIN_ID: &str = "1337";
-/// Of an emulated enclave.
+/// The chain id of the Ethereum node.
+pub(crate) const CHAIN_ID: &str = "1337";
+/// Name of the function and of its program.
+pub(crate) const FUNCTION: &str = "front-door";
+/// CPUs of an emulated enclave.
 const CPUS: &str = "1";
-/// Front doors that run at the same time, as on Lambda under a little load.
+/// Front doors that run at the same time, as on Lambda under light load.
 const WORKERS: &str = "2";

@@ -123,6 +123,26 @@ async fn the_session_token_must_be_signed() {
     );
 }
 
+#[tokio::test]
+async fn credentials_end() {
+    let now = Utc::now();
+    let principal = |seconds| Principal {
+        expires_at: Some(now.timestamp() + seconds),
+        ..principal("token")
+    };
+    let live = Principals::new([principal(1)]);
+    assert!(
+        verify(signed("/", "token"), &live, &OURS, now)
+            .await
+            .is_ok()
+    );
+    let ended = Principals::new([principal(0)]);
+    assert!(matches!(
+        verify(signed("/", "token"), &ended, &OURS, now).await,
+        Err(SignatureError::ExpiredToken(_))
+    ));
+}
+
 #[test]
 fn the_window_counts_both_ways() {
     let now: DateTime<Utc> = "2026-11-21T12:00:00Z".parse().unwrap();
@@ -196,13 +216,17 @@ fn header(request: &Request<Bytes>, name: &str) -> String {
 }
 
 fn principals(token: &str) -> Principals {
-    let principal = Principal {
+    Principals::new([principal(token)])
+}
+
+fn principal(token: &str) -> Principal {
+    Principal {
         access_key_id: KEY_ID.into(),
         secret_access_key: SECRET.into(),
         session_token: token.into(),
         principal_arn: "arn:aws:iam::111122223333:role/caller".into(),
-    };
-    Principals::new([principal])
+        expires_at: None,
+    }
 }
 
 fn suite_time() -> DateTime<Utc> {

@@ -1,4 +1,4 @@
-//! What reaches the function and what comes back, for API requests and direct invokes.
+//! Events that reach the function and answers that come back, for API requests and direct invokes.
 
 use std::time::Duration;
 

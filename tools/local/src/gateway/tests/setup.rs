@@ -21,7 +21,7 @@ pub(super) const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 pub(super) const TOKEN: &str = "the-session-token-of-temporary-credentials";
 pub(super) const ARN: &str = "arn:aws:lambda:eu-central-1:111122223333:function:front-door";
 
-/// What the function does with an event.
+/// The function's reaction to an event.
 pub(super) enum Reply {
     Result(String),
     Error(String),
@@ -114,7 +114,7 @@ impl Setup {
     }
 }
 
-/// What a runtime does.
+/// The loop of a Lambda runtime.
 async fn work(api: SocketAddr, events: Arc<Mutex<Vec<Value>>>, function: fn(&Value) -> Reply) {
     let invocations = format!("http://{api}/2018-06-01/runtime/invocation");
     let http = http();
@@ -150,7 +150,7 @@ pub(super) fn http() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().unwrap()
 }
 
-/// Waits until `condition` gives something.
+/// Waits until `condition` succeeds.
 pub(super) async fn until<T, F: Future<Output = Option<T>>>(
     what: &str,
     mut condition: impl FnMut() -> F,

@@ -1,4 +1,4 @@
-//! Who may call: every wrong signature with the status, exception and words of API Gateway.
+//! Callers and their signatures: every wrong one with the status, exception and message of API Gateway.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,7 +1,11 @@
-//! The measured settings of both enclaves of the stack, and the PCR0 that follows from them for
-//! processes.
+//! The measured settings of both enclaves, and PCR0 of enclaves that are processes.
+
+use std::fs;
+use std::path::Path;
 
 use anyhow::Context as _;
+use aws_lc_rs::digest::{SHA384, digest};
+use cloister_contract::Service;
 use cloister_key_policy::{Deployment, Measurements, Pcr0};
 use serde_json::{Value, json};
 
@@ -10,8 +14,7 @@ use crate::identity::{
     ACCOUNT, ADMINISTRATOR_ROLE, KEY_GENERATOR_ROLE, REGION, RETIREMENT_ROLE, SIGNER_ROLE,
     role_arn, table_arn,
 };
-use crate::measurement::pcr0;
-use crate::service::Service;
+use crate::stack::enclave_program;
 
 /// Settings files and measurements of both enclaves as processes.
 #[derive(Clone, Debug)]
@@ -91,6 +94,39 @@ fn settings(root: &str, signer: Option<Pcr0>) -> String {
 }
 
 fn measure(service: Service, settings: &str) -> anyhow::Result<Pcr0> {
-    let measured = pcr0(&binary(service.enclave_program())?, settings.as_bytes())?;
+    let measured = pcr0(&binary(enclave_program(service))?, settings.as_bytes())?;
     Pcr0::try_from(measured).context("an enclave measures as zeros")
+}
+
+/// PCR0 = SHA-384(SHA-384(executable) ‖ SHA-384(settings)): as with an image, another program or
+/// other settings make another enclave.
+fn pcr0(executable: &Path, settings: &[u8]) -> anyhow::Result<[u8; 48]> {
+    let executable =
+        fs::read(executable).with_context(|| format!("failed to read {}", executable.display()))?;
+    let both = [digest(&SHA384, &executable), digest(&SHA384, settings)];
+    let both: Vec<u8> = both
+        .iter()
+        .flat_map(|hash| hash.as_ref())
+        .copied()
+        .collect();
+    Ok(digest(&SHA384, &both)
+        .as_ref()
+        .try_into()
+        .expect("SHA-384 has 48 bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn program_and_settings_are_both_measured() {
+        let directory = tempfile::tempdir().unwrap();
+        let (one, other) = (directory.path().join("one"), directory.path().join("other"));
+        fs::write(&one, "one").unwrap();
+        fs::write(&other, "other").unwrap();
+        assert_eq!(pcr0(&one, b"{}").unwrap(), pcr0(&one, b"{}").unwrap());
+        assert_ne!(pcr0(&one, b"{}").unwrap(), pcr0(&other, b"{}").unwrap());
+        assert_ne!(pcr0(&one, b"{}").unwrap(), pcr0(&one, b"[]").unwrap());
+    }
 }

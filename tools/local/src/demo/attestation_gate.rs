@@ -1,5 +1,5 @@
-//! Step 6, last part: an enclave that measures differently gets nothing, neither from the stack's
-//! own code nor from the KMS.
+//! Step 6, last part: an enclave with another measurement is refused, by the stack's own code and
+//! by the KMS.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
 use aws_lc_rs::rsa::{KeySize, PrivateDecryptingKey};
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{KeyEncryptionMechanism, RecipientInfo};
+use cloister_contract::events;
 use cloister_nsm::{Claims, Nsm as _};
 use cloister_nsm_software::SoftwareNsm;
 use cloister_protocol::row::Envelope;
@@ -16,7 +17,6 @@ use cloister_sealing::{encryption_context, wrapped_data_key};
 
 use super::swap::{Row, row};
 use super::{Demo, Wallet};
-use crate::child::Running;
 use crate::stack::readiness;
 
 pub(super) async fn run(demo: &mut Demo<'_>, wallet: &Wallet) -> anyhow::Result<()> {
@@ -36,7 +36,7 @@ pub(super) async fn run(demo: &mut Demo<'_>, wallet: &Wallet) -> anyhow::Result<
         "KMS refuses the measurement that the policy names"
     );
     demo.report.held(
-        "KMS releases a row's data key to the measurement that the policy names …",
+        "KMS releases a row's data key to the measurement of the policy …",
         None,
     );
     for (what, pcr0) in [
@@ -55,13 +55,13 @@ pub(super) async fn run(demo: &mut Demo<'_>, wallet: &Wallet) -> anyhow::Result<
     Ok(())
 }
 
-/// A real signer, pod and enclave, whose measurement the policy does not name. It must not adopt
-/// the CMK.
+/// A real signer, pod and enclave, with a measurement that the policy does not name. It must not
+/// adopt the CMK.
 async fn another_enclave(demo: &mut Demo<'_>) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut signer = demo.stack.start_another_signer().await?;
-    let deadline = Instant::now() + PATIENCE;
-    while !refused_adoption(signer.speaker())? {
+    let deadline = Instant::now() + TIMEOUT;
+    while !signer.speaker().logged(events::CMK_NOT_ADOPTED)? {
         if Instant::now() > deadline {
             bail!(
                 signer
@@ -75,16 +75,10 @@ async fn another_enclave(demo: &mut Demo<'_>) -> anyhow::Result<()> {
     ensure!(status == 503, "the other enclave's pod is ready: {body}");
     let seconds = started.elapsed().as_secs_f64();
     demo.report.held(
-        &format!(
-            "an enclave with another measurement adopts no CMK and is never ready ({seconds:.1} s)"
-        ),
+        &format!("an enclave with another measurement never gets ready ({seconds:.1} s)"),
         None,
     );
     Ok(())
-}
-
-fn refused_adoption(enclave: &Running) -> anyhow::Result<bool> {
-    Ok(enclave.output()?.contains("the CMK was not adopted"))
 }
 
 /// The wrapped data key of a row, with its encryption context.
@@ -164,12 +158,13 @@ async fn decrypt(
 /// debug-mode enclave's registers are all zeros.
 fn document(demo: &Demo<'_>, pcr0: [u8; 48]) -> anyhow::Result<Vec<u8>> {
     let nsm = SoftwareNsm::new(demo.stack.nsm(), BTreeMap::from([(0, pcr0)]))
-        .context("cannot make an NSM")?;
-    let key = PrivateDecryptingKey::generate(KeySize::Rsa2048).context("cannot make an RSA key")?;
+        .context("failed to make an NSM")?;
+    let key =
+        PrivateDecryptingKey::generate(KeySize::Rsa2048).context("failed to make an RSA key")?;
     let key: PublicKeyX509Der<'_> = key
         .public_key()
         .as_der()
-        .context("cannot encode an RSA key")?;
+        .context("failed to encode an RSA key")?;
     let claims = Claims {
         public_key: Some(key.as_ref().to_vec()),
         ..Claims::default()
@@ -179,4 +174,4 @@ fn document(demo: &Demo<'_>, pcr0: [u8; 48]) -> anyhow::Result<Vec<u8>> {
 
 const OTHER: [u8; 48] = [0x11; 48];
 const DEBUG: [u8; 48] = [0; 48];
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
