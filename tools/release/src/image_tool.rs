@@ -20,7 +20,8 @@ pub fn cargo(arguments: &[&str]) -> Result<Command> {
     cargo
         .args(arguments)
         .args(["--locked", "--manifest-path", MANIFEST]);
-    cargo.env("CARGO_TARGET_DIR", target_directory().join("image-tool"));
+    // Shared, so that AWS-LC and other equal dependencies are compiled once.
+    cargo.env("CARGO_TARGET_DIR", target_directory());
     Ok(cargo)
 }
 
@@ -31,5 +32,5 @@ pub(crate) fn command() -> Result<Command> {
 }
 
 pub(crate) fn path() -> PathBuf {
-    target_directory().join("image-tool/debug/cloister-image")
+    cargo::program("cloister-image")
 }
