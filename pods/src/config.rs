@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use cloister_bridge::AllowList;
 use cloister_contract::{Arn, Region, Service, ports};
-use cloister_transport::Address;
+use cloister_transport::{Address, ByteBudget};
 use tracing::level_filters::LevelFilter;
 
 use crate::enclave::driver::Launch;
@@ -85,9 +85,26 @@ pub struct Config {
     /// File to write the bound addresses to
     #[arg(long, env = "CLOISTER_ADDRESS_FILE")]
     pub address_file: Option<PathBuf>,
+    /// MiB of request bodies held at once; more are answered busy [default: a quarter of the
+    /// memory that is available at the start]
+    #[arg(long, env = "CLOISTER_REQUEST_MEMORY_MIB", value_parser = clap::value_parser!(u32).range(4..))]
+    pub request_memory_mib: Option<u32>,
+    /// Open HTTPS connections; a further one closes the one that has been idle longest
+    #[arg(long, env = "CLOISTER_MAX_CONNECTIONS", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: u32,
     /// error, warn, info, debug or trace
     #[arg(long, env = "CLOISTER_LOG", default_value = "info")]
     pub log: LevelFilter,
+}
+
+impl Config {
+    /// The budget for the bytes of request bodies.
+    pub(crate) fn byte_budget(&self) -> ByteBudget {
+        match self.request_memory_mib {
+            Some(mib) => ByteBudget::new(usize::try_from(mib).unwrap_or(usize::MAX) << 20),
+            None => ByteBudget::of_available_memory(),
+        }
+    }
 }
 
 /// The enclave that the pod starts and restarts. Without an image it starts none.

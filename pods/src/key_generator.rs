@@ -15,7 +15,7 @@ use cloister_protocol::{Code, Operation, Rejection};
 use cloister_transport::Client;
 
 use crate::http::exchange::Exchange;
-use crate::http::relay::{Relay, collect};
+use crate::http::relay::Relay;
 use crate::service::PodService;
 
 /// The service-specific part of the key generator's pod.
@@ -65,8 +65,8 @@ async fn create(
     operation: Operation,
     request: HttpRequest,
 ) -> Result<Bytes, Rejection> {
-    let _permit = relay.admit()?;
-    let body = collect(request.into_body(), MAX_BODY_LEN).await?;
+    let (body, admission) = relay.admit(request.into_body(), MAX_BODY_LEN).await?;
+    exchange.admission = Some(admission);
     relay
         .call(
             exchange,

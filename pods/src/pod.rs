@@ -26,6 +26,7 @@ use crate::enclave::status::EnclaveStatus;
 use crate::enclave::supervisor::Supervisor;
 use crate::error::PodError;
 use crate::http::admin::Admin;
+use crate::http::connections::Connections;
 use crate::http::health::ServiceHealth;
 use crate::http::listen::{Port, serve_https, serve_plain, write_addresses};
 use crate::http::relay::{Relay, unknown_route};
@@ -161,7 +162,12 @@ impl<S: PodService, D: EnclaveDriver> Pod<S, D> {
             status.clone(),
             S::SERVICE,
         ));
-        let relay = Arc::new(Relay::new(enclave.clone(), status.clone(), lost.clone()));
+        let relay = Arc::new(Relay::new(
+            enclave.clone(),
+            status.clone(),
+            config.byte_budget(),
+            lost.clone(),
+        ));
         let routes = service
             .clone()
             .routes(relay)
@@ -189,7 +195,8 @@ impl<S: PodService, D: EnclaveDriver> Pod<S, D> {
         let renewal = follow(&config.tls_cert, &config.tls_key, tls.clone());
 
         let (https_handle, plain_handle) = (Handle::new(), Handle::new());
-        let requests = serve_https(https, tls, routes, https_handle.clone())?;
+        let connections = Connections::new(config.max_connections);
+        let requests = serve_https(https, tls, routes, connections, https_handle.clone())?;
         let reports = serve_plain(plain, admin.routes(), plain_handle.clone())?;
         tracing::info!(
             event = events::POD_STARTED,

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use crate::enclave::health::ask;
 use crate::http::exchange::Exchange;
-use crate::http::relay::{Relay, collect};
+use crate::http::relay::Relay;
 use crate::service::PodService;
 
 /// The service-specific part of the signer's pod.
@@ -58,8 +58,10 @@ impl<K: KeyStore> Signer<K> {
             .ok_or_else(|| Rejection::invalid("key_id", "must be a lower-case UUID"))?;
         exchange.key_id = Some(key_id);
         key_id.of_caller()?;
-        let _permit = relay.admit()?;
-        let body = collect(request.into_body(), MAX_AUTHENTICATED_LEN).await?;
+        let (body, admission) = relay
+            .admit(request.into_body(), MAX_AUTHENTICATED_LEN)
+            .await?;
+        exchange.admission = Some(admission);
         let remaining = exchange.remaining();
         let row = exchange
             .storage(timeout(remaining, self.row(key_id)))

@@ -10,6 +10,8 @@ use cloister_contract::{RequestId, events};
 use cloister_protocol::limits::REQUEST_DEADLINE;
 use cloister_protocol::{KeyId, Rejection};
 
+use crate::http::relay::Admission;
+
 /// A request without its body, and the time spent on it.
 #[derive(Debug)]
 pub(crate) struct Exchange {
@@ -17,6 +19,8 @@ pub(crate) struct Exchange {
     operation: &'static str,
     /// The key id of the request's path.
     pub(crate) key_id: Option<KeyId>,
+    /// Held until the response has been written.
+    pub(crate) admission: Option<Admission>,
     arrived: Instant,
     storage: Duration,
     enclave: Duration,
@@ -32,6 +36,7 @@ impl Exchange {
             request_id,
             operation,
             key_id: None,
+            admission: None,
             arrived: Instant::now(),
             storage: Duration::ZERO,
             enclave: Duration::ZERO,
@@ -82,7 +87,13 @@ impl Exchange {
             "request answered"
         );
         let (mut response, retry_after) = match outcome {
-            Ok(result) => (Response::new(Body::from(result)), None),
+            Ok(result) => {
+                let body = Bytes::from_owner(HeldResult {
+                    result,
+                    _admission: self.admission,
+                });
+                (Response::new(Body::from(body)), None)
+            }
             Err(rejection) => {
                 let mut response = Response::new(Body::from(
                     serde_json::to_vec(&rejection).expect("a rejection is strings only"),
@@ -104,6 +115,18 @@ impl Exchange {
             .expect("request ids are printable ASCII");
         headers.insert(REQUEST_ID, request_id);
         response
+    }
+}
+
+/// The bytes of a response, which keep the request's admission until the last of them is dropped.
+struct HeldResult {
+    result: Bytes,
+    _admission: Option<Admission>,
+}
+
+impl AsRef<[u8]> for HeldResult {
+    fn as_ref(&self) -> &[u8] {
+        &self.result
     }
 }
 

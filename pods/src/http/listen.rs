@@ -6,12 +6,12 @@ use std::path::Path;
 
 use axum::Router;
 use axum_server::Handle;
-use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use cloister_protocol::limits::{BODY_DEADLINE, IDLE_DEADLINE};
 use hyper_util::rt::TokioTimer;
 
 use crate::error::PodError;
+use crate::http::connections::Connections;
 
 /// A bound TCP port.
 #[derive(Debug)]
@@ -61,11 +61,12 @@ pub(crate) fn serve_https(
     port: Port,
     tls: RustlsConfig,
     routes: Router,
+    connections: Connections,
     handle: Handle<SocketAddr>,
 ) -> Result<impl Future<Output = io::Result<()>>, PodError> {
     let acceptor = RustlsAcceptor::new(tls)
         .handshake_timeout(BODY_DEADLINE)
-        .acceptor(NoDelayAcceptor::new());
+        .acceptor(connections);
     let mut server = axum_server::from_tcp(port.listener)
         .map_err(|source| PodError::Listen {
             address: port.address,
@@ -78,6 +79,7 @@ pub(crate) fn serve_https(
     server
         .http_builder()
         .http1()
+        .max_buf_size(MAX_HEAD_LEN)
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE_DEADLINE);
     Ok(server.serve(routes.into_make_service()))
@@ -97,12 +99,19 @@ pub(crate) fn serve_plain(
             address: port.address,
             source,
         })?
+        .acceptor(Connections::new(MAX_PLAIN_CONNECTIONS))
         .handle(handle)
         .http1_only();
     server
         .http_builder()
         .http1()
+        .max_buf_size(MAX_HEAD_LEN)
         .timer(TokioTimer::new())
         .header_read_timeout(BODY_DEADLINE);
     Ok(server.serve(routes.into_make_service()))
 }
+
+/// Bytes of a connection's read buffer, which bounds a request's head.
+const MAX_HEAD_LEN: usize = 32 * 1024;
+/// Open connections to the plain port, which probes and operators use.
+const MAX_PLAIN_CONNECTIONS: u32 = 128;

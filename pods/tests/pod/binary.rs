@@ -11,7 +11,7 @@ use crate::enclave::Enclave;
 use crate::machine::Machine;
 use crate::pod::{Addresses, NAME, addresses, caller, config, eventually};
 
-const KEY_GENERATOR_POD: &str = env!("CARGO_BIN_EXE_key-generator-pod");
+pub(crate) const KEY_GENERATOR_POD: &str = env!("CARGO_BIN_EXE_key-generator-pod");
 const SIGNER_POD: &str = env!("CARGO_BIN_EXE_signer-pod");
 
 fn command(binary: &str) -> Command {
@@ -24,7 +24,7 @@ fn command(binary: &str) -> Command {
 }
 
 /// A pod with everything that both need, at the most verbose level.
-fn configured(binary: &str, directory: &Path) -> Command {
+pub(crate) fn configured(binary: &str, directory: &Path) -> Command {
     let settings = config(directory);
     let mut command = command(binary);
     command
@@ -42,7 +42,7 @@ fn configured(binary: &str, directory: &Path) -> Command {
     command
 }
 
-async fn ready(directory: &Path) -> (Addresses, reqwest::Client) {
+pub(crate) async fn ready(directory: &Path) -> (Addresses, reqwest::Client) {
     let addresses = addresses(&directory.join("addresses.json")).await;
     let client = caller(directory, &addresses).build().unwrap();
     let url = format!("http://{}/readyz", addresses.health);

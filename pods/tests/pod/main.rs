@@ -11,6 +11,8 @@ mod forwarding;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod load;
+#[cfg(test)]
 mod machine;
 #[cfg(test)]
 mod managed;

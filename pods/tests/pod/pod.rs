@@ -48,6 +48,20 @@ impl Pod {
         Self::started(directory, running, shutdown).await
     }
 
+    /// A pod with another configuration.
+    pub(crate) async fn start_configured(
+        directory: &TempDir,
+        service: impl PodService,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let mut config = config(directory.path());
+        change(&mut config);
+        let shutdown = CancellationToken::new();
+        let pod = cloister_pods::Pod::new(config, service, static_credentials()).unwrap();
+        let running = tokio::spawn(pod.run(shutdown.clone()));
+        Self::started(directory, running, shutdown).await
+    }
+
     /// A pod that runs its enclave itself.
     pub(crate) async fn start_managed(
         directory: &TempDir,
@@ -142,6 +156,8 @@ pub(crate) fn config(directory: &Path) -> Config {
         region: "eu-central-1".parse().unwrap(),
         aws_ca_file: None,
         address_file: Some(directory.join("addresses.json")),
+        request_memory_mib: Some(16),
+        max_connections: 1024,
         log: LevelFilter::OFF,
     }
 }
