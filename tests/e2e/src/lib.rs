@@ -331,9 +331,9 @@ pub async fn eventually(what: &str, condition: impl AsyncFnMut() -> bool) {
 /// Asks `condition` until it holds.
 ///
 /// # Panics
-/// After `patience`.
-pub async fn within(patience: Duration, what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + patience;
+/// After `timeout`.
+pub async fn within(timeout: Duration, what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + timeout;
     while !condition().await {
         assert!(Instant::now() < deadline, "{what} did not happen");
         tokio::time::sleep(Duration::from_millis(50)).await;

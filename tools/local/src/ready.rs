@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use serde::Deserialize;
+use tokio::net::UnixStream;
 
 use crate::child::Running;
 
@@ -57,6 +59,32 @@ pub(crate) async fn addresses(
             .map_err(|error| format!("its address file is malformed: {error}"))
     })
     .await
+}
+
+/// Connects to a unix socket, to see that it is listened on.
+pub(crate) async fn connect(socket: &Path) -> Result<(), String> {
+    UnixStream::connect(socket)
+        .await
+        .map(drop)
+        .map_err(|_| "it does not listen".to_owned())
+}
+
+/// The answer of a pod's /readyz: the status, and the body.
+///
+/// # Errors
+/// If the pod does not answer.
+pub async fn readiness(health: SocketAddr) -> anyhow::Result<(u16, String)> {
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .context("failed to make an HTTP client")?;
+    let response = client
+        .get(format!("http://{health}/readyz"))
+        .send()
+        .await
+        .context("no answer")?;
+    let status = response.status().as_u16();
+    Ok((status, response.text().await.context("half an answer")?))
 }
 
 const PAUSE: Duration = Duration::from_millis(10);

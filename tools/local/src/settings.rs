@@ -14,7 +14,6 @@ use crate::identity::{
     ACCOUNT, ADMINISTRATOR_ROLE, KEY_GENERATOR_ROLE, REGION, RETIREMENT_ROLE, SIGNER_ROLE,
     role_arn, table_arn,
 };
-use crate::stack::enclave_program;
 
 /// Settings files and measurements of both enclaves as processes.
 #[derive(Clone, Debug)]
@@ -91,6 +90,14 @@ fn settings(root: &str, signer: Option<Pcr0>) -> String {
         settings["signer_pcr0"] = json!(signer.to_string());
     }
     settings.to_string()
+}
+
+/// The program of an enclave that is a process.
+pub(crate) fn enclave_program(service: Service) -> &'static str {
+    match service {
+        Service::Signer => "cloister-local-signer-enclave",
+        Service::KeyGenerator => "cloister-local-key-generator-enclave",
+    }
 }
 
 fn measure(service: Service, settings: &str) -> anyhow::Result<Pcr0> {

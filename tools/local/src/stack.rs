@@ -32,10 +32,11 @@ use credentials::CredentialsEndpoint;
 use enclaves::Measured;
 use ports::Ports;
 
-pub(crate) use programs::{CHAIN_ID, FUNCTION, enclave_program};
+pub(crate) use programs::{CHAIN_ID, FUNCTION};
 
+pub use crate::ready::readiness;
 pub use enclaves::{Emulation, Enclaves};
-pub use faults::{AnotherSigner, OTHER, readiness};
+pub use faults::{AnotherSigner, OTHER};
 
 /// Settings of a stack.
 #[derive(Clone, Debug)]

@@ -99,7 +99,7 @@ async fn the_gateway_tells_its_address_and_ends_with_its_workers() {
 
     // Not even a trace of what was signed.
     let log = fs::read_to_string(directory.path().join("log")).unwrap();
-    assert!(log.contains("\"answered\""), "{log}");
+    assert!(log.contains(r#""event":"request_answered""#), "{log}");
     for hidden in [SECRET, "the-session-token", "another-session-token"] {
         assert!(!log.contains(hidden), "{log}");
     }

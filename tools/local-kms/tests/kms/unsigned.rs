@@ -1,4 +1,4 @@
-//! Documents of the emulated NSM: believed where it was asked for, and only as far as signed ones
+//! Documents of the emulated NSM: accepted with the option only, and checked as far as signed ones
 //! are.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

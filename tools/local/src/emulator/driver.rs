@@ -130,7 +130,7 @@ impl EnclaveDriver for Emulator {
     async fn ended(&mut self) -> String {
         match &mut self.enclave {
             Some(enclave) => enclave.gone().await,
-            None => "there is none".to_owned(),
+            None => "not started".to_owned(),
         }
     }
 

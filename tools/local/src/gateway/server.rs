@@ -12,7 +12,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, Request, Response};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use cloister_contract::ErrorChain;
+use cloister_contract::{ErrorChain, events};
 use cloister_stand_in::principals::Principals;
 use cloister_stand_in::sigv4::{Scope, verify};
 use serde_json::value::RawValue;
@@ -192,7 +192,15 @@ async fn answer(
     };
     let (request_id, status) = (&context.request_id, response.status().as_u16());
     let ms = started.elapsed().as_secs_f64() * 1000.0;
-    tracing::info!(request_id, %method, path, status, ms, "answered");
+    tracing::info!(
+        event = events::REQUEST_ANSWERED,
+        request_id,
+        %method,
+        path,
+        status,
+        ms,
+        "answered"
+    );
     response
 }
 

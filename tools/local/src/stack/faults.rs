@@ -14,7 +14,6 @@ use tokio::time::sleep;
 
 use super::enclaves::Measured;
 use super::programs::{self, Enclave};
-use super::start::connect;
 use super::{Aws, Stack};
 use crate::chain;
 use crate::child::Running;
@@ -108,7 +107,7 @@ impl Stack {
                 ready::until(running, deadline, async |_| chain.answers().await).await
             }
             (_, Some(_), _) => ready::addresses(running, &file, deadline).await.map(drop),
-            _ => ready::until(running, deadline, async |_| connect(&socket).await).await,
+            _ => ready::until(running, deadline, async |_| ready::connect(&socket).await).await,
         }
     }
 
@@ -130,7 +129,10 @@ impl Stack {
                     &other,
                 )?;
                 let mut enclave = enclave.start(&self.location.data.logs())?;
-                ready::until(&mut enclave, deadline, async |_| connect(&socket).await).await?;
+                ready::until(&mut enclave, deadline, async |_| {
+                    ready::connect(&socket).await
+                })
+                .await?;
                 self.start_another_pod(&Enclave::Process(socket), Some(enclave))
                     .await
             }
@@ -216,24 +218,6 @@ impl AnotherSigner {
     pub fn speaker(&mut self) -> &mut Running {
         self.enclave.as_mut().unwrap_or(&mut self.pod)
     }
-}
-
-/// The answer of a pod's /readyz: the status, and the body.
-///
-/// # Errors
-/// If the pod does not answer.
-pub async fn readiness(health: SocketAddr) -> anyhow::Result<(u16, String)> {
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .build()
-        .context("failed to make an HTTP client")?;
-    let response = client
-        .get(format!("http://{health}/readyz"))
-        .send()
-        .await
-        .context("no answer")?;
-    let status = response.status().as_u16();
-    Ok((status, response.text().await.context("half an answer")?))
 }
 
 /// PCR0 of the process that [`Stack::start_another_signer`] starts.

@@ -16,7 +16,7 @@ use crate::child::{Program, binary};
 use crate::identity::{ACCOUNT, REGION, table_arn};
 use crate::part::Part;
 use crate::ready::Addresses;
-use crate::settings::Processes;
+use crate::settings::{Processes, enclave_program};
 
 impl Location {
     /// Pods take a level, other programs a filter; enclaves take neither.
@@ -294,13 +294,6 @@ pub(super) fn pin(program: &mut Program, addresses: &Addresses) {
         if let (Some((_, value)), Some(address)) = (given, address) {
             *value = address.to_string().into();
         }
-    }
-}
-
-pub(crate) fn enclave_program(service: Service) -> &'static str {
-    match service {
-        Service::Signer => "cloister-local-signer-enclave",
-        Service::KeyGenerator => "cloister-local-key-generator-enclave",
     }
 }
 

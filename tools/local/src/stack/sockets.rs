@@ -12,7 +12,7 @@ use tempfile::TempDir;
 /// dropped.
 ///
 /// # Errors
-/// If there is no such place.
+/// If all of them are too long or missing.
 pub(super) fn directory() -> anyhow::Result<TempDir> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let places = [Some(std::env::temp_dir()), runtime, Some("/tmp".into())];

@@ -8,13 +8,12 @@ use anyhow::Context as _;
 use cloister_contract::Service;
 use cloister_nsm_software::Pki;
 use serde_json::json;
-use tokio::net::UnixStream;
 
 use super::credentials::CredentialsEndpoint;
 use super::enclaves::Measured;
 use super::ports::Ports;
 use super::programs::Enclave;
-use super::{Aws, Location, Options, Process, Processes, Stack, readiness, sockets};
+use super::{Aws, Location, Options, Process, Processes, Stack, sockets};
 use crate::administrator;
 use crate::chain::{self, Chain};
 use crate::child::{Program, Running};
@@ -226,7 +225,7 @@ impl Starting {
     async fn wait_for_socket(&mut self, part: Part) -> anyhow::Result<()> {
         let (deadline, socket) = (self.deadline, self.location.socket(part.as_str()));
         let (running, _) = self.running(part);
-        ready::until(running, deadline, async |_| connect(&socket).await).await
+        ready::until(running, deadline, async |_| ready::connect(&socket).await).await
     }
 
     async fn wait_for_chain(&mut self) -> anyhow::Result<Chain> {
@@ -260,21 +259,15 @@ impl Starting {
             .as_ref()
             .and_then(|addresses| addresses.health)
             .context("a pod has no health port")?;
-        ready::until(running, deadline, async |_| match readiness(health).await {
-            Ok((200, _)) => Ok(()),
-            Ok((status, body)) => Err(format!("/readyz answers {status} {body}")),
-            Err(error) => Err(format!("/readyz: {error:#}")),
+        ready::until(running, deadline, async |_| {
+            match ready::readiness(health).await {
+                Ok((200, _)) => Ok(()),
+                Ok((status, body)) => Err(format!("/readyz answers {status} {body}")),
+                Err(error) => Err(format!("/readyz: {error:#}")),
+            }
         })
         .await
     }
-}
-
-/// Connects to a unix socket, to see that it is listened on.
-pub(super) async fn connect(socket: &Path) -> Result<(), String> {
-    UnixStream::connect(socket)
-        .await
-        .map(drop)
-        .map_err(|_| "it does not listen".to_owned())
 }
 
 /// The PKI of the software NSMs; made the first time.

@@ -193,7 +193,7 @@ fn signed(path: &str, token: &str) -> Request<Bytes> {
     request
 }
 
-/// Reads an HTTP/1.1 request; `None` if it is none.
+/// Reads an HTTP/1.1 request; `None` for anything else.
 fn parse(text: &str) -> Option<Request<Bytes>> {
     let (head, body) = text.split_once("\n\n").unwrap_or((text, ""));
     let mut lines = head.lines();
