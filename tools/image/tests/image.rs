@@ -243,7 +243,7 @@ fn what_cannot_run_in_an_enclave_is_refused() {
         ("key-generator", cut_off, "truncated"),
         ("kernel", b"\x7fELF vmlinux".to_vec(), "bzImage is expected"),
         ("cmdline", b"a\nb\n".to_vec(), "one line of printable ASCII"),
-        ("inputs.json", b"[]".to_vec(), "no JSON object"),
+        ("inputs.json", b"[]".to_vec(), "not a JSON object"),
         ("kernel.config", b"".to_vec(), "has 0 bytes"),
     ] {
         let workshop = Workshop::new();
