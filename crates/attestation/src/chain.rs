@@ -56,8 +56,8 @@ fn check_signatures(
     let signer = CertificateDer::from(signer);
     let signer = EndEntityCert::try_from(&signer).map_err(ChainError::Path)?;
     let path = signer
-        // AWS's certificates have no extended key usage; if one had, it would have to be good for
-        // authenticating somebody.
+        // AWS's certificates have no extended key usage; one that had would have to allow
+        // authentication.
         .verify_for_usage(
             &[ECDSA_P384_SHA384],
             &anchors,

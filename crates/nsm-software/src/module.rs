@@ -16,8 +16,8 @@ use crate::leaf::Leaf;
 use crate::pki::Pki;
 use crate::registers::{MAX_PCRS, Registers};
 
-/// A Nitro Secure Module in software. Each one is another enclave: it has a module id and a signing
-/// key of its own.
+/// A Nitro Secure Module in software. Each instance is another enclave, with its own module id and
+/// signing key.
 pub struct SoftwareNsm {
     pki: Pki,
     module_id: String,

@@ -30,7 +30,7 @@ impl Pki {
     /// A new root, and an intermediate below it.
     ///
     /// # Errors
-    /// [`SoftwareNsmError::Pki`] when the cryptographic library fails.
+    /// [`SoftwareNsmError::Pki`] if the cryptographic library fails.
     pub fn generate() -> Result<Self, SoftwareNsmError> {
         let key = generate_key()?;
         let root = root_params().self_signed(&key);

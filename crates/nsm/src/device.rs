@@ -26,7 +26,7 @@ impl Device {
     /// Opens the device.
     ///
     /// # Errors
-    /// [`NsmError::Open`] when there is none or it may not be opened.
+    /// [`NsmError::Open`] if it is missing or access is denied.
     pub fn open() -> Result<Self, NsmError> {
         let file = OpenOptions::new().read(true).write(true).open(Self::PATH);
         Ok(Self {

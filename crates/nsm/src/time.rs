@@ -14,8 +14,8 @@ use crate::module::Nsm;
 /// travelled need `cloister-attestation`.
 ///
 /// # Errors
-/// [`NsmError::NoTime`] when the document is none or its time is before this code was written, or
-/// when the module refuses or cannot be reached.
+/// [`NsmError::NoTime`] if the document is invalid or its time is before this code was written;
+/// otherwise as every call.
 pub fn time(nsm: &dyn Nsm) -> Result<SystemTime, NsmError> {
     let document = nsm.attest(&Claims::default())?;
     let statement =

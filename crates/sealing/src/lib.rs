@@ -17,7 +17,6 @@ mod unsealer;
 
 pub use adoption::{AdoptedKey, AdoptionError, adopt};
 pub use capability::{Capabilities, Capability};
-pub use cloister_contract::Service;
 pub use data_key::{DataKey, DekId, FreshDataKey};
 pub use kms::{AttestedKms, KmsError, encryption_context};
 pub use recipient::{KMS_DOCUMENT_TAG, Recipient, RecipientError};

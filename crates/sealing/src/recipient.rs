@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{KeyEncryptionMechanism, RecipientInfo};
+use cloister_contract::{ErrorChain, events};
 use cloister_nsm::{Claims, Nsm, NsmError};
 use tokio::sync::Mutex;
 use tokio::task::{JoinError, spawn_blocking};
@@ -133,8 +134,9 @@ async fn maintain(recipient: Weak<Recipient>, interval: Duration) {
         if let Err(error) = recipient.renew(max_document * 3 / 4, max_key * 3 / 4).await {
             // Not fatal yet: the next round or the next request tries again.
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "the attestation document for KMS was not renewed"
+                event = events::KMS_NOT_ATTESTED,
+                error = %ErrorChain(&error),
+                "failed to renew the attestation document for KMS"
             );
         }
         drop(recipient);
@@ -193,14 +195,14 @@ impl Attested {
 /// A key that was not attested.
 #[derive(Debug, thiserror::Error)]
 pub enum RecipientError {
-    /// No RSA key.
-    #[error("the recipient key could not be made")]
+    /// Failed to generate the RSA key.
+    #[error("failed to generate the recipient key")]
     Key(#[source] CmsError),
-    /// The NSM did not attest it.
+    /// The NSM refused or failed.
     #[error("the NSM did not attest the recipient key")]
     Nsm(#[source] NsmError),
     /// The runtime is shutting down.
-    #[error("the work was cut off")]
+    #[error("the blocking task was cancelled")]
     CutOff(#[from] JoinError),
 }
 

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use aws_sdk_kms::Client;
-use cloister_contract::{ErrorChain, events};
+use cloister_contract::{ErrorChain, Service, events};
 use cloister_key_policy::{Expected, Pcr0};
 use cloister_protocol::message::{Configure, HealthReport, State};
 use cloister_protocol::{Code, KeyId, Rejection};
-use cloister_sealing::{AttestedKms, OpenedRow, Service, adopt};
+use cloister_sealing::{AttestedKms, OpenedRow, adopt};
 use tokio::sync::{Mutex, watch};
 
 use crate::aws::{CurrentCredentials, credentials};

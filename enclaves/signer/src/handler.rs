@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use cloister_contract::{ErrorChain, events};
+use cloister_contract::{ErrorChain, Service, events};
 use cloister_protocol::message::{Operation, Request};
 use cloister_protocol::{Code, Rejection};
 use cloister_runtime::{EnclaveState, Platform};
-use cloister_sealing::{OpenError, OpenedRow, Service, Unsealer};
+use cloister_sealing::{OpenError, OpenedRow, Unsealer};
 use cloister_transport::Handler;
 
 use crate::failures::Failures;

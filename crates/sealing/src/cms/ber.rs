@@ -97,8 +97,8 @@ impl<'a> Reader<'a> {
         match self.take(1, what)?[0] {
             short @ 0..0x80 => Ok(Length::Definite(short.into())),
             0x80 => Ok(Length::Indefinite),
-            // Longer forms would exceed MAX_MESSAGE_LEN; shorter numbers in a longer form nobody
-            // writes.
+            // Longer forms would exceed MAX_MESSAGE_LEN, and no encoder writes a short length in a
+            // longer form.
             long @ (0x81 | 0x82) => {
                 let octets = self.take(usize::from(long & 0x7f), what)?;
                 let length = octets
