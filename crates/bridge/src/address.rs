@@ -1,4 +1,4 @@
-//! Where a forward listens, and where it connects to.
+//! Addresses of a forward: its listener and its target.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use cloister_transport::Address;
 
 use crate::Destination;
 
-/// Where a forward listens. As text `tcp:IP:PORT`, `vsock:CID:PORT` (`any` for every CID of this
+/// Address on which a forward listens. As text `tcp:IP:PORT`, `vsock:CID:PORT` (`any` for every CID of this
 /// machine) or `unix:PATH`. No name: an enclave could not resolve it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ListenAddress {
@@ -46,12 +46,12 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-/// Where a forward connects to. As text `tcp:HOST:PORT`, `vsock:CID:PORT`, `unix:PATH`, or
+/// Address to which a forward connects. As text `tcp:HOST:PORT`, `vsock:CID:PORT`, `unix:PATH`, or
 /// `hybrid:PATH:PORT` for a vsock port behind the socket of an emulator, Firecracker or Cloud
 /// Hypervisor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectAddress {
-    /// A host, resolved for each connection anew.
+    /// A host, resolved again for each connection.
     Tcp(Destination),
     /// A vsock port, a path, or a port behind a path.
     Socket(Address),
@@ -71,7 +71,7 @@ impl FromStr for ConnectAddress {
             Ok(Address::Vsock {
                 cid: Address::ANY_CID,
                 ..
-            }) => Err(invalid(text, "`any` is no machine to connect to")),
+            }) => Err(invalid(text, "`any` is not a machine to connect to")),
             Ok(address) => Ok(Self::Socket(address)),
             Err(_) => Err(invalid(
                 text,

@@ -74,13 +74,13 @@ fn is_host(host: &str) -> bool {
     host.len() <= 253 && host.split('.').all(is_label)
 }
 
-/// What an enclave may ask for. Nothing that is not on the list is dialled; the match is exact. The
+/// The destinations that an enclave may ask for. Only these are dialled; the match is exact. The
 /// default is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowList(BTreeMap<Destination, Destination>);
 
 impl AllowList {
-    /// Where to dial for `asked`, `host:port` as the enclave sent it; `None` when it is not on the
+    /// The target for `asked`, `host:port` as the enclave sent it; `None` if it is not on the
     /// list.
     pub fn target(&self, asked: &str) -> Option<&Destination> {
         self.0.get(&asked.parse::<Destination>().ok()?)
@@ -97,7 +97,7 @@ impl FromStr for AllowList {
             let (asked, target) = entry.split_once('=').unwrap_or((entry, entry));
             match entries.entry(asked.parse::<Destination>()?) {
                 Entry::Vacant(vacant) => vacant.insert(target.parse()?),
-                Entry::Occupied(_) => return Err(invalid(entry, "the destination stands twice")),
+                Entry::Occupied(_) => return Err(invalid(entry, "duplicate destination")),
             };
         }
         Ok(Self(entries))
@@ -127,7 +127,7 @@ pub struct InvalidAllowList {
 }
 
 impl InvalidAllowList {
-    /// What is wrong, without the entry.
+    /// The problem, without the entry.
     pub(crate) fn problem(&self) -> &'static str {
         self.problem
     }

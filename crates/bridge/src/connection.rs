@@ -1,4 +1,4 @@
-//! One listener and one byte stream for every kind of address.
+//! Listeners and byte streams, the same types for every kind of address.
 
 use std::io;
 use std::pin::Pin;
@@ -22,7 +22,7 @@ pub enum Listener {
 }
 
 impl Listener {
-    /// Listens, and says where: a port that was left to the system is known then.
+    /// Listens, and returns the bound address, in which a port that was left to the system is known.
     ///
     /// # Errors
     /// Those of the operating system.
@@ -34,7 +34,7 @@ impl Listener {
                 } else {
                     TcpSocket::new_v6()?
                 };
-                // The address is free again as soon as nobody listens.
+                // The address is free again as soon as the listener is closed.
                 socket.set_reuseaddr(true)?;
                 socket.bind(address)?;
                 let listener = socket.listen(BACKLOG.unsigned_abs())?;

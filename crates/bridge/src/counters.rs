@@ -1,4 +1,4 @@
-//! What happened, counted while it happens.
+//! Connection and byte counters.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,7 +26,7 @@ struct Counts {
 /// A moment's reading of [`Counters`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Connections that somebody opened to us, the refused ones included.
+    /// Accepted connections, the refused ones included.
     pub accepted: u64,
     /// Refused because the destination is not on the allow-list.
     pub refused_destination: u64,
@@ -52,7 +52,7 @@ pub struct Totals {
     pub received: u64,
 }
 
-/// Why a connection is not served.
+/// Causes for which a connection is refused.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Refusal {
     Destination,
@@ -60,7 +60,7 @@ pub(crate) enum Refusal {
     Source,
 }
 
-/// Why an opened connection ended before both sides had closed it.
+/// Causes for which an open connection ended before both sides had closed it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Cut {
     Broken,

@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use crate::connection::{Connection, tuned};
 use crate::{ConnectAddress, Destination};
 
-/// Opens connections. A name is resolved anew for each, as the addresses of an AWS endpoint change
+/// Opens connections. A name is resolved again for each, as the addresses of an AWS endpoint change
 /// all the time; only connections of the same second share an answer, so that a thousand of them
 /// are not a thousand questions.
 #[derive(Debug, Default)]
@@ -79,7 +79,7 @@ impl Dialer {
             }
             _ => {
                 let (host, port) = (target.host().to_owned(), target.port());
-                // A task, as nobody might wait any more when the answer comes.
+                // A task: the caller may be gone when the answer comes.
                 let lookup =
                     tokio::spawn(async move { Ok(lookup_host((host, port)).await?.collect()) });
                 let lookup = lookup.map(|joined| {
@@ -129,7 +129,7 @@ async fn first_to_answer(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
 
 /// Connects to a vsock port or a path. Unlike TCP these refuse at once when too many wait to be
 /// accepted, which passes: a full path answers EAGAIN, a full vsock port the same ECONNRESET as one
-/// where nobody listens.
+/// that has no listener.
 async fn connect_socket(address: &Address) -> io::Result<Stream> {
     let mut pause = Duration::from_millis(1);
     let mut resets = 0;
@@ -150,7 +150,7 @@ async fn connect_socket(address: &Address) -> io::Result<Stream> {
 const FRESH: Duration = Duration::from_secs(1);
 /// Time after which an address that has not answered seems to hang (RFC 8305 §5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-/// Times that a vsock port may refuse before nobody seems to listen: a quarter of a second.
+/// Times that a vsock port may refuse before it counts as having no listener: a quarter of a second.
 const RESETS: u32 = 8;
 /// Longest pause before a full socket is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
@@ -165,7 +165,7 @@ mod tests {
     async fn any_address_that_answers_will_do() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let good = listener.local_addr().unwrap();
-        // A port on which nobody listens any more.
+        // A port whose listener is gone.
         let dead = TcpListener::bind("127.0.0.1:0")
             .await
             .unwrap()

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cloister_contract::{ErrorChain, events};
 use cloister_protocol::frame::{ConnectReply, Frame, Kind, Purpose};
 use cloister_transport::{Address, Deadlines, Stream, TransportError, read_frame, write_frame};
 use tokio::net::TcpStream;
@@ -17,7 +18,7 @@ use crate::dial::Dialer;
 use crate::relay::{End, relay};
 use crate::{AllowList, Counters};
 
-/// How much a pod carries.
+/// Limits of the egress of a pod.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Connections kept idle for the enclave: how many streams it can open without waiting for a
@@ -69,7 +70,7 @@ impl Egress {
         }))
     }
 
-    /// What has travelled so far.
+    /// The counters so far.
     pub fn counters(&self) -> &Counters {
         &self.0.counters
     }
@@ -98,7 +99,7 @@ impl Egress {
                 }
                 Ok(None) => tracing::debug!("the enclave closed an idle egress connection"),
                 Err(error) => {
-                    tracing::debug!(%error, "no egress connection to the enclave");
+                    tracing::debug!(error = %ErrorChain(&error), "no egress connection to the enclave");
                 }
             }
             sleep(RECONNECT_PAUSE).await;
@@ -118,7 +119,7 @@ impl Egress {
 
     async fn serve(self, mut stream: Stream, asked: Frame) {
         if let Err(error) = self.serve_stream(&mut stream, &asked).await {
-            tracing::debug!(%error, "egress stream ended");
+            tracing::debug!(error = %ErrorChain(&error), "egress stream ended");
         }
     }
 
@@ -147,7 +148,12 @@ impl Egress {
             ConnectReply::TooManyStreams => counters.refused(Refusal::Limit),
         }
         if opened.is_err() {
-            tracing::warn!(destination = %printable(&asked.body), ?reply, "egress refused");
+            tracing::warn!(
+                event = events::EGRESS_REFUSED,
+                destination = %printable(&asked.body),
+                ?reply,
+                "egress refused"
+            );
         }
         write_frame(
             stream,
@@ -160,7 +166,7 @@ impl Egress {
                 End::Closed | End::Idle => {}
                 End::Unread(error) => {
                     counters.cut(Cut::Broken);
-                    tracing::debug!(%error, "one side of an egress stream stopped reading");
+                    tracing::debug!(error = %ErrorChain(&error), "one side of an egress stream stopped reading");
                 }
                 End::Broken(error) => {
                     counters.cut(Cut::Broken);
@@ -180,7 +186,12 @@ impl Egress {
             .connect_tcp(target, self.0.limits.connect)
             .await
             .map_err(|error| {
-                tracing::warn!(destination = %target, %error, "cannot reach");
+                tracing::warn!(
+                    event = events::EGRESS_UNREACHABLE,
+                    destination = %target,
+                    error = %ErrorChain(&error),
+                    "failed to connect"
+                );
                 ConnectReply::Unreachable
             })
     }

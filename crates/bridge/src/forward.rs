@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cloister_contract::ErrorChain;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -16,7 +17,7 @@ use crate::dial::Dialer;
 use crate::relay::{End, relay};
 use crate::{ConnectAddress, Counters, ListenAddress};
 
-/// How much a forward carries, and for how long it waits.
+/// Limits and deadlines of a forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ForwardLimits {
     /// Connections at once; more are refused.
@@ -62,7 +63,7 @@ impl Forward {
     }
 
     /// Refuses connections that do not come, over vsock, from one of these context ids. It keeps
-    /// other enclaves of the same parent out; a context id authenticates nobody.
+    /// other enclaves of the same parent out; a context id does not authenticate.
     #[must_use]
     pub fn only_from(self, context_ids: impl IntoIterator<Item = u32>) -> Self {
         Self {
@@ -117,7 +118,7 @@ pub struct BoundForward {
     shared: Arc<Shared>,
 }
 
-/// What the connections of a forward share.
+/// The state that the connections of a forward share.
 #[derive(Debug)]
 struct Shared {
     forward: Forward,
@@ -128,12 +129,12 @@ struct Shared {
 }
 
 impl BoundForward {
-    /// Where it listens: a port that was left to the system is known here.
+    /// The bound address, in which a port that was left to the system is known.
     pub fn address(&self) -> &ListenAddress {
         &self.address
     }
 
-    /// What has happened so far.
+    /// The counters so far.
     pub fn counters(&self) -> &Counters {
         &self.shared.counters
     }
@@ -155,7 +156,7 @@ impl BoundForward {
         }
     }
 
-    /// Owns the listener: when this is dropped, nobody can connect any more.
+    /// Owns the listener: dropping this refuses further connections.
     async fn take_connections(self, tasks: &TaskTracker) {
         let mut full = false;
         loop {
@@ -164,7 +165,7 @@ impl BoundForward {
                 Err(error) => {
                     // Most likely there are no descriptors left, and more only once a connection
                     // has ended.
-                    tracing::warn!(listen = %self.address, %error, "cannot take a connection");
+                    tracing::warn!(listen = %self.address, error = %ErrorChain(&error), "failed to accept a connection");
                     sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
@@ -206,7 +207,7 @@ impl Shared {
         let mut far = match self.stop.run_until_cancelled(dialling).await {
             Some(Ok(far)) => far,
             Some(Err(error)) => {
-                tracing::warn!(%connect, %error, "cannot reach");
+                tracing::warn!(%connect, error = %ErrorChain(&error), "failed to connect");
                 self.counters.failed();
                 return near.abort();
             }
@@ -220,12 +221,12 @@ impl Shared {
         let cut = match self.stop.run_until_cancelled(passing).await {
             Some(End::Closed) => return,
             Some(End::Unread(error)) => {
-                tracing::debug!(%connect, %error, "one side stopped reading");
+                tracing::debug!(%connect, error = %ErrorChain(&error), "one side stopped reading");
                 // What the other side said may still be on its way: aborting would take it back.
                 return self.counters.cut(Cut::Broken);
             }
             Some(End::Broken(error)) => {
-                tracing::debug!(%connect, %error, "one side broke off");
+                tracing::debug!(%connect, error = %ErrorChain(&error), "one side broke off");
                 Cut::Broken
             }
             Some(End::Idle) => Cut::Idle,
@@ -254,7 +255,7 @@ mod tests {
         assert!(forward.admits(Some(16)) && forward.admits(Some(17)) && forward.admits(None));
         let forward = forward.only_from([16, 18]);
         assert!(forward.admits(Some(16)) && forward.admits(Some(18)));
-        // Nobody can be told apart on a path or over TCP: a filter there admits nobody.
+        // A path or TCP has no context ids: a filter there admits no connection.
         assert!(!forward.admits(Some(17)) && !forward.admits(None));
         assert!(!forward.only_from([]).admits(Some(16)));
     }

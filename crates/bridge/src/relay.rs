@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::Counters;
 
-/// How a relayed connection ended.
+/// Ends of a relayed connection.
 #[derive(Debug)]
 pub(crate) enum End {
     /// Both sides closed their direction.
@@ -78,7 +78,7 @@ where
 /// One direction of a connection.
 #[derive(Debug)]
 struct Direction<'a> {
-    /// What was read and could not be written yet.
+    /// Bytes that were read and could not be written yet.
     rest: Vec<u8>,
     written: usize,
     state: State,
@@ -107,7 +107,7 @@ impl<'a> Direction<'a> {
     }
 
     /// Passes what can be passed now. Ready when this direction has ended; an error when `from`
-    /// broke off. `unread` says why `from` could not be written to, if so.
+    /// broke off. `unread` is the error with which writing to `from` failed, if any.
     fn poll<R, W>(
         &mut self,
         cx: &mut Context<'_>,
@@ -149,7 +149,7 @@ impl<'a> Direction<'a> {
                     }
                 },
                 State::Closing => {
-                    // When `to` is gone there is nobody to tell; the other direction finds out.
+                    // If `to` is gone, the other direction notices.
                     let _ = ready!(Pin::new(&mut *to).poll_shutdown(cx));
                     self.state = State::Ended;
                 }

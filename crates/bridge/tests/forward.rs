@@ -104,7 +104,7 @@ async fn counted(counters: &Counters, what: impl Fn(Totals) -> bool) {
     .await;
 }
 
-/// What is read until the end, and whether the end was an ordinary one.
+/// Reads until the end; true if the end was an ordinary one.
 async fn read_to_end(connection: &mut Connection) -> (Vec<u8>, Result<(), ErrorKind>) {
     let mut received = Vec::new();
     let ended = soon(connection.read_to_end(&mut received)).await;

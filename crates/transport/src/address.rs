@@ -1,4 +1,4 @@
-//! Where an enclave listens: a vsock port, a path of this machine, or a port behind such a path.
+//! Addresses of enclaves: a vsock port, a path of this machine, or a port behind such a path.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ pub enum Address {
         port: u32,
     },
     /// A vsock port of a virtual machine whose monitor shows its vsock device as a unix socket: an
-    /// enclave in an emulator. Whoever connects to the socket names the port first, as Firecracker
+    /// enclave in an emulator. A client of the socket names the port first, as Firecracker
     /// and vhost-device-vsock have it. Connects only.
     Hybrid {
         /// The socket.

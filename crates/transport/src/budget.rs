@@ -84,7 +84,7 @@ pub(crate) fn over_budget() -> Rejection {
     )
 }
 
-/// What this process may still use, in bytes: the least of the machine's and the cgroup's.
+/// The memory that this process may still use, in bytes: the least of the machine's and the cgroup's.
 fn available_memory() -> Option<usize> {
     let machine = fs::read_to_string(MEMINFO)
         .ok()

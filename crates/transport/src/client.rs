@@ -1,4 +1,4 @@
-//! The pod's end: one multiplexed connection to the enclave, opened when it is needed.
+//! The pod's end of the multiplexed connection to the enclave, which is opened when it is needed.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use cloister_contract::ErrorChain;
 use cloister_protocol::frame::{Frame, HEADER_LEN, Kind, Purpose};
 use cloister_protocol::limits::{MAX_FRAME_LEN, MAX_IN_FLIGHT, REQUEST_DEADLINE};
 use cloister_protocol::message::{Request, decode_response};
@@ -52,9 +53,9 @@ impl Client {
     /// carry it out.
     ///
     /// # Errors
-    /// The enclave's rejection; [`Code::EnclaveUnavailable`] when there is no connection or it died
+    /// The enclave's rejection; [`Code::EnclaveUnavailable`] if there is no connection or it died
     /// before the answer; [`Code::DeadlineExceeded`] after [`REQUEST_DEADLINE`];
-    /// [`Code::BodyTooLarge`] when the request fits no frame.
+    /// [`Code::BodyTooLarge`] if the request does not fit into a frame.
     pub async fn call(&self, request: Request) -> Result<Bytes, Rejection> {
         self.call_within(request, REQUEST_DEADLINE).await
     }
@@ -129,8 +130,8 @@ impl Client {
             return Ok(connection.clone());
         }
         link.connection = None;
-        // Whoever waited while another call failed to connect shares that failure instead of trying
-        // in turn.
+        // A call that waited while another one failed to connect shares that failure instead of
+        // trying again.
         if link.failed_at.is_some_and(|failed| failed >= arrived) {
             return Err(unavailable());
         }
@@ -142,7 +143,7 @@ impl Client {
                 Ok(connection)
             }
             Err(error) => {
-                tracing::debug!(enclave = %self.0.address, %error, "cannot connect");
+                tracing::debug!(enclave = %self.0.address, error = %ErrorChain(&error), "failed to connect");
                 link.failed_at = Some(Instant::now());
                 Err(unavailable())
             }
@@ -184,7 +185,7 @@ impl Connection {
             match ended {
                 Ok(()) => tracing::info!("connection to the enclave closed"),
                 Err(error) => {
-                    tracing::warn!(%error, "connection to the enclave lost");
+                    tracing::warn!(error = %ErrorChain(&error), "connection to the enclave lost");
                 }
             }
         });
@@ -203,9 +204,9 @@ async fn read_answers<R: AsyncRead + Unpin>(
         if frame.kind != Kind::Response {
             return Err(TransportError::Violation("not a response"));
         }
-        let call = pending
-            .remove(frame.id)
-            .ok_or(TransportError::Violation("a response nobody asked for"))?;
+        let call = pending.remove(frame.id).ok_or(TransportError::Violation(
+            "a response to an unknown request",
+        ))?;
         // An error means that the call was abandoned.
         let _ = call.answer.send(frame.body);
     }

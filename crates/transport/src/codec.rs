@@ -61,7 +61,7 @@ pub(crate) enum Arrival {
     Frame(Frame, Option<Charge>),
     /// A frame for which the budget had nothing left; its body was thrown away.
     OverBudget {
-        /// What the frame was for.
+        /// The kind in its header.
         kind: Kind,
         /// The request it belonged to.
         id: u64,
@@ -215,7 +215,7 @@ impl Buffer {
         &self.bytes[self.start..self.end]
     }
 
-    /// Where to read more to. Never empty while less than [`BUFFER_LEN`] bytes are filled.
+    /// Space to read more into. Never empty while less than [`BUFFER_LEN`] bytes are filled.
     fn room(&mut self) -> &mut [u8] {
         if self.end == BUFFER_LEN {
             self.bytes.copy_within(self.start..self.end, 0);
@@ -247,7 +247,7 @@ mod tests {
 
     use super::*;
 
-    /// What a reader makes of `bytes` that arrive in pieces.
+    /// Reads `bytes` that arrive in pieces.
     async fn read_in_pieces(
         bytes: &[u8],
         piece: usize,

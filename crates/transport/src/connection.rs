@@ -1,4 +1,4 @@
-//! One multiplexed connection, seen from the enclave.
+//! The enclave's end of a multiplexed connection.
 
 use std::collections::HashSet;
 use std::num::NonZero;
@@ -24,7 +24,7 @@ use crate::outgoing::write_frames;
 use crate::turns::in_turn;
 use crate::{Handler, Limits, TransportError};
 
-/// What a server has room for, over all its connections.
+/// The places and the memory of a server, shared by all its connections.
 #[derive(Debug)]
 pub(crate) struct Room {
     /// Places for work.
@@ -113,7 +113,7 @@ struct Requests<'a, R, H> {
     answers: mpsc::Sender<(Frame, Held)>,
 }
 
-/// What a request holds until its answer has been written.
+/// The place and the memory of a request, held until its answer has been written.
 type Held = (Option<OwnedSemaphorePermit>, Option<Charge>);
 
 impl<R: AsyncRead + Unpin, H: Handler> Requests<'_, R, H> {
@@ -166,7 +166,7 @@ impl<R: AsyncRead + Unpin, H: Handler> Requests<'_, R, H> {
                         let outcome = carry_out(handler, request, &room.turns, deadline).await;
                         lock(&ids).remove(&id);
                         let held = (Some(place), charge);
-                        // An error means that the connection is gone: nobody waits for the answer.
+                        // An error means that the connection, and with it the caller, is gone.
                         let _ = answers.send((answer(id, &outcome), held)).await;
                         drop(permit);
                     });
@@ -194,8 +194,8 @@ async fn carry_out<H: Handler>(
     match timeout(deadline, work).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_)) => {
-            // What was panicked with may hold anything; the panic hook decides what of it is
-            // printed.
+            // The value of the panic may hold anything; the panic hook decides how much of it is
+            // logged.
             tracing::error!(?operation, "the handler panicked");
             Err(Rejection::new(Code::Internal, "internal error"))
         }
@@ -219,7 +219,7 @@ fn answer(id: u64, outcome: &Result<Vec<u8>, Rejection>) -> Frame {
     }
 }
 
-/// A set of numbers is whole whatever panicked meanwhile.
+/// A panic elsewhere leaves the set valid.
 fn lock(ids: &Mutex<HashSet<u64>>) -> std::sync::MutexGuard<'_, HashSet<u64>> {
     ids.lock().unwrap_or_else(PoisonError::into_inner)
 }

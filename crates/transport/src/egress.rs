@@ -1,10 +1,11 @@
-//! The enclave's way out: connections that the pod opened, each good for one outgoing stream.
+//! Outgoing streams of an enclave, each over one connection that the pod opened.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use cloister_contract::ErrorChain;
 use cloister_protocol::frame::{ConnectReply, Frame, Kind};
 use futures_util::FutureExt as _;
 use tokio::io::AsyncReadExt as _;
@@ -29,8 +30,8 @@ impl EgressPool {
         Self::default()
     }
 
-    /// Takes in a connection that a pod opened for egress. When there are too many, the oldest
-    /// gives way: those of a pod that is gone are older than those of its successor.
+    /// Adds a connection that a pod opened for egress. If there are too many, the oldest is dropped:
+    /// those of a pod that has ended are older than those of its successor.
     pub fn offer(&self, stream: Stream) {
         let mut idle = self.idle();
         idle.push_back(stream);
@@ -86,7 +87,9 @@ impl EgressPool {
                 }
                 // The connection had died, which shows only now. Nothing reached the destination:
                 // take another one.
-                Err(error) => tracing::debug!(%error, "egress connection discarded"),
+                Err(error) => {
+                    tracing::debug!(error = %ErrorChain(&error), "egress connection discarded")
+                }
             }
         }
     }
@@ -111,7 +114,7 @@ impl EgressPool {
     }
 }
 
-/// Whether an idle connection is as it should be: open, and nothing to read.
+/// True while an idle connection is open and has nothing to read.
 fn is_silent(stream: &mut Stream) -> bool {
     stream.read(&mut [0]).now_or_never().is_none()
 }

@@ -1,8 +1,9 @@
-//! The enclave's end: accepts connections and serves each in its own task.
+//! The enclave's end: accepts connections and serves each in a task.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use cloister_contract::ErrorChain;
 use cloister_protocol::Rejection;
 use cloister_protocol::frame::{Kind, Purpose};
 use cloister_protocol::limits::{MAX_IN_FLIGHT, MAX_QUEUED, REQUEST_DEADLINE};
@@ -18,13 +19,13 @@ use crate::{Deadlines, EgressPool, Listener, Stream, TransportError, read_frame}
 
 /// Carries out one request.
 pub trait Handler: Send + Sync + 'static {
-    /// The JSON result, or why there is none. A panic is answered `internal`; a request that takes
+    /// The JSON result, or a rejection. A panic is answered `internal`; a request that takes
     /// longer than [`Limits::request`] is dropped at its next await point and answered
     /// `deadline_exceeded`.
     fn handle(&self, request: Request) -> impl Future<Output = Result<Vec<u8>, Rejection>> + Send;
 }
 
-/// How much a server takes on. The default is [`cloister_protocol::limits`], the ceiling of every
+/// Limits of a server. The default is [`cloister_protocol::limits`], the ceiling of every
 /// deployment, with the byte budget of this machine.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -35,7 +36,7 @@ pub struct Limits {
     /// Requests in flight on one connection; further ones stay unread.
     pub in_flight: usize,
     /// Requests in flight on all connections; a further one is answered `busy` at once. The pod's
-    /// own questions have places besides.
+    /// own questions have places of theirs.
     pub queued: usize,
     /// Bytes of the requests in flight on all connections; a request over budget is answered `busy`
     /// once its header has arrived.
@@ -109,8 +110,8 @@ impl<H: Handler> Server<H> {
             let stream = match accepted {
                 Ok(stream) => stream,
                 Err(error) => {
-                    // Out of descriptors, for example: trying again at once would only burn time.
-                    tracing::warn!(%error, "accepting a connection failed");
+                    // For example out of descriptors: an immediate retry would fail again.
+                    tracing::warn!(error = %ErrorChain(&error), "accepting a connection failed");
                     sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
@@ -123,7 +124,7 @@ impl<H: Handler> Server<H> {
             let shutdown = shutdown.clone();
             open.spawn(async move {
                 if let Err(error) = server.serve_connection(stream, &shutdown).await {
-                    tracing::warn!(%error, "connection closed");
+                    tracing::warn!(error = %ErrorChain(&error), "connection closed");
                 }
                 drop(permit);
             });
@@ -136,13 +137,13 @@ impl<H: Handler> Server<H> {
     /// to the pool.
     ///
     /// # Errors
-    /// [`TransportError`] when the peer broke the protocol or the connection failed.
+    /// [`TransportError`] if the peer broke the protocol or the connection failed.
     pub async fn serve_connection(
         &self,
         mut stream: Stream,
         shutdown: &CancellationToken,
     ) -> Result<(), TransportError> {
-        // A connection that says nothing has no claim to the patience for an idle one.
+        // A connection without a hello does not get the deadline of an idle one.
         let deadlines = Deadlines {
             idle: self.limits.deadlines.header,
             ..self.limits.deadlines

@@ -1,4 +1,4 @@
-//! One byte stream and one listener for every kind of address.
+//! Byte streams and listeners, the same types for every kind of address.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -8,6 +8,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use nix::sys::socket::setsockopt;
+use nix::{getsockopt_impl, setsockopt_impl, sockopt_impl};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
@@ -30,19 +32,22 @@ impl Listener {
     /// belongs to this user alone.
     ///
     /// # Errors
-    /// Those of the operating system; [`io::ErrorKind::AddrInUse`] when somebody listens there
+    /// Those of the operating system; [`io::ErrorKind::AddrInUse`] if a process listens there
     /// already, [`io::ErrorKind::Unsupported`] for [`Address::Hybrid`].
     pub async fn bind(address: &Address) -> io::Result<Self> {
         Ok(Self(match address {
             Address::Unix(path) => ListenerKind::Unix(bind_unix(path).await?),
             Address::Vsock { cid, port } => {
-                ListenerKind::Vsock(VsockListener::bind(VsockAddr::new(*cid, *port))?)
+                let listener = VsockListener::bind(VsockAddr::new(*cid, *port))?;
+                // Accepted connections inherit it.
+                receive_window(&listener)?;
+                ListenerKind::Vsock(listener)
             }
             Address::Hybrid { .. } => return Err(io::ErrorKind::Unsupported.into()),
         }))
     }
 
-    /// Waits for the next connection. Who connected is not told: a context id authenticates nobody.
+    /// Waits for the next connection. A context id does not authenticate the peer.
     ///
     /// # Errors
     /// Those of the operating system; accepting again may succeed.
@@ -108,13 +113,15 @@ impl Stream {
     ///
     /// # Errors
     /// Those of the operating system; for [`Address::Hybrid`], [`io::ErrorKind::ConnectionRefused`]
-    /// when nobody listens on the port.
+    /// if the port has no listener.
     pub async fn connect(address: &Address) -> io::Result<Self> {
         match address {
             Address::Unix(path) => Ok(UnixStream::connect(path).await?.into()),
-            Address::Vsock { cid, port } => Ok(Self(StreamKind::Vsock(
-                VsockStream::connect(VsockAddr::new(*cid, *port)).await?,
-            ))),
+            Address::Vsock { cid, port } => {
+                let stream = VsockStream::connect(VsockAddr::new(*cid, *port)).await?;
+                receive_window(&stream)?;
+                Ok(Self(StreamKind::Vsock(stream)))
+            }
             Address::Hybrid { path, port } => {
                 Ok(connect_through(path, *port, CONNECT_DEADLINE).await?.into())
             }
@@ -122,13 +129,46 @@ impl Stream {
     }
 }
 
+/// Sets the receive window of a vsock socket, which is 256 KiB by default.
+///
+/// From Linux 6.12.92 on, virtio-vsock counts the overhead of each packet against the window: many
+/// small frames exhaust a small window before their bytes do, and the connection is reset.
+fn receive_window(socket: &impl AsFd) -> io::Result<()> {
+    setsockopt(socket, BufferMaxSize, &RECEIVE_WINDOW)?;
+    setsockopt(socket, BufferSize, &RECEIVE_WINDOW)?;
+    Ok(())
+}
+
+sockopt_impl!(
+    /// SO_VM_SOCKETS_BUFFER_SIZE. See vsock(7).
+    BufferSize,
+    Both,
+    libc::AF_VSOCK,
+    SO_VM_SOCKETS_BUFFER_SIZE,
+    u64
+);
+sockopt_impl!(
+    /// SO_VM_SOCKETS_BUFFER_MAX_SIZE. See vsock(7).
+    BufferMaxSize,
+    Both,
+    libc::AF_VSOCK,
+    SO_VM_SOCKETS_BUFFER_MAX_SIZE,
+    u64
+);
+
+/// From linux/vm_sockets.h, as is the next; libc does not have them.
+const SO_VM_SOCKETS_BUFFER_SIZE: libc::c_int = 0;
+const SO_VM_SOCKETS_BUFFER_MAX_SIZE: libc::c_int = 2;
+/// Bytes of the receive window of a vsock connection.
+const RECEIVE_WINDOW: u64 = 8 * 1024 * 1024;
+
 async fn connect_through(path: &Path, port: u32, deadline: Duration) -> io::Result<UnixStream> {
     let mut stream = UnixStream::connect(path).await?;
     timeout(deadline, ask_for(port, &mut stream)).await??;
     Ok(stream)
 }
 
-/// Says `CONNECT port`, and hears `OK` and a number, which is the monitor's own business.
+/// Sends `CONNECT port` and reads `OK` and a number, which means nothing to the client.
 /// <https://github.com/firecracker-microvm/firecracker/blob/main/docs/vsock.md>
 async fn ask_for(port: u32, stream: &mut UnixStream) -> io::Result<()> {
     stream
@@ -151,7 +191,7 @@ async fn ask_for(port: u32, stream: &mut UnixStream) -> io::Result<()> {
     }
 }
 
-/// Where nobody listens, the monitor closes the connection.
+/// The monitor closes the connection if the port has no listener.
 fn closed_is_refused(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
@@ -161,7 +201,7 @@ fn closed_is_refused(error: io::Error) -> io::Error {
     }
 }
 
-/// How long a machine may take to accept a connection.
+/// Time for a machine to accept a connection.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// Bytes of `OK`, a space, the longest port and the end of the line.
 const LONGEST_OK: usize = 14;
@@ -231,6 +271,17 @@ mod tests {
         let (accepted, connected) = tokio::join!(second.accept(), Stream::connect(&address));
         accepted.unwrap();
         connected.unwrap();
+    }
+
+    #[tokio::test]
+    async fn vsock_connections_have_a_large_receive_window() {
+        let address = Address::Vsock {
+            cid: Address::ANY_CID,
+            port: u32::MAX,
+        };
+        let listener = Listener::bind(&address).await.unwrap();
+        let window = nix::sys::socket::getsockopt(&listener, BufferSize).unwrap();
+        assert_eq!(window, RECEIVE_WINDOW);
     }
 
     #[tokio::test]

@@ -62,7 +62,7 @@ impl BootProofs {
 
 /// Requests that may wait at once.
 const MAX_REQUESTS: usize = 64;
-/// How long a request waits for its turn. The NSM takes milliseconds for a proof.
+/// Longest wait for a turn. The NSM takes milliseconds for a proof.
 const DEADLINE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

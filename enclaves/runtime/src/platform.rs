@@ -25,7 +25,7 @@ use crate::nsm_queue::{NsmQueue, Priority};
 
 /// Everything in which a Nitro enclave and a laptop differ, provided by `main`.
 pub struct Boot {
-    /// Where pods connect.
+    /// The address on which pods connect.
     pub listen: Address,
     /// The measured settings.
     pub settings: Settings,
@@ -33,7 +33,7 @@ pub struct Boot {
     pub nsm: Arc<dyn Nsm>,
     /// The private half of the boot key, which init made and locked PCR16 to.
     pub boot_key: Zeroizing<[u8; 32]>,
-    /// Ends the enclave once the requests in flight are answered. On Nitro nobody cancels it.
+    /// Ends the enclave once the requests in flight are answered. On Nitro it is never cancelled.
     pub shutdown: CancellationToken,
 }
 

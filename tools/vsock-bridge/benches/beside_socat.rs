@@ -275,7 +275,7 @@ fn drain(connection: &mut dyn Pipe) -> usize {
     }
 }
 
-/// What the program under test leads to. It stops with the process.
+/// The target of the program under test. It stops with the process.
 struct Server {
     exit: Exit,
 }

@@ -1,4 +1,4 @@
-//! What to forward, from the command line and from a file.
+//! The configuration, from the command line and from a file.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -32,12 +32,12 @@ pub(crate) struct Arguments {
     /// Check the configuration, print the forwards and exit
     #[arg(long)]
     pub(crate) check: bool,
-    /// How much to log: error, warn, info or debug
+    /// Log level: error, warn, info or debug
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub(crate) log_level: LevelFilter,
 }
 
-/// The file; and as flags, which replace what the file says, all of it but the forwards.
+/// The file; and as flags, which replace everything in the file but the forwards.
 #[derive(Args, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 struct Options {
@@ -66,11 +66,11 @@ struct ForwardOptions {
     /// Name in logs and metrics [default: the address to listen on]
     #[arg(long)]
     name: Option<String>,
-    /// Where to take connections
+    /// Address to listen on
     #[arg(long, value_name = "ADDRESS", required_unless_present = "config")]
     #[serde(deserialize_with = "from_text")]
     listen: Option<ListenAddress>,
-    /// Where to pass them on to
+    /// Address to connect to
     #[arg(long, value_name = "ADDRESS", required_unless_present = "config")]
     #[serde(deserialize_with = "from_text")]
     connect: Option<ConnectAddress>,
@@ -88,7 +88,7 @@ struct ForwardOptions {
     idle_timeout: Option<Seconds>,
 }
 
-/// What a process is to do.
+/// The configuration of a process.
 #[derive(Debug)]
 pub(crate) struct Configuration {
     pub(crate) forwards: Vec<NamedForward>,
@@ -194,12 +194,10 @@ impl Options {
             let place = place.of_forward(index, options.name.as_deref());
             let forward = options.check(&place, allow.as_ref(), drain)?;
             if !addresses.insert(forward.listen.to_string()) && !is_any_port(&forward.listen) {
-                return Err(
-                    place.error("listen", format_args!("`{}` stands twice", forward.listen))
-                );
+                return Err(place.error("listen", format_args!("duplicate `{}`", forward.listen)));
             }
             if !names.insert(forward.name.clone()) {
-                return Err(place.error("name", format_args!("`{}` stands twice", forward.name)));
+                return Err(place.error("name", format_args!("duplicate `{}`", forward.name)));
             }
             forwards.push(forward);
         }
@@ -260,11 +258,11 @@ impl ForwardOptions {
             if !matches!(listen, ListenAddress::Socket(Address::Vsock { .. })) {
                 return Err(place.error(
                     "source-cid",
-                    format_args!("`{listen}` is no vsock address to listen on"),
+                    format_args!("`{listen}` is not a vsock address to listen on"),
                 ));
             }
             if source_cid.is_empty() {
-                return Err(place.error("source-cid", "admits nobody"));
+                return Err(place.error("source-cid", "admits no source"));
             }
             forward = forward.only_from(source_cid);
         }
@@ -290,7 +288,7 @@ fn timeout(
     }
 }
 
-/// Where a mistake stands.
+/// The place of a mistake.
 #[derive(Debug)]
 struct Place {
     /// `None` for the command line.
@@ -470,7 +468,7 @@ mod tests {
             (&[listen, "--connect=vsock:any:1"], "--connect"),
             (
                 &[listen, connect, "--source-cid=16"],
-                "--source-cid: `tcp:127.0.0.1:1` is no vsock address",
+                "--source-cid: `tcp:127.0.0.1:1` is not a vsock address",
             ),
             (&[listen, connect, "--source-cid=x"], "--source-cid <CID>"),
             (
@@ -551,20 +549,20 @@ mod tests {
             ),
             (
                 &format!("{good}source-cid = [16]"),
-                "forward 1: source-cid: `tcp:127.0.0.1:1` is no vsock address",
+                "forward 1: source-cid: `tcp:127.0.0.1:1` is not a vsock address",
             ),
             (
                 "[[forward]]\nlisten = 'vsock:any:1'\nconnect = 'unix:/a'\nsource-cid = []",
-                "source-cid: admits nobody",
+                "source-cid: admits no source",
             ),
             (
                 &format!("{good}{good}"),
-                "forward 2: listen: `tcp:127.0.0.1:1` stands twice",
+                "forward 2: listen: duplicate `tcp:127.0.0.1:1`",
             ),
             (
                 "[[forward]]\nname = 'x'\nlisten = 'unix:/a'\nconnect = 'unix:/b'\n\
                  [[forward]]\nname = 'x'\nlisten = 'unix:/c'\nconnect = 'unix:/d'",
-                "forward `x`: name: `x` stands twice",
+                "forward `x`: name: duplicate `x`",
             ),
             (
                 &format!("allow = []\n{good}"),

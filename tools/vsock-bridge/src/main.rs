@@ -10,6 +10,7 @@ mod run;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use cloister_contract::{ErrorChain, events};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
     let config = match Configuration::try_from(arguments) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", ErrorChain(&error));
             return ExitCode::from(2);
         }
     };
@@ -49,7 +50,11 @@ fn main() -> ExitCode {
     match run::run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(%error, "the bridge cannot run");
+            tracing::error!(
+                event = events::PROGRAM_FAILED,
+                error = %ErrorChain(&error),
+                "the bridge ends"
+            );
             ExitCode::FAILURE
         }
     }

@@ -37,12 +37,12 @@ pub(crate) async fn serve(listener: Listener, forwards: Vec<(String, Counters)>)
                         .serve_connection(TokioIo::new(connection), answer)
                         .await
                     {
-                        tracing::debug!(%error, "metrics were not read to the end");
+                        tracing::debug!(error = %cloister_contract::ErrorChain(&error), "metrics were not read to the end");
                     }
                 }));
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot take a connection for metrics");
+                tracing::warn!(error = %cloister_contract::ErrorChain(&error), "failed to accept a connection for metrics");
                 sleep(PAUSE).await;
             }
         }

@@ -1,4 +1,4 @@
-//! Runs all forwards until the process is told to stop.
+//! Runs all forwards until a signal ends the process.
 
 use std::io;
 
@@ -11,23 +11,23 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Configuration;
 use crate::{descriptors, metrics};
 
-/// Why the bridge cannot run.
+/// The reason for which the bridge does not run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
-    #[error("no runtime: {0}")]
-    Runtime(io::Error),
-    #[error("no signals: {0}")]
-    Signals(io::Error),
-    #[error("forward `{name}`: listen: {address}: {error}")]
+    #[error("failed to start the runtime")]
+    Runtime(#[source] io::Error),
+    #[error("failed to listen for signals")]
+    Signals(#[source] io::Error),
+    #[error("forward `{name}`: failed to listen on {address}")]
     Listen {
         name: String,
         address: ListenAddress,
-        error: io::Error,
+        source: io::Error,
     },
-    #[error("metrics: {address}: {error}")]
+    #[error("failed to serve metrics on {address}")]
     Metrics {
         address: ListenAddress,
-        error: io::Error,
+        source: io::Error,
     },
 }
 
@@ -53,7 +53,7 @@ fn runtime(threads: usize) -> io::Result<Runtime> {
 }
 
 async fn forward(config: Configuration) -> Result<(), RunError> {
-    let mut told = Told::new().map_err(RunError::Signals)?;
+    let mut signals = Signals::new().map_err(RunError::Signals)?;
     let shutdown = CancellationToken::new();
     let mut running = JoinSet::new();
     let mut counters = Vec::new();
@@ -65,11 +65,11 @@ async fn forward(config: Configuration) -> Result<(), RunError> {
                 counters.push((name.clone(), listening.counters().clone()));
                 bound.push((name, forward.connect, listening));
             }
-            Err(error) => {
+            Err(source) => {
                 return Err(RunError::Listen {
                     name,
                     address,
-                    error,
+                    source,
                 });
             }
         }
@@ -81,7 +81,7 @@ async fn forward(config: Configuration) -> Result<(), RunError> {
                 tracing::info!(listen = %address, "serving metrics");
                 serving.spawn(metrics::serve(listener, counters));
             }
-            Err(error) => return Err(RunError::Metrics { address, error }),
+            Err(source) => return Err(RunError::Metrics { address, source }),
         }
     }
     for (name, connect, listening) in bound {
@@ -89,26 +89,26 @@ async fn forward(config: Configuration) -> Result<(), RunError> {
         running.spawn(listening.run(shutdown.clone()));
     }
     tokio::select! {
-        () = told.stopping() => {}
-        // Before it is told to, a forward ends only by a panic.
+        () = signals.stopping() => {}
+        // Before a signal, a forward ends only by a panic.
         Some(Err(error)) = running.join_next() => std::panic::resume_unwind(error.into_panic()),
     }
     tracing::info!("stopping");
     shutdown.cancel();
     tokio::select! {
         _ = running.join_all() => tracing::info!("stopped"),
-        () = told.stopping() => tracing::warn!("stopped at once"),
+        () = signals.stopping() => tracing::warn!("stopped at once"),
     }
     Ok(())
 }
 
-/// What ends the process.
-struct Told {
+/// The signals that end the process.
+struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
-impl Told {
+impl Signals {
     fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,

@@ -73,7 +73,7 @@ fn request(id: u64, body: Bytes) -> Vec<u8> {
     })
 }
 
-/// Why the enclave ended a connection on which `bytes` were sent, the sender then waiting.
+/// The error with which the enclave ended a connection on which `bytes` were sent.
 async fn reaction(limits: Limits, bytes: &[u8]) -> TransportError {
     let (mut near, _gate, served) = connect(limits);
     near.write_all(bytes).await.unwrap();

@@ -12,7 +12,7 @@ use tokio::sync::{Barrier, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-/// What became of a crowd's connections.
+/// Outcomes of a crowd's connections.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outcome {
     /// Every byte arrived both ways, and each end as an end.
@@ -25,7 +25,7 @@ pub(crate) struct Outcome {
     pub(crate) stalled: usize,
 }
 
-/// Where to connect to.
+/// The address to connect to.
 #[derive(Clone, Debug)]
 pub(crate) enum Target {
     Tcp(std::net::SocketAddr),

@@ -128,7 +128,7 @@ fn exit() -> (TcpListener, String) {
     (listener, address)
 }
 
-/// What Prometheus would read, without the HTTP head.
+/// The text that Prometheus reads, without the HTTP head.
 fn scrape(mut connection: impl std::io::Read + std::io::Write, path: &str) -> String {
     write!(connection, "GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
     let mut answer = String::new();
@@ -306,7 +306,7 @@ fn many_forwards_of_a_file_tell_prometheus_what_they_do() {
             .read(&mut [0])
             .is_err()
     );
-    bridge.logged(&["cannot reach", &dead]);
+    bridge.logged(&["failed to connect", &dead]);
     let answer = scrape(UnixStream::connect(&metrics).unwrap(), "/metrics");
     assert!(answer.starts_with("HTTP/1.1 200 OK\n"), "{answer}");
     for line in [
@@ -352,7 +352,7 @@ fn what_cannot_be_listened_on_is_named() {
                 "--connect=unix:/x",
                 "--name=kms",
             ],
-            format!("forward `kms`: listen: {address}: "),
+            format!("forward `kms`: failed to listen on {address}: Address already in use"),
         ),
         (
             [
@@ -360,16 +360,21 @@ fn what_cannot_be_listened_on_is_named() {
                 "--connect=unix:/x",
                 &format!("--metrics={address}"),
             ],
-            format!("metrics: {address}: "),
+            format!("failed to serve metrics on {address}: Address already in use"),
         ),
         (
             ["--listen=unix:/nowhere/x", "--connect=unix:/x", "--name=x"],
-            "listen: unix:/nowhere/x: No such file".to_owned(),
+            "failed to listen on unix:/nowhere/x: No such file".to_owned(),
         ),
     ] {
         let output = output(&arguments.map(|argument| argument));
         let log = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success() && log.contains(&named), "{log}");
+        // The error with its cause, in one line.
+        let line = log
+            .lines()
+            .find(|line| line.contains("\"event\":\"program_failed\""))
+            .unwrap();
+        assert!(!output.status.success() && line.contains(&named), "{log}");
     }
 }
 
