@@ -55,7 +55,7 @@ codes! {
     TimestampOutOfWindow = "timestamp_out_of_window", 403;
     /// The key may not sign this kind of payload.
     NotPermitted = "not_permitted", 403;
-    /// No key has this id. The canary's is no caller's key.
+    /// Unknown key id. The canary's counts as unknown.
     KeyNotFound = "key_not_found", 404;
     /// Unknown route or method.
     UnknownRoute = "unknown_route", 404;
@@ -102,7 +102,7 @@ codes! {
 }
 
 impl Code {
-    /// Whether the same request may succeed later without a change.
+    /// True if the same request may succeed later without a change.
     pub fn is_retryable(self) -> bool {
         matches!(
             self,

@@ -26,7 +26,7 @@ pub(crate) fn decode(digits: &str) -> Result<Vec<u8>, InvalidHex> {
     const_hex::decode(digits).map_err(|_| InvalidHex::Digits)
 }
 
-/// const-hex removes a prefix of its own accord: without this, `0x0x` would pass.
+/// const-hex removes a prefix as well: without this check, `0x0x` would pass.
 fn check(digits: &str) -> Result<(), InvalidHex> {
     if const_hex::check_raw(digits) {
         Ok(())

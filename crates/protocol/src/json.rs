@@ -88,7 +88,7 @@ impl<'a> Object<'a> {
         Ok(object)
     }
 
-    /// Whether a member of this name exists.
+    /// True if a member of this name exists.
     pub fn contains(&self, name: &str) -> bool {
         self.members.iter().any(|(member, _)| member == name)
     }
@@ -198,18 +198,18 @@ impl<'a> Value<'a> {
         self.raw.get()
     }
 
-    /// Whether it is `null`.
+    /// True for `null`.
     pub fn is_null(&self) -> bool {
         self.text() == "null"
     }
 
-    /// Whether it is a JSON number.
+    /// True for a JSON number.
     pub fn is_number(&self) -> bool {
         self.text()
             .starts_with(|first: char| first == '-' || first.is_ascii_digit())
     }
 
-    /// Whether it is a JSON array.
+    /// True for a JSON array.
     pub fn is_array(&self) -> bool {
         self.text().starts_with('[')
     }
@@ -480,7 +480,7 @@ mod tests {
         );
     }
 
-    /// A lone surrogate is no character, and neither is a byte outside of UTF-8.
+    /// Lone surrogates and bytes outside of UTF-8 are not text.
     #[test]
     fn text_that_is_not_unicode_is_malformed_wherever_it_is() {
         let code = |text: &[u8], read: fn(Value<'_>) -> Result<(), Rejection>| {

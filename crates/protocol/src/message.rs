@@ -178,9 +178,8 @@ pub struct Credentials {
     pub expires_at: Option<u64>,
 }
 
-/// What an enclave needs from its pod before it can work. Nothing in it is trusted: the CMK has to
-/// be adopted, and the credentials replace earlier ones only once they have been seen to work on
-/// the adopted CMK.
+/// Credentials and CMK, pushed by the pod. Neither is trusted: the CMK has to be adopted, and the
+/// credentials replace earlier ones only after they worked on the adopted CMK.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Configure {
@@ -215,7 +214,7 @@ pub struct HealthReport {
     pub state: State,
     /// The adopted CMK.
     pub cmk_arn: Option<String>,
-    /// Whether the adopted key policy is the locked form; false for the open form.
+    /// True if the adopted key policy is the locked form; false for the open form.
     pub locked: bool,
     /// PCR0 as the NSM reports it, lower-case hex.
     pub pcr0: String,

@@ -49,7 +49,7 @@ impl PrivateKey {
         &self.0
     }
 
-    /// Whether the number lies in [1, n−1], in time independent of its value.
+    /// Checks that the number lies in [1, n−1], in time independent of its value.
     fn in_range(&self) -> bool {
         let number = Zeroizing::new(U256::from_be_slice(self.0.as_slice()));
         let below = number.ct_lt(&U256::from_be_slice(&SECP256K1_ORDER));

@@ -1,4 +1,4 @@
-//! From a key to its Ethereum address.
+//! Ethereum addresses of keys.
 
 use alloy_primitives::Address;
 use cloister_protocol::PrivateKey;
@@ -14,11 +14,11 @@ pub fn address(key: &PrivateKey) -> Address {
 
 /// The address of a public key.
 pub(crate) fn of_point(point: &AffinePoint) -> Address {
-    // The first byte of the uncompressed form says that it is uncompressed (SEC 1 §2.3.3).
+    // The first byte of the uncompressed form is a tag (SEC 1 §2.3.3).
     Address::from_raw_public_key(&point.to_sec1_point(false).as_bytes()[1..])
 }
 
-/// The key as k256 computes with it, wiped when dropped.
+/// The key as k256's scalar, wiped when dropped.
 pub(crate) fn scalar(key: &PrivateKey) -> Zeroizing<NonZeroScalar> {
     let scalar = NonZeroScalar::from_repr((*key.expose()).into());
     Zeroizing::new(scalar.expect("a PrivateKey is in [1, n-1]"))

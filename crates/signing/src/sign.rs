@@ -1,4 +1,4 @@
-//! One signature, checked before it leaves.
+//! ECDSA signatures over secp256k1, checked before they leave.
 
 use alloy_primitives::{Address, B256};
 use cloister_protocol::{Code, PrivateKey, Rejection};
@@ -9,37 +9,37 @@ use k256::sha2::Sha256;
 
 use crate::address::{of_point, scalar};
 
-/// A signature in the parts Ethereum asks for.
+/// A signature in the parts that Ethereum uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecoverableSignature {
     /// r ‖ s, big-endian, 32 bytes each; s is at most n/2 (EIP-2).
     pub r_s: [u8; 64],
-    /// Whether the point R has an odd y: `yParity` of a typed transaction, `v − 27` of a message
+    /// Parity of the y coordinate of R: `yParity` of a typed transaction, `v − 27` of a message
     /// signature.
     pub y_odd: bool,
 }
 
-/// Signs `prehash` with the nonce of RFC 6979 §3.2 (HMAC-SHA-256), so that the same input gives the
-/// same signature.
+/// Signs `prehash` with the nonce of RFC 6979 §3.2 (HMAC-SHA-256): equal inputs have equal
+/// signatures.
 ///
 /// This does not hash, prefix or domain-separate its input.
 ///
 /// # Errors
-/// [`SigningError`] when the finished signature does not recover to `expected`: the key is not the
-/// one of that address, or the computation went wrong. The signature is dropped then.
+/// [`SigningError`] if the finished signature does not recover to `expected`: the key does not belong
+/// to that address, or the computation went wrong. The signature is dropped.
 pub fn sign_prehash(
     key: &PrivateKey,
     prehash: &B256,
     expected: Address,
 ) -> Result<RecoverableSignature, SigningError> {
-    // Not through `SigningKey`: that computes the public key first, and what is compared below must
-    // not come from there.
+    // Not through `SigningKey`, which computes the public key first: the comparison below must not
+    // depend on it.
     let (signature, recovery) =
         sign_prehashed_rfc6979::<Secp256k1, Sha256>(&scalar(key), prehash.as_slice(), &[]);
     check(signature, recovery, prehash, expected)
 }
 
-/// Lets a signature pass only if it names `expected` as its signer.
+/// Passes a signature only if its recovered signer is `expected`.
 fn check(
     signature: Signature,
     recovery: RecoveryId,
@@ -152,7 +152,7 @@ mod tests {
         }
     }
 
-    /// What libsecp256k1 makes of the same input.
+    /// The signature of libsecp256k1 for the same input.
     fn second_opinion(key: [u8; 32], prehash: [u8; 32]) -> ([u8; 64], u8) {
         let key = secp256k1::SecretKey::from_secret_bytes(key).unwrap();
         let message = secp256k1::Message::from_digest(prehash);

@@ -469,7 +469,7 @@ fn user_op_hash_is_32_bytes() {
     }
 }
 
-/// What an independent decimal implementation makes of an amount.
+/// An amount as an independent decimal implementation reads it.
 fn expected_wei(text: &str) -> Option<U256> {
     let scaled = BigDecimal::from_str(text).unwrap() * BigDecimal::from(10u64.pow(18));
     scaled

@@ -1,4 +1,5 @@
-//! Random transactions: what comes out says what went in, and libsecp256k1 says who signed it.
+//! Random transactions: the result is decoded and compared with the request, and libsecp256k1
+//! recovers the signer.
 
 use alloy::consensus::{Signed as SignedTransaction, TxEip1559};
 use alloy::eips::eip2718::Decodable2718 as _;

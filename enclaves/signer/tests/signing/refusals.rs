@@ -47,7 +47,7 @@ fn a_key_without_capabilities_signs_nothing() {
     }
 }
 
-/// The canary is no caller's key, not even with a right MAC and every capability.
+/// The canary's id is unknown to callers, even with a valid MAC and every capability.
 #[test]
 fn the_canary_is_an_unknown_key() {
     let canary = Wallet::named(
