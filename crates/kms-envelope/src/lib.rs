@@ -80,15 +80,15 @@ fn enveloped_data(
         ],
     );
     let cipher = definite(SEQUENCE, &[&AES_256_CBC, &definite(OCTET_STRING, &[iv])]);
-    let (outer, content): (fn(u8, &[&[u8]]) -> Vec<u8>, _) = match form {
-        Form::Whole => (definite, definite(CONTEXT_0, &[content])),
+    let (outer, content) = match form {
+        Form::Whole => (definite as Encode, definite(CONTEXT_0, &[content])),
         Form::Chunks(len) => {
             let chunks: Vec<_> = content
                 .chunks(len)
                 .map(|chunk| definite(OCTET_STRING, &[chunk]))
                 .collect();
             (
-                indefinite,
+                indefinite as Encode,
                 indefinite(CONTEXT_0 | CONSTRUCTED, &[&chunks.concat()]),
             )
         }
@@ -110,6 +110,9 @@ fn enveloped_data(
         ],
     )
 }
+
+/// Encodes an element with a tag and contents.
+type Encode = fn(u8, &[&[u8]]) -> Vec<u8>;
 
 /// Tag, length in as few bytes as it takes, contents.
 fn definite(tag: u8, contents: &[&[u8]]) -> Vec<u8> {
