@@ -26,7 +26,10 @@ impl GenerateKey {
     /// # Errors
     /// A rejection of the caller's kind, naming the member.
     pub fn parse(body: &[u8]) -> Result<Self, Rejection> {
-        let mut object = Object::parse(body)?;
+        Self::read(Object::parse(body)?)
+    }
+
+    fn read(mut object: Object<'_>) -> Result<Self, Rejection> {
         let secret = secret(&mut object)?;
         object.finish()?;
         Ok(Self { secret })
@@ -48,7 +51,10 @@ impl SetKey {
     /// # Errors
     /// A rejection of the caller's kind, naming the member.
     pub fn parse(body: &[u8]) -> Result<Self, Rejection> {
-        let mut object = Object::parse(body)?;
+        Self::read(Object::parse(body)?)
+    }
+
+    fn read(mut object: Object<'_>) -> Result<Self, Rejection> {
         let secret = secret(&mut object)?;
         let eth_key = object.require("eth_key")?;
         object.finish()?;
@@ -75,10 +81,11 @@ impl CreateKey {
     /// # Errors
     /// A rejection of the caller's kind, naming the member.
     pub fn parse(body: &[u8]) -> Result<Self, Rejection> {
-        if Object::parse(body)?.contains("eth_key") {
-            SetKey::parse(body).map(Self::Import)
+        let object = Object::parse(body)?;
+        if object.contains("eth_key") {
+            SetKey::read(object).map(Self::Import)
         } else {
-            GenerateKey::parse(body).map(Self::Generate)
+            GenerateKey::read(object).map(Self::Generate)
         }
     }
 }

@@ -224,9 +224,10 @@ async fn authenticated_form() {
         "authentication_failed"
     );
     for outside in [now - 100, now + 100] {
+        let refused = Refused::new(&send(outside, false).await);
         assert_eq!(
-            Refused::new(&send(outside, false).await).code,
-            "timestamp_out_of_window"
+            (refused.code.as_str(), refused.field.as_str()),
+            ("timestamp_out_of_window", "authenticated.timestamp")
         );
     }
 }
