@@ -1,4 +1,4 @@
-//! Which destinations an enclave may ask for, and where each is dialled.
+//! The destinations that an enclave may ask for, and their addresses.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

@@ -204,7 +204,7 @@ impl<'a> Direction<'a> {
     }
 }
 
-/// Which of the two connections failed.
+/// The connection that failed.
 #[derive(Debug)]
 enum Failure {
     Read(io::Error),

@@ -31,7 +31,7 @@ struct Open {
 
 #[derive(Debug)]
 struct State {
-    /// Whether a request is being answered.
+    /// True while a request is being answered.
     busy: bool,
     /// Since when it is busy or idle.
     since: Instant,

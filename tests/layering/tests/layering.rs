@@ -227,6 +227,66 @@ fn measured_code_takes_nothing_from_its_environment() {
     }
 }
 
+/// An error is logged with its causes. `Display` of one error never repeats its source, and a
+/// `&dyn Error` field of a flattened JSON line is the outermost message alone.
+#[test]
+fn logged_errors_have_their_causes() {
+    let logged = |line: &str| {
+        let line = line.trim_start();
+        !line.starts_with("//")
+            && (line.contains("%error")
+                || line.contains("?error")
+                || [" %", " ?", " &"].iter().any(|sigil| {
+                    line.contains(&format!("error ={sigil}"))
+                        && !line.contains("error = %ErrorChain(")
+                }))
+    };
+    let mut wrong = Vec::new();
+    for room in ["crates", "enclaves", "lambdas", "pods"] {
+        for (file, number, line) in lines(&root().join(room)) {
+            if logged(&line) {
+                wrong.push(format!("{}:{number}: {}", file.display(), line.trim()));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "use `error = %ErrorChain(&error)`:\n{}",
+        wrong.join("\n")
+    );
+}
+
+/// A doc comment begins with a noun phrase or a third-person verb.
+#[test]
+fn doc_comments_begin_with_their_subject() {
+    let mut wrong = Vec::new();
+    for room in [
+        "cdk", "crates", "enclaves", "examples", "lambdas", "pods", "tests", "tools",
+    ] {
+        let mut inside = false;
+        for (file, number, line) in lines(&root().join(room)) {
+            let line = line.trim();
+            let doc = line.strip_prefix("///").or(line.strip_prefix("//!"));
+            let opens = number == 1 || !inside;
+            inside = doc.is_some();
+            let first = doc.and_then(|text| text.split_whitespace().next());
+            if opens && first.is_some_and(|word| HEADLESS.contains(&word)) {
+                wrong.push(format!("{}:{number}: {line}", file.display()));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "begin with a noun or a verb:\n{}",
+        wrong.join("\n")
+    );
+}
+
+const HEADLESS: &[&str] = &[
+    "How", "What", "Whatever", "Where", "Whether", "Which", "Who", "Whoever", "Whom", "Whose",
+    "Why",
+];
+
 fn shipped_dependencies(package: &Package) -> impl Iterator<Item = &str> {
     let shipped = package
         .dependencies
@@ -270,6 +330,19 @@ fn tree(package: &str) -> BTreeSet<String> {
         .filter_map(|line| line.split_whitespace().next())
         .map(str::to_owned)
         .collect()
+}
+
+/// The lines of all Rust files below a directory, each with its file and number.
+fn lines(directory: &Path) -> Vec<(PathBuf, usize, String)> {
+    let mut all = Vec::new();
+    for file in rust_files(directory) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let name = file.strip_prefix(root()).unwrap_or(&file);
+        for (index, line) in text.lines().enumerate() {
+            all.push((name.to_owned(), index + 1, line.to_owned()));
+        }
+    }
+    all
 }
 
 fn rust_files(directory: &Path) -> Vec<PathBuf> {

@@ -178,7 +178,7 @@ fn wrong_settings_are_refused_by_name() {
         (
             "signer_pcr0",
             json!("07".repeat(48)),
-            "`signer_pcr0` must not be",
+            "`signer_pcr0` is invalid",
         ),
         ("endpoint", json!("http://127.0.0.1"), "endpoint"),
         ("tls_roots", json!([root(), "x"]), "TLS root 1"),

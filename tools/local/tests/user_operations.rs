@@ -1,4 +1,4 @@
-//! Which hash an owner signs, shown against the real EntryPoint contracts on a real chain, with a
+//! The hash that an owner signs, tested against the real EntryPoint contracts on a real chain, with a
 //! key of this test's own.
 
 use std::time::{Duration, Instant};

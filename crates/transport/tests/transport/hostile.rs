@@ -305,7 +305,7 @@ async fn closing_without_a_word_is_no_error() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Whatever arrives, the connection ends when the peer is done, and nothing panics.
+    /// For any input, the connection ends when the peer is done, and nothing panics.
     #[test]
     fn arbitrary_bytes_end_in_an_orderly_way(introduced: bool, bytes: Vec<u8>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
