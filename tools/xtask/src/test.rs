@@ -181,6 +181,21 @@ fn steps() -> Vec<Step> {
         }),
         step("tests", || cargo_test(&["--no-fail-fast"])).with_programs(),
         long_step("openapi at length", openapi::test_at_length).with_programs(),
+        long_step("expiring credentials", || {
+            succeed(
+                cargo()
+                    .args([
+                        "test",
+                        "--workspace",
+                        "--locked",
+                        "--test",
+                        "e2e",
+                        "credentials::",
+                    ])
+                    .env("CLOISTER_SOAK", "1"),
+            )
+        })
+        .with_programs(),
         long_step("kernel twice", || {
             cloister_release::build_kernel_twice(Architecture::Amd64)
         }),
