@@ -1,5 +1,6 @@
 //! The real binaries: configuration from the environment, AWS over TLS, logs, SIGTERM.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -173,8 +174,8 @@ async fn errors_of_the_table_have_a_code_each_and_no_text() {
         .spawn()
         .unwrap();
     let (_addresses, client) = ready(directory.path()).await;
-    let json = r#"{"message":"words of AWS"}"#;
-    let html = "<html>words of AWS</html>";
+    let json = r#"{"message":"words of AWS with topsecrettoken"}"#;
+    let html = "<html>words of AWS with topsecrettoken</html>";
     for (status, code, body, expected) in [
         (
             403,
@@ -195,6 +196,8 @@ async fn errors_of_the_table_have_a_code_each_and_no_text() {
             "storage_unavailable",
         ),
         (400, Some("ThrottlingException"), json, "storage_throttled"),
+        (429, None, "", "storage_throttled"),
+        (429, None, html, "storage_throttled"),
         (503, None, html, "storage_unavailable"),
         (200, None, html, "storage_unavailable"),
     ] {
@@ -215,7 +218,25 @@ async fn errors_of_the_table_have_a_code_each_and_no_text() {
         assert!(!text.contains("AWS"), "{text}");
     }
     aws.fail(None);
-    terminate(child).await;
+    let log = terminate(child).await;
+    assert!(!log.contains("words of AWS"), "{log}");
+    let failures: BTreeSet<_> = log
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|line| line["event"] == events::DYNAMODB_CALL_FAILED)
+        .map(|line| line["failure"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        failures.iter().map(String::as_str).collect::<Vec<_>>(),
+        [
+            "clock_skewed",
+            "credentials_expired",
+            "not_a_reply",
+            "refused",
+            "throttled",
+            "unavailable"
+        ]
+    );
 }
 
 #[tokio::test]
