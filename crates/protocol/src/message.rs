@@ -9,6 +9,7 @@ use std::fmt;
 
 use alloy_primitives::Address;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use cloister_contract::Service;
 use serde::{Deserialize, Serialize};
 
 use crate::{Code, KeyId, Redacted, Rejection};
@@ -206,8 +207,8 @@ pub enum State {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HealthReport {
-    /// `key-generator` or `signer`.
-    pub service: String,
+    /// The enclave's service.
+    pub service: Service,
     /// Version of the enclave's software.
     pub version: String,
     /// Readiness.

@@ -226,10 +226,7 @@ impl<S: Send + Sync + 'static> EnclaveState<S> {
         let adopted = self.adopted_now();
         let adopted = adopted.as_ref().map(|adopted| adopted.kms.adopted());
         let report = HealthReport {
-            service: match self.service {
-                Service::Signer => "signer".to_owned(),
-                Service::KeyGenerator => "key-generator".to_owned(),
-            },
+            service: self.service,
             version: self.version.to_owned(),
             state,
             cmk_arn: adopted.map(|adopted| adopted.arn().to_owned()),

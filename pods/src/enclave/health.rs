@@ -60,7 +60,7 @@ impl EnclaveHealth {
             parts: vec![],
         };
         let report = parse(&self.enclave.call_within(request, DEADLINE).await?)?;
-        if report.service != self.service.name() {
+        if report.service != self.service {
             return Err(Rejection::new(
                 Code::ProtocolViolation,
                 format!(

@@ -90,7 +90,7 @@ impl Mind {
 
     fn report(&self) -> Vec<u8> {
         let report = HealthReport {
-            service: self.service.into(),
+            service: self.service.parse().unwrap(),
             version: "1.2.3".into(),
             state: *self.state.lock().unwrap(),
             cmk_arn: None,

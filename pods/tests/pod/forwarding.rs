@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use cloister_contract::Service;
 use cloister_keystore::Consistency;
 use cloister_pods::{KeyGenerator, Signer};
 use cloister_protocol::limits::MAX_AUTHENTICATED_LEN;
@@ -211,8 +212,8 @@ async fn the_front_door_may_ask_for_the_enclaves_health() {
     assert_eq!(response.status(), 200);
     let report: HealthReport = serde_json::from_str(&response.text().await.unwrap()).unwrap();
     assert_eq!(
-        (report.service.as_str(), report.state),
-        ("signer", State::Ready)
+        (report.service, report.state),
+        (Service::Signer, State::Ready)
     );
     let post = pod.post("/v1/health", "");
     assert_eq!(refusal(post).await, (404, "unknown_route".to_owned()));

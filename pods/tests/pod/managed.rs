@@ -187,8 +187,8 @@ async fn an_image_with_other_measurements_is_never_started() {
 #[tokio::test]
 async fn without_readable_measurements_nothing_is_started() {
     for (contents, part) in [
-        (None, "cannot be read"),
-        (Some("{"), "not the JSON object"),
+        (None, "failed to read"),
+        (Some("{"), "JSON object"),
         (Some(""), "no image `signer`"),
     ] {
         let machine = Machine::new();

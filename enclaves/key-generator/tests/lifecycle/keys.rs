@@ -39,7 +39,7 @@ impl Service {
         assert!(
             report.locked
                 && report.cmk_arn.as_deref() == Some(&arn)
-                && report.service == "key-generator"
+                && report.service == cloister_contract::Service::KeyGenerator
         );
         signer
             .open_canary(&rows.row(KeyId::CANARY).unwrap())
