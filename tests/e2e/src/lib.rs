@@ -1,7 +1,9 @@
 //! Shared by the end-to-end tests: a local stack, keys on it, and parsed answers.
 
+pub mod enclave;
 pub mod guest;
 pub mod log_scan;
+pub mod memory;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};

@@ -9,6 +9,7 @@ mod credentials;
 mod failures;
 mod forms;
 mod log_scan;
+mod memory;
 mod readme;
 mod restart;
 mod second_implementation;

@@ -10,9 +10,10 @@ mod burst;
 mod clock;
 mod guest;
 mod killed;
+mod load;
 mod other_images;
 
-use cloister_e2e::{Local, eventually, log_scan};
+use cloister_e2e::{Local, eventually, log_scan, memory};
 use cloister_local::demo::{self, Format, Report};
 use cloister_local::part::Part;
 use cloister_local::stack::Emulation;
@@ -30,6 +31,8 @@ async fn the_main_job_through_images() {
         .await
         .unwrap();
     burst::run(&local).await;
+    load::run(&local).await;
+    memory::no_key_stays(&local).await;
     other_images::run(&local).await;
     killed::run(&local).await;
     // Usage can be measured only inside the enclaves.

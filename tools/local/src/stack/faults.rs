@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use cloister_contract::Service;
+use cloister_contract::{Service, ports};
 use cloister_key_policy::Pcr0;
+use cloister_transport::Address;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
@@ -188,17 +189,46 @@ impl Stack {
     /// # Errors
     /// If it does not run.
     pub fn signal_emulator(&self, service: Service, signal: Signal) -> anyhow::Result<()> {
+        let pid = self.emulator_process(service)?;
+        kill_process(pid, signal).context("failed to send a signal")
+    }
+
+    /// The process that holds the memory of an enclave: the enclave itself, or its emulator.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn enclave_process(&self, service: Service) -> anyhow::Result<Pid> {
+        if self.images().is_some() {
+            return self.emulator_process(service);
+        }
+        let id = self.process_id(Part::enclave(service))?;
+        i32::try_from(id)
+            .ok()
+            .and_then(Pid::from_raw)
+            .context("not a process id")
+    }
+
+    /// The address on which an enclave takes requests.
+    pub fn enclave_address(&self, service: Service) -> Address {
+        let name = Part::enclave(service);
+        if self.images().is_some() {
+            let path = self.location.sockets.path().join(format!("{name}.vsock"));
+            let port = ports::REQUESTS;
+            return Address::Hybrid { path, port };
+        }
+        Address::Unix(self.location.socket(name.as_str()))
+    }
+
+    fn emulator_process(&self, service: Service) -> anyhow::Result<Pid> {
         let directory = self.location.sockets.path();
         let file = directory.join(format!("{}.pid", Part::enclave(service)));
         let pid = fs::read_to_string(&file)
             .with_context(|| format!("failed to read {}", file.display()))?;
-        let pid = pid
-            .trim()
+        pid.trim()
             .parse()
             .ok()
             .and_then(Pid::from_raw)
-            .context("not a process id")?;
-        kill_process(pid, signal).context("failed to send a signal")
+            .context("not a process id")
     }
 }
 
