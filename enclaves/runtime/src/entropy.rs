@@ -11,6 +11,8 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+use crate::wipe::wipe_stack;
+
 /// Mixes the randomness of the NSM with that of the kernel.
 #[derive(Clone)]
 pub struct Entropy {
@@ -35,9 +37,15 @@ impl Entropy {
         const { assert!(N <= MAX_OUTPUT_LEN) };
         let nsm = self.nsm.clone();
         // The NSM is a blocking device.
-        tokio::task::spawn_blocking(move || draw(nsm.as_ref(), label))
-            .await
-            .map_err(|_| EntropyError::Panicked)?
+        tokio::task::spawn_blocking(move || {
+            // Boxed, so that the stack of this thread keeps no copy.
+            let drawn = draw(nsm.as_ref(), label).map(Box::new);
+            wipe_stack();
+            drawn
+        })
+        .await
+        .map_err(|_| EntropyError::Panicked)?
+        .map(|drawn| *drawn)
     }
 }
 

@@ -1,6 +1,5 @@
 #![doc = include_str!("../README.md")]
 
-mod allocator;
 mod aws;
 mod boot_key;
 mod boot_proofs;
@@ -13,8 +12,8 @@ pub mod nitro;
 mod nsm_queue;
 mod platform;
 mod state;
+mod wipe;
 
-pub use allocator::{ALLOCATOR, Allocator};
 pub use aws::{Aws, CurrentCredentials};
 pub use boot_key::BootKeyError;
 pub use cloister_settings::{Settings, SettingsError};
@@ -24,3 +23,4 @@ pub use logging::{record_key, start as start_logging};
 pub use nsm_queue::{NsmQueue, Priority};
 pub use platform::{Boot, BootError, Platform, run};
 pub use state::EnclaveState;
+pub use wipe::{ALLOCATOR, Allocator};

@@ -13,6 +13,8 @@ use tracing::field::Empty;
 use tracing::{Instrument as _, Level, Span, Subscriber};
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::wipe::wiped;
+
 /// Starts logging at a fixed level: below it, the HTTP stack would print what it sends. Panics are
 /// logged by their place alone, because the value of a panic may hold anything.
 pub fn start() {
@@ -68,7 +70,7 @@ impl<H: Handler> Handler for Logged<H> {
         let span = tracing::info_span!("request", ?operation, key_id = Empty);
         async {
             let start = Instant::now();
-            let outcome = self.0.handle(request).await;
+            let outcome = wiped(self.0.handle(request)).await;
             let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
             match &outcome {
                 Ok(_) => tracing::debug!(micros, "answered"),
