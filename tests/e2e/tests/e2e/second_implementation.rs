@@ -95,11 +95,18 @@ impl Random {
             json!(random.address().to_checksum(None))
         };
         let number = |number: U256| json!(u64::try_from(number).unwrap());
-        let ours = json!({
+        let mut ours = json!({
             "type": 2, "chainId": number(chain), "nonce": number(nonce), "gas": number(gas),
             "maxFeePerGas": fee.to_string(), "maxPriorityFeePerGas": format!("{tip:#x}"),
-            "to": to, "value": format_ether(value).trim_end_matches('0').trim_end_matches('.'), "data": data, "accessList": list,
+            "to": to, "data": data, "accessList": list,
         });
+        // Ether as far as it may be written, wei above.
+        if value <= U256::from(10).pow(U256::from(24)) {
+            let ether = format_ether(value);
+            ours["value"] = json!(ether.trim_end_matches('0').trim_end_matches('.'));
+        } else {
+            ours["valueWei"] = json!(value.to_string());
+        }
         let theirs = json!({
             "type": 2, "chainId": number(chain), "nonce": number(nonce), "gasLimit": number(gas),
             "maxFeePerGas": fee.to_string(), "maxPriorityFeePerGas": tip.to_string(),
