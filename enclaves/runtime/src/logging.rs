@@ -11,7 +11,9 @@ use cloister_transport::Handler;
 use tokio::time::Instant;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Level, Span, Subscriber};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::wipe::wiped;
 
@@ -27,13 +29,16 @@ fn subscriber<W>(writer: W) -> impl Subscriber
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    tracing_subscriber::fmt()
+    let levels = Targets::new()
+        .with_default(Level::INFO)
+        // The AWS SDK's warnings quote whole responses, and with them parts of signed requests.
+        .with_target("aws_", Level::ERROR);
+    let json = tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)
         .with_span_list(false)
-        .with_max_level(Level::INFO)
-        .with_writer(writer)
-        .finish()
+        .with_writer(writer);
+    tracing_subscriber::registry().with(json).with(levels)
 }
 
 fn log_panic(panic: &PanicHookInfo<'_>) {
@@ -110,6 +115,20 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn warnings_of_the_aws_sdk_are_not_logged() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        tracing::subscriber::with_default(subscriber(move || writer.clone()), || {
+            tracing::warn!(target: "aws_smithy_runtime::client", "a whole response");
+            tracing::debug!("too detailed");
+            tracing::warn!("ours");
+        });
+        let logged = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(logged.lines().count(), 1, "{logged}");
+        assert!(logged.contains("\"message\":\"ours\""), "{logged}");
     }
 
     #[test]
