@@ -103,8 +103,8 @@ impl GatewayEvent {
     }
 
     /// The id of the request: the caller's `x-request-id` if it is valid, otherwise API Gateway's.
-    /// It travels in headers, and a caller that may invoke the function directly can forge events:
-    /// hence the check of both.
+    /// Both are checked: the id travels in headers, and a principal that may invoke the function
+    /// directly can forge events.
     pub(crate) fn request_id(&self) -> Option<RequestId> {
         self.header("x-request-id")
             .and_then(|id| id.parse().ok())

@@ -12,7 +12,7 @@ export const collection = (library) => ({
     description:
       'Generates, imports and uses Ethereum keys through the REST API, and checks every answer: status, shape and who signed.\n\n' +
       'Choose the environment `Cloister (local)` or `Cloister (deployed)` and fill in what is empty. `integration` tests every request form and every refusal; ' +
-      '`load` repeats a round of one UserOp and one transaction signature as often as `iterations` says.\n\n' +
+      '`load` repeats `iterations` rounds of one UserOp and one transaction signature.\n\n' +
       'This file is made from `postman/collection` and `postman/sandbox`.',
     schema: 'https://schema.getpostman.com/json/collection/v2.1.0/collection.json',
   },

@@ -1,4 +1,4 @@
-// The integration folder: every request form, every refusal.
+// The integration folder: every request form and every refusal.
 
 import { TRANSACTION, folder, request } from './request.mjs';
 import { before, beforeWithLibrary, test } from './scripts.mjs';
@@ -348,6 +348,6 @@ const signatures = folder('AWS signatures', 'Refused by API Gateway, with its ow
 
 export const integration = folder(
   'integration',
-  'Every request form and every refusal. Makes keys of its own; the last one’s id stays in `key_id`.',
+  'Every request form and every refusal. Creates keys; the id of the last one stays in `key_id`.',
   [routes, operations, rest, refusals, signatures],
 );

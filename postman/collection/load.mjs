@@ -7,7 +7,7 @@ const signBody = (payload) => ({ key_id: '{{key_id}}', secret: '{{secret}}', tra
 
 export const load = folder(
   'load',
-  'As many rounds as `iterations` says, with the key `key_id` and its `secret`; without a `key_id` a key is generated first. ' +
+  'Repeats `iterations` rounds with the key `key_id` and its `secret`; without a `key_id` a key is generated first. ' +
     'Run this folder alone. Every answer is checked as in `integration`.',
   [
     request('load: a key', 'POST', '/generate_key', {

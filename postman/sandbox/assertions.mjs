@@ -70,7 +70,7 @@ export function refused(pm, status, code, field) {
 
 /**
  * Ends the run if API Gateway refused a request that should succeed: wrong credentials refuse all others, too, and
- * AWS's message says more than their assertions.
+ * AWS's message is clearer than their assertions.
  */
 function stopIfRefusedByGateway(pm) {
   if (pm.response.code !== 403) return;

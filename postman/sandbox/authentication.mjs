@@ -1,4 +1,4 @@
-// The authenticated form of a request, computed as crates/protocol/SPEC.md §4 says: the secret stays with the caller.
+// The authenticated form of a request (crates/protocol/SPEC.md §4), which does not send the secret.
 
 import { hkdf } from '@noble/hashes/hkdf.js';
 import { hmac } from '@noble/hashes/hmac.js';

@@ -82,7 +82,7 @@ def transaction(fields):
     if number(fields["maxPriorityFeePerGas"]) > number(fields["maxFeePerGas"]):
         fields["maxPriorityFeePerGas"] = fields["maxFeePerGas"]
     if isinstance(fields.get("value"), float):
-        fields["value"] = float(Decimal(fields["value"]).quantize(Decimal("1e-6"))) if fields["value"] < 1e9 else int(fields["value"])
+        fields["value"] = float(Decimal(fields["value"]).quantize(Decimal("1e-6")))
     if fields["to"] is not None:
         fields["to"] = fields["to"].lower()
     if "from" in fields:

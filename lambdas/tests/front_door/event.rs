@@ -23,7 +23,7 @@ pub(crate) fn gateway(method: &str, resource: &str, body: Option<&str>) -> Box<R
     gateway_with(method, resource, &json!({ "body": body }))
 }
 
-/// The same with the members of `other` in place of its own. In `resource`, what stands for
+/// The same with the members of `other` replacing the default ones. In `resource`, the value of
 /// `{key_id}` is [`KEY_ID`].
 pub(crate) fn gateway_with(method: &str, resource: &str, other: &Value) -> Box<RawValue> {
     let mut event = json!({

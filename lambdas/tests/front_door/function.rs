@@ -24,7 +24,7 @@ use crate::event::{
 };
 use crate::pod::{KEY, World};
 
-/// The two ends of an environment: events in, answers out.
+/// A Lambda environment: events in, answers out.
 struct Environment {
     events: mpsc::Sender<String>,
     answers: mpsc::Receiver<(String, String)>,
@@ -38,7 +38,7 @@ struct Api {
 }
 
 impl Environment {
-    /// The server gets a runtime of its own, so that it can go away with all its connections.
+    /// The server has a separate runtime, so that it can end with all its connections.
     fn start() -> Self {
         let server = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -193,7 +193,7 @@ fn events_are_answered_until_the_runtime_api_goes_away() {
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
 }
 
-/// One line per request, and never a body.
+/// Checks for one line per request, without bodies.
 fn check_log(log: &str) {
     for hidden in [
         SECRET,

@@ -21,8 +21,8 @@ use cloister_contract::ErrorChain;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
-use crate::arguments::{Api, Common};
 use crate::failure::Failure;
+use crate::options::{Api, Common};
 
 /// The configuration of AWS's SDK clients.
 pub(crate) async fn configuration(common: &Common) -> Result<SdkConfig, Failure> {

@@ -12,9 +12,9 @@ use cloister_contract::ErrorChain;
 use serde::Serialize;
 
 use crate::answer::{Answer, table};
-use crate::arguments::{Api, Common};
 use crate::aws;
 use crate::failure::Failure;
+use crate::options::{Api, Common};
 
 #[derive(Args, Debug)]
 pub(crate) struct Command {

@@ -6,8 +6,8 @@ use cloister_client::CreatedKey;
 use serde_json::json;
 
 use crate::answer::{Answer, fields};
-use crate::arguments::{Api, Common};
 use crate::failure::Failure;
+use crate::options::{Api, Common};
 use crate::secret::{PrivateKeySource, SecretSource};
 use crate::{aws, verify};
 

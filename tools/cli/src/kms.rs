@@ -13,8 +13,8 @@ use cloister_contract::ErrorChain;
 use cloister_key_policy::Form;
 
 use crate::answer::Answer;
-use crate::arguments::Common;
 use crate::failure::Failure;
+use crate::options::Common;
 use release::{Previous, ReleaseFiles};
 
 #[derive(Debug, Subcommand)]

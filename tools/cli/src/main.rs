@@ -9,6 +9,7 @@ mod doctor;
 mod failure;
 mod key;
 mod kms;
+mod options;
 mod secret;
 mod sign;
 mod verify;

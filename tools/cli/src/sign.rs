@@ -15,8 +15,8 @@ use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::answer::{Answer, fields};
-use crate::arguments::{Api, Common};
 use crate::failure::Failure;
+use crate::options::{Api, Common};
 use crate::secret::{SecretSource, is_standard_input};
 use crate::{aws, verify};
 

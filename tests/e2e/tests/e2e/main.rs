@@ -11,6 +11,7 @@ mod forms;
 mod log_scan;
 mod memory;
 mod readme;
+mod requests;
 mod restart;
 mod second_implementation;
 mod up;

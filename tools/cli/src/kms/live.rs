@@ -7,9 +7,9 @@ use aws_sdk_kms::types::{
 };
 use cloister_key_policy::Deployment;
 
-use crate::arguments::Common;
 use crate::aws;
 use crate::failure::Failure;
+use crate::options::Common;
 
 /// A key with its policy and grants.
 #[derive(Debug)]

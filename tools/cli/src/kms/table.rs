@@ -364,7 +364,7 @@ mod tests {
         }
     }
 
-    /// Every caller, every action, every rendering: allowed exactly where the table says so.
+    /// Every caller, every action, every rendering: allowed exactly where the table allows it.
     #[test]
     fn every_rendering_says_what_the_table_says() {
         let (table, deployment) = (Table::load(), deployment());

@@ -19,8 +19,8 @@ use super::live::{self, LiveKey};
 use super::release::{Release, ReleaseFiles};
 use super::table::{Place, Table};
 use crate::answer::Answer;
-use crate::arguments::Common;
 use crate::failure::Failure;
+use crate::options::Common;
 
 #[derive(Args, Debug)]
 pub(crate) struct Command {
@@ -382,10 +382,10 @@ Changes
         assert!(!verdict.ok, "{verdict:?}");
         let everybody =
             "any principal of account 111122223333 that IAM allows, in the signer's image";
-        let told = |line: &String| {
+        let reported = |line: &String| {
             line.starts_with("statement `Signer` allows") && line.contains(everybody)
         };
-        assert!(verdict.departures.iter().any(told), "{verdict:#?}");
+        assert!(verdict.departures.iter().any(reported), "{verdict:#?}");
     }
 
     #[test]

@@ -11,9 +11,9 @@ use serde_json::json;
 use super::super::table::Role;
 use super::ROLES;
 use super::iam::Iam;
-use crate::arguments::Common;
 use crate::aws;
 use crate::failure::Failure;
+use crate::options::Common;
 
 /// The five roles of one rehearsal.
 #[derive(Debug)]

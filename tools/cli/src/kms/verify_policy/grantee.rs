@@ -23,7 +23,7 @@ enum Principal {
 }
 
 impl Grantee {
-    /// The grantee that a caller of the table stands in for.
+    /// The grantee that a caller of the table represents.
     pub(super) fn of(caller: &Caller, deployment: &Deployment, measured: &Measurements) -> Self {
         let Deployment {
             signer_role,
