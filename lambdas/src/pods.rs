@@ -110,7 +110,8 @@ impl Pods {
         outcome.unwrap_or_else(|error| Err(unreachable(error, request_id)))
     }
 
-    /// Asks a pod of each service for its health, at the same time.
+    /// Asks a pod of each service for its health, at the same time. Like a signature request, each
+    /// is repeated once if the connection ended before a response began.
     pub(crate) async fn health(&self, request_id: &str) -> Health {
         let (signer, key_generator) = tokio::join!(
             self.health_of(&self.signer, request_id),
@@ -120,10 +121,12 @@ impl Pods {
     }
 
     async fn health_of(&self, origin: &Url, request_id: &str) -> Result<HealthReport, Rejection> {
-        let report = self
-            .send(Method::GET, origin, "v1/health", Bytes::new(), request_id)
-            .await
-            .unwrap_or_else(|error| Err(unreachable(error, request_id)))?;
+        let get = || self.send(Method::GET, origin, "v1/health", Bytes::new(), request_id);
+        let report = match get().await {
+            Err(SendError::Dead(_)) => get().await,
+            outcome => outcome,
+        };
+        let report = report.unwrap_or_else(|error| Err(unreachable(error, request_id)))?;
         serde_json::from_slice(&report).map_err(|_| invalid_response())
     }
 

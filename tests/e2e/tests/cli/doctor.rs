@@ -183,13 +183,16 @@ async fn tells_what_is_wrong_and_what_to_do() {
     )
     .await;
 
-    let late = serve(Router::new().route(
-        "/version",
-        get(|| async {
-            let body = r#"{"service":"front-door","version":"0.0.1"}"#;
-            ([(DATE, "Sun, 06 Nov 1994 08:49:37 GMT")], body)
-        }),
-    ));
+    let version = get(|| async {
+        let body = r#"{"service":"front-door","version":"0.0.1"}"#;
+        ([(DATE, "Sun, 06 Nov 1994 08:49:37 GMT")], body)
+    });
+    let health = get(|| async { r#"{"signer":{"ready":true},"key_generator":{"ready":true}}"# });
+    let late = serve(
+        Router::new()
+            .route("/version", version)
+            .route("/health", health),
+    );
     fails(
         &shell,
         &["--endpoint", &format!("http://{}", late.await)],
