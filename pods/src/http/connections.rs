@@ -33,7 +33,7 @@ struct Open {
 struct State {
     /// True while a request is being answered.
     busy: bool,
-    /// Since when it is busy or idle.
+    /// Start of the present state.
     since: Instant,
     close: CancellationToken,
 }

@@ -87,7 +87,7 @@ async fn memory_follows_the_byte_budget_and_not_the_number_of_requests() {
 
 /// More than a pod has places for, and nothing but a head and one byte of a body from each.
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_that_do_not_arrive_hold_up_nobody() {
+async fn bodies_that_do_not_arrive_delay_no_request() {
     let directory = tempfile::tempdir().unwrap();
     let enclave = Enclave::start(directory.path(), "key-generator").await;
     let pod = Pod::start_configured(&directory, KeyGenerator, |config| {
@@ -166,7 +166,7 @@ async fn a_connection_over_the_ceiling_closes_the_one_that_has_been_idle_longest
 
 type Connection = StreamOwned<ClientConnection, TcpStream>;
 
-/// A TLS connection of its own, its handshake done.
+/// A new TLS connection after its handshake.
 fn connect(tls: &Arc<ClientConfig>, address: SocketAddr) -> Connection {
     let name = ServerName::try_from(NAME).unwrap();
     let session = ClientConnection::new(tls.clone(), name).unwrap();

@@ -1,4 +1,4 @@
-//! A pod with a certificate of its own, and a caller that trusts the CA behind it.
+//! A pod with its own certificate, and a caller that trusts its CA.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -162,8 +162,7 @@ pub(crate) fn config(directory: &Path) -> Config {
     }
 }
 
-/// Writes ca.pem, cert.pem and key.pem; the certificate is for [`NAME`], and for what stands in for
-/// AWS.
+/// Writes ca.pem, cert.pem and key.pem; the certificate is for [`NAME`] and for the fake of AWS.
 fn certificate(directory: &Path) -> (PathBuf, PathBuf) {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
