@@ -205,7 +205,7 @@ async fn tells_what_is_wrong_and_what_to_do() {
         &shell,
         &["--endpoint", &format!("http://{broken}")],
         "front door",
-        "not understood",
+        "unknown response",
     )
     .await;
 }

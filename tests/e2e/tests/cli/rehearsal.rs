@@ -103,7 +103,7 @@ async fn without_confirmation_nothing_is_done() {
     let rehearsal = Rehearsal::start().await;
     let plan = rehearsal.run(&[]).await;
     assert!(
-        plan.code == 2 && plan.err.contains("It leaves behind: two keys"),
+        plan.code == 2 && plan.err.contains("It leaves two keys"),
         "{plan:?}"
     );
     assert!(
