@@ -41,6 +41,17 @@ enum Outage {
     Ended { uptime: Duration, reason: String },
 }
 
+impl Outage {
+    /// The stable name in the log's field `cause`.
+    fn cause(&self) -> &'static str {
+        match self {
+            Self::Image(_) => "image_refused",
+            Self::Driver(_) => "start_failed",
+            Self::Ended { .. } => "ended",
+        }
+    }
+}
+
 impl<D: EnclaveDriver> Supervisor<D> {
     /// Runs until `shutdown`, and then until the enclave is terminated.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
@@ -61,6 +72,7 @@ impl<D: EnclaveDriver> Supervisor<D> {
                 let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
                 tracing::warn!(
                     event = events::ENCLAVE_DOWN,
+                    cause = outage.cause(),
                     problem,
                     delay_ms,
                     "no enclave runs; it will be started again"

@@ -44,8 +44,11 @@ async fn measured_otherwise(local: &Local, ours: &Images, eif: &[u8]) {
     // With the measurements of the deployment the pod refuses it.
     fs::copy(ours.measurements_file(), tampered.measurements_file()).unwrap();
     let mut refused = local.stack.start_signer_of(tampered.clone()).await.unwrap();
-    let told = "it is not the image that was measured";
-    within(BOOT, "the pod's refusal", async || says(&mut refused, told)).await;
+    let cause = "\"cause\":\"image_refused\"";
+    within(BOOT, "the pod's refusal", async || {
+        says(&mut refused, cause)
+    })
+    .await;
     not_ready(&refused).await;
     assert!(!says(&mut refused, "cloister_init"), "it was started");
     drop(refused);
