@@ -27,7 +27,7 @@ pub(crate) enum Success {
 pub(crate) struct Refused {
     pub(crate) rejection: Rejection,
     /// Of `GET /health` only.
-    health: Option<Health>,
+    health: Option<Box<Health>>,
 }
 
 impl From<Rejection> for Refused {
@@ -111,7 +111,7 @@ pub(crate) fn health_body(health: Health) -> Result<Box<RawValue>, Refused> {
         None => Ok(json(&health)),
         Some(rejection) => Err(Refused {
             rejection,
-            health: Some(health),
+            health: Some(health.into()),
         }),
     }
 }
@@ -128,7 +128,7 @@ pub(crate) fn error_body(refused: &Refused, request_id: &str) -> Box<RawValue> {
             retryable: rejection.code.is_retryable(),
         },
         request_id,
-        health: health.as_ref(),
+        health: health.as_deref(),
     })
 }
 

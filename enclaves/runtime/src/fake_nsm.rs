@@ -2,6 +2,10 @@
 
 use cloister_nsm::{Claims, Description, Nsm, NsmError, Pcr, Refusal};
 
+#[expect(
+    clippy::type_complexity,
+    reason = "a closure for each call, as the trait has it"
+)]
 pub(crate) struct FakeNsm {
     pub(crate) attest: Box<dyn Fn(&Claims) -> Result<Vec<u8>, NsmError> + Send + Sync>,
     pub(crate) describe: Box<dyn Fn() -> Result<Description, NsmError> + Send + Sync>,
@@ -13,7 +17,7 @@ impl Default for FakeNsm {
     fn default() -> Self {
         Self {
             attest: Box::new(|_| refused()),
-            describe: Box::new(|| refused()),
+            describe: Box::new(refused),
             describe_pcr: Box::new(|_| refused()),
             random: Box::new(|_| refused()),
         }

@@ -41,7 +41,7 @@ impl Node {
     /// # Errors
     /// If `PATH` is malformed.
     pub fn node(&self) -> Result<Command> {
-        self.command(&[self.node.clone()])
+        self.command(std::slice::from_ref(&self.node))
     }
 
     /// `npm`.
