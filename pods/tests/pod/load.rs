@@ -19,9 +19,10 @@ use crate::binary::{KEY_GENERATOR_POD, configured, ready};
 use crate::enclave::Enclave;
 use crate::pod::{NAME, Pod, eventually};
 
+const REQUESTS: usize = 200;
 const BUDGET_MIB: usize = 16;
 
-/// Four hundred bodies of the largest size are six times the budget.
+/// Two hundred bodies of the largest size are four times the budget.
 #[tokio::test]
 async fn memory_follows_the_byte_budget_and_not_the_number_of_requests() {
     let directory = tempfile::tempdir().unwrap();
@@ -38,7 +39,7 @@ async fn memory_follows_the_byte_budget_and_not_the_number_of_requests() {
     let (_addresses, client) = ready(directory.path()).await;
     let before = memory_mib(child.id(), "VmRSS");
     enclave.mind.close_gate();
-    let requests: Vec<_> = (0..400)
+    let requests: Vec<_> = (0..REQUESTS)
         .map(|_| {
             let request = client
                 .post(format!("https://{NAME}/v1/set_key"))
@@ -52,7 +53,7 @@ async fn memory_follows_the_byte_budget_and_not_the_number_of_requests() {
             .iter()
             .filter(|request| request.is_finished())
             .count();
-        (answered + fit >= 400).then_some(())
+        (answered + fit >= REQUESTS).then_some(())
     })
     .await;
     enclave.mind.open_gate();
@@ -76,13 +77,13 @@ async fn memory_follows_the_byte_budget_and_not_the_number_of_requests() {
         memory_mib(child.id(), "VmRSS"),
     );
     eprintln!(
-        "400 requests of 256 KiB: {good} answered, {busy} busy; {before} MiB before, {most} MiB at most, {after} MiB after"
+        "{REQUESTS} requests of {MAX_BODY_LEN} bytes: {good} answered, {busy} busy; {before} MiB before, {most} MiB at most, {after} MiB after"
     );
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(good >= fit / 2, "{good}");
     // Body and encoded frame, the connections' buffers, and what the allocator keeps.
-    assert!(most < before + 4 * BUDGET_MIB + 400 / 8, "{most}");
+    assert!(most < before + 4 * BUDGET_MIB + REQUESTS / 8, "{most}");
 }
 
 /// More than a pod has places for, and nothing but a head and one byte of a body from each.
