@@ -56,10 +56,16 @@ pub fn workspace_root() -> &'static Path {
         .expect("this package lies two levels below the root")
 }
 
-/// The directory of build artefacts: this program is in `TARGET/debug/`.
+/// The directory of build artefacts: this program is in `TARGET/debug/`, a test in
+/// `TARGET/debug/deps/`.
 pub fn target_directory() -> PathBuf {
     let own = std::env::current_exe().ok();
-    let target = own.as_deref().and_then(Path::parent).and_then(Path::parent);
+    let directory = own.as_deref().and_then(Path::parent);
+    let profile = match directory {
+        Some(directory) if directory.ends_with("deps") => directory.parent(),
+        directory => directory,
+    };
+    let target = profile.and_then(Path::parent);
     target.map_or_else(|| workspace_root().join("target"), Path::to_path_buf)
 }
 
@@ -165,6 +171,12 @@ mod tests {
         let advice = advice("error: linker `cc` not found\n  = note: No such file").unwrap();
         assert!(advice.contains("apt-get install gcc libc6-dev"));
         assert_eq!(super::advice("error[E0308]: mismatched types"), None);
+    }
+
+    #[test]
+    fn a_test_finds_the_target_directory() {
+        // cargo writes this file into the directory itself.
+        assert!(target_directory().join("CACHEDIR.TAG").is_file());
     }
 
     #[test]

@@ -115,6 +115,7 @@ impl Rehearsal {
             node: Node::find().unwrap(),
             work: target_directory().join("cdk/rehearsal"),
         };
+        std::fs::create_dir_all(&rehearsal.work).unwrap();
         let mut images = rehearsal.node.node().unwrap();
         images
             .args(["--import", "tsx", "test/write-images.ts"])
