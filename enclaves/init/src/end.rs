@@ -26,10 +26,8 @@ pub(crate) fn with_panics(log: &Log) {
         if is_dispensable() {
             // Not in this thread: the log may be what panicked, and is locked.
             let _ = thread::Builder::new().spawn(move || log.event(InitEvent::Panicked { place }));
-            // The panic may not unwind, which would abort the process.
-            loop {
-                thread::park();
-            }
+            // The thread unwinds and ends.
+            return;
         }
         let end = End::InitFailed {
             error: format!("init panicked at {place}"),

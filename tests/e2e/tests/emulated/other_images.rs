@@ -57,7 +57,7 @@ async fn measured_otherwise(local: &Local, ours: &Images, eif: &[u8]) {
     measure_as(
         &tampered.measurements_file(),
         &measured.pcr0,
-        &measured.pcr1,
+        &measured.pcr2,
     );
     let mut started = local.stack.start_signer_of(tampered).await.unwrap();
     within(BOOT, "the refused adoption", async || {
@@ -152,12 +152,12 @@ impl Sections {
     }
 }
 
-/// Changes what `measurements.json` says of the signer.
-fn measure_as(file: &Path, pcr0: &[u8], pcr1: &[u8]) {
+/// Writes other measurements of the signer into `measurements.json`.
+fn measure_as(file: &Path, pcr0: &[u8], pcr2: &[u8]) {
     let mut measurements: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
     let signer = &mut measurements["images"]["signer"];
     signer["pcr0"] = json!(const_hex::encode(pcr0));
-    signer["pcr1"] = json!(const_hex::encode(pcr1));
+    signer["pcr2"] = json!(const_hex::encode(pcr2));
     fs::write(file, measurements.to_string()).unwrap();
 }
 
