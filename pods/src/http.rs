@@ -1,6 +1,7 @@
 //! The pod's two HTTP servers.
 
 pub(crate) mod admin;
+pub(crate) mod admission;
 pub(crate) mod connections;
 pub(crate) mod exchange;
 pub(crate) mod health;

@@ -19,7 +19,6 @@ use subtle::ConstantTimeEq as _;
 use zeroize::ZeroizeOnDrop;
 
 use crate::limits::REQUEST_WINDOW;
-use crate::request::AUTHENTICATED;
 use crate::{CallerSecret, Code, KeyId, Rejection};
 
 /// Domain separator of a request MAC: a MAC for one operation is never valid for another.
@@ -135,6 +134,9 @@ pub fn check_window(timestamp: u64, now: u64) -> Result<(), Rejection> {
     }
 }
 
+/// The member of a caller's body that holds an authenticated request. Every field name in its
+/// errors begins with it, at every hop.
+pub(crate) const AUTHENTICATED: &str = "authenticated";
 /// Domain label of the verifier.
 const VERIFIER_INFO: &[u8] = b"cloister/verifier/hmac/v1";
 /// Domain label of the canonical bytes.

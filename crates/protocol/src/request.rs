@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::authentication::{MacDomain, Verifier};
+use crate::authentication::{AUTHENTICATED, MacDomain, Verifier};
 use crate::hex;
 use crate::json::{Object, Value};
 use crate::key_id::InvalidKeyId;
@@ -295,10 +295,6 @@ fn key_id(value: &Value<'_>) -> Result<KeyId, Rejection> {
         .map_err(|error: InvalidKeyId| value.invalid(format_args!("is {error}")))?;
     key_id.of_caller()
 }
-
-/// The member of the caller's body that holds an [`AuthenticatedRequest`]. Every field name in its
-/// errors begins with it, at every hop.
-pub(crate) const AUTHENTICATED: &str = "authenticated";
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,7 @@
 mod application;
 mod boot;
 mod boot_key;
+mod child;
 mod clock;
 mod command_line;
 mod end;

@@ -9,6 +9,7 @@ mod filter;
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -21,8 +22,6 @@ use rustix::thread::{
 };
 
 pub use filter::{FilterError, install};
-
-use crate::volume;
 
 /// The program that the process becomes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +95,7 @@ fn bridge(cid: u32, port: u32) -> Command {
     let mut bridge = Command::new("/vsock-bridge");
     bridge
         .arg("--listen")
-        .arg(format!("tcp:{}", volume::BRIDGE))
+        .arg(format!("tcp:{}", BRIDGE_ADDRESS))
         .arg("--connect")
         .arg(format!("vsock:{cid}:{port}"));
     bridge.args([
@@ -190,6 +189,9 @@ const PROGRAM: &str = "/application";
 const THIS_PROGRAM: &str = "/proc/self/exe";
 const VOLUME: &str = "application-with-volume";
 const BRIDGE: &str = "bridge";
+/// The bridge's listening address: the port of NFS.
+pub(crate) const BRIDGE_ADDRESS: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2049);
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@
 //! The parent can read, change, roll back and remove everything on it; see `docs/images.md`.
 
 use std::ffi::CString;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -14,11 +14,11 @@ use cloister_contract::enclave_log::{End, InitEvent};
 use rustix::mount::{MountFlags, mount};
 use rustix::process::{Pid, WaitStatus};
 
-use crate::application::{copy_lines, pid};
+use crate::child::{copy_lines, pid};
 use crate::command_line::Export;
 use crate::error::{BootError, MOUNT_DEADLINE, VolumeError};
 use crate::log::Log;
-use crate::sandbox::Role;
+use crate::sandbox::{BRIDGE_ADDRESS, Role};
 
 /// The mounted volume.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ fn start_bridge(cid: u32, port: u32, log: &Log) -> Result<Pid, VolumeError> {
 
 fn wait_until_listening(bridge: &mut Child) -> Result<(), VolumeError> {
     let deadline = Instant::now() + LISTEN_DEADLINE;
-    while let Err(error) = TcpStream::connect(BRIDGE) {
+    while let Err(error) = TcpStream::connect(BRIDGE_ADDRESS) {
         if let Some(status) = bridge.try_wait().map_err(VolumeError::Start)? {
             return Err(VolumeError::Ended(status));
         }
@@ -85,7 +85,7 @@ fn wait_until_listening(bridge: &mut Child) -> Result<(), VolumeError> {
 /// The kernel itself would retry for minutes.
 fn mount_within(deadline: Duration, path: &str) -> Result<(), VolumeError> {
     let (done, is_done) = mpsc::channel();
-    let source = format!("{}:{path}", BRIDGE.ip());
+    let source = format!("{}:{path}", BRIDGE_ADDRESS.ip());
     let data = CString::new(options()).map_err(|error| VolumeError::Mount(error.into()))?;
     thread::spawn(move || {
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
@@ -100,7 +100,7 @@ fn mount_within(deadline: Duration, path: &str) -> Result<(), VolumeError> {
 /// Of mount(2), as nfs(5) describes them. `hard`: while the server is unavailable the application
 /// waits and loses no data.
 fn options() -> String {
-    let (ip, port) = (BRIDGE.ip(), BRIDGE.port());
+    let (ip, port) = (BRIDGE_ADDRESS.ip(), BRIDGE_ADDRESS.port());
     format!(
         "vers=4.2,proto=tcp,addr={ip},port={port},clientaddr={ip},sec=sys,hard,timeo=100,retrans=2"
     )
@@ -120,8 +120,5 @@ pub(crate) fn bridge_ended(status: WaitStatus) -> End {
 
 /// The directory of the image on which the volume appears.
 const TARGET: &str = "/volume";
-/// The bridge's listening address: the port of NFS.
-pub(crate) const BRIDGE: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 2049);
 const LISTEN_DEADLINE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(20);

@@ -10,7 +10,7 @@ use cloister_contract::{RequestId, events};
 use cloister_protocol::limits::REQUEST_DEADLINE;
 use cloister_protocol::{KeyId, Rejection};
 
-use crate::http::relay::Admission;
+use crate::http::admission::Admission;
 
 /// A request without its body, and the time spent on it.
 #[derive(Debug)]

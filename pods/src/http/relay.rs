@@ -11,10 +11,11 @@ use cloister_protocol::message::Request;
 use cloister_protocol::{Code, Rejection};
 use cloister_transport::{ByteBudget, Charge, Client};
 use http_body_util::BodyExt as _;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
 use crate::enclave::status::EnclaveStatus;
+use crate::http::admission::Admission;
 use crate::http::exchange::Exchange;
 
 /// The connection to the enclave, shared by all requests.
@@ -61,11 +62,7 @@ impl Relay {
             })?;
         let full = |_| Rejection::new(Code::Busy, "too many requests are waiting; try again");
         let place = self.room.clone().try_acquire_owned().map_err(full)?;
-        let admission = Admission {
-            _place: place,
-            _charge: charge,
-        };
-        Ok((body, admission))
+        Ok((body, Admission::new(place, charge)))
     }
 
     pub(crate) async fn call(
@@ -89,13 +86,6 @@ impl Relay {
         }
         outcome
     }
-}
-
-/// A request's place in the queue and its memory, held until its response has been written.
-#[derive(Debug)]
-pub(crate) struct Admission {
-    _place: OwnedSemaphorePermit,
-    _charge: Charge,
 }
 
 async fn collect(

@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use crate::image;
 use crate::measured::{BuildEnvironment, Program};
+use crate::paths;
 
 /// Options of `cargo xtask containers`.
 ///
@@ -25,13 +26,13 @@ use crate::measured::{BuildEnvironment, Program};
 pub struct Arguments {
     /// Output of `cargo xtask image --settings`; again for another architecture [default:
     /// target/images/deployment]
-    #[arg(long, value_name = "DIRECTORY", value_parser = image::absolute)]
+    #[arg(long, value_name = "DIRECTORY", value_parser = paths::absolute)]
     images: Vec<PathBuf>,
     /// Also build the container images, as an OCI layout, without a Docker engine
-    #[arg(long, value_name = "DIRECTORY", value_parser = image::absolute, requires = "nitro_cli")]
+    #[arg(long, value_name = "DIRECTORY", value_parser = paths::absolute, requires = "nitro_cli")]
     oci: Option<PathBuf>,
     /// For --oci: a root directory with usr/bin/nitro-cli and the libraries it needs
-    #[arg(long, value_name = "DIRECTORY", value_parser = image::absolute, requires = "oci")]
+    #[arg(long, value_name = "DIRECTORY", value_parser = paths::absolute, requires = "oci")]
     nitro_cli: Option<PathBuf>,
 }
 
@@ -39,7 +40,7 @@ pub struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut directories = arguments.images.clone();
     if directories.is_empty() {
-        directories.push(image::default_output());
+        directories.push(paths::default_output());
     }
     let images = directories
         .iter()

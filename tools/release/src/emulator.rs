@@ -15,7 +15,7 @@ use cloister_toolchain::{Pinned, cache, debian, python};
 use fs_err as fs;
 use serde_json::json;
 
-use crate::{image, image_tool};
+use crate::{image_tool, paths};
 
 /// Builds it the first time and prints its path.
 pub(crate) fn run() -> Result<()> {
@@ -36,7 +36,7 @@ pub fn build() -> Result<()> {
 /// exists.
 pub(crate) fn write_emulation() -> Result<()> {
     let [release, guest_release] = ["release", "guest-release"]
-        .map(|kind| image::release_directory(kind, Architecture::Amd64));
+        .map(|kind| paths::release_directory(kind, Architecture::Amd64));
     let tool = image_tool::path();
     let Some(emulator) = Emulator::present() else {
         return Ok(());
@@ -55,7 +55,7 @@ pub(crate) fn write_emulation() -> Result<()> {
         "release": release,
         "guest_release": guest_release,
     });
-    let path = image::directory().join("emulation.json");
+    let path = paths::directory().join("emulation.json");
     Ok(fs::write(path, serde_json::to_vec_pretty(&emulation)?)?)
 }
 

@@ -6,14 +6,17 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
 use cloister_contract::Architecture;
-use cloister_toolchain::cargo::{target_directory, workspace_root};
-use cloister_toolchain::command::succeed;
+use cloister_toolchain::cargo::workspace_root;
 use cloister_toolchain::debian;
 
+use crate::image_tool::assemble;
 use crate::kernel::{Kernel, Kernels};
 use crate::measured::{self, BuildEnvironment};
+use crate::paths::{
+    EXAMPLE_SETTINGS, absolute, command_line, default_output, directory, release_directory,
+};
 use crate::release::Inputs;
-use crate::{emulator, image_tool, kernel, reproducible, volume};
+use crate::{emulator, kernel, reproducible, volume};
 
 /// Options of `cargo xtask image`.
 #[derive(Debug, Args)]
@@ -163,55 +166,6 @@ pub(crate) fn assemble_example(architecture: Architecture, output: &Path) -> Res
     assemble(&default_release(architecture)?, &settings, output, None)
 }
 
-/// Makes the images of a deployment from a release.
-pub(crate) fn assemble(
-    release: &Path,
-    settings: &Path,
-    output: &Path,
-    signature: Option<(&Path, &Path)>,
-) -> Result<()> {
-    let mut tool = image_tool::command()?;
-    tool.args(["assemble", "--release"])
-        .arg(release)
-        .arg("--settings")
-        .arg(settings)
-        .arg("--output")
-        .arg(output);
-    if let Some((certificate, key)) = signature {
-        tool.arg("--certificate")
-            .arg(certificate)
-            .arg("--key")
-            .arg(key);
-    }
-    succeed(&mut tool)
-}
-
-/// The directory of everything about images.
-pub(crate) fn directory() -> PathBuf {
-    target_directory().join("images")
-}
-
-/// The images of the deployment that was made last without `--output`.
-pub(crate) fn default_output() -> PathBuf {
-    directory().join("deployment")
-}
-
-pub(crate) fn release_directory(kind: &str, architecture: Architecture) -> PathBuf {
-    directory().join(format!("{kind}-{architecture}"))
-}
-
-/// The command line of a profile.
-pub(crate) fn command_line(profile: &str) -> PathBuf {
-    workspace_root()
-        .join("enclaves/image")
-        .join(format!("{profile}.cmdline"))
-}
-
-/// Resolves a path where the command was typed: builds run in the workspace's root.
-pub(crate) fn absolute(path: &str) -> std::io::Result<PathBuf> {
-    std::path::absolute(path)
-}
-
 fn default_release(architecture: Architecture) -> Result<PathBuf> {
     build(architecture, None, command_line("production"), None)
 }
@@ -265,9 +219,6 @@ fn application(text: &str) -> Result<(String, PathBuf)> {
     let (name, file) = text.split_once('=').context("NAME=FILE is expected")?;
     Ok((name.to_owned(), absolute(file)?))
 }
-
-/// Settings of a deployment that does not exist.
-pub(crate) const EXAMPLE_SETTINGS: &str = "enclaves/image/example-settings.json";
 
 #[cfg(test)]
 mod tests {

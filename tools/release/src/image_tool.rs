@@ -1,10 +1,11 @@
 //! `cloister-image`, which writes releases and images; a workspace of its own in `tools/image`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
 use cloister_toolchain::cargo::{self, target_directory};
+use cloister_toolchain::command::succeed;
 use cloister_toolchain::debian;
 
 /// Its manifest, relative to the workspace's root.
@@ -33,4 +34,27 @@ pub(crate) fn command() -> Result<Command> {
 
 pub(crate) fn path() -> PathBuf {
     cargo::program("cloister-image")
+}
+
+/// Makes the images of a deployment from a release.
+pub(crate) fn assemble(
+    release: &Path,
+    settings: &Path,
+    output: &Path,
+    signature: Option<(&Path, &Path)>,
+) -> Result<()> {
+    let mut tool = command()?;
+    tool.args(["assemble", "--release"])
+        .arg(release)
+        .arg("--settings")
+        .arg(settings)
+        .arg("--output")
+        .arg(output);
+    if let Some((certificate, key)) = signature {
+        tool.arg("--certificate")
+            .arg(certificate)
+            .arg("--key")
+            .arg(key);
+    }
+    succeed(&mut tool)
 }

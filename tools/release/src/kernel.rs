@@ -11,7 +11,7 @@ use cloister_toolchain::{Pinned, cache, debian, sha256_of_file};
 use fs_err as fs;
 
 use crate::architecture::BuildTarget as _;
-use crate::image;
+use crate::paths;
 
 /// A kernel and the configuration it was built with.
 #[derive(Clone)]
@@ -67,7 +67,7 @@ impl Kernels {
 /// If it cannot be built or differs.
 pub fn build_twice(architecture: Architecture) -> Result<()> {
     let first = Kernels::get(architecture)?.release;
-    let root = image::directory().join(format!("kernel-{architecture}-again"));
+    let root = paths::directory().join(format!("kernel-{architecture}-again"));
     let [directory, work] = ["kernel", "another/directory"].map(|name| root.join(name));
     cache::remove_dir_all(&root)?;
     for directory in [&directory, &work] {

@@ -10,6 +10,7 @@ mod image_tool;
 mod kernel;
 mod lambda;
 mod measured;
+mod paths;
 mod release;
 mod reproducible;
 mod volume;

@@ -17,7 +17,7 @@ use cloister_toolchain::{cache, python};
 use fs_err as fs;
 
 use crate::architecture::BuildTarget as _;
-use crate::image;
+use crate::paths;
 
 /// A program of the workspace.
 pub(crate) struct Program {
@@ -79,7 +79,7 @@ impl BuildEnvironment {
         let cargo_home = cargo_home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
         Ok(Self {
             workspace: workspace_root().to_owned(),
-            target: image::directory().join("build"),
+            target: paths::directory().join("build"),
             zig: zig()?,
             cargo_home: cargo_home.context("there is no home directory: set CARGO_HOME")?,
             variables: Vec::new(),

@@ -13,9 +13,10 @@ use cloister_toolchain::command::output;
 use cloister_toolchain::sha256_of_tree;
 use fs_err as fs;
 
-use crate::image;
+use crate::image_tool;
 use crate::kernel::Kernels;
 use crate::measured::{self, BuildEnvironment};
+use crate::paths;
 use crate::release::Inputs;
 
 /// Builds the measured programs and the images here and in a copy of the sources, and compares
@@ -28,15 +29,15 @@ use crate::release::Inputs;
 /// # Errors
 /// If something cannot be built or differs.
 pub fn check(architecture: Architecture) -> Result<()> {
-    let root = image::directory().join(format!("twice-{architecture}"));
+    let root = paths::directory().join(format!("twice-{architecture}"));
     let here = BuildEnvironment::here()?;
     let there = elsewhere(&here, &root)?;
     let kernel = Kernels::get(architecture)?.release;
-    let settings = workspace_root().join(image::EXAMPLE_SETTINGS);
+    let settings = workspace_root().join(paths::EXAMPLE_SETTINGS);
     let outputs = ["here", "there"].map(|name| root.join(name));
     for (environment, output) in [&here, &there].into_iter().zip(&outputs) {
         fs::create_dir_all(output)?;
-        let cmdline = image::command_line("production");
+        let cmdline = paths::command_line("production");
         let inputs = Inputs::build(environment, architecture, measured::APPLICATIONS, cmdline)?;
         fs::copy(&inputs.init, output.join("init"))?;
         for (name, program) in &inputs.applications {
@@ -44,7 +45,7 @@ pub fn check(architecture: Architecture) -> Result<()> {
         }
         let release = output.join("release");
         inputs.make_release(&kernel, &release)?;
-        image::assemble(&release, &settings, &output.join("images"), None)?;
+        image_tool::assemble(&release, &settings, &output.join("images"), None)?;
     }
     compare(&outputs[0], &outputs[1])
 }
@@ -157,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_file_that_differs_is_named() {
-        let root = image::directory().join(format!("compare-{}", std::process::id()));
+        let root = paths::directory().join(format!("compare-{}", std::process::id()));
         let [first, second] = ["first", "second"].map(|name| root.join(name));
         for directory in [&first, &second] {
             fs::create_dir_all(directory.join("release")).unwrap();

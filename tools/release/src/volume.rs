@@ -7,10 +7,10 @@ use cloister_contract::Architecture;
 use cloister_toolchain::command::succeed;
 use fs_err as fs;
 
-use crate::image::{command_line, release_directory};
 use crate::image_tool;
 use crate::kernel::{self, Kernels};
 use crate::measured::{self, BuildEnvironment};
+use crate::paths::{command_line, release_directory};
 use crate::release::Inputs;
 
 /// Builds a release with the guest test as its application.
