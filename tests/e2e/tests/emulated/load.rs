@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use cloister_contract::Service;
+use cloister_contract::{Service, metrics};
 use cloister_e2e::enclave::{connect, sign_request};
-use cloister_e2e::{Local, TRANSFER, json_body};
+use cloister_e2e::{Local, TRANSFER, eventually, json_body};
+use cloister_local::part::Part;
 use cloister_protocol::Code;
 use cloister_protocol::Operation;
 use cloister_protocol::frame::{Frame, Kind};
@@ -12,6 +13,7 @@ use cloister_protocol::limits::MAX_CALLDATA_LEN;
 use cloister_protocol::message::{Request, decode_response};
 use cloister_transport::{Deadlines, Stream, read_frame, write_frame};
 use rustix::process::Signal;
+use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 pub(crate) async fn run(local: &Local) {
@@ -85,7 +87,7 @@ async fn large_frames_pass_both_ways_with_slow_readers(local: &Local) {
         })
         .await;
         for answer in answers {
-            let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+            let answer: Value = serde_json::from_slice(&answer).unwrap();
             assert!(
                 answer["transaction_signed"] == expected["transaction_signed"],
                 "another answer over a slow connection"
@@ -114,6 +116,11 @@ async fn the_largest_requests_leave_the_signer_serving(local: &Local) {
     let mut stream = connect(local, Service::Signer).await;
     let process = |local: &Local| local.stack.enclave_process(Service::Signer).unwrap();
     let before = process(local);
+    eventually("a record of the memory", async || {
+        !memory_used(local).is_empty()
+    })
+    .await;
+    let used_before = memory_used(local).last().copied().unwrap();
     let began = Instant::now();
     let (mut read, mut write) = tokio::io::split(&mut stream);
     let send = async {
@@ -152,10 +159,26 @@ async fn the_largest_requests_leave_the_signer_serving(local: &Local) {
         .await;
     assert_eq!(answer.status, 200, "{}", json_body(&answer));
     assert_eq!(process(local), before);
+    let records = memory_used(local).len();
+    eventually("the return of the burst's memory", async || {
+        memory_used(local)[records..]
+            .iter()
+            .any(|used| *used <= used_before + RETAINED_PERCENT)
+    })
+    .await;
+}
+
+/// The signer's records of its memory, in percent of the enclave's.
+fn memory_used(local: &Local) -> Vec<f64> {
+    local
+        .log(Part::SignerPod)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok()?[metrics::MEMORY_USED].as_f64())
+        .collect()
 }
 
 fn with_calldata(length: usize) -> String {
-    let mut payload: serde_json::Value = serde_json::from_str(TRANSFER).unwrap();
+    let mut payload: Value = serde_json::from_str(TRANSFER).unwrap();
     payload["data"] = format!("0x{}", "5a".repeat(length)).into();
     payload.to_string()
 }
@@ -181,3 +204,6 @@ async fn futures<F: Future>(count: usize, make: impl Fn(usize) -> F) -> Vec<F::O
     .await;
     outputs.into_iter().flatten().collect()
 }
+
+/// Memory that a burst may leave in use, in percent of the enclave's: data keys and worker stacks.
+const RETAINED_PERCENT: f64 = 10.0;
