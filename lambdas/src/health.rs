@@ -5,7 +5,7 @@ use cloister_protocol::message::{HealthReport, State};
 use cloister_protocol::{Code, Rejection};
 use serde::{Serialize, Serializer};
 
-/// The readiness of both services, each down to its table and KMS.
+/// The readiness of both services; the signer's includes the table and KMS.
 #[derive(Debug, Serialize)]
 pub(crate) struct Health {
     signer: ServiceHealth,

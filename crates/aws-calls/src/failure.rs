@@ -35,16 +35,23 @@ impl CallFailure {
             SdkError::ResponseError(_) => return Self::NotAReply,
             _ => return Self::Unavailable,
         };
-        Self::sort(refused.err().code(), refused.raw().status().as_u16())
+        let (code, message) = (refused.err().code(), refused.err().message());
+        Self::sort(code, message, refused.raw().status().as_u16())
     }
 
-    pub(crate) fn sort(code: Option<&str>, status: u16) -> Self {
+    pub(crate) fn sort(code: Option<&str>, message: Option<&str>, status: u16) -> Self {
         match (code, status) {
             // Success, which the SDK failed to read.
             (_, 200..300) => Self::NotAReply,
             (Some(code), _) if THROTTLES.contains(&code) => Self::Throttled,
             (_, 429) => Self::Throttled,
             (Some(code), _) if CLOCKS.contains(&code) => Self::ClockSkewed,
+            (Some(SIGNATURE_REFUSED), _)
+                if message
+                    .is_some_and(|text| STALE.iter().any(|start| text.starts_with(start))) =>
+            {
+                Self::ClockSkewed
+            }
             (Some(code), _) if EXPIRED.contains(&code) => Self::CredentialsExpired,
             (_, 500..) => Self::Unavailable,
             (None | Some(""), _) => Self::NotAReply,
@@ -127,6 +134,10 @@ const THROTTLES: &[&str] = &[
     "SlowDown",
 ];
 const CLOCKS: &[&str] = &["RequestTimeTooSkewed", "RequestInTheFuture"];
+/// KMS and DynamoDB answer a skewed clock with this code, and a wrong signature too: the beginning
+/// of the message tells which.
+const SIGNATURE_REFUSED: &str = "InvalidSignatureException";
+const STALE: &[&str] = &["Signature expired", "Signature not yet current"];
 const EXPIRED: &[&str] = &["ExpiredTokenException", "ExpiredToken", "RequestExpired"];
 /// In bytes.
 const MAX_IDENTIFIER_LEN: usize = 128;
@@ -154,10 +165,27 @@ mod tests {
             (Some("AccessDeniedException"), 400, CallFailure::Refused),
         ] {
             assert_eq!(
-                CallFailure::sort(code, status),
+                CallFailure::sort(code, None, status),
                 expected,
                 "{code:?} {status}"
             );
+        }
+        for (message, expected) in [
+            (
+                "Signature expired: 20261126T120000Z is now earlier than …",
+                CallFailure::ClockSkewed,
+            ),
+            (
+                "Signature not yet current: 20261126T120000Z is still later than …",
+                CallFailure::ClockSkewed,
+            ),
+            (
+                "The request signature we calculated does not match …",
+                CallFailure::Refused,
+            ),
+        ] {
+            let code = Some("InvalidSignatureException");
+            assert_eq!(CallFailure::sort(code, Some(message), 400), expected);
         }
     }
 

@@ -42,11 +42,11 @@ where
         else {
             return RetryAction::NoActionIndicated;
         };
-        let code = error
+        let error = error
             .as_operation_error()
-            .and_then(|error| error.downcast_ref::<E>())
-            .and_then(E::code);
-        match CallFailure::sort(code, response.status().as_u16()) {
+            .and_then(|error| error.downcast_ref::<E>());
+        let (code, message) = (error.and_then(E::code), error.and_then(E::message));
+        match CallFailure::sort(code, message, response.status().as_u16()) {
             CallFailure::Throttled => RetryAction::throttling_error(),
             CallFailure::ClockSkewed | CallFailure::CredentialsExpired => {
                 RetryAction::transient_error()

@@ -23,6 +23,18 @@ pub async fn read_frame<R>(
 where
     R: AsyncRead + Unpin,
 {
+    read_frame_of(reader, deadlines, MAX_FRAME_LEN).await
+}
+
+/// [`read_frame`] for a frame of at most `max_len` bytes after the length prefix.
+pub(crate) async fn read_frame_of<R>(
+    reader: &mut R,
+    deadlines: Deadlines,
+    max_len: usize,
+) -> Result<Option<Frame>, TransportError>
+where
+    R: AsyncRead + Unpin,
+{
     let mut prefix = [0; LENGTH_PREFIX_LEN];
     let first = async { Ok(reader.read(&mut prefix[..1]).await?) };
     if within(deadlines.idle, Stage::Idle, first).await? == 0 {
@@ -35,7 +47,11 @@ where
         Ok(())
     };
     within(deadlines.header, Stage::Header, rest_of_head).await?;
-    frame.resize(frame_len(prefix)?, 0);
+    let length = frame_len(prefix)?;
+    if length > max_len {
+        return Err(FrameError::TooLong.into());
+    }
+    frame.resize(length, 0);
     let body = async {
         reader.read_exact(&mut frame[HEADER_LEN..]).await?;
         Ok(())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cloister_contract::ErrorChain;
 use cloister_protocol::Rejection;
-use cloister_protocol::frame::{Kind, Purpose};
+use cloister_protocol::frame::{HEADER_LEN, Kind, MAX_EXTENSIONS_LEN, Purpose};
 use cloister_protocol::limits::{MAX_IN_FLIGHT, MAX_QUEUED, REQUEST_DEADLINE};
 use cloister_protocol::message::Request;
 use tokio::sync::Semaphore;
@@ -15,7 +15,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::budget::ByteBudget;
 use crate::connection::{Room, serve_requests};
-use crate::{Deadlines, EgressPool, Listener, Stream, TransportError, read_frame};
+use crate::exchange::read_frame_of;
+use crate::{Deadlines, EgressPool, Listener, Stream, TransportError};
 
 /// Carries out one request.
 pub trait Handler: Send + Sync + 'static {
@@ -148,7 +149,7 @@ impl<H: Handler> Server<H> {
             idle: self.limits.deadlines.header,
             ..self.limits.deadlines
         };
-        let Some(hello) = read_frame(&mut stream, deadlines).await? else {
+        let Some(hello) = read_frame_of(&mut stream, deadlines, MAX_HELLO_LEN).await? else {
             return Ok(());
         };
         if hello.kind != Kind::Hello || hello.id != 0 {
@@ -168,5 +169,8 @@ impl<H: Handler> Server<H> {
 
 /// Open connections of one server. A pod needs one, and a moment's worth of egress connections.
 const MAX_CONNECTIONS: usize = 256;
+/// Longest hello, in bytes: header, extensions and purpose. Nothing else has been counted when it
+/// is read.
+const MAX_HELLO_LEN: usize = HEADER_LEN + MAX_EXTENSIONS_LEN + 64;
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -202,8 +202,10 @@ impl<S: Send + Sync + 'static> EnclaveState<S> {
             ));
         }
         let adopted = self.adopted_now().ok_or_else(not_ready)?;
-        self.phase.send_replace(Phase::Ready(adopted));
-        tracing::info!("ready");
+        let before = self.phase.send_replace(Phase::Ready(adopted));
+        if !matches!(before, Phase::Ready(_)) {
+            tracing::info!("ready");
+        }
         Ok(())
     }
 

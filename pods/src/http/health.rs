@@ -1,4 +1,4 @@
-//! The health of the service, for the front door: down to the table and KMS.
+//! The health of the service, for the front door. The signer's goes down to the table and KMS.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +44,15 @@ impl<S: PodService> ServiceHealth<S> {
     }
 
     /// A report that is at most [`MAX_AGE`] old. Only an enclave that is ready is probed.
-    async fn recent(&self) -> Result<HealthReport, Rejection> {
+    async fn recent(self: Arc<Self>) -> Result<HealthReport, Rejection> {
+        // Detached: its result is kept also if the caller hangs up, who would otherwise cause a
+        // probe with each connection.
+        tokio::spawn(async move { self.probe().await })
+            .await
+            .unwrap_or_else(|_panic| Err(Rejection::new(Code::Internal, "internal error")))
+    }
+
+    async fn probe(&self) -> Result<HealthReport, Rejection> {
         let report = self.health.recent().await?;
         if report.state != message::State::Ready {
             return Ok(report);

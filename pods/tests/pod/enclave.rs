@@ -29,6 +29,8 @@ pub(crate) struct Mind {
     /// Work waits for a permit.
     gate: Semaphore,
     pub(crate) begun: AtomicUsize,
+    /// Requests to open the canary.
+    pub(crate) canaries: AtomicUsize,
 }
 
 impl Enclave {
@@ -42,6 +44,7 @@ impl Enclave {
             refusal: Mutex::default(),
             gate: Semaphore::new(PLENTY),
             begun: AtomicUsize::new(0),
+            canaries: AtomicUsize::new(0),
         });
         let server = Server::new(mind.clone(), EgressPool::new());
         let running = tokio::spawn(async move {
@@ -135,6 +138,8 @@ impl Handler for Mind {
                 Ok(self.report())
             }
             Operation::OpenCanary => {
+                self.canaries.fetch_add(1, Ordering::SeqCst);
+                let _permit = self.gate.acquire().await.unwrap();
                 *self.state.lock().unwrap() = State::Ready;
                 Ok(self.report())
             }

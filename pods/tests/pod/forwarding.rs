@@ -1,6 +1,7 @@
 //! Requests to a running enclave and their responses.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use cloister_contract::Service;
 use cloister_keystore::Consistency;
@@ -289,4 +290,25 @@ async fn die_under(
     eventually(async || (enclave.mind.begun.load(Ordering::SeqCst) > 0).then_some(())).await;
     let successor = enclave.die_and_be_replaced(directory.path()).await;
     (answer.await.unwrap(), successor)
+}
+
+#[tokio::test]
+async fn a_caller_that_hangs_up_causes_no_second_probe() {
+    let (_directory, enclave, _rows, pod) = signer().await;
+    let mind = &enclave.mind;
+    let ask = || {
+        pod.client
+            .get(format!("https://{}/v1/health", crate::pod::NAME))
+    };
+    let probes = || mind.canaries.load(Ordering::SeqCst);
+    let before = probes();
+    mind.close_gate();
+    for _ in 0..5 {
+        let hung_up = ask().timeout(Duration::from_millis(50)).send().await;
+        assert!(hung_up.unwrap_err().is_timeout());
+    }
+    eventually(async || (probes() > before).then_some(())).await;
+    mind.open_gate();
+    assert_eq!(ask().send().await.unwrap().status(), 200);
+    assert_eq!(probes(), before + 1);
 }

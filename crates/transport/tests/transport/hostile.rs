@@ -341,3 +341,15 @@ proptest! {
         });
     }
 }
+
+/// Nothing has been counted yet when a hello arrives, so that its length alone must be refused.
+#[tokio::test]
+async fn a_hello_is_short() {
+    let mut long = hello();
+    long[..4].copy_from_slice(&8192_u32.to_be_bytes());
+    let reason = reaction(Limits::default(), &long).await;
+    assert!(
+        matches!(reason, TransportError::Frame(FrameError::TooLong)),
+        "{reason}"
+    );
+}
