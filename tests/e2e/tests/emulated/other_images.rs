@@ -88,8 +88,15 @@ async fn sections_cut_elsewhere(local: &Local, ours: &Images, eif: &[u8]) {
     assert_eq!(read.command_line(), kept);
 
     let mut refused = local.stack.start_signer_of(moved).await.unwrap();
+    // The lost words include those that silence the console. The pod is not greeted: to it, the
+    // enclave does not start.
+    let console = local.stack.data().logs().join("another-signer-enclave.log");
     within(BOOT, "the end of the boot", async || {
-        says(&mut refused, "boot_failed")
+        fs::read_to_string(&console).is_ok_and(|text| text.contains("\"reason\":\"boot_failed\""))
+    })
+    .await;
+    within(BOOT, "the pod's report", async || {
+        says(&mut refused, "\"cause\":\"start_failed\"")
     })
     .await;
     not_ready(&refused).await;
