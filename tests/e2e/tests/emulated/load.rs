@@ -12,6 +12,7 @@ use cloister_protocol::frame::{Frame, Kind};
 use cloister_protocol::limits::MAX_CALLDATA_LEN;
 use cloister_protocol::message::{Request, decode_response};
 use cloister_transport::{Deadlines, Stream, read_frame, write_frame};
+use futures_util::future::join_all;
 use rustix::process::Signal;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -73,7 +74,7 @@ async fn large_frames_pass_both_ways_with_slow_readers(local: &Local) {
         let payload = with_calldata(calldata_len);
         let expected = local.sign(&key, &payload).await;
         let body = sign_request(local, &key, &payload).await;
-        let answers: Vec<_> = futures(streams, |_| {
+        let answers: Vec<_> = join_all((0..streams).map(|_| {
             let body = body.clone();
             async move {
                 let mut stream = connect(local, Service::Signer).await;
@@ -84,7 +85,7 @@ async fn large_frames_pass_both_ways_with_slow_readers(local: &Local) {
                     .unwrap();
                 decode_response(read_slowly(&mut stream).await.body).unwrap()
             }
-        })
+        }))
         .await;
         for answer in answers {
             let answer: Value = serde_json::from_slice(&answer).unwrap();
@@ -181,28 +182,6 @@ fn with_calldata(length: usize) -> String {
     let mut payload: Value = serde_json::from_str(TRANSFER).unwrap();
     payload["data"] = format!("0x{}", "5a".repeat(length)).into();
     payload.to_string()
-}
-
-/// The outputs of `count` futures that run at the same time.
-async fn futures<F: Future>(count: usize, make: impl Fn(usize) -> F) -> Vec<F::Output> {
-    let mut running: Vec<_> = (0..count).map(|index| Box::pin(make(index))).collect();
-    let mut outputs: Vec<_> = running.iter().map(|_| None).collect();
-    std::future::poll_fn(|cx| {
-        for (future, output) in running.iter_mut().zip(&mut outputs) {
-            if output.is_none()
-                && let std::task::Poll::Ready(ready) = future.as_mut().poll(cx)
-            {
-                *output = Some(ready);
-            }
-        }
-        if outputs.iter().all(Option::is_some) {
-            std::task::Poll::Ready(())
-        } else {
-            std::task::Poll::Pending
-        }
-    })
-    .await;
-    outputs.into_iter().flatten().collect()
 }
 
 /// Memory that a burst may leave in use, in percent of the enclave's: data keys and worker stacks.
