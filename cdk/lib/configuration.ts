@@ -5,6 +5,11 @@
 
 import * as path from 'node:path';
 
+import { contradictions, type Given, sizes, ZONES_OF_REGIONS } from './configuration/checks';
+import { KNOBS, readKnobs } from './configuration/knobs';
+import { DEFAULT_MACHINE_TYPE } from './configuration/machine-types';
+import type { Service } from './release';
+
 export type Architecture = 'amd64' | 'arm64';
 
 export interface Configuration {
@@ -22,12 +27,62 @@ export interface Configuration {
   readonly frontDoor: string;
   /** The pods' platform: Kubernetes, or ECS on machines of an auto-scaling group. */
   readonly variant: 'eks' | 'ecs';
-  /** ARNs of the principals that may assume the role for calling the API. */
+  /** ARNs of the principals that may assume the role for calling the API; if empty, the account's policies decide. */
   readonly callers: readonly string[];
   /** The images of the next release: the key admits both, and deployments fail after the given day. */
-  readonly next?: { readonly images: string; readonly until: string };
+  readonly next?: {
+    readonly images: string;
+    readonly until: string;
+    readonly podImages?: Readonly<Record<Service, string>>;
+  };
+  /** The release that has the traffic; `next` only while there is one. */
+  readonly traffic: 'present' | 'next';
+  /** `small` has two zones, two machines and the endpoints that keys and rows need; the rest goes through NAT. */
+  readonly size: 'default' | 'small';
+  /** Pods of each service. */
+  readonly replicas: Readonly<Record<Service, number>>;
+  readonly machines: { readonly count: number; readonly type: string };
+  /** Two or three zones, all by name or all by id. If absent, the region's first ones, known at deployment. */
+  readonly zones?: readonly string[];
+  readonly network: Network;
+  /** Subscribers of the alarms: e-mail addresses, and ARNs of SQS queues and Lambda functions. */
+  readonly alarmsTo: readonly string[];
+  /** Of every stack except the key's: the key policy lets no principal change a key's tags. */
+  readonly tags: Readonly<Record<string, string>>;
+  /** The path of the SSM parameters, without a slash at its end. */
+  readonly parameterPrefix: string;
+  /** ARNs of the roles and users that are the cluster's operators. */
+  readonly operators: readonly string[];
+  /** `create`, or the ARN of a trail that exists. */
+  readonly trail: string;
+  /** The pods' containers by digest. If absent, they are built from their directories in `images`. */
+  readonly podImages?: Readonly<Record<Service, string>>;
+  /** The base stack has a signing profile, and code from S3 has to be signed with it. */
+  readonly codeSigning: boolean;
+  /** `existing` if the region's API Gateway already has a role for logs. */
+  readonly apiLogs: 'create' | 'existing';
   /** Removes the protection of table and key against `cdk destroy`. */
   readonly withKeys: boolean;
+  /** Only the names and dependencies of stacks, which is all that `cdk destroy` needs. */
+  readonly destroy: boolean;
+}
+
+/** A network of its own, or one that exists, by its attributes. Subnets are in the order of `zones`. */
+export type Network =
+  | { readonly kind: 'own'; readonly cidr: string }
+  | {
+      readonly kind: 'existing';
+      readonly vpcId: string;
+      readonly cidr: string;
+      /** Private. */
+      readonly subnets: readonly string[];
+      readonly loadBalancerSubnets: readonly string[];
+      readonly loadBalancerCidrs: readonly string[];
+    };
+
+/** The number of zones. */
+export function zoneCount({ zones, size }: Pick<Configuration, 'zones' | 'size'>): number {
+  return zones?.length ?? (size === 'small' ? 2 : 3);
 }
 
 /** An error that the operator has to correct. Only its message is shown. */
@@ -50,96 +105,84 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Reads the configuration; `context` has the values of `cdk -c NAME=VALUE` and cdk.json. */
 export function configuration(environment: Environment, context: (name: string) => unknown, now: Date): Configuration {
-  const problems: string[] = [];
-  const checked = (name: string, right: RegExp, problem: string): string => {
-    const value = environment[name] ?? '';
-    if (!right.test(value)) {
-      problems.push(`${name} ${value === '' ? 'is not set' : `is \`${value}\``}: ${problem}`);
-    }
-    return value;
-  };
-  const given = (variable: string, name: string): string | undefined => {
-    const value = context(name) ?? environment[variable];
-    return value === undefined || value === '' ? undefined : String(value);
-  };
+  const { values, problems } = readKnobs(KNOBS, environment, context);
+  const all = [...problems, ...contradictions(values, now)];
+  if (all.length > 0) {
+    throw new ConfigurationError(all.join('\n'));
+  }
+  return configurationOf(values as Given);
+}
 
-  const prefix = checked(
-    'CDK_PREFIX',
-    /^([a-z][a-z0-9-]{0,13}-)?$/,
-    'set it to nothing, or to at most 15 lower-case letters, digits and hyphens that begin with a letter and end with a hyphen, such as `dev-`',
-  );
-  const account = checked(
-    'CDK_DEPLOY_ACCOUNT',
-    /^\d{12}$/,
-    'set it to the twelve digits of the AWS account to deploy to',
-  );
-  const region = checked(
-    'CDK_DEPLOY_REGION',
-    /^[a-z]{2}(-[a-z]+)+-\d$/,
-    'set it to the AWS region to deploy to, such as `eu-central-1`',
-  );
-  const target = checked(
-    'CDK_TARGET_ARCHITECTURE',
-    /^linux\/(amd64|arm64)$/,
-    'set it to `linux/amd64` or `linux/arm64`, the architecture that the enclave images were built for',
-  );
-
-  const images = path.resolve(given('CDK_IMAGES', 'images') ?? path.join(__dirname, '../../target/images/deployment'));
-  const architecture: Architecture = target === 'linux/arm64' ? 'arm64' : 'amd64';
-  const zip = path.join(__dirname, `../../target/lambda/front-door-${architecture}.zip`);
-  const next = nextRelease(
-    given('CDK_NEXT_IMAGES', 'next-images'),
-    given('CDK_NEXT_UNTIL', 'next-until'),
-    now,
-    problems,
-  );
-  const variant = given('CDK_VARIANT', 'variant') ?? 'eks';
-  if (variant !== 'eks' && variant !== 'ecs') {
-    problems.push(`CDK_VARIANT is \`${variant}\`: set it to \`eks\` or \`ecs\`, or to nothing for \`eks\``);
-  }
-  const callers = (given('CDK_CALLERS', 'callers') ?? '').split(',').filter((caller) => caller !== '');
-  for (const caller of callers.filter(
-    (arn) => !/^arn:aws[a-z-]*:(iam|sts)::\d{12}:(role|user|assumed-role)\/[^*]+$/.test(arn),
-  )) {
-    problems.push(
-      `CDK_CALLERS names \`${caller}\`: give the ARNs of roles or users, separated by commas; a whole account would let everybody in it sign`,
-    );
-  }
-  const withKeys = String(context('with-keys') ?? 'false');
-  if (!['true', 'false'].includes(withKeys)) {
-    problems.push(`the context value with-keys is \`${withKeys}\`: give \`-c with-keys=true\`, or leave it out`);
-  }
-  if (String(context('key-form') ?? 'open') !== 'open') {
-    problems.push(
-      'the context value key-form asks for another form than `open`: a locked key could never admit another image, so it is not deployed ' +
-        'before keys can be handed over to a next image; leave key-form out (`cloister kms render` shows the locked form)',
-    );
-  }
-
-  if (problems.length > 0) {
-    throw new ConfigurationError(problems.join('\n'));
-  }
+function configurationOf(given: Given): Configuration {
+  const { prefix, region, size, nextImages, nextUntil, nextPodImages } = given;
+  const architecture: Architecture = given.target === 'linux/arm64' ? 'arm64' : 'amd64';
+  const { machines, signers, keyGenerators } = sizes(given);
+  const zones = given.zones ?? zonesOf(region, size);
+  const next = nextImages !== undefined &&
+    nextUntil !== undefined && {
+      images: nextImages,
+      until: nextUntil,
+      ...(nextPodImages && { podImages: nextPodImages }),
+    };
   return {
     prefix,
     partition: partitionOf(region),
-    account,
+    account: given.account,
     region,
     architecture,
     production: !/^(dev|test)/.test(prefix),
-    images,
-    frontDoor: frontDoorZip(given('CDK_FRONT_DOOR', 'front-door') ?? zip),
-    variant: variant === 'ecs' ? 'ecs' : 'eks',
-    callers,
-    ...(next === undefined ? {} : { next }),
-    withKeys: withKeys === 'true',
+    images: given.images ?? path.join(TARGET, 'images/deployment'),
+    frontDoor: given.frontDoor ?? path.join(TARGET, `lambda/front-door-${architecture}.zip`),
+    variant: given.variant,
+    callers: given.callers,
+    ...(next && { next }),
+    traffic: next ? (given.traffic ?? 'next') : 'present',
+    size,
+    replicas: { signer: signers, 'key-generator': keyGenerators },
+    machines: { count: machines, type: given.machineType ?? DEFAULT_MACHINE_TYPE[architecture] },
+    ...(zones && { zones }),
+    network: networkOf(given),
+    alarmsTo: given.alarmsTo,
+    tags: given.tags,
+    parameterPrefix: given.parameterPrefix ?? `/${prefix}app/ethereum`,
+    operators: given.operators,
+    trail: given.trail,
+    ...(given.podImages && { podImages: given.podImages }),
+    codeSigning: given.codeSigning,
+    apiLogs: given.apiLogs,
+    withKeys: given.withKeys,
+    destroy: given.destroy,
   };
+}
+
+const TARGET = path.join(__dirname, '../../target');
+
+function zonesOf(region: string, size: Configuration['size']): readonly string[] | undefined {
+  return ZONES_OF_REGIONS[region]?.slice(0, zoneCount({ size }));
+}
+
+function networkOf({ vpcId, vpcCidr: cidr = '10.0.0.0/16', ...given }: Given): Network {
+  return vpcId === undefined
+    ? { kind: 'own', cidr }
+    : {
+        kind: 'existing',
+        vpcId,
+        cidr,
+        subnets: given.vpcSubnets,
+        loadBalancerSubnets: given.loadBalancerSubnets,
+        loadBalancerCidrs: given.loadBalancerCidrs,
+      };
+}
+
+function partitionOf(region: string): string {
+  return region.startsWith('cn-') ? 'aws-cn' : region.startsWith('us-gov-') ? 'aws-us-gov' : 'aws';
 }
 
 /**
  * The names of a deployment's resources. They follow from the configuration alone, so that the measured settings can
  * contain them before anything is deployed.
  */
-export function names(of: Pick<Configuration, 'prefix' | 'partition' | 'account' | 'region'>) {
+export function names(of: Pick<Configuration, 'prefix' | 'partition' | 'account' | 'region' | 'parameterPrefix'>) {
   const name = (what: string) => `${of.prefix}cloister-${what}`;
   const role = (what: string) => `arn:${of.partition}:iam::${of.account}:role/${name(what)}`;
   return {
@@ -150,54 +193,10 @@ export function names(of: Pick<Configuration, 'prefix' | 'partition' | 'account'
     retirementRole: role('retirement'),
     administratorRole: role('administrator'),
     /** An SSM parameter under the name that existing callers read. */
-    parameter: (what: string) => `/${of.prefix}app/ethereum/${what}`,
+    parameter: (what: string) => `${of.parameterPrefix}/${what}`,
     /** AWS Signer takes no hyphens. */
     signingProfile: name('front-door').replaceAll('-', '_'),
     /** The name of any other resource: a stack, a function, a log group. */
     of: name,
   } as const;
 }
-
-function frontDoorZip(zip: string): string {
-  return zip.startsWith('s3://') ? zip : path.resolve(zip);
-}
-
-function partitionOf(region: string): string {
-  return region.startsWith('cn-') ? 'aws-cn' : region.startsWith('us-gov-') ? 'aws-us-gov' : 'aws';
-}
-
-/** Two releases are admitted for a bounded time: synthesis after that day fails until one of them is left out. */
-function nextRelease(
-  images: string | undefined,
-  until: string | undefined,
-  now: Date,
-  problems: string[],
-): Configuration['next'] {
-  if (images === undefined && until === undefined) {
-    return undefined;
-  }
-  const end = new Date(`${until}T23:59:59Z`);
-  const days = (end.getTime() - now.getTime()) / 86_400_000;
-  if (images === undefined) {
-    problems.push(
-      'CDK_NEXT_UNTIL is set without CDK_NEXT_IMAGES: name the directory with the images of the next release, or set neither',
-    );
-  } else if (until === undefined || !/^\d{4}-\d{2}-\d{2}$/.test(until) || Number.isNaN(days)) {
-    problems.push(
-      'CDK_NEXT_IMAGES needs CDK_NEXT_UNTIL, the last day on which the key admits both releases, such as `2027-01-31`',
-    );
-  } else if (days < 0) {
-    problems.push(
-      `both releases were admitted until ${until}, which is over: set CDK_IMAGES to the release that stays, and unset CDK_NEXT_IMAGES and CDK_NEXT_UNTIL`,
-    );
-  } else if (days > MOST_DAYS_OF_TWO_RELEASES + 1) {
-    problems.push(
-      `CDK_NEXT_UNTIL is ${until}: set a day at most ${MOST_DAYS_OF_TWO_RELEASES} days ahead, so that no key admits two releases for long`,
-    );
-  } else {
-    return { images: path.resolve(images), until };
-  }
-  return undefined;
-}
-
-const MOST_DAYS_OF_TWO_RELEASES = 14;

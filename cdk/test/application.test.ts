@@ -115,7 +115,7 @@ test('the function is the static binary, in its architecture, and logs for a yea
 });
 
 test('code from S3 has to be signed', () => {
-  const signed = application({ CDK_FRONT_DOOR: 's3://signed/front-door.zip' });
+  const signed = application({ CDK_FRONT_DOOR: 's3://signed/front-door.zip', CDK_CODE_SIGNING: 'true' });
   signed.template.hasResourceProperties('AWS::Lambda::CodeSigningConfig', {
     CodeSigningPolicies: { UntrustedArtifactOnDeployment: 'Enforce' },
   });
