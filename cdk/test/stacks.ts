@@ -1,0 +1,37 @@
+/** The templates of a whole deployment. */
+
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+
+import { App, Stack } from 'aws-cdk-lib';
+import { Template } from 'aws-cdk-lib/assertions';
+
+import { cloister } from '../lib/cloister';
+import type { Environment } from '../lib/configuration';
+import { withContainers } from './containers';
+import { deployment, temporary } from './fixture';
+
+export interface Resource {
+  readonly Type: string;
+  readonly DeletionPolicy?: string;
+  readonly Properties: Readonly<Record<string, unknown>>;
+}
+
+export type Resources = Readonly<Record<string, Resource>>;
+
+/** Every stack's resources by their logical ids. */
+export function stacks(variant: 'eks' | 'ecs', environment: Environment = {}): ReadonlyMap<string, Resources> {
+  const zip = path.join(temporary(), 'front-door.zip');
+  fs.writeFileSync(zip, 'a zip');
+  const { configuration, releases } = withContainers(
+    deployment({ CDK_VARIANT: variant, CDK_FRONT_DOOR: zip, ...environment }),
+  );
+  const app = new App();
+  cloister(app, configuration, releases);
+  const all = app.node.findAll().filter((node) => Stack.isStack(node));
+  return new Map(all.map((stack) => [stack.stackName, Template.fromStack(stack).toJSON()['Resources'] as Resources]));
+}
+
+export function ofType(resources: Resources, type: string): readonly (readonly [string, Resource])[] {
+  return Object.entries(resources).filter(([, { Type }]) => Type === type);
+}
