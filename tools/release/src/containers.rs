@@ -16,12 +16,13 @@ use serde::Deserialize;
 
 use crate::image;
 use crate::measured::{BuildEnvironment, Program};
+use crate::nitro_cli;
 use crate::paths;
 
 /// Options of `cargo xtask containers`.
 ///
 /// Leaves in each DIRECTORY/containers/SERVICE what the Dockerfile needs; `cdk deploy` builds from
-/// there.
+/// there, unless CDK_POD_IMAGES names images that `cargo xtask push` has pushed.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Output of `cargo xtask image --settings`; again for another architecture [default:
@@ -29,9 +30,10 @@ pub struct Arguments {
     #[arg(long, value_name = "DIRECTORY", value_parser = paths::absolute)]
     images: Vec<PathBuf>,
     /// Also build the container images, as an OCI layout, without a Docker engine
-    #[arg(long, value_name = "DIRECTORY", value_parser = paths::absolute, requires = "nitro_cli")]
+    #[arg(long, value_name = "DIRECTORY", value_parser = paths::absolute)]
     oci: Option<PathBuf>,
-    /// For --oci: a root directory with usr/bin/nitro-cli and the libraries it needs
+    /// For --oci: a root directory with usr/bin/nitro-cli and the libraries it needs [default: made
+    /// from the signed repository of Amazon Linux 2023]
     #[arg(long, value_name = "DIRECTORY", value_parser = paths::absolute, requires = "oci")]
     nitro_cli: Option<PathBuf>,
 }
@@ -49,8 +51,22 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     for (directory, architecture) in &images {
         contexts(directory, *architecture)?;
     }
-    if let (Some(layout), Some(nitro_cli)) = (&arguments.oci, &arguments.nitro_cli) {
-        build_layout(&images, nitro_cli, layout)?;
+    if let Some(layout) = &arguments.oci {
+        let images = images
+            .into_iter()
+            .map(|(directory, architecture)| {
+                let nitro_cli = match &arguments.nitro_cli {
+                    Some(root) => root.clone(),
+                    None => nitro_cli::root(architecture)?,
+                };
+                Ok(Context {
+                    directory,
+                    architecture,
+                    nitro_cli,
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        build_layout(&images, layout)?;
         println!("{}", layout.display());
     }
     Ok(())
@@ -70,17 +86,21 @@ pub fn build_twice() -> Result<PathBuf> {
         contexts(&directory, architecture)?;
         images.push((directory, architecture));
     }
-    let images: Vec<_> = images
-        .iter()
-        .map(|(directory, architecture)| (directory.as_path(), *architecture))
-        .collect();
     let nitro_cli = work.join("nitro-cli");
     let stand_in = workspace_root().join("pods/tests/nitro-cli/nitro-cli");
     fs::create_dir_all(nitro_cli.join("usr/bin"))?;
     fs::copy(stand_in, nitro_cli.join("usr/bin/nitro-cli"))?;
+    let images: Vec<_> = images
+        .iter()
+        .map(|(directory, architecture)| Context {
+            directory,
+            architecture: *architecture,
+            nitro_cli: nitro_cli.clone(),
+        })
+        .collect();
     let [first, again] = ["oci", "oci-again"].map(|name| work.join(name));
     for layout in [&first, &again] {
-        build_layout(&images, &nitro_cli, layout)?;
+        build_layout(&images, layout)?;
     }
     ensure!(
         fs::read(first.join("index.json"))? == fs::read(again.join("index.json"))?,
@@ -108,16 +128,27 @@ fn contexts(images: &Path, architecture: Architecture) -> Result<()> {
     Ok(())
 }
 
+/// Sources of the container images of one architecture.
+struct Context<'a> {
+    /// A deployment's enclave images, with `containers/SERVICE`.
+    directory: &'a Path,
+    architecture: Architecture,
+    /// A root directory.
+    nitro_cli: PathBuf,
+}
+
 /// Builds one image for each service, with every given architecture, in an OCI layout. Debian's
 /// buildah needs no engine and no network.
-fn build_layout(images: &[(&Path, Architecture)], nitro_cli: &Path, layout: &Path) -> Result<()> {
+fn build_layout(images: &[Context<'_>], layout: &Path) -> Result<()> {
     debian::require(&["buildah"])?;
-    ensure!(
-        nitro_cli.join("usr/bin/nitro-cli").exists(),
-        "{} has no usr/bin/nitro-cli: give --nitro-cli the root directory that the stage \
-         `amazon-linux` of cdk/containers/Dockerfile makes",
-        nitro_cli.display()
-    );
+    for Context { nitro_cli, .. } in images {
+        ensure!(
+            nitro_cli.join("usr/bin/nitro-cli").exists(),
+            "{} has no usr/bin/nitro-cli: give --nitro-cli a root directory that has it, or leave \
+             the option out",
+            nitro_cli.display()
+        );
+    }
     let storage = target_directory().join("containers").join("storage");
     for directory in [layout, &storage] {
         cache::remove_dir_all(directory)?;
@@ -134,7 +165,12 @@ fn build_layout(images: &[(&Path, Architecture)], nitro_cli: &Path, layout: &Pat
         buildah
     };
     for (service, pod) in PODS {
-        for (directory, architecture) in images {
+        for Context {
+            directory,
+            architecture,
+            nitro_cli,
+        } in images
+        {
             let context = directory.join("containers").join(service.name());
             copy(nitro_cli, &context.join("nitro-cli"))?;
             let mut build = buildah();
@@ -184,8 +220,8 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     succeed(Command::new("cp").arg("--recursive").arg(from).arg(to))
 }
 
-/// Service and program.
-const PODS: &[(Service, Program)] = &[
+/// Service and program; an image in a layout has the program's name.
+pub(crate) const PODS: &[(Service, Program)] = &[
     (
         Service::Signer,
         Program {

@@ -10,7 +10,9 @@ mod image_tool;
 mod kernel;
 mod lambda;
 mod measured;
+mod nitro_cli;
 mod paths;
+mod push;
 mod release;
 mod reproducible;
 mod volume;
@@ -25,6 +27,8 @@ pub use image::{build_for_arm64, build_for_emulator};
 pub use image_tool::{MANIFEST as IMAGE_TOOL_MANIFEST, cargo as image_tool_cargo};
 pub use kernel::build_twice as build_kernel_twice;
 pub use lambda::package as package_lambda;
+pub use nitro_cli::check as check_nitro_cli;
+pub use push::{PodImages, Repository, check as check_push, push};
 pub use reproducible::check as check_reproducible;
 pub use volume::build_for_test as build_volume_for_test;
 
@@ -37,6 +41,8 @@ pub enum Command {
     Kernel(ArchitectureArgument),
     /// Build what the pods' container images consist of, from a deployment's enclave images
     Containers(containers::Arguments),
+    /// Push the pods' container images to a registry, and print their names for CDK
+    Push(push::Arguments),
     /// Build the front door as a Lambda function's zip, and print its path
     Lambda(ArchitectureArgument),
     /// Build QEMU, which boots enclave images without Nitro; tests and demo do so by themselves
@@ -64,6 +70,7 @@ pub fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Containers(arguments) => containers::run(&arguments),
+        Command::Push(arguments) => push::run(&arguments),
         Command::Lambda(ArchitectureArgument { architecture }) => {
             println!("{}", lambda::package(architecture)?.display());
             Ok(())

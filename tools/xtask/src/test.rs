@@ -223,6 +223,10 @@ fn steps() -> Vec<Step> {
         long_step("licences and sources", || {
             cargo_deny(&["bans", "licenses", "sources"])
         }),
+        long_step(
+            "nitro-cli without Docker",
+            cloister_release::check_nitro_cli,
+        ),
         long_step("container images", container_images),
         step_in(RunIn::Step, "advisories", || cargo_deny(&["advisories"])),
     ]
@@ -264,7 +268,8 @@ fn volume() -> Result<()> {
     cargo_test(&["--test", "volume"])
 }
 
-/// Builds the pods' container images twice and starts their programs as Kubernetes would.
+/// Builds the pods' container images twice, starts their programs as Kubernetes would, and pushes
+/// them to a registry.
 fn container_images() -> Result<()> {
     let layout = cloister_release::build_containers_twice()?;
     debian::require(&["crun"])?;
@@ -274,7 +279,9 @@ fn container_images() -> Result<()> {
         "tsx",
         "containers/check-layout.ts",
     ]);
-    succeed(check.arg(layout))
+    succeed(check.arg(&layout))?;
+    println!("{}", cloister_release::check_push(&layout)?);
+    Ok(())
 }
 
 /// Runs checks of cargo-deny, which is built once and kept.
