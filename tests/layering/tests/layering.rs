@@ -94,6 +94,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("toolchain", &[]),
     ("release", &["toolchain"]),
     ("xtask", &["release", "toolchain"]),
+    ("aws", &["toolchain"]),
     ("layering-test", &[]),
 ];
 

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod aws;
 pub mod cache;
 pub mod cargo;
 pub mod command;

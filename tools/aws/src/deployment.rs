@@ -1,0 +1,276 @@
+//! A deployment's configuration, as far as names and commands follow from it. The rest is read and
+//! checked by the CDK app alone.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use cloister_contract::Architecture;
+
+use crate::Environment;
+use crate::error::Error;
+
+/// Options that choose a deployment. Each has a variable `CDK_…`, which it overrides.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Target {
+    /// The account's twelve digits [CDK_DEPLOY_ACCOUNT]
+    #[arg(long, value_name = "ACCOUNT")]
+    pub account: Option<String>,
+    /// Such as eu-central-1 [CDK_DEPLOY_REGION]
+    #[arg(long, value_name = "REGION")]
+    pub region: Option<String>,
+    /// Begins every name; `--prefix ''` is production [CDK_PREFIX; default: dev-]
+    #[arg(long, value_name = "PREFIX")]
+    pub prefix: Option<String>,
+    /// amd64 or arm64 [CDK_TARGET_ARCHITECTURE; default: amd64]
+    #[arg(long, value_name = "ARCHITECTURE")]
+    pub architecture: Option<Architecture>,
+}
+
+/// A deployment.
+#[derive(Clone, Debug)]
+pub struct Deployment {
+    /// Empty, or ends with a hyphen.
+    pub prefix: String,
+    /// Twelve digits.
+    pub account: String,
+    /// Of the deployment.
+    pub region: String,
+    /// Of enclaves, machines and function.
+    pub architecture: Architecture,
+    /// On ECS instead of Kubernetes.
+    pub ecs: bool,
+    /// The operator's `CDK_…` variables.
+    given: Environment,
+}
+
+impl Deployment {
+    /// Reads options and variables.
+    ///
+    /// # Errors
+    /// If account or region is missing, or something is malformed.
+    pub fn new(target: &Target, environment: &Environment) -> Result<Self, Error> {
+        let given: Environment = environment
+            .iter()
+            .filter(|(name, value)| name.starts_with("CDK_") && !value.is_empty())
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        let of = |option: &Option<String>, variable: &str| {
+            option.clone().or_else(|| given.get(variable).cloned())
+        };
+        let account = of(&target.account, "CDK_DEPLOY_ACCOUNT").unwrap_or_default();
+        if account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(malformed(
+                "--account or CDK_DEPLOY_ACCOUNT",
+                &account,
+                "the twelve digits of the AWS account",
+            ));
+        }
+        let region = of(&target.region, "CDK_DEPLOY_REGION").unwrap_or_default();
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if region.is_empty() || !region.bytes().all(allowed) {
+            return Err(malformed(
+                "--region or CDK_DEPLOY_REGION",
+                &region,
+                "an AWS region, such as eu-central-1",
+            ));
+        }
+        let architecture = match (target.architecture, given.get("CDK_TARGET_ARCHITECTURE")) {
+            (Some(architecture), _) => architecture,
+            (None, None) => Architecture::default(),
+            (None, Some(platform)) => platform
+                .strip_prefix("linux/")
+                .and_then(|name| name.parse().ok())
+                .ok_or_else(|| {
+                    malformed(
+                        "CDK_TARGET_ARCHITECTURE",
+                        platform,
+                        "linux/amd64 or linux/arm64",
+                    )
+                })?,
+        };
+        // An empty CDK_PREFIX asks for production, as it does in the CDK app.
+        let prefix = target
+            .prefix
+            .clone()
+            .or_else(|| environment.get("CDK_PREFIX").cloned());
+        let mut prefix = prefix.unwrap_or_else(|| "dev-".to_owned());
+        if !prefix.is_empty() && !prefix.ends_with('-') {
+            prefix.push('-');
+        }
+        Ok(Self {
+            prefix,
+            account,
+            region,
+            architecture,
+            ecs: given
+                .get("CDK_VARIANT")
+                .is_some_and(|variant| variant == "ecs"),
+            given,
+        })
+    }
+
+    /// The variables of every command.
+    pub fn variables(&self, environment: &Environment) -> BTreeMap<String, String> {
+        let mut variables = self.given.clone();
+        let endpoints = environment
+            .iter()
+            .filter(|(name, _)| name.starts_with("AWS_ENDPOINT_URL"));
+        variables.extend(endpoints.map(|(name, value)| (name.clone(), value.clone())));
+        let own = [
+            ("CDK_PREFIX", self.prefix.clone()),
+            ("CDK_DEPLOY_ACCOUNT", self.account.clone()),
+            ("CDK_DEPLOY_REGION", self.region.clone()),
+            (
+                "CDK_TARGET_ARCHITECTURE",
+                format!("linux/{}", self.architecture),
+            ),
+            ("AWS_REGION", self.region.clone()),
+            ("AWS_DEFAULT_REGION", self.region.clone()),
+            ("AWS_DEFAULT_OUTPUT", "json".to_owned()),
+        ];
+        variables.extend(own.map(|(name, value)| (name.to_owned(), value)));
+        variables
+    }
+
+    /// A `CDK_…` variable that the operator has set.
+    pub fn given(&self, variable: &str) -> Option<&str> {
+        self.given.get(variable).map(String::as_str)
+    }
+
+    /// The name of a resource: a stack, a role, a repository.
+    pub fn name(&self, what: &str) -> String {
+        format!("{}cloister-{what}", self.prefix)
+    }
+
+    /// An SSM parameter of this deployment.
+    pub fn parameter(&self, what: &str) -> String {
+        match self.given("CDK_PARAMETER_PREFIX") {
+            Some(prefix) => format!("{prefix}/{what}"),
+            None => format!("/{}app/ethereum/{what}", self.prefix),
+        }
+    }
+
+    /// `aws`, `aws-cn` or `aws-us-gov`.
+    pub fn partition(&self) -> &'static str {
+        match &self.region {
+            region if region.starts_with("cn-") => "aws-cn",
+            region if region.starts_with("us-gov-") => "aws-us-gov",
+            _ => "aws",
+        }
+    }
+
+    /// The ARN of a role of this deployment.
+    pub fn role(&self, what: &str) -> String {
+        format!(
+            "arn:{}:iam::{}:role/{}",
+            self.partition(),
+            self.account,
+            self.name(what)
+        )
+    }
+
+    /// The stacks that can be destroyed and deployed again, in the order of their deployment.
+    pub fn replaceable_stacks(&self) -> Vec<String> {
+        match self.ecs {
+            true => vec![self.name("ecs")],
+            false => vec![self.name("cluster"), self.name("application")],
+        }
+    }
+
+    /// The repository of the pods' container images.
+    pub fn repository(&self) -> String {
+        let suffix = match self.partition() {
+            "aws-cn" => "amazonaws.com.cn",
+            _ => "amazonaws.com",
+        };
+        let (account, region) = (&self.account, &self.region);
+        format!("{account}.dkr.ecr.{region}.{suffix}/{}", self.name("pods"))
+    }
+
+    /// The stack of roles and table.
+    pub fn base_stack(&self) -> String {
+        self.name("base")
+    }
+
+    /// The stack of the CMK.
+    pub fn key_stack(&self) -> String {
+        self.name("key")
+    }
+}
+
+fn malformed(option: &'static str, value: &str, expected: &'static str) -> Error {
+    let value = match value {
+        "" => "missing".to_owned(),
+        value => format!("`{value}`"),
+    };
+    Error::Option {
+        option,
+        value,
+        expected,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(of: &[(&str, &str)]) -> Environment {
+        of.iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn options_win_over_variables() {
+        let environment = environment(&[
+            ("CDK_DEPLOY_ACCOUNT", "111111111111"),
+            ("CDK_DEPLOY_REGION", "eu-west-1"),
+            ("CDK_TARGET_ARCHITECTURE", "linux/arm64"),
+            ("CDK_PREFIX", "dev"),
+            ("CDK_VARIANT", "ecs"),
+            ("HOME", "/root"),
+        ]);
+        let deployment = Deployment::new(&Target::default(), &environment).unwrap();
+        assert_eq!(deployment.base_stack(), "dev-cloister-base");
+        assert_eq!(deployment.replaceable_stacks(), ["dev-cloister-ecs"]);
+        let variables = deployment.variables(&environment);
+        assert_eq!(variables["CDK_TARGET_ARCHITECTURE"], "linux/arm64");
+        assert!(!variables.contains_key("HOME"));
+
+        let target = Target {
+            account: Some("222222222222".into()),
+            region: Some("us-gov-west-1".into()),
+            prefix: Some(String::new()),
+            architecture: Some(Architecture::Amd64),
+        };
+        let deployment = Deployment::new(&target, &environment).unwrap();
+        assert_eq!(
+            deployment.role("invoke"),
+            "arn:aws-us-gov:iam::222222222222:role/cloister-invoke"
+        );
+        let variables = deployment.variables(&environment);
+        assert_eq!(variables["CDK_PREFIX"], "");
+        assert_eq!(variables["CDK_TARGET_ARCHITECTURE"], "linux/amd64");
+    }
+
+    #[test]
+    fn what_is_missing_or_malformed_is_named() {
+        for (given, expected) in [
+            (vec![], "--account or CDK_DEPLOY_ACCOUNT"),
+            (
+                vec![("CDK_DEPLOY_ACCOUNT", "12")],
+                "--account or CDK_DEPLOY_ACCOUNT",
+            ),
+            (
+                vec![("CDK_DEPLOY_ACCOUNT", "111111111111")],
+                "--region or CDK_DEPLOY_REGION",
+            ),
+        ] {
+            let error = Deployment::new(&Target::default(), &environment(&given)).unwrap_err();
+            assert!(
+                matches!(error, Error::Option { option, .. } if option == expected),
+                "{error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! `cargo aws down`: removes the deployment, and on request its keys.
+
+use std::io::{BufRead as _, Write as _};
+
+use anyhow::Result;
+use clap::Args;
+use cloister_toolchain::cargo::workspace_root;
+use cloister_toolchain::node::Node;
+use serde_json::Value;
+
+use crate::commands::{Commands, Line};
+use crate::deployment::{Deployment, Target};
+use crate::error::Error;
+use crate::prerequisites::{self, json};
+use crate::stack::{Stack, State};
+use crate::up::SESSION;
+
+/// Options of `cargo aws down`.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Also schedule the deletion of the CMK, with which every key is lost, and remove the rest
+    #[arg(long)]
+    with_keys: bool,
+    /// The CMK's id, in place of typing it
+    #[arg(long, value_name = "KEY_ID", requires = "with_keys")]
+    confirm: Option<String>,
+    /// Print every command in order, and run none
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Runs `cargo aws down`.
+///
+/// # Errors
+/// If a step fails; the next run goes on with it.
+pub fn run(arguments: &Arguments, deployment: &Deployment, commands: &Commands) -> Result<()> {
+    commands.say("packages: the CDK and its libraries");
+    if commands.is_dry() || commands.replaces("npm") {
+        let npm = Line::new(["npm", "ci", "--ignore-scripts"]).within("cdk");
+        commands.run(&npm, "installing the CDK")?;
+    } else {
+        Node::find()?.install(&workspace_root().join("cdk"))?;
+    }
+    commands.say("account: the credentials are of this account");
+    prerequisites::account(deployment, commands)?;
+    let key = match arguments.with_keys {
+        true => key_to_delete(arguments, deployment, commands)?,
+        false => None,
+    };
+    for stack in deployment.replaceable_stacks().iter().rev() {
+        commands.say(&format!(
+            "{stack}: up to 90 minutes, for the network of functions"
+        ));
+        destroy(stack, &[], commands)?;
+    }
+    if arguments.with_keys {
+        if let Some(key) = &key {
+            commands.say("CMK: deleted in 30 days, until which it can be cancelled");
+            schedule_deletion(key, deployment, commands)?;
+        }
+        for stack in [deployment.key_stack(), deployment.base_stack()] {
+            commands.say(&format!("{stack}: without its protection, then removed"));
+            if commands.is_dry() || Stack::new(commands, &stack).state()? != State::Missing {
+                unprotect(&stack, deployment, commands)?;
+                destroy(&stack, WITH_KEYS, commands)?;
+            }
+        }
+    }
+    remains(deployment, key.as_deref(), commands)
+}
+
+/// The CMK's id, after the operator has typed it; `None` if there is no CMK.
+fn key_to_delete(
+    arguments: &Arguments,
+    deployment: &Deployment,
+    commands: &Commands,
+) -> Result<Option<String>> {
+    commands.say("CMK: its id is asked for, because every key is lost with it");
+    let name = deployment.parameter("key_id");
+    let line = Line::new(["aws", "ssm", "get-parameter", "--name", name.as_str()]).args([
+        "--query",
+        "Parameter.Value",
+        "--output",
+        "text",
+    ]);
+    let key = match commands.value("KEY_ID", &line) {
+        Err(error) if is_no_parameter(&error) => return Ok(None),
+        key => key?,
+    };
+    if commands.is_dry() {
+        return Ok(Some(key));
+    }
+    let given = match &arguments.confirm {
+        Some(given) => given.clone(),
+        None => {
+            eprint!(
+                "Every key under the CMK {key} of {} in {} is lost in 30 days.\nIts id: ",
+                deployment.account, deployment.region
+            );
+            std::io::stderr().flush()?;
+            let mut typed = String::new();
+            std::io::stdin().lock().read_line(&mut typed)?;
+            typed.trim().to_owned()
+        }
+    };
+    match given == key {
+        true => Ok(Some(key)),
+        false => Err(Error::NotConfirmed {
+            expected: key,
+            given,
+        }
+        .into()),
+    }
+}
+
+/// Only the retirement role may, and only with this window.
+fn schedule_deletion(key: &str, deployment: &Deployment, commands: &Commands) -> Result<()> {
+    let describe = Line::aws(["kms", "describe-key", "--key-id", key])
+        .args(["--query", "KeyMetadata.KeyState"]);
+    if json(commands, &describe)?.is_some_and(|state| state == "PendingDeletion") {
+        return Ok(());
+    }
+    let session = Line::new(["aws", "sts", "assume-role", "--role-arn"])
+        .args([
+            deployment.role("retirement").as_str(),
+            "--role-session-name",
+            "retirement",
+        ])
+        .args(["--query", SESSION, "--output", "text"]);
+    let schedule = Line::new(["aws", "kms", "schedule-key-deletion", "--key-id", key])
+        .args(["--pending-window-in-days", WINDOW]);
+    commands.run_as(&session, &schedule)
+}
+
+/// An update that changes the protection of table and roles only, and that of the stack.
+fn unprotect(stack: &str, deployment: &Deployment, commands: &Commands) -> Result<()> {
+    let of = Stack::new(commands, stack);
+    if stack == deployment.base_stack() {
+        of.prepare()?;
+        let line = Line::cdk([
+            "deploy",
+            stack,
+            "--exclusively",
+            "--require-approval",
+            "never",
+        ])
+        .args(["--progress", "events"])
+        .args(DESTROY.iter().chain(WITH_KEYS).copied());
+        of.attempt(&line, &format!("updating {stack}"))?;
+    }
+    of.unprotect()
+}
+
+fn destroy(stack: &str, context: &[&str], commands: &Commands) -> Result<()> {
+    let of = Stack::new(commands, stack);
+    if !commands.is_dry() && of.state()? == State::Missing {
+        commands.say("  it does not exist");
+        return Ok(());
+    }
+    of.wait()?;
+    let line = Line::cdk(["destroy", stack, "--exclusively", "--force"])
+        .args(DESTROY.iter().chain(context).copied());
+    of.attempt(&line, &format!("destroying {stack}"))
+}
+
+/// Prints what is left, until when, and what it costs.
+fn remains(deployment: &Deployment, key: Option<&str>, commands: &Commands) -> Result<()> {
+    commands.say("what stays");
+    let mut lines = Vec::new();
+    for stack in [deployment.base_stack(), deployment.key_stack()] {
+        if Stack::new(commands, &stack).state()? == State::Settled {
+            lines.push(format!("stack {stack}: until `cargo aws down --with-keys`"));
+        }
+    }
+    let described = match key {
+        Some(key) => json(
+            commands,
+            &Line::aws(["kms", "describe-key", "--key-id", key]),
+        )?,
+        None => None,
+    };
+    if let Some(described) = described {
+        let until = &described["KeyMetadata"]["DeletionDate"];
+        lines.push(format!(
+            "CMK {}: pending deletion until {}, no cost; `aws kms cancel-key-deletion` as {} keeps it",
+            key.unwrap_or_default(),
+            until.as_str().map_or_else(|| until.to_string(), str::to_owned),
+            deployment.role("retirement"),
+        ));
+    } else if !commands.is_dry() && key.is_none() {
+        lines.push("CMK: 1 USD a month; the table: by its size, cents".to_owned());
+    }
+    let buckets = Line::aws(["s3api", "list-buckets"]).args([
+        "--query".to_owned(),
+        format!(
+            "Buckets[?starts_with(Name, '{}')].Name",
+            deployment.name("")
+        ),
+    ]);
+    let buckets = json(commands, &buckets)?.unwrap_or(Value::Null);
+    for bucket in buckets
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+    {
+        let lock = Line::aws(["s3api", "get-object-lock-configuration", "--bucket", bucket])
+            .args(["--query", "ObjectLockConfiguration.Rule.DefaultRetention"]);
+        let retention = json(commands, &lock)?.unwrap_or(Value::Null);
+        lines.push(format!(
+            "bucket {bucket}: locked ({} for {} days after each change of the table); then \
+             `aws s3 rb --force s3://{bucket}`; 0.03 USD a month for each GB",
+            retention["Mode"].as_str().unwrap_or("no mode"),
+            retention["Days"],
+        ));
+    }
+    let groups = Line::aws(["logs", "describe-log-groups"]).args([
+        "--query".to_owned(),
+        format!(
+            "logGroups[?contains(logGroupName, '/{}')].[logGroupName, storedBytes]",
+            deployment.name("")
+        ),
+    ]);
+    let groups = json(commands, &groups)?.unwrap_or(Value::Null);
+    for group in groups.as_array().into_iter().flatten() {
+        lines.push(format!(
+            "log group {}: {} bytes, 0.03 USD a month for each GB; `aws logs delete-log-group`",
+            group[0].as_str().unwrap_or_default(),
+            group[1]
+        ));
+    }
+    if !commands.is_dry() {
+        lines.push(
+            "stack CDKToolkit: bucket and repository of the CDK, cents; other deployments \
+                    use it too"
+                .to_owned(),
+        );
+        println!("\nWhat stays:\n  {}", lines.join("\n  "));
+    }
+    Ok(())
+}
+
+fn is_no_parameter(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(Error::Aws { code, .. }) if code == "ParameterNotFound"
+    )
+}
+
+/// Stacks are synthesized without their contents, so that nothing has to be built.
+const DESTROY: &[&str] = &["-c", "destroy=true"];
+const WITH_KEYS: &[&str] = &["-c", "with-keys=true"];
+
+/// Days: the key policy allows no other window.
+const WINDOW: &str = "30";

@@ -1,0 +1,379 @@
+//! `cargo aws up`: builds what is missing, deploys, and waits.
+
+use std::thread;
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Args;
+use cloister_toolchain::cargo::workspace_root;
+use cloister_toolchain::node::Node;
+use serde_json::Value;
+
+use crate::commands::{Commands, Line, elapsed};
+use crate::deployment::{Deployment, Target};
+use crate::error::Error;
+use crate::prerequisites::{self, json};
+use crate::stack::{Stack, State};
+use crate::stamp::Stamp;
+
+/// Options of `cargo aws up`.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Print every command in order, and run none
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// A step. Each can be repeated: it looks at what is there first.
+struct Step {
+    name: &'static str,
+    /// In the words of its heading.
+    why: &'static str,
+    is_done: fn(&Deployment, &Commands) -> Result<bool>,
+    run: fn(&Deployment, &mut Commands) -> Result<()>,
+}
+
+/// Runs `cargo aws up`.
+///
+/// # Errors
+/// If a step fails; it is found done or repeated by the next run.
+pub fn run(deployment: &Deployment, commands: &mut Commands) -> Result<()> {
+    for (index, step) in STEPS.iter().enumerate() {
+        let heading = format!("{}/{} {}: {}", index + 1, STEPS.len(), step.name, step.why);
+        if !commands.is_dry() && (step.is_done)(deployment, commands)? {
+            commands.say(&format!("{heading}: done before"));
+            continue;
+        }
+        commands.say(&heading);
+        let began = Instant::now();
+        (step.run)(deployment, commands)?;
+        if !commands.is_dry() && began.elapsed().as_secs() > 0 {
+            commands.say(&format!("  {} in {}", step.name, elapsed(began)));
+        }
+    }
+    ending(deployment, commands)
+}
+
+const STEPS: &[Step] = &[
+    Step {
+        name: "machine",
+        why: "a Debian that can build images",
+        is_done: never,
+        run: |_, commands| prerequisites::machine(commands),
+    },
+    Step {
+        name: "packages",
+        why: "the CDK and its libraries",
+        is_done: never,
+        run: |_, commands| {
+            if commands.is_dry() || commands.replaces("npm") {
+                let npm = Line::new(["npm", "ci", "--ignore-scripts"]).within("cdk");
+                return commands.run(&npm, "installing the CDK");
+            }
+            Node::find()?.install(&workspace_root().join("cdk"))
+        },
+    },
+    Step {
+        name: "settings",
+        why: "the configuration is checked, and measured into both images",
+        is_done: never,
+        run: |_, commands| {
+            let settings = Line::new(["npm", "run", "--silent", "settings"]).within("cdk");
+            commands.run(&settings.into_file(SETTINGS), "writing the settings")
+        },
+    },
+    Step {
+        name: "account",
+        why: "the credentials are of this account",
+        is_done: never,
+        run: |deployment, commands| prerequisites::account(deployment, commands),
+    },
+    Step {
+        name: "region",
+        why: "it has machines with enclaves, and the quotas suffice",
+        is_done: never,
+        run: |deployment, commands| prerequisites::region(deployment, commands),
+    },
+    Step {
+        name: "images",
+        why: "the enclave images of this deployment",
+        is_done: |deployment, _| {
+            let given = deployment.given("CDK_IMAGES").is_some();
+            Ok(given || images(deployment)?.is_current())
+        },
+        run: |deployment, commands| {
+            let image = Line::new(["cargo", "xtask", "image", "--architecture"]).args([
+                deployment.architecture.name(),
+                "--settings",
+                SETTINGS,
+            ]);
+            commands.run(&image, "building the enclave images")?;
+            written(commands, || images(deployment))
+        },
+    },
+    Step {
+        name: "containers",
+        why: "the pods' container images",
+        is_done: |deployment, _| {
+            Ok(has_pod_images(deployment) || containers(deployment)?.is_current())
+        },
+        run: |deployment, commands| {
+            let line = Line::new(["cargo", "xtask", "containers", "--oci", LAYOUT]);
+            let line = match deployment.given("CDK_IMAGES") {
+                Some(images) => line.args(["--images", images]),
+                None => line,
+            };
+            commands.run(&line, "building the container images")?;
+            written(commands, || containers(deployment))
+        },
+    },
+    Step {
+        name: "function",
+        why: "the front door's package",
+        is_done: |deployment, _| {
+            let given = deployment.given("CDK_FRONT_DOOR").is_some();
+            Ok(given || function(deployment)?.is_current())
+        },
+        run: |deployment, commands| {
+            let architecture = deployment.architecture.name();
+            let line = Line::new(["cargo", "xtask", "lambda", "--architecture", architecture]);
+            commands.run(&line, "building the front door")?;
+            written(commands, || function(deployment))
+        },
+    },
+    Step {
+        name: "bootstrap",
+        why: "the CDK's own stack, once in each region of an account",
+        is_done: |_, commands| Ok(Stack::new(commands, BOOTSTRAP).state()? == State::Settled),
+        run: |deployment, commands| {
+            let stack = Stack::new(commands, BOOTSTRAP);
+            stack.prepare()?;
+            let environment = format!("aws://{}/{}", deployment.account, deployment.region);
+            // Without `--app ''` the CDK would synthesize the deployment first.
+            let line = Line::cdk(["bootstrap", environment.as_str(), "--app", ""]);
+            stack.attempt(&line, "bootstrapping the CDK")
+        },
+    },
+    Step {
+        name: "base",
+        why: "roles, table and the repository of container images",
+        is_done: never,
+        run: |deployment, commands| deploy(&deployment.base_stack(), commands),
+    },
+    Step {
+        name: "key",
+        why: "the CMK, which admits these images alone",
+        is_done: never,
+        run: |deployment, commands| deploy(&deployment.key_stack(), commands),
+    },
+    Step {
+        name: "push",
+        why: "the container images, by their digests",
+        is_done: |deployment, _| Ok(has_pod_images(deployment)),
+        run: |deployment, commands| {
+            let line = Line::new(["cargo", "xtask", "push", "--layout", LAYOUT, "--repository"]);
+            commands.export(&line.args([deployment.repository()]))
+        },
+    },
+    Step {
+        name: "machines and pods",
+        why: "the first time half an hour",
+        is_done: never,
+        run: |deployment, commands| {
+            let stacks = deployment.replaceable_stacks();
+            stacks.iter().try_for_each(|stack| deploy(stack, commands))
+        },
+    },
+    Step {
+        name: "ready",
+        why: "every pod answers the load balancer",
+        is_done: never,
+        run: wait,
+    },
+];
+
+fn never(_: &Deployment, _: &Commands) -> Result<bool> {
+    Ok(false)
+}
+
+fn deploy(name: &str, commands: &Commands) -> Result<()> {
+    let stack = Stack::new(commands, name);
+    stack.prepare()?;
+    let line = Line::cdk([
+        "deploy",
+        name,
+        "--exclusively",
+        "--require-approval",
+        "never",
+    ])
+    .args(["--progress", "events"]);
+    stack.attempt(&line, &format!("deploying {name}"))
+}
+
+/// Waits until every registered target is healthy.
+fn wait(deployment: &Deployment, commands: &mut Commands) -> Result<()> {
+    let stack = deployment.replaceable_stacks();
+    let stack = stack.first().map_or("", String::as_str);
+    let list = Line::aws([
+        "cloudformation",
+        "describe-stack-resources",
+        "--stack-name",
+        stack,
+    ])
+    .args(["--query", TARGET_GROUPS]);
+    let health = |group: &str| {
+        Line::aws([
+            "elbv2",
+            "describe-target-health",
+            "--target-group-arn",
+            group,
+        ])
+        .args(["--query", "TargetHealthDescriptions[].TargetHealth.State"])
+    };
+    if commands.is_dry() {
+        let (list, health) = (list.args(["--output", "text"]), health("$TARGET_GROUP"));
+        commands.list(&format!("for TARGET_GROUP in $({list}); do {health}; done"));
+        return Ok(());
+    }
+    let groups = json(commands, &list)?.unwrap_or_default();
+    let groups = groups.as_array().cloned().unwrap_or_default();
+    let began = Instant::now();
+    for group in groups.iter().filter_map(Value::as_str) {
+        while let Some(states) = json(commands, &health(group))? {
+            let states = states.as_array().cloned().unwrap_or_default();
+            // Draining ones belong to the previous release.
+            let mut counted = states
+                .iter()
+                .filter(|state| *state != "draining")
+                .peekable();
+            if counted.peek().is_some() && counted.all(|state| state == "healthy") {
+                break;
+            }
+            if began.elapsed().as_secs() > 60 * READY_MINUTES {
+                return Err(Error::TimedOut {
+                    what: "waiting for healthy pods".to_owned(),
+                    minutes: READY_MINUTES,
+                    next: format!(
+                        "`aws logs tail /aws/containerinsights/{}/application` shows the pods' lines",
+                        deployment.name("cluster")
+                    ),
+                }
+                .into());
+            }
+            thread::sleep(commands.pause);
+        }
+    }
+    Ok(())
+}
+
+/// The endpoint, and a line that calls it.
+fn ending(deployment: &Deployment, commands: &Commands) -> Result<()> {
+    let parameter = |variable, what| {
+        let name = deployment.parameter(what);
+        let line = Line::new(["aws", "ssm", "get-parameter", "--name", name.as_str()]).args([
+            "--query",
+            "Parameter.Value",
+            "--output",
+            "text",
+        ]);
+        commands.value(variable, &line)
+    };
+    commands.say("the endpoint, and the role that may call it");
+    let endpoint = parameter("ENDPOINT", "rest_url")?;
+    let role = parameter("ROLE", "rest_url_role_arn")?;
+    if !commands.is_dry() {
+        print!("{}", instructions(deployment, &endpoint, &role));
+    }
+    Ok(())
+}
+
+/// The text at the end. The credentials are the shell's variables, never text.
+pub fn instructions(deployment: &Deployment, endpoint: &str, role: &str) -> String {
+    let endpoint = endpoint.trim_end_matches('/');
+    let Deployment { region, .. } = deployment;
+    format!(
+        "
+endpoint     {endpoint}
+region       {region}
+role         {role}
+
+A first key, as that role:
+
+  (eval \"$(aws sts assume-role --role-arn {role} --role-session-name first-key \\
+      --query \"{SESSION}\" --output text)\"
+   curl --aws-sigv4 aws:amz:{region}:execute-api --user \"$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY\" \\
+      -H \"x-amz-security-token: $AWS_SESSION_TOKEN\" -H 'content-type: application/json' \\
+      -d '{{\"secret\":\"{EXAMPLE_SECRET}\"}}' {endpoint}/generate_key)
+
+`cargo aws check` examines the deployment, `cargo aws down` stops its costs.
+"
+    )
+}
+
+fn has_pod_images(deployment: &Deployment) -> bool {
+    deployment.given("CDK_POD_IMAGES").is_some()
+}
+
+fn images(deployment: &Deployment) -> Result<Stamp> {
+    let sources = [SOURCES, &["enclaves", "tools/image", SETTINGS]].concat();
+    let architecture = deployment.architecture.name();
+    Stamp::new(
+        "images",
+        &sources,
+        &[architecture],
+        "target/images/deployment/measurements.json",
+    )
+}
+
+fn containers(deployment: &Deployment) -> Result<Stamp> {
+    let images = deployment
+        .given("CDK_IMAGES")
+        .unwrap_or("target/images/deployment");
+    let measurements = format!("{images}/measurements.json");
+    let sources = [SOURCES, &["pods", "cdk/containers", measurements.as_str()]].concat();
+    Stamp::new("containers", &sources, &[], &format!("{LAYOUT}/index.json"))
+}
+
+fn function(deployment: &Deployment) -> Result<Stamp> {
+    let architecture = deployment.architecture.name();
+    let output = format!("target/lambda/front-door-{architecture}.zip");
+    Stamp::new(
+        "function",
+        &[SOURCES, &["lambdas"]].concat(),
+        &[architecture],
+        &output,
+    )
+}
+
+fn written(commands: &Commands, stamp: impl FnOnce() -> Result<Stamp>) -> Result<()> {
+    match commands.is_dry() {
+        true => Ok(()),
+        false => stamp()?.write(),
+    }
+}
+
+/// Inputs of every build.
+const SOURCES: &[&str] = &[
+    "Cargo.lock",
+    "Cargo.toml",
+    "rust-toolchain.toml",
+    "crates",
+    "tools/release/src",
+    "tools/toolchain/src",
+];
+
+const TARGET_GROUPS: &str =
+    "StackResources[?ResourceType=='AWS::ElasticLoadBalancingV2::TargetGroup'].PhysicalResourceId";
+const SETTINGS: &str = "target/settings.json";
+const LAYOUT: &str = "target/containers/oci";
+const BOOTSTRAP: &str = "CDKToolkit";
+const READY_MINUTES: u64 = 15;
+const EXAMPLE_SECRET: &str = "a-secret-of-your-own-choosing";
+
+/// Of an answer of `assume-role`: a line that sets a session's variables.
+pub(crate) const SESSION: &str = "join(' ', ['export', \
+    join('=', ['AWS_ACCESS_KEY_ID', Credentials.AccessKeyId]), \
+    join('=', ['AWS_SECRET_ACCESS_KEY', Credentials.SecretAccessKey]), \
+    join('=', ['AWS_SESSION_TOKEN', Credentials.SessionToken])])";
