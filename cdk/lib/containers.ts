@@ -1,10 +1,12 @@
-/** The pods' container images, built from a directory next to the enclave images. */
+/** The pods' container images: pushed before, or built from a directory next to the enclave images. */
 
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 
 import type { Stack } from 'aws-cdk-lib';
+import * as ecr from 'aws-cdk-lib/aws-ecr';
 import { DockerImageAsset, Platform } from 'aws-cdk-lib/aws-ecr-assets';
+import * as ecs from 'aws-cdk-lib/aws-ecs';
 
 import { type Architecture, type Configuration, ConfigurationError } from './configuration';
 import type { Release, Service } from './release';
@@ -35,28 +37,64 @@ interface Measurements {
   readonly images: Readonly<Record<Service, { readonly file: string }>>;
 }
 
+/** A pod's container image. */
+export interface PodImage {
+  readonly imageUri: string;
+  /** For a task of ECS. */
+  readonly container: ecs.ContainerImage;
+}
+
 /**
- * The container image of a service of a release. `cdk deploy` pushes it to the account's registry, with Docker or the
- * program that CDK_DOCKER names.
+ * The container image of a service of a release: one that was pushed before, by its digest, or one that `cdk deploy`
+ * builds and pushes to the account's registry, with Docker or the program that CDK_DOCKER names.
  */
-export function podImage(
-  stack: Stack,
-  { architecture }: Pick<Configuration, 'architecture'>,
-  release: Release,
-  service: Service,
-): DockerImageAsset {
+export function podImage(stack: Stack, configuration: Configuration, release: Release, service: Service): PodImage {
+  const pushed = pushedImages(configuration, release)?.[service];
   const directory = contextOf(release.directory, service);
+  // Images that were built elsewhere come without the directory. An enclave of another release adopts no key.
+  if (pushed === undefined || fs.existsSync(directory)) {
+    requireEnclave(directory, release, service);
+  }
+  const id = `Image-${service}-${release.images[service].pcr0.slice(0, 12)}`;
+  if (pushed !== undefined) {
+    return { imageUri: pushed, container: byDigest(stack, id, pushed) };
+  }
+  const built = new DockerImageAsset(stack, id, {
+    directory,
+    platform: configuration.architecture === 'arm64' ? Platform.LINUX_ARM64 : Platform.LINUX_AMD64,
+  });
+  return { imageUri: built.imageUri, container: ecs.ContainerImage.fromDockerImageAsset(built) };
+}
+
+function pushedImages({ next, podImages }: Configuration, { directory }: Release): Configuration['podImages'] {
+  return next?.images === directory ? next.podImages : podImages;
+}
+
+/** The role that starts a task may read from the account's registry; other registries have to admit everybody. */
+function byDigest(stack: Stack, id: string, uri: string): ecs.ContainerImage {
+  const [, account, region, repositoryName = '', digest] =
+    /^(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.[a-z.]+\/(.+)@(sha256:.+)$/.exec(uri) ?? [];
+  if (account === undefined || region === undefined) {
+    return ecs.ContainerImage.fromRegistry(uri);
+  }
+  const repositoryArn = stack.formatArn({
+    service: 'ecr',
+    resource: 'repository',
+    resourceName: repositoryName,
+    account,
+    region,
+  });
+  const repository = ecr.Repository.fromRepositoryAttributes(stack, id, { repositoryArn, repositoryName });
+  return ecs.ContainerImage.fromEcrRepository(repository, digest);
+}
+
+function requireEnclave(directory: string, release: Release, service: Service): void {
   const image = path.join(directory, 'root/enclave/image.eif');
   if (!fs.existsSync(image) || !fs.readFileSync(image).equals(fs.readFileSync(release.images[service].file))) {
     throw new ConfigurationError(
       `${directory} does not hold the container image of this release's ${service}: run \`cargo xtask containers --images ${release.directory}\``,
     );
   }
-  const id = `Image-${service}-${release.images[service].pcr0.slice(0, 12)}`;
-  return new DockerImageAsset(stack, id, {
-    directory,
-    platform: architecture === 'arm64' ? Platform.LINUX_ARM64 : Platform.LINUX_AMD64,
-  });
 }
 
 function contextOf(images: string, service: Service): string {

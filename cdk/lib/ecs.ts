@@ -186,9 +186,10 @@ function taskDefinition(
   stack: Stack,
   service: Service,
   configuration: Configuration,
-  { release, next = release }: Releases,
+  { release, next }: Releases,
   { cmkArn, log }: Given,
 ): ecs.Ec2TaskDefinition {
+  const serving = configuration.traffic === 'next' && next !== undefined ? next : release;
   const { signerRole, generatorRole, tableArn } = names(configuration);
   const task = new ecs.Ec2TaskDefinition(stack, `Task-${service}`, {
     family: names(configuration).of(service),
@@ -211,7 +212,7 @@ function taskDefinition(
     linux.addTmpfs({ containerPath, size: mib });
   }
   const container = task.addContainer('pod', {
-    image: ecs.ContainerImage.fromDockerImageAsset(podImage(stack, configuration, next, service)),
+    image: podImage(stack, configuration, serving, service).container,
     // Docker sets one group for a container: that of the device.
     user: `${USER}:${NITRO_GROUP}`,
     cpu: 256,
@@ -229,7 +230,7 @@ function taskDefinition(
         partition: configuration.partition,
         cmkArn,
         tableArn,
-        enclave: enclaveSize(next.images[service].size),
+        enclave: enclaveSize(serving.images[service].size),
         deployment: `${configuration.prefix}${service}`,
       }),
       // A task has no variable for the machine it runs on.

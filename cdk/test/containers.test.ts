@@ -4,11 +4,13 @@ import * as path from 'node:path';
 import { test } from 'node:test';
 
 import { App, Stack } from 'aws-cdk-lib';
+import { AssetManifestArtifact } from 'aws-cdk-lib/cx-api';
 
+import { cloister } from '../lib/cloister';
 import { podImage, writeContext } from '../lib/containers';
 import { PATHS, USER } from '../lib/kubernetes/pods';
 import { program, withContainers } from './containers';
-import { deployment } from './fixture';
+import { configured, deployment, temporary, writeImages } from './fixture';
 
 test('a context contains the pod, its enclave image, the measurements and the TLS roots', () => {
   const { release } = withContainers(deployment()).releases;
@@ -47,3 +49,59 @@ test('missing container images, or those of another release, stop synthesis with
   fs.writeFileSync(path.join(releases.release.directory, 'containers/signer/root/enclave/image.eif'), 'another');
   assert.throws(image, sentence);
 });
+
+for (const variant of ['eks', 'ecs'] as const) {
+  test(`images that were pushed before are deployed by their digests in ${variant}, and none is built`, () => {
+    const [present, next] = [pushed('1', '2'), pushed('3', '4')];
+    const zip = path.join(temporary(), 'front-door.zip');
+    fs.writeFileSync(zip, 'a zip');
+    const { configuration, releases } = deployment({
+      CDK_VARIANT: variant,
+      CDK_FRONT_DOOR: zip,
+      CDK_POD_IMAGES: variable(present),
+      CDK_NEXT_POD_IMAGES: variable(next),
+      CDK_NEXT_IMAGES: writeImages(configured(), { version: 'two' }),
+      CDK_NEXT_UNTIL: '2026-12-05',
+    });
+    const app = new App({ outdir: temporary() });
+    cloister(app, configuration, releases);
+    const assembly = app.synth();
+    const assets = assembly.artifacts.filter((artifact) => AssetManifestArtifact.isAssetManifestArtifact(artifact));
+    assert.ok(assets.length > 0);
+    assert.deepEqual(
+      assets.flatMap(({ contents }) => Object.keys(contents.dockerImages ?? {})),
+      [],
+    );
+    const templates = JSON.stringify(assembly.stacks.map(({ template }) => template as unknown))
+      .replaceAll('",{"Ref":"AWS::URLSuffix"},"', 'amazonaws.com')
+      .replaceAll(`",{"Ref":"AWS::AccountId"},"`, configuration.account);
+    const used = templates.match(/[a-z0-9./-]+@sha256:[0-9a-f]{64}/g) ?? [];
+    // Kubernetes runs both releases at a time; ECS replaces the tasks of the present one.
+    const expected = [...(variant === 'eks' ? Object.values(present) : []), ...Object.values(next)];
+    assert.deepEqual([...new Set(used)].sort(), expected.sort());
+    const pulled = JSON.stringify(assembly.stacks.map(({ template }) => template as unknown));
+    assert.equal(variant === 'ecs', pulled.includes(`repository/${REPOSITORY}`));
+  });
+}
+
+test('an image that was pushed is compared with the release where its directory is at hand', () => {
+  const { configuration, releases } = withContainers(deployment({ CDK_POD_IMAGES: variable(pushed('1', '2')) }));
+  const image = () => podImage(new Stack(new App(), 'test'), configuration, releases.release, 'signer').imageUri;
+  assert.equal(image(), pushed('1', '2').signer);
+  fs.writeFileSync(path.join(releases.release.directory, 'containers/signer/root/enclave/image.eif'), 'another');
+  assert.throws(image, /does not hold the container image of this release's signer/);
+});
+
+const REPOSITORY = 'dev-cloister-pods';
+
+function pushed(signer: string, generator: string) {
+  const uri = (digit: string) =>
+    `123456789012.dkr.ecr.eu-central-1.amazonaws.com/${REPOSITORY}@sha256:${digit.repeat(64)}`;
+  return { signer: uri(signer), 'key-generator': uri(generator) };
+}
+
+function variable(images: Readonly<Record<string, string>>): string {
+  return Object.entries(images)
+    .map((image) => image.join('='))
+    .join(',');
+}
