@@ -32,7 +32,7 @@ import {
   USER,
 } from './kubernetes/pods';
 import { type Entrance, entrance, network } from './network';
-import { instanceType, reserve, reserved } from './nodes';
+import { reserve, reserved } from './nodes';
 import { type Releases, SERVICES, type Service } from './release';
 
 export function ecsStack(app: App, configuration: Configuration, releases: Releases): Stack {
@@ -47,7 +47,7 @@ export function ecsStack(app: App, configuration: Configuration, releases: Relea
     description: 'The pods: admit the load balancer only',
   });
   const way = entrance(stack, vpc, pods, configuration);
-  // Created once, by hand: certificate and key of the pods, and the certificate of their CA (docs/deploying.md).
+  // Created once: certificate and key of the pods, and the certificate of their CA (bin/pod-tls.ts).
   const tls = secretsmanager.Secret.fromSecretNameV2(stack, 'Tls', name.of('pod-tls'));
   const cluster = new ecs.Cluster(stack, 'Cluster', {
     clusterName: name.of('pods'),
@@ -63,7 +63,7 @@ export function ecsStack(app: App, configuration: Configuration, releases: Relea
   const cmkArn = keyArn(stack, configuration);
   for (const service of SERVICES) {
     const task = taskDefinition(stack, service, configuration, releases, { cmkArn, log });
-    run(stack, service, task, cluster, capacity, pods, way);
+    run(stack, service, configuration.replicas[service], task, cluster, capacity, pods, way);
   }
   const before = {
     urls: way.urls,
@@ -77,6 +77,10 @@ export function ecsStack(app: App, configuration: Configuration, releases: Relea
 /**
  * Machines like those of the cluster: enclaves reserved before the agent starts, access by Session Manager only, no
  * credentials for tasks.
+ *
+ * Their number is that of the configuration, and nothing protects them from termination: ECS never lifts such a
+ * protection when a stack is destroyed. A changed launch template, also one with a newer AMI, replaces them one by one,
+ * each after the new one has said that it is ready; ECS moves the tasks of a machine that is to go.
  */
 function machines(
   stack: Stack,
@@ -86,18 +90,12 @@ function machines(
   configuration: Configuration,
   releases: Releases,
 ): ecs.AsgCapacityProvider {
-  const userData = ec2.UserData.forLinux();
-  userData.addCommands(
-    ...reserve(reserved(releases), 'ecs.service'),
-    ...allowVsock(),
-    ...installCertificates(tls, configuration),
-    'echo ECS_AWSVPC_BLOCK_IMDS=true >> /etc/ecs/ecs.config',
-  );
-  // The capacity provider adds the agent's permissions.
+  const { architecture, machines, region } = configuration;
   const role = new iam.Role(stack, 'MachineRole', {
     assumedBy: new iam.ServicePrincipal('ec2.amazonaws.com'),
     managedPolicies: [iam.ManagedPolicy.fromAwsManagedPolicyName(SESSION_MANAGER)],
   });
+  // The capacity provider adds the agent's permissions.
   const agent = ['AwsSolutions-IAM5[Action::ecs:Submit*]', 'AwsSolutions-IAM5[Resource::*]'];
   acknowledge(
     role,
@@ -105,10 +103,13 @@ function machines(
     'The policies that AWS maintains for Session Manager, and aws-cdk-lib for the agent of ECS.',
   );
   tls.grantRead(role);
-  const hardware = configuration.architecture === 'arm64' ? ecs.AmiHardwareType.ARM : ecs.AmiHardwareType.STANDARD;
+  role.addToPolicy(new iam.PolicyStatement({ actions: ['cloudformation:SignalResource'], resources: [stack.stackId] }));
+  const userData = ec2.UserData.forLinux();
   const template = new ec2.LaunchTemplate(stack, 'Machine', {
-    instanceType: instanceType(configuration.architecture),
-    machineImage: ecs.EcsOptimizedImage.amazonLinux2023(hardware),
+    instanceType: new ec2.InstanceType(machines.type),
+    machineImage: ecs.EcsOptimizedImage.amazonLinux2023(
+      architecture === 'arm64' ? ecs.AmiHardwareType.ARM : ecs.AmiHardwareType.STANDARD,
+    ),
     nitroEnclaveEnabled: true,
     requireImdsv2: true,
     httpPutResponseHopLimit: 1,
@@ -129,20 +130,54 @@ function machines(
     vpc,
     vpcSubnets: { subnetType: ec2.SubnetType.PRIVATE_WITH_EGRESS },
     launchTemplate: template,
-    minCapacity: 3,
-    maxCapacity: 6,
+    minCapacity: machines.count,
+    // One more while machines are replaced.
+    maxCapacity: machines.count + 1,
+    signals: autoscaling.Signals.waitForMinCapacity({ timeout: READY }),
+    updatePolicy: autoscaling.UpdatePolicy.rollingUpdate({
+      minInstancesInService: machines.count,
+      maxBatchSize: 1,
+      waitOnResourceSignals: true,
+      pauseTime: READY,
+    }),
   });
+  userData.addCommands(
+    ...joinCluster(cluster),
+    ...reserve(reserved(releases), 'ecs.service'),
+    ...allowVsock(),
+    ...installCertificates(tls, configuration),
+    ...ready(stack, group, region),
+  );
   const capacity = new ecs.AsgCapacityProvider(stack, 'Capacity', {
-    capacityProviderName: names(configuration).of('machines'),
     autoScalingGroup: group,
+    enableManagedScaling: false,
+    enableManagedTerminationProtection: false,
+    enableManagedDraining: true,
   });
   cluster.addAsgCapacityProvider(capacity);
-  acknowledge(
-    group,
-    ['AwsSolutions-AS3'],
-    'Tasks that fail are an alarm of their own; machines come and go with tasks.',
-  );
+  acknowledge(group, ['AwsSolutions-AS3'], 'Tasks that fail are an alarm of their own.');
   return capacity;
+}
+
+/**
+ * The agent's configuration, before anything that can fail: without it, an agent makes its machine one of the cluster
+ * `default`. A machine on which a command fails ends, and the group starts another one.
+ */
+function joinCluster({ clusterName }: ecs.ICluster): readonly string[] {
+  return [
+    `trap '[ "$?" -eq 0 ] || shutdown -h now' EXIT`,
+    'set -euo pipefail',
+    'install -d /etc/ecs',
+    `printf '%s\\n' ECS_CLUSTER=${clusterName} ECS_AWSVPC_BLOCK_IMDS=true > /etc/ecs/ecs.config`,
+  ];
+}
+
+/** Tells CloudFormation that the machine is ready. Nobody waits for one that replaces a broken one at another time. */
+function ready(stack: Stack, group: autoscaling.AutoScalingGroup, region: string): readonly string[] {
+  const id = stack.getLogicalId(group.node.defaultChild as autoscaling.CfnAutoScalingGroup);
+  return [
+    `aws cloudformation signal-resource --region ${region} --stack-name ${stack.stackName} --logical-resource-id ${id} --unique-id "$(< /var/lib/cloud/data/instance-id)" --status SUCCESS || true`,
+  ];
 }
 
 /**
@@ -256,12 +291,13 @@ function taskDefinition(
 }
 
 /**
- * Two tasks on two machines. An update starts a third before it ends one, and rolls back if that does not become
+ * Tasks on different machines. An update starts one more before it ends one, and rolls back if that does not become
  * healthy.
  */
 function run(
   stack: Stack,
   service: Service,
+  replicas: number,
   taskDefinition: ecs.Ec2TaskDefinition,
   cluster: ecs.Cluster,
   capacity: ecs.AsgCapacityProvider,
@@ -272,9 +308,9 @@ function run(
     serviceName: service,
     cluster,
     taskDefinition,
-    desiredCount: 2,
+    desiredCount: replicas,
     minHealthyPercent: 100,
-    maxHealthyPercent: 150,
+    maxHealthyPercent: 100 + Math.ceil(100 / replicas),
     circuitBreaker: { rollback: true },
     healthCheckGracePeriod: Duration.minutes(5),
     capacityProviderStrategies: [{ capacityProvider: capacity.capacityProviderName, weight: 1 }],
@@ -287,5 +323,7 @@ function run(
 }
 
 const SESSION_MANAGER = 'AmazonSSMManagedInstanceCore';
+/** The time for packages, enclaves and certificates of a new machine. */
+const READY = Duration.minutes(15);
 /** A directory of the machine, mounted read-only into the containers. */
 const HOST_TLS = '/etc/cloister/tls';

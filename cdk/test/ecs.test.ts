@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { createPrivateKey, X509Certificate } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { test } from 'node:test';
@@ -9,8 +11,10 @@ import { Match, Template } from 'aws-cdk-lib/assertions';
 import { AwsSolutionsChecks } from 'cdk-nag';
 
 import { ecsStack } from '../lib/ecs';
+import { host } from '../lib/network';
+import { SERVICES } from '../lib/release';
 import { withContainers } from './containers';
-import { deployment, temporary } from './fixture';
+import { configured, deployment, ENVIRONMENT, temporary } from './fixture';
 
 function synthesised(environment: Readonly<Record<string, string>> = {}) {
   const zip = path.join(temporary(), 'front-door.zip');
@@ -98,7 +102,6 @@ test('machines are like those of the cluster: enclaves, reserved before the agen
       MetadataOptions: { HttpTokens: 'required', HttpPutResponseHopLimit: 1 },
     }),
   });
-  template.hasResourceProperties('AWS::AutoScaling::AutoScalingGroup', { MinSize: '3', MaxSize: '6' });
   const script = JSON.stringify(Object.values(template.findResources('AWS::EC2::LaunchTemplate'))[0]).replaceAll(
     '\\n',
     '\n',
@@ -114,6 +117,117 @@ test('machines are like those of the cluster: enclaves, reserved before the agen
   });
 });
 
+test('nothing protects machines from termination or changes their number, which would hang a destroy', () => {
+  template.allResourcesProperties('AWS::ECS::CapacityProvider', {
+    AutoScalingGroupProvider: {
+      AutoScalingGroupArn: Match.anyValue(),
+      ManagedDraining: 'ENABLED',
+      ManagedScaling: Match.absent(),
+      ManagedTerminationProtection: 'DISABLED',
+    },
+  });
+  template.allResourcesProperties('AWS::AutoScaling::AutoScalingGroup', {
+    NewInstancesProtectedFromScaleIn: Match.absent(),
+  });
+});
+
+test('a changed launch template replaces machines one by one, each after the new one has signalled', () => {
+  const { template: sized } = synthesised({ CDK_MACHINES: '5', CDK_MACHINE_TYPE: 'm6i.4xlarge', CDK_SIGNERS: '3' });
+  sized.hasResource('AWS::AutoScaling::AutoScalingGroup', {
+    Properties: { MinSize: '5', MaxSize: '6', LaunchTemplate: { Version: { 'Fn::GetAtt': Match.anyValue() } } },
+    CreationPolicy: { ResourceSignal: { Count: 5, Timeout: 'PT15M' } },
+    UpdatePolicy: {
+      AutoScalingRollingUpdate: Match.objectLike({
+        MinInstancesInService: 5,
+        MaxBatchSize: 1,
+        WaitOnResourceSignals: true,
+        PauseTime: 'PT15M',
+      }),
+    },
+  });
+  sized.hasResourceProperties('AWS::EC2::LaunchTemplate', {
+    LaunchTemplateData: Match.objectLike({ InstanceType: 'm6i.4xlarge' }),
+  });
+  sized.hasResourceProperties('AWS::ECS::Service', {
+    ServiceName: 'signer',
+    DesiredCount: 3,
+    DeploymentConfiguration: Match.objectLike({ MaximumPercent: 134 }),
+  });
+  const [id = ''] = Object.keys(sized.findResources('AWS::AutoScaling::AutoScalingGroup'));
+  const script = userData(sized);
+  assert.ok(script.includes(`--stack-name dev-cloister-ecs --logical-resource-id ${id} `));
+  sized.hasResourceProperties('AWS::IAM::Policy', {
+    PolicyDocument: {
+      Statement: Match.arrayWith([
+        { Action: 'cloudformation:SignalResource', Effect: 'Allow', Resource: { Ref: 'AWS::StackId' } },
+      ]),
+    },
+  });
+});
+
+test('a machine knows its cluster before anything can fail, and signals after everything else', () => {
+  const script = userData(template);
+  const order = [
+    'ECS_CLUSTER=',
+    'dnf install',
+    'nitro-enclaves-allocator.service',
+    'docker.service',
+    '/etc/cloister/tls',
+  ];
+  const positions = [...order, 'signal-resource'].map((text) => script.indexOf(text));
+  assert.deepEqual(
+    positions,
+    [...positions].sort((a, b) => a - b),
+  );
+  assert.ok(!positions.includes(-1));
+  assert.equal(spawnSync('bash', ['-n'], { input: script }).status, 0);
+});
+
+test('a machine on which a command fails is shut down, and no other', () => {
+  const directory = temporary();
+  fs.writeFileSync(path.join(directory, 'shutdown'), '#!/bin/sh\necho "shutdown $*"\n', { mode: 0o755 });
+  const [start = ''] = /^[^]*?set -euo pipefail\n/.exec(userData(template)) ?? [];
+  const run = (command: string) =>
+    spawnSync('bash', [], {
+      input: `${start}${command}\necho end\n`,
+      env: { PATH: `${directory}:${process.env['PATH']}` },
+      encoding: 'utf8',
+    }).stdout;
+  for (const failing of ['false', 'echo "$unset"', 'false | cat', 'value=$(false)', 'exit 3']) {
+    assert.equal(run(failing), 'shutdown -h now\n', failing);
+  }
+  assert.equal(run('true'), 'end\n');
+});
+
+test('fewer tasks of a service than machines: an update starts one more elsewhere', () => {
+  const many = { CDK_SIGNERS: '3', CDK_KEY_GENERATORS: '1' };
+  assert.throws(() => configured({ CDK_VARIANT: 'ecs', ...many }), /on ECS.*set CDK_MACHINES to 4 or more/);
+  configured({ CDK_VARIANT: 'ecs', CDK_MACHINES: '4', ...many });
+  configured(many);
+  const small = synthesised({ CDK_SIZE: 'small' }).template;
+  small.allResourcesProperties('AWS::ECS::Service', {
+    DesiredCount: 1,
+    DeploymentConfiguration: Match.objectLike({ MinimumHealthyPercent: 100, MaximumPercent: 200 }),
+  });
+});
+
+test('the secret with the pods’ certificate is made by a command, for the names that the front door calls', () => {
+  const { status, stdout } = spawnSync(process.execPath, ['--import', 'tsx', 'bin/pod-tls.ts'], {
+    cwd: path.join(__dirname, '..'),
+    env: { ...process.env, ...ENVIRONMENT },
+    encoding: 'utf8',
+  });
+  assert.equal(status, 0);
+  const secret = JSON.parse(stdout) as Readonly<Record<'tls.crt' | 'tls.key' | 'ca', string>>;
+  const authority = new X509Certificate(Buffer.from(secret.ca, 'base64'));
+  const certificate = new X509Certificate(secret['tls.crt']);
+  assert.ok(authority.ca && !certificate.ca);
+  assert.ok(certificate.verify(authority.publicKey));
+  assert.ok(certificate.checkPrivateKey(createPrivateKey(secret['tls.key'])));
+  SERVICES.forEach((service) => assert.ok(certificate.checkHost(host(service, { prefix: 'dev-' }))));
+  assert.equal(certificate.checkHost(host('signer', { prefix: '' })), undefined);
+});
+
 test('the front door trusts the CA of the pods’ secret', () => {
   const [, door] =
     Object.entries(template.findResources('AWS::Lambda::Function')).find(([, { Properties }]) =>
@@ -124,6 +238,16 @@ test('the front door trusts the CA of the pods’ secret', () => {
     /resolve:secretsmanager:.*dev-cloister-pod-tls:SecretString:ca:/,
   );
 });
+
+/** The script of the machines, with the names of resources for references. */
+function userData(of: Template): string {
+  const [machine] = Object.values(of.findResources('AWS::EC2::LaunchTemplate'));
+  const [, parts] = machine?.['Properties'].LaunchTemplateData.UserData['Fn::Base64']['Fn::Join'] as [
+    string,
+    unknown[],
+  ];
+  return parts.map((part) => (typeof part === 'string' ? part : 'reference')).join('');
+}
 
 test('every finding of cdk-nag is fixed or acknowledged with its reason', () => {
   const { violations } = new AwsSolutionsChecks(app).validateScope(app);

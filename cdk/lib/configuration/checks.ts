@@ -68,6 +68,15 @@ const CHECKS: readonly Check[] = [
           `set CDK_MACHINES to ${Math.ceil(enclaves / ENCLAVES_PER_MACHINE)} or more, or CDK_SIGNERS and CDK_KEY_GENERATORS to less`,
     ];
   }),
+  check(['variant', 'size', 'machines', 'signers', 'keyGenerators'], (given) => {
+    const { machines, ...replicas } = sizes(given);
+    const most = Math.max(replicas.signers, replicas.keyGenerators);
+    return [
+      given.variant === 'ecs' &&
+        most === machines &&
+        `${machines} machines have ${most} tasks of a service on ECS, whose updates start one more on another machine: set CDK_MACHINES to ${most + 1} or more`,
+    ];
+  }),
   check(['machineType', 'target'], ({ machineType, target }) => {
     const architecture = machineType === undefined ? undefined : MACHINE_TYPES.get(machineType)?.architecture;
     return [
