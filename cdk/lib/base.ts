@@ -16,6 +16,7 @@ import * as ssm from 'aws-cdk-lib/aws-ssm';
 
 import { type Configuration, names } from './configuration';
 import { smallFunction } from './small-function';
+import { trail } from './trail';
 
 export function baseStack(app: App, configuration: Configuration): Stack {
   const name = names(configuration);
@@ -30,6 +31,7 @@ export function baseStack(app: App, configuration: Configuration): Stack {
   peopleRoles(stack, configuration);
   apiLogs(stack, configuration);
   codeSigning(stack, configuration);
+  trail(stack, configuration);
   new ssm.StringParameter(stack, 'TableParameter', {
     parameterName: name.parameter('secrets_table'),
     stringValue: name.table,

@@ -5,7 +5,7 @@
 
 import * as path from 'node:path';
 
-import { contradictions, type Given, sizes, ZONES_OF_REGIONS } from './configuration/checks';
+import { contradictions, type Given, isProduction, sizes, ZONES_OF_REGIONS } from './configuration/checks';
 import { KNOBS, readKnobs } from './configuration/knobs';
 import { DEFAULT_MACHINE_TYPE } from './configuration/machine-types';
 import type { Service } from './release';
@@ -130,7 +130,7 @@ function configurationOf(given: Given): Configuration {
     account: given.account,
     region,
     architecture,
-    production: !/^(dev|test)/.test(prefix),
+    production: isProduction(prefix),
     images: given.images ?? path.join(TARGET, 'images/deployment'),
     frontDoor: given.frontDoor ?? path.join(TARGET, `lambda/front-door-${architecture}.zip`),
     variant: given.variant,

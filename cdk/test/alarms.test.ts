@@ -3,7 +3,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { ofType, type Resources, stacks } from './stacks';
+import { Annotations, Match } from 'aws-cdk-lib/assertions';
+
+import type { Environment } from '../lib/configuration';
+import { application, ofType, type Resources, stacks } from './stacks';
 
 interface Statement {
   readonly Effect: string;
@@ -46,6 +49,52 @@ for (const variant of ['eks', 'ecs'] as const) {
     assert.ok(notifying > 20);
   });
 }
+
+test('subscribers get the alarms, and a function may be called', () => {
+  const queue = 'arn:aws:sqs:eu-central-1:123456789012:alarms';
+  const handler = 'arn:aws:lambda:eu-central-1:123456789012:function:page';
+  const elsewhere = 'arn:aws:lambda:eu-central-1:210987654321:function:page';
+  const { resources } = application({ CDK_ALARMS_TO: ['ops@example.org', queue, handler, elsewhere].join() });
+  const [[topic = ''] = []] = ofType(resources, 'AWS::SNS::Topic');
+  const properties = (type: string) => ofType(resources, type).map(([, { Properties }]) => Properties);
+  assert.deepEqual(
+    properties('AWS::SNS::Subscription'),
+    [
+      ['email', 'ops@example.org'],
+      ['sqs', queue],
+      ['lambda', handler],
+      ['lambda', elsewhere],
+    ].map(([Protocol, Endpoint]) => ({ TopicArn: { Ref: topic }, Protocol, Endpoint })),
+  );
+  const admitted = properties('AWS::Lambda::Permission').filter(({ Principal }) => Principal === 'sns.amazonaws.com');
+  assert.deepEqual(admitted, [
+    {
+      Action: 'lambda:InvokeFunction',
+      FunctionName: handler,
+      Principal: 'sns.amazonaws.com',
+      SourceArn: { Ref: topic },
+    },
+  ]);
+});
+
+test('synthesis warns if nobody receives the alarms', () => {
+  const warnings = (environment: Environment) =>
+    Annotations.fromStack(application(environment).stack).findWarning('*', Match.stringLikeRegexp('CDK_ALARMS_TO'));
+  assert.equal(warnings({}).length, 1);
+  assert.equal(warnings({ CDK_ALARMS_TO: 'ops@example.org' }).length, 0);
+});
+
+test('the canary’s alarm tells if the canary stops, and has nothing to tell before its first run', () => {
+  const { resources } = application();
+  const alarms = ofType(resources, 'AWS::CloudWatch::Alarm').map(([, { Properties }]) => Properties);
+  const canary = alarms.find(({ AlarmName }) => AlarmName === 'dev-cloister-canary');
+  assert.equal(canary?.['TreatMissingData'], 'missing');
+  assert.deepEqual(canary['InsufficientDataActions'], canary['AlarmActions']);
+  // CloudWatch sets a new alarm without data at once if missing data is a breach, however many periods it has.
+  for (const { TreatMissingData, AlarmName } of alarms) {
+    assert.notEqual(TreatMissingData, 'breaching', String(AlarmName));
+  }
+});
 
 function alarmActions(resources: Resources): Publisher[] {
   return ofType(resources, 'AWS::CloudWatch::Alarm').flatMap(([, { Properties }]) => {

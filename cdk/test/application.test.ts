@@ -3,30 +3,22 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { test } from 'node:test';
 
-import { App, Stack } from 'aws-cdk-lib';
-import { Match, Template } from 'aws-cdk-lib/assertions';
-import * as logs from 'aws-cdk-lib/aws-logs';
+import { Match } from 'aws-cdk-lib/assertions';
 
-import { decryption, verdict } from '../functions/canary/canary';
-import { beforePods } from '../lib/application';
+import { EVENTS } from '../functions/canary/findings';
 import { ConfigurationError } from '../lib/configuration';
 import { CONTRACT } from '../lib/contract';
 import { LINES } from '../lib/observability/lines';
-import { deployment, temporary } from './fixture';
 import { matchesSnapshot } from './snapshot';
+import { application } from './stacks';
 
-interface Resource {
-  readonly Type: string;
-  readonly Properties: Readonly<Record<string, unknown>>;
-}
-
-const zip = path.join(temporary(), 'front-door.zip');
-fs.writeFileSync(zip, 'a zip');
 const CALLER = 'arn:aws:iam::111122223333:role/backend';
 
-const { stack, template } = application({ CDK_FRONT_DOOR: zip, CDK_CALLERS: CALLER });
-const resources = Object.values(template.toJSON()['Resources'] as Record<string, Resource>);
-const ofType = (type: string) => resources.filter(({ Type }) => Type === type).map(({ Properties }) => Properties);
+const { stack, template, resources } = application({ CDK_CALLERS: CALLER });
+const ofType = (type: string) =>
+  Object.values(resources)
+    .filter(({ Type }) => Type === type)
+    .map(({ Properties }) => Properties);
 
 test('every method is authorized by IAM and reaches the function', () => {
   const methods = ofType('AWS::ApiGateway::Method');
@@ -110,7 +102,7 @@ test('the function is the static binary, in its architecture, and logs for a yea
     Handler: 'bootstrap',
     Timeout: 15,
   });
-  const arm = application({ CDK_FRONT_DOOR: zip, CDK_TARGET_ARCHITECTURE: 'linux/arm64' });
+  const arm = application({ CDK_TARGET_ARCHITECTURE: 'linux/arm64' });
   arm.template.hasResourceProperties('AWS::Lambda::Function', { Runtime: 'provided.al2023', Architectures: ['arm64'] });
 });
 
@@ -143,11 +135,11 @@ test('the role that invokes the API admits the named callers only, and does not 
       Statement: [{ Action: 'sts:AssumeRole', Effect: 'Allow', Principal: { AWS: CALLER } }],
     },
   });
-  const without = application({ CDK_FRONT_DOOR: zip });
+  const without = application();
   without.template.resourcePropertiesCountIs('AWS::IAM::Role', { RoleName: 'dev-cloister-invoke' }, 0);
   for (const open of ['arn:aws:iam::111122223333:root', '*', '111122223333', 'arn:aws:iam::111122223333:role/*']) {
     assert.throws(
-      () => application({ CDK_FRONT_DOOR: zip, CDK_CALLERS: open }),
+      () => application({ CDK_CALLERS: open }),
       /^Error: CDK_CALLERS names .*: give the ARNs of roles or users, separated by commas; a whole account/,
     );
   }
@@ -164,9 +156,10 @@ test('callers find the deployment’s parameters', () => {
 });
 
 test('every line that is counted has an event or a code that exists', () => {
+  const events = [...CONTRACT.events, ...Object.values(EVENTS).flat()];
   for (const { id, by } of LINES) {
     assert.ok(
-      'event' in by ? [by.event].flat().every((event) => CONTRACT.events.includes(event)) : statusOf(by.code) >= 400,
+      'event' in by ? [by.event].flat().every((event) => events.includes(event)) : statusOf(by.code) >= 400,
       id,
     );
   }
@@ -185,56 +178,7 @@ test('every alarm notifies the topic', () => {
   }
 });
 
-test('a use of the key by another image, or without one, is counted', () => {
-  const rule = ofType('AWS::Events::Rule').find(({ Name }) => Name === 'dev-cloister-key-used-outside');
-  const { detail } = rule?.['EventPattern'] as {
-    detail: { $or: { additionalEventData: { recipient: Record<string, [{ 'anything-but'?: string[] }]> } }[] };
-  };
-  const allowed = detail.$or.flatMap(
-    ({ additionalEventData }) =>
-      additionalEventData.recipient['attestationDocumentEnclaveImageDigest']?.[0]['anything-but'] ?? [],
-  );
-  const { release } = deployment().releases;
-  assert.deepEqual(new Set(allowed), new Set([release.images.signer.pcr0, release.images['key-generator'].pcr0]));
-});
-
-test('the canary calls KMS like the signer, and accepts only a denial', () => {
-  const envelope = Buffer.concat([
-    Buffer.from([1, 1]),
-    Buffer.alloc(16, 0xab),
-    Buffer.from([0, 3]),
-    Buffer.from('key'),
-    Buffer.alloc(99),
-  ]);
-  const asked = decryption({ sealed: { M: { arn: { B: envelope } } } }, 'arn');
-  assert.deepEqual(Buffer.from(asked.CiphertextBlob), Buffer.from('key'));
-  assert.deepEqual(asked.EncryptionContext, {
-    app: 'cloister',
-    v: '1',
-    purpose: 'wallet',
-    service: 'key-generator',
-    dek_id: 'ab'.repeat(16),
-  });
-  assert.ok(asked.DryRun);
-  assert.throws(() => decryption(undefined, 'arn'), /there is no canary row for this CMK/);
-  verdict('AccessDeniedException');
-  for (const other of ['decrypted', 'DryRunOperationException', 'InvalidCiphertextException', 'ThrottlingException']) {
-    assert.throws(() => verdict(other), /and not AccessDeniedException/);
-  }
-});
-
 test('snapshot', () => matchesSnapshot('front-door', stack));
-
-function application(environment: Record<string, string>) {
-  const { configuration, releases } = deployment(environment);
-  const into = new Stack(new App(), 'Application', { env: configuration });
-  const pods = {
-    urls: { signer: 'https://signer.test:8443', 'key-generator': 'https://key-generator.test:8444' },
-    podCertificateAuthority: 'Y2E=',
-  };
-  beforePods(into, configuration, releases, pods, logs.LogGroup.fromLogGroupName(into, 'PodLog', 'pods'));
-  return { stack: into, template: Template.fromStack(into) };
-}
 
 /** The HTTP status of a code, as the specification lists them. */
 function statusOf(code: string): number {

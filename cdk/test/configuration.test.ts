@@ -15,8 +15,8 @@ test('a configuration is read from the environment', () => {
     [read.prefix, read.partition, read.account, read.region, read.architecture, read.production],
     ['dev-', 'aws', '123456789012', 'eu-central-1', 'amd64', false],
   );
-  assert.equal(configured({ CDK_PREFIX: '' }).production, true);
-  assert.equal(configured({ CDK_PREFIX: 'prod-' }).production, true);
+  assert.equal(configured({ CDK_PREFIX: '', CDK_ALARMS_TO: 'ops@example.org' }).production, true);
+  assert.equal(configured({ CDK_PREFIX: 'prod-', CDK_ALARMS_TO: 'ops@example.org' }).production, true);
   assert.equal(configured({ CDK_TARGET_ARCHITECTURE: 'linux/arm64' }).architecture, 'arm64');
   assert.equal(configured({ CDK_DEPLOY_REGION: 'us-gov-west-1' }).partition, 'aws-us-gov');
   assert.equal(configured({ CDK_DEPLOY_REGION: 'cn-north-1' }).partition, 'aws-cn');
@@ -139,6 +139,10 @@ test('every variable that is no text has an invalid value with a sentence', () =
     () => configured(Object.fromEntries(checked.map((variable) => [variable, '*!']))),
     (error) => error instanceof ConfigurationError && error.message.split('\n').length === checked.length,
   );
+});
+
+test('a production deployment is destroyed without a receiver of its alarms', () => {
+  assert.equal(configured({ CDK_PREFIX: '' }, { destroy: 'true' }).production, true);
 });
 
 test('names are fixed and begin with the prefix', () => {
@@ -316,7 +320,19 @@ for (const [what, environment, context, sentence] of [
     'a topic for alarms',
     { CDK_ALARMS_TO: 'arn:aws:sns:eu-central-1:123456789012:mine' },
     {},
-    /a topic cannot subscribe to another/,
+    /^CDK_ALARMS_TO names .*to no other topic$/,
+  ],
+  [
+    'a FIFO queue for alarms',
+    { CDK_ALARMS_TO: 'ops@example.org,arn:aws:sqs:eu-central-1:123456789012:alarms.fifo' },
+    {},
+    /^CDK_ALARMS_TO names `arn:aws:sqs:eu-central-1:123456789012:alarms\.fifo`: .*SNS delivers to no FIFO queue/,
+  ],
+  [
+    'a production deployment whose alarms nobody receives',
+    { CDK_PREFIX: '' },
+    {},
+    /^CDK_ALARMS_TO is not set: a production deployment needs somebody who receives its alarms/,
   ],
   ['a tag of AWS', { CDK_TAGS: 'aws:x=y' }, {}, /^CDK_TAGS names `aws:x=y`: give `name=value` pairs/],
   ['a tag without value', { CDK_TAGS: 'owner' }, {}, /^CDK_TAGS names `owner`: give/],

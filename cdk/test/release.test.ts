@@ -116,7 +116,7 @@ for (const [what, spoil, sentence] of [
 }
 
 test('a debug image in production: refused with a sentence', () => {
-  const environment = { CDK_PREFIX: 'prod-' };
+  const environment = { CDK_PREFIX: 'prod-', CDK_ALARMS_TO: 'ops@example.org' };
   const images = writeImages(configured(environment), { commandLine: DEBUG });
   refused(
     () => readReleases(configured({ ...environment, CDK_IMAGES: images })),

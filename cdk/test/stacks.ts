@@ -5,7 +5,9 @@ import * as path from 'node:path';
 
 import { App, Stack } from 'aws-cdk-lib';
 import { Template } from 'aws-cdk-lib/assertions';
+import * as logs from 'aws-cdk-lib/aws-logs';
 
+import { beforePods } from '../lib/application';
 import { cloister } from '../lib/cloister';
 import type { Environment } from '../lib/configuration';
 import { withContainers } from './containers';
@@ -30,6 +32,21 @@ export function stacks(variant: 'eks' | 'ecs', environment: Environment = {}): R
   cloister(app, configuration, releases);
   const all = app.node.findAll().filter((node) => Stack.isStack(node));
   return new Map(all.map((stack) => [stack.stackName, Template.fromStack(stack).toJSON()['Resources'] as Resources]));
+}
+
+/** The part of the application before the pods. */
+export function application(environment: Environment = {}) {
+  const zip = path.join(temporary(), 'front-door.zip');
+  fs.writeFileSync(zip, 'a zip');
+  const { configuration, releases } = deployment({ CDK_FRONT_DOOR: zip, ...environment });
+  const stack = new Stack(new App(), 'Application', { env: configuration });
+  const pods = {
+    urls: { signer: 'https://signer.test:8443', 'key-generator': 'https://key-generator.test:8444' },
+    podCertificateAuthority: 'Y2E=',
+  };
+  beforePods(stack, configuration, releases, pods, logs.LogGroup.fromLogGroupName(stack, 'PodLog', 'pods'));
+  const template = Template.fromStack(stack);
+  return { configuration, releases, stack, template, resources: template.toJSON()['Resources'] as Resources };
 }
 
 export function ofType(resources: Resources, type: string): readonly (readonly [string, Resource])[] {

@@ -36,6 +36,10 @@ export function sizes({ size, machines, signers, keyGenerators }: Pick<Given, Si
 
 type SizeKnob = 'size' | 'machines' | 'signers' | 'keyGenerators';
 
+export function isProduction(prefix: string): boolean {
+  return !/^(dev|test)/.test(prefix);
+}
+
 /** On each machine: one of each service, and one for a surge (kubernetes/enclave.ts). */
 export const ENCLAVES_PER_MACHINE = 3;
 
@@ -135,6 +139,12 @@ const CHECKS: readonly Check[] = [
     variant === 'ecs' &&
       operators.length > 0 &&
       'CDK_OPERATORS is set with CDK_VARIANT `ecs`, which has no Kubernetes: leave CDK_OPERATORS unset',
+  ]),
+  check(['prefix', 'alarmsTo', 'destroy'], ({ prefix, alarmsTo, destroy }) => [
+    isProduction(prefix) &&
+      alarmsTo.length === 0 &&
+      !destroy &&
+      'CDK_ALARMS_TO is not set: a production deployment needs somebody who receives its alarms; give e-mail addresses or ARNs of SQS queues or Lambda functions, separated by commas',
   ]),
   // This tag selects the keys that the deployment's roles may administer.
   check(['tags'], ({ tags }) => [

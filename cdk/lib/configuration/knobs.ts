@@ -216,9 +216,9 @@ export const KNOBS = {
   alarmsTo: knob(
     'CDK_ALARMS_TO',
     list(
-      /^([^\s@,:]+@[^\s@,:]+\.[^\s@,:]+|arn:aws[a-z-]*:sqs:[a-z0-9-]+:\d{12}:[\w-]+(\.fifo)?|arn:aws[a-z-]*:lambda:[a-z0-9-]+:\d{12}:function:[\w-]+(:[\w-]+)?)$/,
+      /^([^\s@,:]+@[^\s@,:]+\.[^\s@,:]+|arn:aws[a-z-]*:sqs:[a-z0-9-]+:\d{12}:[\w-]+|arn:aws[a-z-]*:lambda:[a-z0-9-]+:\d{12}:function:[\w-]+(:[\w-]+)?)$/,
     ),
-    'give e-mail addresses and ARNs of SQS queues or Lambda functions, separated by commas (a topic cannot subscribe to another)',
+    'give e-mail addresses and ARNs of SQS queues or Lambda functions, separated by commas; SNS delivers to no FIFO queue and to no other topic',
   ),
   tags: knob(
     'CDK_TAGS',

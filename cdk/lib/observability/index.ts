@@ -7,6 +7,7 @@
 import type { Stack } from 'aws-cdk-lib';
 import { SnsAction } from 'aws-cdk-lib/aws-cloudwatch-actions';
 import type { ILogGroup } from 'aws-cdk-lib/aws-logs';
+import type { IDependable } from 'constructs';
 
 import type { Configuration } from '../configuration';
 import type { FrontDoor } from '../front-door';
@@ -27,18 +28,28 @@ export interface Watched {
   readonly cmkArn: string;
 }
 
-export function observability(stack: Stack, configuration: Configuration, releases: Releases, watched: Watched): void {
+/** Returns the rules that have to be deployed before the pods of a release. */
+export function observability(
+  stack: Stack,
+  configuration: Configuration,
+  releases: Releases,
+  watched: Watched,
+): { readonly keyRules: readonly IDependable[] } {
   const { frontDoor, podLog, cmkArn } = watched;
-  const log = { 'front-door': frontDoor.log, ...(podLog && { pods: podLog }) };
   const topic = alarmTopic(stack, configuration);
+  const key = keyAlarms(stack, configuration, releases, cmkArn, topic);
+  const watcher = canary(stack, configuration, releases, cmkArn);
+  const log = { 'front-door': frontDoor.log, ...(podLog && { pods: podLog }), canary: watcher.log };
   const alarms = [
     ...requestAlarms(stack, configuration, frontDoor),
     ...lineAlarms(stack, configuration, log),
-    ...keyAlarms(stack, configuration, releases, cmkArn, topic),
-    canary(stack, configuration, cmkArn),
+    ...key.alarms,
+    watcher.alarm,
     ...(podLog === undefined ? [] : enclaveAlarms(stack, configuration)),
     ...tableAlarms(stack, configuration),
   ];
   alarms.forEach((alarm) => alarm.addAlarmAction(new SnsAction(topic)));
+  watcher.alarm.addInsufficientDataAction(new SnsAction(topic));
   dashboard(stack, configuration, { frontDoor, log }, alarms);
+  return { keyRules: key.rules };
 }

@@ -7,6 +7,7 @@ import { Duration, type Stack } from 'aws-cdk-lib';
 import * as cloudwatch from 'aws-cdk-lib/aws-cloudwatch';
 import * as logs from 'aws-cdk-lib/aws-logs';
 
+import { EVENTS } from '../../functions/canary/findings';
 import { type Configuration, names } from '../configuration';
 import { alarm, FIVE_MINUTES } from './alarm';
 
@@ -19,8 +20,6 @@ interface Line {
   readonly atMost: number;
   /** Five minutes, unless stated. */
   readonly period?: Duration;
-  /** So many periods in a row; one, unless stated. */
-  readonly periods?: number;
   readonly meaning: string;
 }
 
@@ -138,12 +137,50 @@ export const LINES: readonly Line[] = [
     atMost: 10,
     meaning: 'enclaves cannot talk to KMS or DynamoDB: the line has the cause',
   },
+  {
+    id: 'key-policy-differs',
+    log: 'canary',
+    // Twice within an hour: the key's stack is updated some minutes before the canary.
+    by: { event: EVENTS.keyPolicyDiffers },
+    atMost: 1,
+    period: Duration.hours(1),
+    meaning: 'the key’s policy is not the deployed one: the line names the statements',
+  },
+  {
+    id: 'key-state-differs',
+    log: 'canary',
+    by: { event: EVENTS.keyStateDiffers },
+    atMost: 0,
+    meaning:
+      'the key is disabled or about to be deleted, is not rotated, has a grant, or is not a key of the deployed kind: the line’s event says which',
+  },
+  {
+    id: 'key-released',
+    log: 'canary',
+    by: { event: EVENTS.keyReleased },
+    atMost: 0,
+    meaning: 'KMS would have given a data key to a caller without an enclave',
+  },
+  {
+    id: 'trail-incomplete',
+    log: 'canary',
+    by: { event: EVENTS.trailIncomplete },
+    atMost: 0,
+    meaning: 'CloudTrail does not record the calls of KMS, so that no alarm can fire on them: the line has the problem',
+  },
+  {
+    id: 'unheard',
+    log: 'canary',
+    by: { event: EVENTS.unheard },
+    atMost: 0,
+    meaning: 'calls of KMS do not reach EventBridge within an hour, so that no alarm can fire on them',
+  },
 ];
 export type Logs = Readonly<Partial<Record<Line['log'], logs.ILogGroup>>>;
 
 export function lineAlarms(stack: Stack, configuration: Configuration, of: Logs): cloudwatch.Alarm[] {
   return watchedLines(of).map(({ group, ...line }) => {
-    const { id, atMost, meaning, periods } = line;
+    const { id, atMost, meaning } = line;
     const metric = lineMetric(configuration, line);
     new logs.MetricFilter(stack, `Line-${id}`, {
       logGroup: group,
@@ -152,7 +189,7 @@ export function lineAlarms(stack: Stack, configuration: Configuration, of: Logs)
       metricName: metric.metricName,
       defaultValue: 0,
     });
-    return alarm(stack, configuration, id, metric, atMost, meaning, periods);
+    return alarm(stack, configuration, id, metric, atMost, meaning);
   });
 }
 

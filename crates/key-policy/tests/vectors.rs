@@ -90,6 +90,44 @@ struct RequestFields {
     context: BTreeMap<String, String>,
 }
 
+/// What the canary notices; its own tests read the members that are left out here.
+#[derive(Deserialize)]
+struct Notices {
+    policy: String,
+    policies: Vec<NoticedPolicy>,
+}
+
+#[derive(Deserialize)]
+struct NoticedPolicy {
+    name: String,
+    #[serde(default)]
+    without: Vec<String>,
+    #[serde(default)]
+    replace: Vec<Value>,
+    #[serde(default)]
+    add: Vec<Value>,
+    missing: Vec<String>,
+    unexpected: Vec<String>,
+    admits: Option<RequestFields>,
+}
+
+impl NoticedPolicy {
+    fn changed(&self, deployed: &Value) -> Value {
+        let statements = deployed["Statement"].as_array().unwrap().iter();
+        let kept = statements
+            .filter(|statement| self.without.iter().all(|sid| statement["Sid"] != **sid))
+            .map(|statement| {
+                let mut replacements = self.replace.iter();
+                replacements
+                    .find(|replacement| replacement["Sid"] == statement["Sid"])
+                    .unwrap_or(statement)
+            });
+        let mut changed = deployed.clone();
+        changed["Statement"] = kept.chain(&self.add).cloned().collect();
+        changed
+    }
+}
+
 #[derive(Deserialize, Debug, PartialEq)]
 #[serde(rename_all = "snake_case")]
 enum Verdict {
@@ -158,21 +196,7 @@ fn truth_table() {
             .policy
             .as_str()
             .map_or(&case.policy, |name| &rendered[name]);
-        let request = KmsRequest {
-            principal_arn: case.request.principal_arn,
-            resource: format!(
-                "arn:aws:kms:eu-central-1:{}:key/3c0e3a1e-6d5f-4b2b-9d6e-2f1d3f0a7f11",
-                case.request.account
-            ),
-            account: case.request.account,
-            action: case.request.action,
-            context: case
-                .request
-                .context
-                .into_iter()
-                .map(|(key, value)| (key, vec![value]))
-                .collect(),
-        };
+        let request = KmsRequest::from(case.request);
         let verdict = match evaluate(&policy.to_string(), &request) {
             Ok(Decision::Allow(sid)) => Verdict::Allow(sid),
             Ok(Decision::ImplicitDeny) => Verdict::ImplicitDeny,
@@ -181,6 +205,39 @@ fn truth_table() {
         };
         assert_eq!(verdict, case.expect, "{file}");
     }
+}
+
+#[test]
+fn the_canary_notices_what_opens_the_key() {
+    let rendered: BTreeMap<String, Value> = cases::<RenderCase>("render")
+        .into_iter()
+        .map(|(file, case)| (file, case.policy))
+        .collect();
+    let Notices { policy, policies } = serde_json::from_str(include_str!(
+        "../../../tests/vectors/key-policy/canary-notices.json"
+    ))
+    .unwrap();
+    let deployed = &rendered[&policy];
+    let mut opening = 0;
+    for case in policies {
+        let changed = case.changed(deployed);
+        let Some(admits) = case.admits else { continue };
+        let request = KmsRequest::from(admits);
+        let allowed = |policy: &Value| {
+            matches!(
+                evaluate(&policy.to_string(), &request),
+                Ok(Decision::Allow(_))
+            )
+        };
+        assert!(!allowed(deployed) && allowed(&changed), "{}", case.name);
+        assert!(
+            !(case.missing.is_empty() && case.unexpected.is_empty()),
+            "{}",
+            case.name
+        );
+        opening += 1;
+    }
+    assert!(opening > 8);
 }
 
 #[test]
@@ -228,6 +285,29 @@ fn cases<T: DeserializeOwned>(kind: &str) -> Vec<(String, T)> {
         )
     };
     files.iter().map(|file| read(file)).collect()
+}
+
+impl From<RequestFields> for KmsRequest {
+    fn from(fields: RequestFields) -> Self {
+        let RequestFields {
+            principal_arn,
+            account,
+            action,
+            context,
+        } = fields;
+        Self {
+            principal_arn,
+            resource: format!(
+                "arn:aws:kms:eu-central-1:{account}:key/3c0e3a1e-6d5f-4b2b-9d6e-2f1d3f0a7f11"
+            ),
+            account,
+            action,
+            context: context
+                .into_iter()
+                .map(|(key, value)| (key, vec![value]))
+                .collect(),
+        }
+    }
 }
 
 impl From<DeploymentFields> for Deployment {

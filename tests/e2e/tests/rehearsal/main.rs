@@ -174,6 +174,11 @@ impl Rehearsal {
             .env("CDK_DEPLOY_ACCOUNT", ACCOUNT)
             .env("CDK_DEPLOY_REGION", REGION)
             .env("CDK_TARGET_ARCHITECTURE", "linux/amd64")
+            // The stand-in has no CloudTrail.
+            .env(
+                "CDK_TRAIL",
+                format!("arn:aws:cloudtrail:{REGION}:{ACCOUNT}:trail/of-the-account"),
+            )
             .env("CDK_DISABLE_CLI_TELEMETRY", "true")
             .env("CDK_IMAGES", &self.work)
             .env(
