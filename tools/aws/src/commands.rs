@@ -236,7 +236,8 @@ impl Commands {
         .into())
     }
 
-    fn command(&self, line: &Line) -> Result<Command> {
+    /// The process of a line.
+    pub(crate) fn command(&self, line: &Line) -> Result<Command> {
         let (program, arguments) = (line.program(), &line.words[1..]);
         let mut command = match (self.programs.get(program), program) {
             (Some(other), _) => Command::new(other),

@@ -267,10 +267,12 @@ fn parts(text: &str) -> Option<(&str, &str, &str)> {
     let (code, rest) = rest.split_once(") when calling the ")?;
     let (operation, rest) = rest.split_once(" operation")?;
     let message = match rest.strip_prefix(" (reached max retries") {
-        Some(rest) => rest.split_once("): ")?.1,
-        None => rest.strip_prefix(": ")?,
+        Some(rest) => rest.split_once("):")?.1,
+        // Some errors have no message.
+        None => rest.strip_prefix(':')?,
     };
-    Some((code, operation, message.lines().next().unwrap_or_default()))
+    let message = message.lines().next().unwrap_or_default().trim();
+    Some((code, operation, message))
 }
 
 /// AWS begins with `User: ARN is not authorized`.

@@ -2,6 +2,7 @@
 // A command-line tool: standard output is for its results.
 #![allow(clippy::print_stdout)]
 
+pub mod check;
 pub mod commands;
 pub mod deployment;
 pub mod down;
@@ -31,6 +32,8 @@ pub struct Arguments {
 enum Subcommands {
     /// Build what is missing, deploy, and wait until the deployment answers
     Up(up::Arguments),
+    /// Run the rows of docs/hardware-checked.md against the deployment
+    Check(check::Arguments),
     /// Remove the deployment, and on request its keys
     Down(down::Arguments),
 }
@@ -45,6 +48,7 @@ pub type Environment = BTreeMap<String, String>;
 pub fn run(arguments: &Arguments, environment: &Environment) -> Result<()> {
     let (target, dry) = match &arguments.command {
         Subcommands::Up(up) => (&up.target, up.dry_run),
+        Subcommands::Check(check) => (&check.target, check.dry_run),
         Subcommands::Down(down) => (&down.target, down.dry_run),
     };
     let deployment = Deployment::new(target, environment)?;
@@ -55,7 +59,8 @@ pub fn run(arguments: &Arguments, environment: &Environment) -> Result<()> {
     };
     match &arguments.command {
         Subcommands::Up(_) => up::run(&deployment, &mut commands)?,
-        Subcommands::Down(down) => down::run(down, &deployment, &mut commands)?,
+        Subcommands::Check(check) => return check::run(check, &deployment, commands),
+        Subcommands::Down(down) => down::run(down, &deployment, &commands)?,
     }
     print!("{}", commands.listing());
     Ok(())
