@@ -175,7 +175,7 @@ fn given(arguments: &Arguments, deployment: &Deployment, now: DateTime<Utc>) -> 
     .into()
 }
 
-/// What a run learns about the deployment before the first row.
+/// Facts about the deployment, which a run learns before the first row.
 const FACTS: &[(&str, &str)] = &[
     (
         "KEY_ID",

@@ -7,7 +7,7 @@ use crate::check::programs::Done;
 use crate::check::row::Outcome;
 use crate::error::Error;
 
-/// What a check found. The texts are not redacted.
+/// The result of a row. The texts are not redacted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// As expected, with what was seen.
@@ -154,7 +154,7 @@ fn failed(outcome: Outcome, program: &str, done: &Done, error: Option<&Error>) -
     }
 }
 
-/// Whether AWS says that something does not exist.
+/// True of the answers by which AWS says that something does not exist.
 pub(crate) fn absent(code: &str, message: &str) -> bool {
     code.contains("NotFound")
         || code.starts_with("NoSuch")

@@ -45,7 +45,7 @@ pub(crate) fn words(line: &str, variables: &Variables) -> Result<Vec<String>, St
     Ok(words)
 }
 
-/// Whether an upper-case name follows, with or without braces. Scripts have variables of their own,
+/// True if an upper-case name follows, with or without braces. Scripts have variables of their own,
 /// in lower case.
 fn begins_name(rest: &Peekable<Chars<'_>>) -> bool {
     let mut rest = rest.clone();

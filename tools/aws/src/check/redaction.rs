@@ -35,7 +35,7 @@ fn of_word(word: &str) -> String {
     word.to_owned()
 }
 
-/// What an identifying word is.
+/// The kind of an identifying word.
 fn kind(word: &str) -> Option<&'static str> {
     let parts = || word.split(|c: char| !c.is_alphanumeric());
     if word.contains("arn:") {

@@ -33,7 +33,7 @@ pub(crate) struct Runner {
     pub(crate) interrupted: Arc<AtomicBool>,
 }
 
-/// What a row has so far.
+/// The state of a row that runs.
 struct State {
     variables: Variables,
     /// Credentials of the role that the steps run as.
@@ -482,7 +482,7 @@ fn not_restored(row: &Row, cause: &str) -> anyhow::Error {
     )
 }
 
-/// Whether an error of AWS means that something does not exist.
+/// True if AWS says that something does not exist.
 pub(crate) fn is_absent(error: &Error) -> bool {
     matches!(error, Error::Aws { code, message, .. } if absent(code, message))
 }

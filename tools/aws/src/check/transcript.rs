@@ -1,4 +1,4 @@
-//! What a run would do, as lines of a shell.
+//! The commands of a run, as lines of a shell.
 
 use std::fmt::Write as _;
 
