@@ -1,16 +1,18 @@
 /** All stacks of a deployment. */
 
-import type { App } from 'aws-cdk-lib';
+import { type App, Aspects } from 'aws-cdk-lib';
 
 import { applicationStack } from './application';
 import { baseStack } from './base';
 import { clusterStack } from './cluster';
 import type { Configuration } from './configuration';
 import { ecsStack } from './ecs';
+import { FunctionLogs } from './function-logs';
 import { keyStack } from './key';
 import type { Releases } from './release';
 
 export function cloister(app: App, configuration: Configuration, releases: Releases): void {
+  Aspects.of(app).add(new FunctionLogs());
   const base = baseStack(app, configuration);
   const key = keyStack(app, configuration, releases);
   key.addStackDependency(base);

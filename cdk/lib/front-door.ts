@@ -9,7 +9,6 @@ import * as iam from 'aws-cdk-lib/aws-iam';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
 import * as logs from 'aws-cdk-lib/aws-logs';
 import * as s3 from 'aws-cdk-lib/aws-s3';
-import * as signer from 'aws-cdk-lib/aws-signer';
 import * as ssm from 'aws-cdk-lib/aws-ssm';
 
 import { type Configuration, ConfigurationError, names } from './configuration';
@@ -78,21 +77,18 @@ function signedCode(
     return { code: lambda.Code.fromAsset(zip) };
   }
   const [, bucket = '', key = ''] = signed;
-  const name = names(configuration);
-  const version = ssm.StringParameter.valueForStringParameter(
-    stack,
-    name.parameter('front_door/signing_profile_version'),
-  );
-  const profile = signer.SigningProfile.fromSigningProfileAttributes(stack, 'SigningProfile', {
-    signingProfileName: name.signingProfile,
-    signingProfileVersion: version,
+  const profile = names(configuration).parameter('front_door/signing_profile_version_arn');
+  const config = new lambda.CfnCodeSigningConfig(stack, 'CodeSigning', {
+    allowedPublishers: { signingProfileVersionArns: [ssm.StringParameter.valueForStringParameter(stack, profile)] },
+    codeSigningPolicies: { untrustedArtifactOnDeployment: 'Enforce' },
   });
   return {
     code: lambda.Code.fromBucket(s3.Bucket.fromBucketName(stack, 'SignedCode', bucket), key),
-    codeSigningConfig: new lambda.CodeSigningConfig(stack, 'CodeSigning', {
-      signingProfiles: [profile],
-      untrustedArtifactOnDeployment: lambda.UntrustedArtifactOnDeployment.ENFORCE,
-    }),
+    codeSigningConfig: lambda.CodeSigningConfig.fromCodeSigningConfigArn(
+      stack,
+      'CodeSigningConfig',
+      config.attrCodeSigningConfigArn,
+    ),
   };
 }
 
@@ -129,10 +125,12 @@ function restApi(stack: Stack, configuration: Configuration, handler: lambda.Fun
       stageName: 'prod',
       throttlingRateLimit: REQUESTS_PER_SECOND,
       throttlingBurstLimit: 2 * REQUESTS_PER_SECOND,
-      loggingLevel: apigateway.MethodLoggingLevel.ERROR,
+      // The access log has the errors: API Gateway would write them to a group of its own, without a retention.
+      loggingLevel: apigateway.MethodLoggingLevel.OFF,
       // `true` logs bodies, which contain the callers' secrets.
       dataTraceEnabled: false,
-      metricsEnabled: true,
+      // Metrics of each method are charged; those of the API are not.
+      metricsEnabled: false,
       accessLogDestination: new apigateway.LogGroupLogDestination(accessLog),
       accessLogFormat: apigateway.AccessLogFormat.custom(JSON.stringify(ACCESS_LOG)),
     },
@@ -168,6 +166,11 @@ function restApi(stack: Stack, configuration: Configuration, handler: lambda.Fun
   }
   invokeRole(stack, configuration, api);
   new ssm.StringParameter(stack, 'UrlParameter', { parameterName: name.parameter('rest_url'), stringValue: api.url });
+  // For callers that invoke the function itself, with a permission of their own.
+  new ssm.StringParameter(stack, 'FunctionParameter', {
+    parameterName: name.parameter('invoke_lambda'),
+    stringValue: handler.functionName,
+  });
   Validations.of(api).acknowledge(
     {
       id: 'AwsSolutions-COG4',
@@ -178,6 +181,10 @@ function restApi(stack: Stack, configuration: Configuration, handler: lambda.Fun
       reason: 'Every method needs a signature by a principal of IAM; a web ACL is the account’s own choice.',
     },
     {
+      id: 'AwsSolutions-APIG6',
+      reason: 'The access log has every request and every kind of error, in a group with a retention.',
+    },
+    {
       id: 'AwsSolutions-APIG2',
       reason: 'A validator requires a body on every POST; the function refuses bodies of other methods.',
     },
@@ -185,15 +192,12 @@ function restApi(stack: Stack, configuration: Configuration, handler: lambda.Fun
   return api;
 }
 
-/** A role for callers of other accounts or teams. Only the principals in CDK_CALLERS may assume it. */
+/** The role for callers of the API. */
 function invokeRole(stack: Stack, configuration: Configuration, api: apigateway.RestApi): void {
-  if (configuration.callers.length === 0) {
-    return;
-  }
   const name = names(configuration);
   const role = new iam.Role(stack, 'InvokeRole', {
     roleName: name.of('invoke'),
-    assumedBy: new iam.CompositePrincipal(...configuration.callers.map((caller) => new iam.ArnPrincipal(caller))),
+    assumedBy: new iam.CompositePrincipal(...callers(configuration)),
   });
   role.addToPolicy(
     new iam.PolicyStatement({ actions: ['execute-api:Invoke'], resources: [api.arnForExecuteApi('*', '/*', 'prod')] }),
@@ -207,6 +211,21 @@ function invokeRole(stack: Stack, configuration: Configuration, api: apigateway.
     id: `AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:execute-api:${configuration.region}:${configuration.account}:<${apiId}>/prod/*/*]`,
     reason: 'Every route of this one API.',
   });
+}
+
+/**
+ * The named callers. Without any, whoever of the account has a policy that allows to assume the role.
+ *
+ * IAM keeps a role or user that is a principal by its unique id: a missing one fails the deployment, and one that is
+ * created again is locked out. Their account is the principal therefore, and a condition names them.
+ */
+function callers({ callers: named, account }: Configuration): readonly iam.IPrincipal[] {
+  const accountOf = (arn: string) => arn.split(':')[4] ?? '';
+  const accounts = [...new Set(named.map(accountOf))].map((id) => {
+    const arns = named.filter((arn) => accountOf(arn) === id);
+    return new iam.AccountPrincipal(id).withConditions({ ArnLike: { 'aws:PrincipalArn': arns } });
+  });
+  return named.length === 0 ? [new iam.AccountPrincipal(account)] : accounts;
 }
 
 function contractError(status: number, code: string, error: string): string {
@@ -284,6 +303,7 @@ const ACCESS_LOG = {
   route: '$context.resourcePath',
   status: '$context.status',
   error: '$context.error.responseType',
+  integration_error: '$context.integration.error',
   length: '$context.responseLength',
   ms: '$context.responseLatency',
   function_ms: '$context.integrationLatency',

@@ -12,6 +12,7 @@ import { LINES } from '../lib/observability/lines';
 import { matchesSnapshot } from './snapshot';
 import { application } from './stacks';
 
+const PROFILE_PARAMETER = '/dev-app/ethereum/front_door/signing_profile_version_arn';
 const CALLER = 'arn:aws:iam::111122223333:role/backend';
 
 const { stack, template, resources } = application({ CDK_CALLERS: CALLER });
@@ -57,11 +58,13 @@ test('a POST to a known route needs a body', () => {
 
 test('bodies are logged nowhere', () => {
   template.hasResourceProperties('AWS::ApiGateway::Stage', {
-    AccessLogSetting: { Format: Match.not(Match.stringLikeRegexp('body|header|authorizer')) },
+    // API Gateway's messages may repeat a header.
+    AccessLogSetting: { Format: Match.not(Match.stringLikeRegexp('body|header|authorizer|error.message')) },
     MethodSettings: [
       Match.objectLike({
         DataTraceEnabled: false,
-        LoggingLevel: 'ERROR',
+        LoggingLevel: 'OFF',
+        MetricsEnabled: false,
         ThrottlingRateLimit: 1000,
         ThrottlingBurstLimit: 2000,
         ResourcePath: '/*',
@@ -106,13 +109,20 @@ test('the function is the static binary, in its architecture, and logs for a yea
   arm.template.hasResourceProperties('AWS::Lambda::Function', { Runtime: 'provided.al2023', Architectures: ['arm64'] });
 });
 
-test('code from S3 has to be signed', () => {
-  const signed = application({ CDK_FRONT_DOOR: 's3://signed/front-door.zip', CDK_CODE_SIGNING: 'true' });
-  signed.template.hasResourceProperties('AWS::Lambda::CodeSigningConfig', {
+test('code from S3 has to be signed by the profile that the base stack publishes', () => {
+  const { template: signed } = application({ CDK_FRONT_DOOR: 's3://signed/front-door.zip', CDK_CODE_SIGNING: 'true' });
+  const parameters = signed.toJSON()['Parameters'] as Record<string, { Default?: string }>;
+  const [published] = Object.entries(parameters).find(([, { Default }]) => Default === PROFILE_PARAMETER) ?? [];
+  assert.ok(published);
+  // As AWS made it: an ARN that is put together here is not the profile's.
+  signed.hasResourceProperties('AWS::Lambda::CodeSigningConfig', {
+    AllowedPublishers: { SigningProfileVersionArns: [{ Ref: published }] },
     CodeSigningPolicies: { UntrustedArtifactOnDeployment: 'Enforce' },
   });
-  signed.template.hasResourceProperties('AWS::Lambda::Function', {
-    CodeSigningConfigArn: Match.anyValue(),
+  const [config] = Object.keys(signed.findResources('AWS::Lambda::CodeSigningConfig'));
+  signed.hasResourceProperties('AWS::Lambda::Function', {
+    FunctionName: 'dev-cloister-front-door',
+    CodeSigningConfigArn: { 'Fn::GetAtt': [config, 'CodeSigningConfigArn'] },
     Code: { S3Bucket: 'signed', S3Key: 'front-door.zip' },
   });
 });
@@ -128,28 +138,60 @@ test('a function that was not built: refused with a sentence', () => {
   );
 });
 
-test('the role that invokes the API admits the named callers only, and does not exist without them', () => {
-  template.hasResourceProperties('AWS::IAM::Role', {
+test('the role that invokes the API admits the named callers only', () => {
+  const another = 'arn:aws:iam::111122223333:user/team/jobs';
+  const own = 'arn:aws:iam::123456789012:role/web';
+  const trusted = application({ CDK_CALLERS: [CALLER, another, own].join() }).template;
+  const statement = (account: string, callers: string | readonly string[]) => ({
+    Action: 'sts:AssumeRole',
+    Effect: 'Allow',
+    // Never the callers themselves: IAM would keep them by their unique ids.
+    Principal: { AWS: { 'Fn::Join': ['', ['arn:', { Ref: 'AWS::Partition' }, `:iam::${account}:root`]] } },
+    Condition: { ArnLike: { 'aws:PrincipalArn': callers } },
+  });
+  trusted.hasResourceProperties('AWS::IAM::Role', {
     RoleName: 'dev-cloister-invoke',
     AssumeRolePolicyDocument: {
-      Statement: [{ Action: 'sts:AssumeRole', Effect: 'Allow', Principal: { AWS: CALLER } }],
+      Statement: [statement('111122223333', [CALLER, another]), statement('123456789012', [own])],
     },
   });
-  const without = application();
-  without.template.resourcePropertiesCountIs('AWS::IAM::Role', { RoleName: 'dev-cloister-invoke' }, 0);
-  for (const open of ['arn:aws:iam::111122223333:root', '*', '111122223333', 'arn:aws:iam::111122223333:role/*']) {
+  for (const open of [
+    'arn:aws:iam::111122223333:root',
+    '*',
+    '111122223333',
+    'arn:aws:iam::111122223333:role/*',
+    // aws:PrincipalArn of a session is its role.
+    'arn:aws:sts::111122223333:assumed-role/backend/session',
+  ]) {
     assert.throws(
       () => application({ CDK_CALLERS: open }),
-      /^Error: CDK_CALLERS names .*: give the ARNs of roles or users, separated by commas; a whole account/,
+      /^Error: CDK_CALLERS names .*: give the ARNs of roles or users of IAM, separated by commas; a whole account/,
     );
   }
+});
+
+test('without named callers, the account’s own policies decide who may assume the role', () => {
+  const { template: without } = application();
+  without.hasResourceProperties('AWS::IAM::Role', {
+    RoleName: 'dev-cloister-invoke',
+    AssumeRolePolicyDocument: {
+      Statement: [
+        {
+          Action: 'sts:AssumeRole',
+          Effect: 'Allow',
+          Principal: { AWS: { 'Fn::Join': ['', ['arn:', { Ref: 'AWS::Partition' }, ':iam::123456789012:root']] } },
+        },
+      ],
+    },
+  });
+  without.hasResourceProperties('AWS::SSM::Parameter', { Name: '/dev-app/ethereum/rest_url_role_arn' });
 });
 
 test('callers find the deployment’s parameters', () => {
   const names = ofType('AWS::SSM::Parameter').map(({ Name }) => Name);
   assert.deepEqual(
     names.sort(),
-    ['generator_enclave/eif_uri', 'rest_url', 'rest_url_role_arn', 'signer_enclave/eif_uri'].map(
+    ['generator_enclave/eif_uri', 'invoke_lambda', 'rest_url', 'rest_url_role_arn', 'signer_enclave/eif_uri'].map(
       (name) => `/dev-app/ethereum/${name}`,
     ),
   );

@@ -215,7 +215,7 @@ for (const [what, environment, context, sentence] of [
     'a whole account as caller',
     { CDK_CALLERS: 'arn:aws:iam::111122223333:root' },
     {},
-    /^CDK_CALLERS names `arn:aws:iam::111122223333:root`: give the ARNs of roles or users/,
+    /^CDK_CALLERS names `arn:aws:iam::111122223333:root`: give the ARNs of roles or users of IAM/,
   ],
   [
     'the locked form',

@@ -116,7 +116,6 @@ const podImages: Parse<PodImages | undefined> = optional((text) => {
 type PodImages = Readonly<Record<'signer' | 'key-generator', string>>;
 
 const ROLES_OR_USERS = /^arn:aws[a-z-]*:iam::\d{12}:(role|user)\/[^*]+$/;
-const PRINCIPALS = /^arn:aws[a-z-]*:(iam|sts)::\d{12}:(role|user|assumed-role)\/[^*]+$/;
 const CIDR = /^(\d{1,3}\.){3}\d{1,3}\/\d{1,2}$/;
 const SUBNET = /^subnet-[0-9a-f]{8,17}$/;
 const COUNT = 'set it to a number from 1 to 99, or to nothing';
@@ -152,8 +151,8 @@ export const KNOBS = {
   variant: knob('CDK_VARIANT', choice('eks', 'ecs'), 'set it to `eks` or `ecs`, or to nothing for `eks`'),
   callers: knob(
     'CDK_CALLERS',
-    list(PRINCIPALS),
-    'give the ARNs of roles or users, separated by commas; a whole account would let everybody in it sign',
+    list(ROLES_OR_USERS),
+    'give the ARNs of roles or users of IAM, separated by commas; a whole account would let everybody in it sign',
   ),
   nextImages: knob('CDK_NEXT_IMAGES', file, 'name the directory with the images of the next release'),
   nextUntil: knob(
