@@ -11,7 +11,8 @@ import { certificateObjects } from '../lib/kubernetes/certificates';
 import { devicePlugin } from '../lib/kubernetes/device-plugin';
 import { enclaveSize, reservation } from '../lib/kubernetes/enclave';
 import type { Manifest } from '../lib/kubernetes/manifest';
-import { NAMESPACE, namespaceObjects } from '../lib/kubernetes/namespace';
+import { dynamodbPolicy, NAMESPACE, namespaceObjects } from '../lib/kubernetes/namespace';
+import { operatorObjects } from '../lib/kubernetes/operators';
 import { traffic } from '../lib/kubernetes/traffic';
 import { autoscaler, deployment, surroundings, type Workload } from '../lib/kubernetes/workload';
 import { host } from '../lib/network';
@@ -36,7 +37,9 @@ const workloads: readonly Workload[] = SERVICES.flatMap((service) =>
 );
 const targetGroup = 'arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/cloister/0123456789abcdef';
 const objects: readonly Manifest[] = [
-  ...namespaceObjects('10.0.0.0/16'),
+  ...namespaceObjects({ loadBalancer: ['10.0.96.0/26'], endpoints: ['10.0.97.0/26'] }),
+  dynamodbPolicy([{ ipBlock: { cidr: '52.94.0.0/22' } }]),
+  ...operatorObjects(),
   devicePlugin(reservation(SERVICES.map(() => enclave))),
   ...certificateObjects((service) => host(service, { prefix: '' })),
   ...workloads.flatMap((of) => [...surroundings(of), deployment(of), autoscaler(of, 4), traffic(of, targetGroup)]),

@@ -19,7 +19,6 @@ export function applicationStack(app: App, configuration: Configuration, release
     description: 'Cloister: pods, front door and alarms',
     env: configuration,
   });
-  workloads(stack, cluster, configuration, releases, { cmkArn: keyArn(stack, configuration) });
   const pods = {
     urls: cluster.urls,
     podCertificateAuthority: cluster.podCertificateAuthority,
@@ -30,7 +29,9 @@ export function applicationStack(app: App, configuration: Configuration, release
     'PodLog',
     `/aws/containerinsights/${name.of('cluster')}/application`,
   );
-  beforePods(stack, configuration, releases, pods, podLog);
+  const { keyRules } = beforePods(stack, configuration, releases, pods, podLog);
+  // A rule that does not know an image yet would report its first use of the key.
+  workloads(stack, cluster, configuration, releases, { cmkArn: keyArn(stack, configuration), after: keyRules });
   return stack;
 }
 
@@ -41,9 +42,9 @@ export function beforePods(
   releases: Releases,
   pods: Pods,
   podLog?: logs.ILogGroup,
-): void {
+): ReturnType<typeof observability> {
   images(stack, configuration, releases);
-  observability(stack, configuration, releases, {
+  return observability(stack, configuration, releases, {
     frontDoor: frontDoor(stack, configuration, pods),
     ...(podLog && { podLog }),
     cmkArn: keyArn(stack, configuration),

@@ -3,28 +3,37 @@
  * front door.
  */
 
-import { type App, Duration, RemovalPolicy, Stack } from 'aws-cdk-lib';
+import { type App, CfnResource, Fn, RemovalPolicy, Stack } from 'aws-cdk-lib';
 import * as ec2 from 'aws-cdk-lib/aws-ec2';
 import * as eks from 'aws-cdk-lib/aws-eks-v2';
 import * as iam from 'aws-cdk-lib/aws-iam';
 import * as logs from 'aws-cdk-lib/aws-logs';
 import { KubectlV36Layer } from '@aws-cdk/lambda-layer-kubectl-v36';
-import type { IDependable } from 'constructs';
+import type { Construct, IDependable } from 'constructs';
 
+import { ADD_ONS, addOns, networkAddOns } from './add-ons';
 import { type Configuration, names } from './configuration';
 import { acknowledge, managed } from './findings';
 import { AUTHORITY_SECRET, certificateObjects } from './kubernetes/certificates';
 import { devicePlugin } from './kubernetes/device-plugin';
 import type { Manifest } from './kubernetes/manifest';
-import { NAMESPACE, namespaceObjects } from './kubernetes/namespace';
+import { dynamodbPolicy, NAMESPACE, namespaceObjects } from './kubernetes/namespace';
+import { operatorObjects, OPERATORS } from './kubernetes/operators';
 import { NITRO_NODE } from './kubernetes/workload';
-import { type Entrance, entrance, host, NETWORK, network } from './network';
-import { installSeccompProfile, instanceType, reserve, reserved, WITHOUT_DOCKER } from './nodes';
+import { type Entrance, entrance, host, MACHINES, network } from './network';
+import { closed, installSeccompProfile, NODE_CONFIG, reserve, reserved, WITHOUT_DOCKER } from './nodes';
 import { type Releases, SERVICES } from './release';
+import { SetUp } from './set-up';
+
+/**
+ * One version for control plane, machines and kubectl. The next one: read EKS's release notes, change it and the layer,
+ * and deploy; add-ons and the machines' image follow.
+ */
+const KUBERNETES = eks.KubernetesVersion.V1_36;
 
 export interface Cluster extends Entrance {
   readonly stack: Stack;
-  readonly vpc: ec2.Vpc;
+  readonly vpc: ec2.IVpc;
   readonly eks: eks.Cluster;
   /**
    * The certificate of the private CA of the pods, base64 of PEM as Kubernetes stores it; known when the stack is
@@ -38,76 +47,90 @@ export function clusterStack(app: App, configuration: Configuration, releases: R
     description: 'Cloister: the network and the Kubernetes cluster',
     env: configuration,
   });
-  const vpc = network(stack, configuration);
-  const cluster = kubernetes(stack, vpc, configuration);
-  const nodes = nodeGroup(stack, cluster, configuration, releases);
-  const ready = addons(stack, cluster, nodes);
-  const objects = apply(cluster, 'Namespace', namespaceObjects(NETWORK), ready);
-  apply(cluster, 'DevicePlugin', [devicePlugin(reserved(releases))], ready);
+  const setUp = new SetUp(stack, configuration);
+  const { vpc, ...ranges } = network(stack, configuration, setUp);
+  const cluster = kubernetes(stack, vpc, configuration, setUp);
+  const way = entrance(stack, { vpc, ...ranges }, cluster.clusterSecurityGroup, configuration);
+  const versions = setUp.published(KUBERNETES.version, ADD_ONS);
+  const nodes = nodeGroup(stack, cluster, configuration, releases, versions.amiRelease);
+  nodes.node.addDependency(...networkAddOns(stack, cluster, versions));
+  const ready = addOns(stack, cluster, versions, nodes, { vpc, ...ranges }, way);
+  const objects = apply(
+    cluster,
+    'Namespace',
+    [
+      ...namespaceObjects({ loadBalancer: ranges.loadBalancerCidrs, endpoints: ranges.endpointCidrs }),
+      ...operatorObjects(),
+    ],
+    ready,
+  );
+  applyText(cluster, 'Dynamodb', dynamodbPolicy, versions.dynamodbPeers, [objects]);
+  apply(cluster, 'DevicePlugin', [devicePlugin(reserved(configuration, releases))], ready);
   podIdentities(stack, cluster, configuration);
+  operators(stack, cluster, configuration);
   return {
     stack,
     vpc,
     eks: cluster,
-    ...entrance(stack, vpc, cluster.clusterSecurityGroup, configuration),
+    ...way,
     podCertificateAuthority: certificates(cluster, configuration, [...ready, objects]),
   };
 }
 
-function kubernetes(stack: Stack, vpc: ec2.Vpc, configuration: Configuration): eks.Cluster {
+function kubernetes(stack: Stack, vpc: ec2.IVpc, configuration: Configuration, setUp: SetUp): eks.Cluster {
   const clusterName = names(configuration).of('cluster');
   // Otherwise EKS and its agents create these groups, and leave them behind.
-  const groups = [
-    `/aws/eks/${clusterName}/cluster`,
-    ...['application', 'dataplane', 'host', 'performance'].map((of) => `/aws/containerinsights/${clusterName}/${of}`),
-  ];
-  const made = groups.map(
-    (logGroupName, index) =>
-      new logs.LogGroup(stack, `Log${index}`, {
-        logGroupName,
-        retention: logs.RetentionDays.THREE_MONTHS,
+  const insights = ['application', 'dataplane', 'host', 'performance'].map(
+    (of) =>
+      new logs.LogGroup(stack, `Log-${of}`, {
+        logGroupName: `/aws/containerinsights/${clusterName}/${of}`,
+        retention: RETENTION,
         removalPolicy: RemovalPolicy.DESTROY,
       }),
   );
-  const privateSubnets = { subnetType: ec2.SubnetType.PRIVATE_WITH_EGRESS };
   const cluster = new eks.Cluster(stack, 'Cluster', {
     clusterName,
-    version: eks.KubernetesVersion.V1_36,
+    version: KUBERNETES,
     vpc,
-    vpcSubnets: [privateSubnets],
+    vpcSubnets: [MACHINES],
     endpointAccess: eks.EndpointAccess.PRIVATE,
+    // The administrator is the function that applies objects (ClusterAdminRoleAccess), and nobody else.
+    bootstrapClusterCreatorAdminPermissions: false,
     defaultCapacityType: eks.DefaultCapacityType.NODEGROUP,
     defaultCapacity: 0,
     bootstrapSelfManagedAddons: false,
     clusterLogging: Object.values(eks.ClusterLoggingTypes),
     kubectlProviderOptions: {
       kubectlLayer: new KubectlV36Layer(stack, 'Kubectl'),
-      privateSubnets: vpc.selectSubnets(privateSubnets).subnets,
-    },
-    albController: {
-      version: eks.AlbControllerVersion.V3_2_2,
-      // It only binds pods to target groups of this stack: resources that it creates itself stay behind when the
-      // cluster is destroyed.
-      additionalHelmChartValues: { enableServiceMutatorWebhook: false },
+      privateSubnets: vpc.selectSubnets(MACHINES).subnets,
     },
   });
   // Objects in the cluster are removed before its network.
-  cluster.node.addDependency(vpc, ...made);
+  cluster.node.addDependency(vpc, ...insights, setUp.logGroup('Log', `/aws/eks/${clusterName}/cluster`, RETENTION));
   acknowledgeCluster(cluster);
   return cluster;
 }
 
-/** Machines that can start enclaves, with huge pages reserved before their kubelet counts resources. */
+const RETENTION = logs.RetentionDays.THREE_MONTHS;
+
+/**
+ * Machines that can start enclaves, with huge pages reserved before their kubelet counts resources. A machine whose
+ * script fails ends itself; if all do, the node group fails with NodeCreationFailure, and the console output of an
+ * instance has the line.
+ */
 function nodeGroup(
   stack: Stack,
   cluster: eks.Cluster,
   configuration: Configuration,
   releases: Releases,
+  releaseVersion: string,
 ): eks.Nodegroup {
   const userData = new ec2.MultipartUserData();
+  userData.addPart(ec2.MultipartBody.fromRawBody({ contentType: 'application/node.eks.aws', body: NODE_CONFIG }));
   const script = ec2.UserData.forLinux();
   script.addCommands(
-    ...reserve(reserved(releases), 'kubelet.service'),
+    ...closed(),
+    ...reserve(reserved(configuration, releases), 'kubelet.service'),
     WITHOUT_DOCKER,
     ...installSeccompProfile(configuration.architecture),
   );
@@ -140,112 +163,37 @@ function nodeGroup(
     policies.map(managed),
     'The policies that AWS maintains for nodes: joining, pulling images, addresses of pods, Session Manager.',
   );
-  const nodes = cluster.addNodegroupCapacity('Machines', {
-    nodegroupName: names(configuration).of('machines'),
+  const { count, type } = configuration.machines;
+  // Without a name: another machine type or architecture replaces the group, beside the present one.
+  return cluster.addNodegroupCapacity('Machines', {
     nodeRole: role,
+    subnets: MACHINES,
     amiType:
       configuration.architecture === 'arm64'
         ? eks.NodegroupAmiType.AL2023_ARM_64_STANDARD
         : eks.NodegroupAmiType.AL2023_X86_64_STANDARD,
-    instanceTypes: [instanceType(configuration.architecture)],
-    minSize: 3,
-    desiredSize: 3,
-    maxSize: 6,
+    releaseVersion,
+    instanceTypes: [new ec2.InstanceType(type)],
+    minSize: count,
+    desiredSize: count,
+    // As many again while machines are replaced.
+    maxSize: 2 * count,
     maxUnavailable: 1,
     labels: { [NITRO_NODE]: 'enabled' },
     launchTemplateSpec: { id: template.launchTemplateId ?? '', version: template.latestVersionNumber },
     enableNodeAutoRepair: true,
   });
-  // A machine joins only if there is a network plugin.
-  const network = ['vpc-cni', 'kube-proxy'].map(
-    (addonName) =>
-      new eks.Addon(stack, addonName, {
-        cluster,
-        addonName,
-        ...(addonName === 'vpc-cni' ? { configurationValues: { enableNetworkPolicy: 'true' } } : {}),
-      }),
-  );
-  nodes.node.addDependency(...network);
-  return nodes;
 }
 
-/** Add-ons of the cluster, each pinned or managed by EKS. Returns the constructs that objects have to wait for. */
-function addons(stack: Stack, cluster: eks.Cluster, nodes: eks.Nodegroup): readonly IDependable[] {
-  const addon = (addonName: string) => {
-    const made = new eks.Addon(stack, addonName, { cluster, addonName });
-    made.node.addDependency(nodes);
-    return made;
-  };
-  const identity = addon('eks-pod-identity-agent');
-  const dns = addon('coredns');
-  shipLogs(stack, cluster).node.addDependency(nodes, identity);
-  cluster.albController?.node.addDependency(nodes, dns);
-  const certManager = cluster.addHelmChart('CertManager', {
-    repository: 'https://charts.jetstack.io',
-    chart: 'cert-manager',
-    version: 'v1.21.2',
-    release: 'cert-manager',
-    namespace: 'cert-manager',
-    createNamespace: true,
-    wait: true,
-    timeout: Duration.minutes(10),
-    values: { crds: { enabled: true } },
-  });
-  certManager.node.addDependency(nodes, dns);
-  return [nodes, dns, certManager, ...(cluster.albController === undefined ? [] : [cluster.albController])];
-}
-
-/**
- * Container logs and metrics to CloudWatch: the observability add-on, which is Fluent Bit and the CloudWatch agent.
- *
- * By itself it puts a line inside of a record of its own. Lines go as they were written instead, in a stream named by
- * pod and container: CloudWatch makes metrics of lines in its embedded metric format only where these are whole events.
- */
-function shipLogs(stack: Stack, cluster: eks.Cluster): eks.CfnAddon {
-  const role = new iam.Role(stack, 'ObservabilityRole', {
-    assumedBy: new iam.SessionTagsPrincipal(new iam.ServicePrincipal('pods.eks.amazonaws.com')),
-    managedPolicies: [iam.ManagedPolicy.fromAwsManagedPolicyName('CloudWatchAgentServerPolicy')],
-  });
-  acknowledge(
-    role,
-    [managed('CloudWatchAgentServerPolicy')],
-    'The policy that AWS maintains for its CloudWatch agent.',
-  );
-  return new eks.CfnAddon(stack, 'Observability', {
-    addonName: 'amazon-cloudwatch-observability',
-    clusterName: cluster.clusterName,
-    podIdentityAssociations: [{ serviceAccount: 'cloudwatch-agent', roleArn: role.roleArn }],
-    resolveConflicts: 'OVERWRITE',
-    configurationValues: JSON.stringify({
-      containerLogs: { fluentBit: { config: { extraFiles: { 'application-log.conf': LINES_AS_WRITTEN } } } },
-    }),
+function operators(stack: Stack, cluster: eks.Cluster, configuration: Configuration): void {
+  configuration.operators.forEach((principalArn, index) => {
+    new eks.CfnAccessEntry(stack, `Operator${index}`, {
+      clusterName: cluster.clusterName,
+      principalArn,
+      kubernetesGroups: [OPERATORS],
+    });
   });
 }
-
-/** https://docs.fluentbit.io/manual/data-pipeline/outputs/cloudwatch; the variables are set by the add-on. */
-const LINES_AS_WRITTEN = `[INPUT]
-    Name                tail
-    Tag                 application.*
-    Path                /var/log/containers/*.log
-    multiline.parser    docker, cri
-    DB                  /var/fluent-bit/state/flb_container.db
-    Mem_Buf_Limit       50MB
-    Skip_Long_Lines     On
-    Refresh_Interval    10
-    Rotate_Wait         30
-    storage.type        filesystem
-    Read_from_Head      \${READ_FROM_HEAD}
-
-[OUTPUT]
-    Name                cloudwatch_logs
-    Match               application.*
-    region              \${AWS_REGION}
-    log_group_name      /aws/containerinsights/\${CLUSTER_NAME}/application
-    log_stream_prefix   \${HOST_NAME}-
-    log_key             log
-    log_format          json/emf
-    auto_create_group   false
-`;
 
 /** Associates the pods' service accounts with the roles that the images measure. */
 function podIdentities(stack: Stack, cluster: eks.Cluster, configuration: Configuration): void {
@@ -267,16 +215,36 @@ function certificates(cluster: eks.Cluster, configuration: Configuration, after:
     certificateObjects((service) => host(service, configuration)),
     after,
   );
-  const authority = new eks.KubernetesObjectValue(cluster.stack, 'CertificateAuthority', {
-    cluster,
-    objectType: 'secret',
-    objectName: AUTHORITY_SECRET,
-    objectNamespace: NAMESPACE,
-    // Only the certificate.
-    jsonPath: '.data.tls\\.crt',
-  });
+  const authority = observe(
+    cluster.stack,
+    'CertificateAuthority',
+    {
+      cluster,
+      objectType: 'secret',
+      objectName: AUTHORITY_SECRET,
+      objectNamespace: NAMESPACE,
+      // Only the certificate.
+      jsonPath: '.data.tls\\.crt',
+    },
+    configuration.renew,
+  );
   authority.node.addDependency(objects);
   return authority.value;
+}
+
+/** A value of an object. CloudFormation asks for it again only when a property changes, such as `version`. */
+export function observe(
+  scope: Construct,
+  id: string,
+  properties: eks.KubernetesObjectValueProps,
+  version: string | undefined,
+): eks.KubernetesObjectValue {
+  const value = new eks.KubernetesObjectValue(scope, id, properties);
+  const resource = value.node.findChild('Resource').node.defaultChild;
+  if (version !== undefined && resource instanceof CfnResource) {
+    resource.addPropertyOverride('Version', version);
+  }
+  return value;
 }
 
 /** Findings of cdk-nag in constructs of aws-cdk-lib. */
@@ -296,26 +264,6 @@ function acknowledgeCluster(cluster: eks.Cluster): void {
     [...function_.map(managed), publicRegistry, ...own],
     'The kubectl function is made by aws-cdk-lib: its runtime, its policies, and the framework that calls its versions.',
   );
-  if (cluster.albController !== undefined) {
-    const resources = [
-      'loadbalancer/net/*/*',
-      'loadbalancer/app/*/*',
-      'listener/net/*/*/*',
-      'listener/app/*/*/*',
-      'listener-rule/net/*/*/*',
-      'listener-rule/app/*/*/*',
-      'targetgroup/*/*',
-    ];
-    const arns = [
-      'ec2:*:*:security-group/*',
-      ...resources.map((resource) => `elasticloadbalancing:*:*:${resource}`),
-    ].map((arn) => `arn:<AWS::Partition>:${arn}`);
-    acknowledge(
-      cluster.albController,
-      ['*', ...arns].map((resource) => `AwsSolutions-IAM5[Resource::${resource}]`),
-      'The policy that the AWS Load Balancer Controller publishes for its release; what it may change is bound to tags of its own cluster.',
-    );
-  }
 }
 
 /** Applies objects after their dependencies, and removes them before these. */
@@ -330,3 +278,21 @@ export function apply(
   applied.node.addDependency(...after);
   return applied;
 }
+
+/** Applies an object with a member that is known when the stack is deployed, as JSON. */
+function applyText(
+  cluster: eks.Cluster,
+  id: string,
+  manifest: (member: string) => Manifest,
+  text: string,
+  after: readonly IDependable[],
+): void {
+  const [before, behind] = JSON.stringify([manifest(MEMBER)]).split(JSON.stringify(MEMBER));
+  const applied = apply(cluster, id, [manifest(MEMBER)], after);
+  const resource = applied.node.defaultChild;
+  if (resource instanceof CfnResource) {
+    resource.addPropertyOverride('Manifest', Fn.join('', [before ?? '', text, behind ?? '']));
+  }
+}
+
+const MEMBER = 'known when deployed';

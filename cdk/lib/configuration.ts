@@ -65,6 +65,8 @@ export interface Configuration {
   readonly withKeys: boolean;
   /** Only the names and dependencies of stacks, which is all that `cdk destroy` needs. */
   readonly destroy: boolean;
+  /** Another value than before: what a cluster keeps of AWS and of itself is read again (cluster.ts). */
+  readonly renew?: string;
 }
 
 /** A network of its own, or one that exists, by its attributes. Subnets are in the order of `zones`. */
@@ -152,6 +154,7 @@ function configurationOf(given: Given): Configuration {
     apiLogs: given.apiLogs,
     withKeys: given.withKeys,
     destroy: given.destroy,
+    ...(given.renew === undefined ? {} : { renew: given.renew }),
   };
 }
 

@@ -32,8 +32,9 @@ import {
   USER,
 } from './kubernetes/pods';
 import { type Entrance, entrance, network } from './network';
-import { reserve, reserved } from './nodes';
+import { closed, reserve, reserved } from './nodes';
 import { type Releases, SERVICES, type Service } from './release';
+import { SetUp } from './set-up';
 
 export function ecsStack(app: App, configuration: Configuration, releases: Releases): Stack {
   const name = names(configuration);
@@ -41,12 +42,13 @@ export function ecsStack(app: App, configuration: Configuration, releases: Relea
     description: 'Cloister on ECS: machines, pods, front door and alarms',
     env: configuration,
   });
-  const vpc = network(stack, configuration);
+  const net = network(stack, configuration, new SetUp(stack, configuration));
+  const { vpc } = net;
   const pods = new ec2.SecurityGroup(stack, 'PodGroup', {
     vpc,
     description: 'The pods: admit the load balancer only',
   });
-  const way = entrance(stack, vpc, pods, configuration);
+  const way = entrance(stack, net, pods, configuration);
   // Created once: certificate and key of the pods, and the certificate of their CA (bin/pod-tls.ts).
   const tls = secretsmanager.Secret.fromSecretNameV2(stack, 'Tls', name.of('pod-tls'));
   const cluster = new ecs.Cluster(stack, 'Cluster', {
@@ -143,7 +145,7 @@ function machines(
   });
   userData.addCommands(
     ...joinCluster(cluster),
-    ...reserve(reserved(releases), 'ecs.service'),
+    ...reserve(reserved(configuration, releases), 'ecs.service'),
     ...allowVsock(),
     ...installCertificates(tls, configuration),
     ...ready(stack, group, region),
@@ -165,8 +167,7 @@ function machines(
  */
 function joinCluster({ clusterName }: ecs.ICluster): readonly string[] {
   return [
-    `trap '[ "$?" -eq 0 ] || shutdown -h now' EXIT`,
-    'set -euo pipefail',
+    ...closed(),
     'install -d /etc/ecs',
     `printf '%s\\n' ECS_CLUSTER=${clusterName} ECS_AWSVPC_BLOCK_IMDS=true > /etc/ecs/ecs.config`,
   ];

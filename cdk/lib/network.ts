@@ -8,39 +8,77 @@ import * as logs from 'aws-cdk-lib/aws-logs';
 import * as route53 from 'aws-cdk-lib/aws-route53';
 import { LoadBalancerTarget } from 'aws-cdk-lib/aws-route53-targets';
 
-import { type Configuration, names } from './configuration';
+import { type Configuration, names, zoneCount } from './configuration';
+import { range } from './configuration/knobs';
 import { acknowledge } from './findings';
 import { HEALTH_PORT, HTTPS_PORT } from './kubernetes/pods';
 import { SERVICES, type Service } from './release';
-
-/** All addresses of the network. */
-export const NETWORK = '10.0.0.0/16';
-
-/** Three zones with one machine each: two pods of a service run in two zones, even if one is lost. */
-const ZONES = 3;
+import type { SetUp } from './set-up';
 
 /** The load balancer's port for each service. One load balancer for both, because each one is charged. */
 const LISTENERS: Readonly<Record<Service, number>> = { signer: 8443, 'key-generator': 8444 };
 
-export function network(stack: Stack, configuration: Configuration): ec2.Vpc {
+/** The subnets of machines, pods and functions. */
+export const MACHINES: ec2.SubnetSelection = { subnetGroupName: 'machines' };
+/** The subnets that contain the load balancer alone, so that its addresses can be admitted by their range. */
+const LOAD_BALANCER: ec2.SubnetSelection = { subnetGroupName: 'load-balancer' };
+const ENDPOINTS: ec2.SubnetSelection = { subnetGroupName: 'endpoints' };
+
+export interface Network {
+  readonly vpc: ec2.IVpc;
+  /** Ranges of the load balancer's subnets. */
+  readonly loadBalancerCidrs: readonly string[];
+  /** Ranges that contain the interface endpoints of KMS and Secrets Manager. */
+  readonly endpointCidrs: readonly string[];
+}
+
+/** A new network, or the existing one that the configuration describes. What follows is the same for both. */
+export function network(stack: Stack, configuration: Configuration, setUp: SetUp): Network {
+  return configuration.network.kind === 'own'
+    ? newNetwork(stack, configuration, configuration.network.cidr, setUp)
+    : existingNetwork(stack, configuration, configuration.network);
+}
+
+/** Its owner gives it what a new network has: a way to public registries, and endpoints of KMS and Secrets Manager. */
+function existingNetwork(
+  stack: Stack,
+  { zones = [] }: Configuration,
+  { vpcId, cidr, subnets, loadBalancerSubnets, loadBalancerCidrs }: Configuration['network'] & { kind: 'existing' },
+): Network {
+  const vpc = ec2.Vpc.fromVpcAttributes(stack, 'Vpc', {
+    vpcId,
+    vpcCidrBlock: cidr,
+    availabilityZones: [...zones],
+    privateSubnetIds: [...subnets],
+    privateSubnetNames: ['machines'],
+    isolatedSubnetIds: [...loadBalancerSubnets],
+    isolatedSubnetNames: ['load-balancer'],
+  });
+  return { vpc, loadBalancerCidrs, endpointCidrs: [cidr] };
+}
+
+function newNetwork(stack: Stack, configuration: Configuration, cidr: string, setUp: SetUp): Network {
   const log = new logs.LogGroup(stack, 'FlowLog', {
     retention: logs.RetentionDays.ONE_MONTH,
     removalPolicy: RemovalPolicy.DESTROY,
   });
-  // Resolved when the stack is deployed: otherwise synthesis needs credentials.
-  Object.defineProperty(stack, 'availabilityZones', {
-    value: Array.from({ length: ZONES }, (_, zone) => Fn.select(zone, Fn.getAzs(configuration.region))),
-  });
+  const zones = zonesOf(configuration);
+  // Otherwise the library looks the account's zones up, for which synthesis would need credentials.
+  Object.defineProperty(stack, 'availabilityZones', { value: zones });
   const vpc = new ec2.Vpc(stack, 'Vpc', {
     vpcName: names(configuration).of('vpc'),
-    ipAddresses: ec2.IpAddresses.cidr(NETWORK),
-    maxAzs: ZONES,
-    // Only for images and charts of public registries: the services that enclaves and pods call have endpoints here.
+    ipAddresses: ec2.IpAddresses.cidr(cidr),
+    maxAzs: zones.length,
+    // Only for images and charts of public registries, and for what changes the cluster.
     natGateways: 1,
     subnetConfiguration: [
-      { name: 'public', subnetType: ec2.SubnetType.PUBLIC, cidrMask: 24, mapPublicIpOnLaunch: false },
-      { name: 'private', subnetType: ec2.SubnetType.PRIVATE_WITH_EGRESS, cidrMask: 20 },
+      // An eighth of the network in each zone.
+      { name: 'machines', subnetType: ec2.SubnetType.PRIVATE_WITH_EGRESS, cidrMask: range(cidr).length + 3 },
+      { name: 'public', subnetType: ec2.SubnetType.PUBLIC, cidrMask: 28, mapPublicIpOnLaunch: false },
+      { name: 'load-balancer', subnetType: ec2.SubnetType.PRIVATE_ISOLATED, cidrMask: 26 },
+      { name: 'endpoints', subnetType: ec2.SubnetType.PRIVATE_ISOLATED, cidrMask: 26 },
     ],
+    // setUp does this, with a log group of its own.
     restrictDefaultSecurityGroup: false,
     flowLogs: {
       rejected: {
@@ -49,11 +87,39 @@ export function network(stack: Stack, configuration: Configuration): ec2.Vpc {
       },
     },
   });
+  setUp.closeDefaultGroup(vpc);
+  placeByZoneId(vpc, zones);
   endpoints(vpc, configuration);
-  return vpc;
+  const cidrs = (of: ec2.SubnetSelection) => vpc.selectSubnets(of).subnets.map(({ ipv4CidrBlock }) => ipv4CidrBlock);
+  return { vpc, loadBalancerCidrs: cidrs(LOAD_BALANCER), endpointCidrs: cidrs(ENDPOINTS) };
 }
 
-function endpoints(vpc: ec2.Vpc, { account }: Configuration): void {
+/** The configured zones, or the region's first ones, which are resolved when the stack is deployed. */
+function zonesOf({ zones, region, size }: Configuration): readonly string[] {
+  return zones ?? Array.from({ length: zoneCount({ size }) }, (_, zone) => Fn.select(zone, Fn.getAzs(region)));
+}
+
+/** Subnets have a property for ids of zones, which the library does not set. */
+function placeByZoneId(vpc: ec2.Vpc, zones: readonly string[]): void {
+  if (!zones.every((zone) => /-az\d+$/.test(zone))) {
+    return;
+  }
+  for (const subnet of [...vpc.publicSubnets, ...vpc.privateSubnets, ...vpc.isolatedSubnets]) {
+    const resource = subnet.node.defaultChild;
+    if (resource instanceof ec2.CfnSubnet) {
+      resource.availabilityZoneId = subnet.availabilityZone;
+      resource.addPropertyDeletionOverride('AvailabilityZone');
+    }
+  }
+}
+
+/**
+ * There is one NAT gateway, in one zone. What enclaves and pods call to sign has an endpoint, and in the default size
+ * also what starting a pod on a machine needs: its credentials, its image, its log. What changes the cluster (EC2, load
+ * balancing) and what people use (Session Manager, STS) can wait for the gateway's zone, and goes through it.
+ */
+function endpoints(vpc: ec2.Vpc, { account, size }: Configuration): void {
+  // Admits credentials of this account only: a session of another account cannot carry data out.
   const ownAccount = () =>
     new iam.PolicyStatement({
       principals: [new iam.AnyPrincipal()],
@@ -61,30 +127,33 @@ function endpoints(vpc: ec2.Vpc, { account }: Configuration): void {
       resources: ['*'],
       conditions: { StringEquals: { 'aws:PrincipalAccount': account } },
     });
-  vpc.addGatewayEndpoint('S3', { service: ec2.GatewayVpcEndpointAwsService.S3 });
-  // Admits credentials of this account only: a session of another account cannot carry data out.
-  vpc.addGatewayEndpoint('Dynamodb', { service: ec2.GatewayVpcEndpointAwsService.DYNAMODB }).addToPolicy(ownAccount());
+  // Of the machines alone: the route tables of the other subnets lead nowhere.
+  const subnets = [MACHINES];
+  vpc.addGatewayEndpoint('S3', { service: ec2.GatewayVpcEndpointAwsService.S3, subnets });
+  vpc
+    .addGatewayEndpoint('Dynamodb', { service: ec2.GatewayVpcEndpointAwsService.DYNAMODB, subnets })
+    .addToPolicy(ownAccount());
   const group = new ec2.SecurityGroup(vpc, 'Endpoints', {
     vpc,
     description: 'Endpoints of AWS services',
     allowAllOutbound: false,
   });
-  group.addIngressRule(ec2.Peer.ipv4(NETWORK), ec2.Port.tcp(443), 'From the network');
+  for (const { ipv4CidrBlock } of vpc.selectSubnets(MACHINES).subnets) {
+    group.addIngressRule(ec2.Peer.ipv4(ipv4CidrBlock), ec2.Port.tcp(443), 'Machines and pods');
+  }
   const endpoint = (id: string, service: ec2.InterfaceVpcEndpointAwsService) =>
-    vpc.addInterfaceEndpoint(id, { service, securityGroups: [group], open: false });
+    vpc.addInterfaceEndpoint(id, { service, subnets: ENDPOINTS, securityGroups: [group], open: false });
   endpoint('Kms', ec2.InterfaceVpcEndpointAwsService.KMS).addToPolicy(ownAccount());
+  endpoint('SecretsManager', ec2.InterfaceVpcEndpointAwsService.SECRETS_MANAGER).addToPolicy(ownAccount());
   const services = {
-    Sts: ec2.InterfaceVpcEndpointAwsService.STS,
-    Logs: ec2.InterfaceVpcEndpointAwsService.CLOUDWATCH_LOGS,
+    EksAuth: ec2.InterfaceVpcEndpointAwsService.EKS_AUTH,
     EcrApi: ec2.InterfaceVpcEndpointAwsService.ECR,
     EcrDkr: ec2.InterfaceVpcEndpointAwsService.ECR_DOCKER,
-    Ec2: ec2.InterfaceVpcEndpointAwsService.EC2,
-    LoadBalancing: ec2.InterfaceVpcEndpointAwsService.ELASTIC_LOAD_BALANCING,
-    EksAuth: ec2.InterfaceVpcEndpointAwsService.EKS_AUTH,
-    Ssm: ec2.InterfaceVpcEndpointAwsService.SSM,
-    SsmMessages: ec2.InterfaceVpcEndpointAwsService.SSM_MESSAGES,
+    Logs: ec2.InterfaceVpcEndpointAwsService.CLOUDWATCH_LOGS,
   };
-  Object.entries(services).forEach(([id, service]) => endpoint(id, service));
+  if (size === 'default') {
+    Object.entries(services).forEach(([id, service]) => endpoint(id, service));
+  }
 }
 
 /** The entrance between front door and pods: TCP is passed through, TLS ends in the pods. */
@@ -107,7 +176,7 @@ function zoneName(prefix: string): string {
 /** `pods` is the security group of the machines that pods run on. */
 export function entrance(
   stack: Stack,
-  vpc: ec2.IVpc,
+  { vpc }: Network,
   pods: ec2.ISecurityGroup,
   configuration: Configuration,
 ): Entrance {
@@ -117,7 +186,7 @@ export function entrance(
   const balancing = group('LoadBalancerGroup', 'The load balancer: admits the front door alone');
   const balancer = new elb.NetworkLoadBalancer(stack, 'LoadBalancer', {
     vpc,
-    vpcSubnets: { subnetType: ec2.SubnetType.PRIVATE_WITH_EGRESS },
+    vpcSubnets: LOAD_BALANCER,
     internetFacing: false,
     crossZoneEnabled: true,
     securityGroups: [balancing],

@@ -2,50 +2,66 @@
 
 import { gzipSync } from 'node:zlib';
 
-import { aws_ec2 as ec2 } from 'aws-cdk-lib';
-
-import type { Architecture } from './configuration';
+import { type Architecture, type Configuration, ConfigurationError } from './configuration';
+import { MACHINE_TYPES } from './configuration/machine-types';
 import { enclaveSize, PAGE_MIB, type Reservation, reservation } from './kubernetes/enclave';
 import { NITRO_GROUP } from './kubernetes/pods';
 import { SECCOMP_PROFILE, seccompProfile } from './kubernetes/seccomp';
 import { type Releases, SERVICES, type Service } from './release';
 
 /**
- * Eight processors: six for three enclaves, one core for the parent. Both types have a single NUMA node, which huge
- * pages and processors therefore share.
- * https://docs.aws.amazon.com/enclaves/latest/user/nitro-enclave.html#nitro-enclave-reqs
- */
-export const INSTANCE_TYPES: Readonly<
-  Record<Architecture, { readonly name: string; readonly cpus: number; readonly memoryMib: number }>
-> = {
-  amd64: { name: 'm6i.2xlarge', cpus: 8, memoryMib: 32768 },
-  arm64: { name: 'm7g.2xlarge', cpus: 8, memoryMib: 32768 },
-};
-
-export function instanceType(architecture: Architecture): ec2.InstanceType {
-  return new ec2.InstanceType(INSTANCE_TYPES[architecture].name);
-}
-
-/**
  * Room for one enclave of each service and a surge, sized by the larger image of two releases, because both run during
  * an update.
  */
-export function reserved({ release, next }: Releases): Reservation {
+export function reserved(
+  { machines: { type } }: Pick<Configuration, 'machines'>,
+  { release, next }: Releases,
+): Reservation {
   const size = (service: Service) => Math.max(release.images[service].size, next?.images[service].size ?? 0);
-  return reservation(SERVICES.map((service) => enclaveSize(size(service))));
+  const wanted = reservation(SERVICES.map((service) => enclaveSize(size(service))));
+  const { cpus = 0, memoryMib = 0 } = MACHINE_TYPES.get(type) ?? {};
+  if (wanted.cpus > cpus - PARENT.cpus || wanted.memoryMib > memoryMib - PARENT.memoryMib) {
+    throw new ConfigurationError(
+      `CDK_MACHINE_TYPE is \`${type}\`, with ${cpus} processors and ${memoryMib} MiB: ${wanted.enclaves} enclaves take ${wanted.cpus} processors and ${wanted.memoryMib} MiB, ` +
+        `and the machine keeps ${PARENT.cpus} processors and ${PARENT.memoryMib} MiB, so set it to a larger type`,
+    );
+  }
+  return wanted;
 }
 
+/** What a machine keeps: the core of processor 0, which no enclave can have, and memory for the kubelet and all pods. */
+const PARENT = { cpus: 2, memoryMib: 6144 } as const;
+
+/** The machines' part of the kubelet's configuration, which nodeadm merges with that of EKS. */
+export const NODE_CONFIG = [
+  'apiVersion: node.eks.aws/v1alpha1',
+  'kind: NodeConfig',
+  'spec:',
+  '  kubelet:',
+  '    config:',
+  // Without it, a container that asks for no profile may open AF_VSOCK to the enclaves of its machine.
+  '      seccompDefault: true',
+].join('\n');
+
 /**
- * Shell commands for Amazon Linux 2023; the first failure ends them. `before` is the service that counts the reserved
- * resources.
+ * The beginning of a script. If a later line fails, the machine ends instead of joining without enclaves, its group
+ * replaces it, and the console output of the instance names the failure.
  */
+export function closed(): readonly string[] {
+  return [
+    `trap 'status=$?; if [ "$status" -ne 0 ]; then echo "cloister: the machine is not ready for enclaves (status $status)" >&2; shutdown -h now; fi' EXIT`,
+    'set -euo pipefail',
+  ];
+}
+
+/** Shell commands for Amazon Linux 2023. `before` is the service that counts the reserved resources. */
 export function reserve(reservation: Reservation, before: string): readonly string[] {
   return [
-    'set -euo pipefail',
     // With a fixed id, which pods name as their group. The package does not create a group that exists, and has the
     // udev rule for the device.
     `getent group ne || groupadd --gid ${NITRO_GROUP} ne`,
-    'dnf install --assumeyes --setopt=install_weak_deps=False aws-nitro-enclaves-cli',
+    // The allocator calls `file`, which a minimal system may not have.
+    'dnf install --assumeyes --setopt=install_weak_deps=False aws-nitro-enclaves-cli file',
     ...file('/etc/nitro_enclaves/allocator.yaml', '0644', [
       '---',
       `memory_mib: ${reservation.memoryMib}`,

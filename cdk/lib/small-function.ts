@@ -18,6 +18,7 @@ export function smallFunction(
   what: string,
   description: string,
   environment: Readonly<Record<string, string>>,
+  { timeout = Duration.seconds(30) }: { readonly timeout?: Duration } = {},
 ): { readonly handler: lambda.Function; readonly role: iam.Role } {
   const functionName = names(configuration).of(what);
   const logGroup = new logs.LogGroup(stack, `${what}-log`, {
@@ -38,7 +39,7 @@ export function smallFunction(
     code: lambda.Code.fromAsset(path.join(__dirname, '../functions', what), { exclude: ['*.d.ts'] }),
     handler: 'index.handler',
     environment,
-    timeout: Duration.seconds(30),
+    timeout,
     role,
     logGroup,
   });

@@ -1,79 +1,121 @@
-/** The pods of a release on the cluster, and of the next one while traffic moves to it. */
+/** The pods of a release on the cluster, and of the next one while traffic moves between them. */
+
+import { createHash } from 'node:crypto';
 
 import { Duration, type Stack } from 'aws-cdk-lib';
-import * as eks from 'aws-cdk-lib/aws-eks-v2';
+import type * as eks from 'aws-cdk-lib/aws-eks-v2';
+import type { IDependable } from 'constructs';
 
-import { apply, type Cluster } from './cluster';
+import { apply, type Cluster, observe } from './cluster';
 import { type Configuration, names } from './configuration';
 import { podImage } from './containers';
 import { enclaveSize } from './kubernetes/enclave';
-import type { Manifest } from './kubernetes/manifest';
 import { NAMESPACE } from './kubernetes/namespace';
 import { traffic } from './kubernetes/traffic';
 import { deployment, surroundings, type Workload, workloadName } from './kubernetes/workload';
 import { type Release, type Releases, SERVICES, type Service } from './release';
+import { handover } from './set-up';
 
 export interface WorkloadOptions {
   readonly cmkArn: string;
-  readonly replicas?: number;
+  /** What has to exist before pods use the key: rules that know their images. */
+  readonly after: readonly IDependable[];
 }
 
 /**
- * Applies the pods of both releases, and binds those of the newer one to the load balancer. Once they are available,
- * CloudFormation removes what the template no longer has: the binding of the older release, and later the release
- * itself. If they do not become available, the deployment fails, CloudFormation removes them, and the older release
- * keeps its traffic throughout.
+ * Applies the pods of both releases, and binds those with the traffic to the load balancer. Once they are available,
+ * CloudFormation removes what the template no longer has: the binding of the other release, and later that release. If
+ * they do not become available, the deployment fails, CloudFormation removes them, and the other release keeps its
+ * traffic throughout.
  */
 export function workloads(
   stack: Stack,
   cluster: Cluster,
   configuration: Configuration,
   releases: Releases,
-  options: WorkloadOptions,
+  { cmkArn, after }: WorkloadOptions,
 ): void {
   for (const service of SERVICES) {
-    const [current, ...older] = revisions(releases, service).map((release) =>
-      describe(stack, configuration, release, service, options),
-    );
-    older.forEach((of) => applyPods(stack, cluster, of));
-    if (current !== undefined) {
-      waitFor(
-        stack,
-        cluster,
-        current,
-        applyPods(stack, cluster, current, traffic(current, cluster.targetGroups[service].targetGroupArn)),
-      );
+    const chosen = withTraffic(configuration, releases);
+    for (const release of revisions(releases, service)) {
+      const workload = describe(stack, configuration, release, service, cmkArn);
+      const bound = release.images[service].pcr0 === chosen.images[service].pcr0;
+      const applied = applyPods(stack, cluster, configuration, workload, bound, after);
+      if (bound) {
+        awaitPods(stack, cluster, workload, applied);
+      }
     }
   }
 }
 
-function applyPods(stack: Stack, cluster: Cluster, of: Workload, binding?: Manifest): eks.KubernetesManifest {
+function applyPods(
+  stack: Stack,
+  cluster: Cluster,
+  configuration: Configuration,
+  of: Workload,
+  bound: boolean,
+  after: readonly IDependable[],
+): eks.KubernetesManifest {
   const name = workloadName(of);
-  const service = apply(cluster.eks, name, surroundings(of), [], stack);
-  const bound = binding && apply(cluster.eks, `${name}-traffic`, [binding], [service], stack);
+  const service = apply(cluster.eks, name, surroundings(of), after, stack);
   return apply(
     cluster.eks,
     `${name}-pods`,
     [deployment(of)],
-    [service, ...(bound === undefined ? [] : [bound])],
+    [service, ...(bound ? [bind(stack, cluster, configuration, of, service)] : [])],
     stack,
   );
 }
 
-function waitFor(stack: Stack, cluster: Cluster, of: Workload, applied: eks.KubernetesManifest): void {
-  const available = new eks.KubernetesObjectValue(stack, `${workloadName(of)}-available`, {
-    cluster: cluster.eks,
-    objectType: 'deployment',
-    objectName: workloadName(of),
-    objectNamespace: NAMESPACE,
-    // Present once all replicas are available.
-    jsonPath: '.status.conditions[?(@.reason=="MinimumReplicasAvailable")].status',
-    timeout: Duration.minutes(14),
-  });
-  available.node.addDependency(applied);
+function bind(
+  stack: Stack,
+  cluster: Cluster,
+  configuration: Configuration,
+  of: Workload,
+  service: IDependable,
+): IDependable {
+  const name = workloadName(of);
+  const { targetGroupArn } = cluster.targetGroups[of.service];
+  const binding = apply(cluster.eks, `${name}-traffic`, [traffic(of, targetGroupArn)], [service], stack);
+  handover(stack, `${name}-handover`, configuration, targetGroupArn).node.addDependency(binding);
+  return binding;
 }
 
-/** The newest first. Only one if both have the same image, which is then updated in place. */
+/**
+ * Waits until all replicas of this revision are available and no others are left. Each expression selects a Deployment
+ * whose status is of its present revision, because CloudFormation asks as soon as the revision is applied.
+ */
+function awaitPods(stack: Stack, cluster: Cluster, of: Workload, applied: IDependable): void {
+  const revision = createHash('sha256')
+    .update(JSON.stringify(stack.resolve(deployment(of))))
+    .digest('hex');
+  for (const [id, reason] of [
+    ['rolled-out', 'NewReplicaSetAvailable'],
+    ['available', 'MinimumReplicasAvailable'],
+  ] as const) {
+    const observed = observe(
+      stack,
+      `${workloadName(of)}-${id}`,
+      {
+        cluster: cluster.eks,
+        objectType: 'deployment',
+        // A list, because only elements of a list can be compared.
+        objectName: `--field-selector=metadata.name=${workloadName(of)}`,
+        objectNamespace: NAMESPACE,
+        jsonPath: `.items[?(@.status.observedGeneration==@.metadata.generation)].status.conditions[?(@.reason=="${reason}")].status`,
+        timeout: Duration.minutes(14),
+      },
+      revision,
+    );
+    observed.node.addDependency(applied);
+  }
+}
+
+function withTraffic({ traffic: chosen }: Configuration, { release, next }: Releases): Release {
+  return chosen === 'next' ? (next ?? release) : release;
+}
+
+/** Only one if both have the same image, which is then updated in place. */
 function revisions({ release, next }: Releases, service: Service): readonly Release[] {
   return next === undefined
     ? [release]
@@ -87,7 +129,7 @@ function describe(
   configuration: Configuration,
   release: Release,
   service: Service,
-  { cmkArn, replicas = 2 }: WorkloadOptions,
+  cmkArn: string,
 ): Workload {
   const { pcr0, size } = release.images[service];
   return {
@@ -96,7 +138,7 @@ function describe(
     architecture: configuration.architecture,
     image: podImage(stack, configuration, release, service).imageUri,
     pcr0,
-    replicas,
+    replicas: configuration.replicas[service],
     region: configuration.region,
     partition: configuration.partition,
     cmkArn,

@@ -5,11 +5,12 @@ import { gunzipSync } from 'node:zlib';
 import { App, Stack } from 'aws-cdk-lib';
 import { Match, Template } from 'aws-cdk-lib/assertions';
 
+import { ADD_ONS } from '../lib/add-ons';
 import { clusterStack } from '../lib/cluster';
-import type { Configuration } from '../lib/configuration';
+import type { Configuration, Environment } from '../lib/configuration';
+import { DEFAULT_MACHINE_TYPE } from '../lib/configuration/machine-types';
 import { seccompProfile } from '../lib/kubernetes/seccomp';
-import { INSTANCE_TYPES } from '../lib/nodes';
-import { readReleases, type Releases, SERVICES } from '../lib/release';
+import { readReleases, type Release, type Releases, type Service, SERVICES } from '../lib/release';
 import { workloads } from '../lib/workloads';
 import { withContainers } from './containers';
 import { configured, deployment, writeImages } from './fixture';
@@ -39,7 +40,7 @@ test('machines can start enclaves of the configured architecture, and pods canno
     const template = templates[architecture];
     template.hasResourceProperties('AWS::EKS::Nodegroup', {
       AmiType: ami,
-      InstanceTypes: [INSTANCE_TYPES[architecture].name],
+      InstanceTypes: [DEFAULT_MACHINE_TYPE[architecture]],
       Labels: { 'aws-nitro-enclaves-k8s-dp': 'enabled' },
       ScalingConfig: { MinSize: 3, DesiredSize: 3 },
       RemoteAccess: Match.absent(),
@@ -62,6 +63,8 @@ test('lines reach CloudWatch unchanged, in an existing log group', () => {
   assert.equal(addons.length, 1);
   const files = JSON.parse(addons[0]?.['Properties'].ConfigurationValues).containerLogs.fluentBit.config.extraFiles;
   const lines: string = files['application-log.conf'];
+  // Both are in the log of the data plane.
+  assert.match(lines, /^ +Exclude_Path +\/var\/log\/containers\/aws-node\*, \/var\/log\/containers\/kube-proxy\*$/m);
   // Otherwise the embedded metric format is a string within a record, from which CloudWatch makes no metrics.
   assert.match(lines, /^ +log_key +log$/m);
   assert.match(lines, /^ +log_format +json\/emf$/m);
@@ -82,9 +85,6 @@ test('a machine reserves its enclaves’ resources before its kubelet starts, an
   assert.match(script, /echo 384 > "\$sizes\/hugepages-2048kB\/nr_hugepages"/);
   assert.match(script, /groupadd --gid 10002 ne\n/);
   assert.match(script, /systemctl enable --now nitro-enclaves-allocator.service/);
-  for (const { cpus, memoryMib } of Object.values(INSTANCE_TYPES)) {
-    assert.ok(cpus - 6 >= 2 && memoryMib > 4 * 768);
-  }
 });
 
 test('a machine gets the seccomp profile, and its user data stays within the limit of EC2', () => {
@@ -106,46 +106,103 @@ test('the cluster is reached from its network alone, logs, and keeps its own mac
     ComputeConfig: Match.objectLike({ Enabled: false }),
     Logging: { ClusterLogging: { EnabledTypes: Match.arrayWith([{ Type: 'audit' }]) } },
   });
-  for (const group of [
-    '/aws/eks/dev-cloister-cluster/cluster',
-    '/aws/containerinsights/dev-cloister-cluster/application',
-  ]) {
-    amd64.hasResource('AWS::Logs::LogGroup', {
-      Properties: { LogGroupName: group, RetentionInDays: 90 },
-      DeletionPolicy: 'Delete',
-    });
+  amd64.hasResource('AWS::Logs::LogGroup', {
+    Properties: { LogGroupName: '/aws/containerinsights/dev-cloister-cluster/application', RetentionInDays: 90 },
+    DeletionPolicy: 'Delete',
+  });
+});
+
+test('a cluster that was destroyed can be deployed again, though EKS makes its log group anew', () => {
+  const name = '/aws/eks/dev-cloister-cluster/cluster';
+  const groups = Object.values(amd64.findResources('AWS::Logs::LogGroup'));
+  assert.ok(groups.every(({ Properties }) => Properties.LogGroupName !== name));
+  amd64.hasResourceProperties('Custom::LogGroup', { Name: name, RetentionInDays: 90 });
+  const [cluster] = Object.values(amd64.findResources('AWS::EKS::Cluster'));
+  const [log] = Object.keys(amd64.findResources('Custom::LogGroup'));
+  assert.ok(cluster?.['DependsOn'].includes(log));
+});
+
+test('machines can be replaced beside the present ones, because their group has no name', () => {
+  amd64.hasResourceProperties('AWS::EKS::Nodegroup', { NodegroupName: Match.absent() });
+});
+
+test('machines and add-ons have versions, which change only if it is asked for', () => {
+  const ofFunction = (attribute: string) => ({ 'Fn::GetAtt': ['Published', attribute] });
+  amd64.hasResourceProperties('AWS::EKS::Nodegroup', { ReleaseVersion: ofFunction('AmiRelease') });
+  const addons = Object.values(amd64.findResources('AWS::EKS::Addon')).map(({ Properties }) => Properties);
+  assert.deepEqual(addons.map(({ AddonName }) => AddonName).sort(), [...ADD_ONS].sort());
+  for (const { AddonName, AddonVersion } of addons) {
+    assert.deepEqual(AddonVersion, ofFunction(AddonName.replaceAll('-', '')));
+  }
+  const published = (template: Template) =>
+    Object.values(template.findResources('Custom::Published'))[0]?.['Properties'];
+  assert.deepEqual(published(amd64).AddOns, ADD_ONS);
+  assert.equal(published(amd64).Version, '1.36');
+  assert.match(published(amd64).Ami, /\/1\.36\/amazon-linux-2023\/x86_64\/standard\/recommended\/release_version$/);
+  assert.match(published(arm64).Ami, /\/1\.36\/amazon-linux-2023\/arm64\/standard\/recommended\/release_version$/);
+});
+
+test('what a cluster keeps of AWS and of itself is read again for another value of `renew`', () => {
+  const renewed = Template.fromStack(cluster(deployment({}, { renew: '2027-01-31' })).stack);
+  const kept = ['Custom::Published', 'Custom::AWSCDK-EKS-KubernetesObjectValue'].flatMap((type) =>
+    Object.keys(amd64.findResources(type)),
+  );
+  const [before, after] = [amd64, renewed].map((template) => template.toJSON()['Resources']);
+  assert.equal(kept.length, 2);
+  for (const id of kept) {
+    assert.notDeepEqual(before[id].Properties, after[id].Properties, id);
   }
 });
 
-test('services that pods and enclaves call have endpoints in the network', () => {
-  const endpoints = Object.values(amd64.findResources('AWS::EC2::VPCEndpoint')).map(({ Properties }) =>
-    JSON.stringify(Properties.ServiceName),
-  );
-  for (const service of [
-    'kms',
-    'sts',
-    'logs',
-    'ecr.api',
-    'ecr.dkr',
-    'ec2',
-    'elasticloadbalancing',
-    'eks-auth',
-    'ssm',
-    'ssmmessages',
-    's3',
-    'dynamodb',
-  ]) {
-    assert.ok(
-      endpoints.some((name) => name.endsWith(`.${service}"`) || name.endsWith(`.${service}"]]}`)),
-      `${service} in ${endpoints}`,
-    );
+test('a container that asks for no seccomp profile gets the runtime’s default', () => {
+  for (const template of [amd64, arm64]) {
+    const [, config = ''] = /application\/node\.eks\.aws\n\n([^]*?)\n--/.exec(userData(template)) ?? [];
+    assert.match(config, /^kind: NodeConfig$/m);
+    assert.match(config, /^spec:\n  kubelet:\n    config:\n      seccompDefault: true$/m);
   }
-  amd64.hasResourceProperties('AWS::EC2::VPCEndpoint', {
-    ServiceName: 'com.amazonaws.eu-central-1.kms',
-    PolicyDocument: {
-      Statement: [Match.objectLike({ Condition: { StringEquals: { 'aws:PrincipalAccount': '123456789012' } } })],
-    },
+});
+
+test('the function that applies objects is the cluster’s administrator, and nobody else is', () => {
+  amd64.hasResourceProperties('AWS::EKS::Cluster', {
+    AccessConfig: { AuthenticationMode: 'API', BootstrapClusterCreatorAdminPermissions: false },
   });
+  const entries = (template: Template) =>
+    Object.values(template.findResources('AWS::EKS::AccessEntry')).map(({ Properties }) => Properties);
+  const [administrator, ...others] = entries(amd64);
+  assert.deepEqual(others, []);
+  assert.match(JSON.stringify(administrator.PrincipalArn), /KubectlProviderHandlerServiceRole/);
+  assert.match(JSON.stringify(administrator.AccessPolicies), /AmazonEKSClusterAdminPolicy/);
+
+  const arns = ['arn:aws:iam::123456789012:role/operations', 'arn:aws:iam::123456789012:user/ada'];
+  const withOperators = entries(Template.fromStack(cluster(deployment({ CDK_OPERATORS: arns.join(',') })).stack));
+  assert.deepEqual(
+    withOperators.flatMap(({ PrincipalArn, KubernetesGroups, AccessPolicies }) =>
+      KubernetesGroups === undefined ? [] : [[PrincipalArn, KubernetesGroups, AccessPolicies]],
+    ),
+    arns.map((arn) => [arn, ['cloister-operators'], undefined]),
+  );
+});
+
+test('the controller of load balancers may change the targets of the deployment, and nothing else', () => {
+  const statements = Object.values(amd64.findResources('AWS::IAM::Policy'))
+    .filter(({ Properties }) => JSON.stringify(Properties.Roles).includes('LoadBalancerControllerRole'))
+    .flatMap(({ Properties }) => Properties.PolicyDocument.Statement);
+  const changes = statements.filter(({ Action }) =>
+    [Action].flat().some((action: string) => !/:Describe/.test(action)),
+  );
+  assert.deepEqual(
+    changes.flatMap(({ Action }) => Action),
+    ['elasticloadbalancing:RegisterTargets', 'elasticloadbalancing:DeregisterTargets'],
+  );
+  const groups = Object.keys(amd64.findResources('AWS::ElasticLoadBalancingV2::TargetGroup'));
+  assert.deepEqual(
+    changes.flatMap(({ Resource }) => Resource.map(({ Ref }: { Ref: string }) => Ref)).sort(),
+    groups.sort(),
+  );
+  amd64.resourceCountIs('AWS::IAM::OIDCProvider', 0);
+  amd64.resourceCountIs('Custom::AWSCDKOpenIdConnectProvider', 0);
+  // No image of a fixed region.
+  assert.ok(!JSON.stringify(amd64.findResources('Custom::AWSCDK-EKS-HelmChart')).includes('dkr.ecr'));
 });
 
 test('service accounts get the roles that the images measure, by name', () => {
@@ -156,30 +213,6 @@ test('service accounts get the roles that the images measure, by name', () => {
       RoleArn: `arn:aws:iam::123456789012:role/dev-cloister-${service}`,
     });
   }
-});
-
-test('the load balancer is internal, passes TCP through and admits the front door alone', () => {
-  amd64.hasResourceProperties('AWS::ElasticLoadBalancingV2::LoadBalancer', { Type: 'network', Scheme: 'internal' });
-  for (const Port of [8443, 8444]) {
-    amd64.hasResourceProperties('AWS::ElasticLoadBalancingV2::Listener', { Port, Protocol: 'TCP' });
-  }
-  amd64.resourcePropertiesCountIs(
-    'AWS::ElasticLoadBalancingV2::TargetGroup',
-    { TargetType: 'ip', Port: 8443, HealthCheckPort: '8080', HealthCheckPath: '/readyz' },
-    2,
-  );
-  const ingress = Object.values(amd64.findResources('AWS::EC2::SecurityGroupIngress'));
-  const intoBalancer = ingress.filter(({ Properties }) =>
-    JSON.stringify(Properties.GroupId).includes('LoadBalancerGroup'),
-  );
-  assert.deepEqual(intoBalancer.map(({ Properties }) => Properties.FromPort).sort(), [8443, 8444]);
-  assert.ok(
-    intoBalancer.every(({ Properties }) => JSON.stringify(Properties.SourceSecurityGroupId).includes('FrontDoorGroup')),
-  );
-  const groups = Object.values(amd64.findResources('AWS::EC2::SecurityGroup')).flatMap(
-    ({ Properties }) => Properties.SecurityGroupIngress ?? [],
-  );
-  assert.ok(![...groups, ...ingress.map(({ Properties }) => Properties)].some(({ CidrIp }) => CidrIp === '0.0.0.0/0'));
 });
 
 test('the services have names in a private zone, which their certificates have', () => {
@@ -206,7 +239,7 @@ test('charts are pinned', () => {
 });
 
 test('a release is bound to the load balancer before its pods exist, and awaited', () => {
-  const { template, id, urls } = applied(deployment());
+  const { template, id, ids, urls } = applied(deployment());
   assert.deepEqual(urls, {
     signer: 'https://signer.dev-cloister.internal:8443',
     'key-generator': 'https://key-generator.dev-cloister.internal:8444',
@@ -215,33 +248,93 @@ test('a release is bound to the load balancer before its pods exist, and awaited
   for (const service of SERVICES) {
     assert.ok(depends(id('TargetGroupBinding', service)).includes(id('Service', service)));
     assert.ok(depends(id('Deployment', service)).includes(id('TargetGroupBinding', service)));
-    assert.ok(depends(id('available', service)).includes(id('Deployment', service)));
+    assert.equal(ids('available', service).length, 2);
+    for (const awaited of ids('available', service)) {
+      assert.ok(depends(awaited).includes(id('Deployment', service)));
+    }
   }
 });
 
-test('the next release gets Deployments of its own, and the traffic', () => {
+test('an update with equal measurements is awaited: CloudFormation asks again, for the status of that revision', () => {
+  const releases = deployment();
+  const observed = (replicas: string) => {
+    const { template } = applied({
+      ...releases,
+      configuration: { ...configured({ CDK_SIGNERS: replicas }), images: releases.configuration.images },
+    });
+    return Object.entries(template.findResources('Custom::AWSCDK-EKS-KubernetesObjectValue'));
+  };
+  const [before, after] = [observed('2'), observed('1')];
+  const of = (service: Service) => (all: typeof before) =>
+    all.filter(([, { Properties }]) => Properties.ObjectName.includes(`=${service}-`));
+  assert.deepEqual(of('key-generator')(before), of('key-generator')(after));
+  const signers = of('signer')(before);
+  assert.deepEqual(signers.map(([, { Properties }]) => /reason=="(\w+)"/.exec(Properties.JsonPath)?.[1]).sort(), [
+    'MinimumReplicasAvailable',
+    'NewReplicaSetAvailable',
+  ]);
+  signers.forEach(([id, { Properties }], index) => {
+    const [again, changed] = of('signer')(after)[index] ?? assert.fail(id);
+    assert.equal(again, id);
+    assert.notEqual(changed['Properties'].Version, Properties.Version);
+    assert.match(Properties.JsonPath, /^\.items\[\?\(@\.status\.observedGeneration==@\.metadata\.generation\)\]/);
+  });
+});
+
+test('two releases run side by side, and one of them has the traffic', () => {
   const first = deployment();
   const images = writeImages(first.configuration, { version: 'two' });
-  const configuration = configured({
-    CDK_IMAGES: first.configuration.images,
-    CDK_NEXT_IMAGES: images,
-    CDK_NEXT_UNTIL: '2026-12-10',
-  });
-  const releases = readReleases(configuration);
-  const { template } = applied({ configuration, releases });
-  const manifests = Object.values(template.findResources('Custom::AWSCDK-EKS-KubernetesResource')).map(
-    ({ Properties }) => JSON.stringify(Properties.Manifest),
-  );
+  const two = { CDK_IMAGES: first.configuration.images, CDK_NEXT_IMAGES: images, CDK_NEXT_UNTIL: '2026-12-10' };
+  const objects = (environment: Environment) => {
+    const configuration = configured(environment);
+    const releases = readReleases(configuration);
+    const { template } = applied({ configuration, releases });
+    const manifests = Object.values(template.findResources('Custom::AWSCDK-EKS-KubernetesResource')).map(
+      ({ Properties }) => JSON.stringify(Properties.Manifest),
+    );
+    const awaited = JSON.stringify(template.findResources('Custom::AWSCDK-EKS-KubernetesObjectValue'));
+    const name = (service: Service, release: Release | undefined) =>
+      `${service}-${release?.images[service].pcr0.slice(0, 12)}`;
+    return SERVICES.map((service) =>
+      [releases.release, releases.next].map((release) => [
+        ...['Deployment', 'TargetGroupBinding'].map(
+          (kind) =>
+            manifests.filter(
+              (manifest) => manifest.includes(`${kind}\\\",`) && manifest.includes(name(service, release)),
+            ).length,
+        ),
+        awaited.includes(name(service, release)) ? 1 : 0,
+      ]),
+    );
+  };
+  const [bound, unbound] = [
+    [1, 1, 1],
+    [1, 0, 0],
+  ];
+  assert.deepEqual(objects(two), [
+    [unbound, bound],
+    [unbound, bound],
+  ]);
+  assert.deepEqual(objects({ ...two, CDK_TRAFFIC: 'present' }), [
+    [bound, unbound],
+    [bound, unbound],
+  ]);
+});
+
+test('a binding that is replaced stays until the targets of the other one were checked', () => {
+  const { template, id } = applied(deployment());
   for (const service of SERVICES) {
-    const named = (kind: string, release = releases.next) =>
-      manifests.filter(
-        (manifest) =>
-          manifest.includes(`${kind}\\\",`) &&
-          manifest.includes(`${service}-${release?.images[service].pcr0.slice(0, 12)}`),
-      ).length;
-    assert.deepEqual([named('Deployment'), named('Deployment', releases.release)], [1, 1]);
-    assert.deepEqual([named('TargetGroupBinding'), named('TargetGroupBinding', releases.release)], [1, 0]);
+    const waits = Object.values(template.findResources('Custom::Handover')).filter(({ DependsOn }) =>
+      DependsOn.includes(id('TargetGroupBinding', service)),
+    );
+    // CloudFormation deletes a resource before what it depends on.
+    assert.equal(waits.length, 1);
+    assert.equal(
+      waits[0]?.['Properties'].ServiceToken,
+      'arn:aws:lambda:eu-central-1:123456789012:function:dev-cloister-set-up',
+    );
   }
+  amd64.hasResourceProperties('AWS::Lambda::Function', { FunctionName: 'dev-cloister-set-up' });
 });
 
 function applied(given: { configuration: Configuration; releases: Releases }) {
@@ -251,22 +344,23 @@ function applied(given: { configuration: Configuration; releases: Releases }) {
   const stack = new Stack(app, 'application', { env: configuration });
   workloads(stack, cluster, configuration, releases, {
     cmkArn: 'arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab',
+    after: [],
   });
   const template = Template.fromStack(stack);
   const resources = {
     ...template.findResources('Custom::AWSCDK-EKS-KubernetesResource'),
     ...template.findResources('Custom::AWSCDK-EKS-KubernetesObjectValue'),
   };
-  const id = (kind: string, service: string) => {
-    const [found] =
-      Object.entries(resources).find(([, { Type, Properties }]) =>
+  const ids = (kind: string, service: string) =>
+    Object.entries(resources)
+      .filter(([, { Type, Properties }]) =>
         kind === 'available'
-          ? Type.endsWith('ObjectValue') && Properties.ObjectName.startsWith(service)
+          ? Type.endsWith('ObjectValue') && Properties.ObjectName.includes(`=${service}-`)
           : JSON.stringify(Properties.Manifest ?? '').includes(
               `${kind}\\\",\\\"metadata\\\":{\\\"name\\\":\\\"${service}-`,
             ),
-      ) ?? [];
-    return found ?? assert.fail(`no ${kind} of ${service}`);
-  };
-  return { template, id, urls: cluster.urls };
+      )
+      .map(([found]) => found);
+  const id = (kind: string, service: string) => ids(kind, service)[0] ?? assert.fail(`no ${kind} of ${service}`);
+  return { template, id, ids, urls: cluster.urls };
 }

@@ -7,7 +7,8 @@ import { certificateObjects } from '../lib/kubernetes/certificates';
 import { DEVICE_PLUGIN, devicePlugin } from '../lib/kubernetes/device-plugin';
 import { enclaveSize, reservation } from '../lib/kubernetes/enclave';
 import type { Manifest } from '../lib/kubernetes/manifest';
-import { NAMESPACE, namespaceObjects } from '../lib/kubernetes/namespace';
+import { dynamodbPolicy, NAMESPACE, namespaceObjects } from '../lib/kubernetes/namespace';
+import { operatorObjects, OPERATORS } from '../lib/kubernetes/operators';
 import {
   DRAIN_SECONDS,
   GRACE_SECONDS,
@@ -207,8 +208,9 @@ test('each release has its own binding, so that the new one exists before the ol
   }
 });
 
-test('the namespace is restricted, and network policies admit the services’ traffic only', () => {
-  const objects = namespaceObjects('10.0.0.0/16');
+test('the namespace is restricted, and pods meet the load balancer, endpoints, DNS and the credentials’ agent alone', () => {
+  const peers = { loadBalancer: ['10.0.1.0/26', '10.0.2.0/26'], endpoints: ['10.0.3.0/26'] };
+  const objects = [...namespaceObjects(peers), dynamodbPolicy([{ ipBlock: { cidr: '52.94.0.0/22' } }])];
   const namespace = ofKind(objects, 'Namespace');
   assert.equal(namespace.metadata.labels['pod-security.kubernetes.io/enforce'], 'restricted');
   const policies = objects.filter(({ kind }) => kind === 'NetworkPolicy').map(plain);
@@ -216,15 +218,74 @@ test('the namespace is restricted, and network policies admit the services’ tr
     podSelector: {},
     policyTypes: ['Ingress', 'Egress'],
   });
+  const blocks = (rules: Plain): string[] =>
+    rules.flatMap(({ from, to }: Plain) => from ?? to).flatMap(({ ipBlock }: Plain) => ipBlock?.cidr ?? []);
+  const selected = ({ spec }: Plain, name: string) =>
+    spec.podSelector.matchLabels?.['app.kubernetes.io/name'] === name ||
+    spec.podSelector.matchExpressions?.some(({ values }: Plain) => values.includes(name)) === true;
   for (const service of SERVICES) {
-    const { spec } = policies.find(({ metadata }) => metadata.name === service);
-    assert.deepEqual(spec.ingress[0].from, [{ ipBlock: { cidr: '10.0.0.0/16' } }]);
+    const of = policies.filter((policy) => selected(policy, service));
+    const ingress = of.flatMap(({ spec }) => spec.ingress ?? []);
+    const egress = of.flatMap(({ spec }) => spec.egress ?? []);
+    assert.deepEqual(blocks(ingress), peers.loadBalancer);
     assert.deepEqual(
-      spec.egress.flatMap(({ ports }: Plain) => ports.map(({ port }: Plain) => port)),
-      [53, 53, 80, 443],
+      ingress.flatMap(({ ports }: Plain) => ports.map(({ port }: Plain) => port)),
+      [HTTPS_PORT, HEALTH_PORT],
     );
-    assert.deepEqual(spec.egress[2].to[0].ipBlock.except, ['169.254.169.254/32']);
+    assert.deepEqual(blocks(egress), ['169.254.170.23/32', ...peers.endpoints, '52.94.0.0/22']);
+    const others = egress.flatMap(({ to }: Plain) => to).filter(({ ipBlock }: Plain) => ipBlock === undefined);
+    assert.deepEqual(
+      others.map(({ podSelector }: Plain) => podSelector.matchLabels),
+      [{ 'k8s-app': 'kube-dns' }],
+    );
+    assert.ok(
+      [...ingress, ...egress].every(({ from, to, ports }: Plain) => (from ?? to).length > 0 && ports.length > 0),
+    );
   }
+});
+
+/** The permissions of a command of kubectl, as `verb resource`. */
+const RIGHTS: Readonly<Record<string, readonly string[]>> = {
+  'delete targetgroupbindings': ['list', 'get', 'watch', 'delete'].map((verb) => `${verb} targetgroupbindings`),
+  'delete pods': ['list', 'get', 'watch', 'delete'].map((verb) => `${verb} pods`),
+  'scale deployment': ['list deployments', 'get deployments', 'patch deployments/scale'],
+};
+
+test('operators can do what the page on emergencies tells them, and become neither a pod nor an administrator', () => {
+  const [role, binding] = operatorObjects().map(plain);
+  assert.deepEqual([role.kind, role.metadata.namespace, binding.roleRef.name], ['Role', NAMESPACE, role.metadata.name]);
+  assert.deepEqual(binding.subjects, [{ apiGroup: 'rbac.authorization.k8s.io', kind: 'Group', name: OPERATORS }]);
+  const allowed = new Set(
+    role.rules.flatMap(({ resources, verbs }: Plain) =>
+      resources.flatMap((resource: string) => verbs.map((verb: string) => `${verb} ${resource}`)),
+    ),
+  );
+  const page = source('docs/operate.md');
+  const emergency = page.slice(page.indexOf('## Emergency stop'), page.indexOf('## Backup and restore drill'));
+  const commands = [...emergency.matchAll(/kubectl -n cloister (\w+ \w+)/g)].map(([, command = '']) => command);
+  assert.ok(commands.length >= 3, emergency);
+  for (const command of commands) {
+    const rights = RIGHTS[command] ?? assert.fail(`the rights that \`kubectl ${command}\` needs are unknown`);
+    assert.deepEqual(
+      rights.filter((right) => !allowed.has(right)),
+      [],
+      command,
+    );
+  }
+  assert.ok(allowed.has('get pods/log'));
+  const changes = [...allowed].filter((right) => !/^(get|list|watch) /.test(String(right)));
+  assert.deepEqual(changes.sort(), [
+    'delete pods',
+    'delete targetgroupbindings',
+    'deletecollection pods',
+    'deletecollection targetgroupbindings',
+    'patch deployments/scale',
+    'update deployments/scale',
+  ]);
+  assert.deepEqual(
+    [...allowed].filter((right) => /secrets|\*|exec|portforward|token/.test(String(right))),
+    [],
+  );
 });
 
 test('each service has a certificate of the private CA for its own name', () => {

@@ -5,11 +5,13 @@ import * as path from 'node:path';
 import { test } from 'node:test';
 
 import { enclaveSize, reservation } from '../lib/kubernetes/enclave';
-import { installSeccompProfile, reserve } from '../lib/nodes';
-import { temporary } from './fixture';
+import { closed, installSeccompProfile, reserve, reserved, WITHOUT_DOCKER } from '../lib/nodes';
+import { deployment, temporary } from './fixture';
 
 const script = [
+  ...closed(),
   ...reserve(reservation([enclaveSize(1), enclaveSize(1)]), 'kubelet.service'),
+  WITHOUT_DOCKER,
   ...installSeccompProfile('arm64'),
 ].join('\n');
 
@@ -51,4 +53,60 @@ test('a machine has the page size that Kubernetes counts, whatever the allocator
     [amd64.pages('node0', '2048'), amd64.pages('node1', '2048'), amd64.pages('node1', '1048576')],
     ['0', '384', '0'],
   );
+});
+
+/** Runs the script with programs that succeed and do nothing, except for the named one. */
+function prepare(failing: string | undefined, script_ = script) {
+  const directory = temporary();
+  const programs = ['getent', 'groupadd', 'dnf', 'install', 'systemctl', 'base64', 'gunzip', 'shutdown'];
+  for (const program of programs) {
+    const body = program === failing ? 'exit 3' : 'cat > /dev/null';
+    fs.writeFileSync(
+      path.join(directory, program),
+      `#!/bin/bash\necho "${program} $*" >> "${directory}/calls"\n${body}\n`,
+      { mode: 0o755 },
+    );
+  }
+  fs.mkdirSync(path.join(directory, 'seccomp'));
+  const moved = script_.replaceAll('/var/lib/kubelet', directory);
+  const { status, stderr } = spawnSync('/bin/bash', ['--norc', '-c', moved], {
+    input: '',
+    encoding: 'utf8',
+    env: { PATH: `${directory}:/bin:/usr/bin` },
+  });
+  const calls = fs.readFileSync(path.join(directory, 'calls'), 'utf8').trim().split('\n');
+  return { status, stderr, ended: calls.includes('shutdown -h now'), calls };
+}
+
+test('a machine that cannot prepare itself ends instead of joining without enclaves', () => {
+  const ready = prepare(undefined);
+  assert.deepEqual([ready.status, ready.ended], [0, false], ready.stderr);
+  const called = [...new Set(ready.calls.map((call) => call.split(' ')[0] ?? ''))];
+  for (const failing of called.filter((program) => program !== 'getent')) {
+    const { status, ended, stderr } = prepare(failing);
+    assert.deepEqual([status, ended], [3, true], failing);
+    assert.match(stderr, /the machine is not ready for enclaves \(status 3\)/);
+  }
+  // A variable without a value is no failing command.
+  assert.ok(prepare(undefined, [...closed(), 'getent', 'echo "$unset"'].join('\n')).ended);
+});
+
+test('images that leave no room for their machine are refused', () => {
+  const { configuration, releases } = deployment();
+  const ofSize = (mib: number) => ({
+    release: {
+      ...releases.release,
+      images: {
+        signer: { ...releases.release.images.signer, size: mib * 2 ** 20 },
+        'key-generator': releases.release.images['key-generator'],
+      },
+    },
+  });
+  const machines = (type: string) => ({ machines: { ...configuration.machines, type } });
+  assert.equal(reserved(machines('m6i.2xlarge'), ofSize(1024)).memoryMib, 2 * 4096 + 256);
+  assert.throws(
+    () => reserved(machines('c6i.2xlarge'), ofSize(1536)),
+    /CDK_MACHINE_TYPE is `c6i\.2xlarge`, with 8 processors and 16384 MiB: 3 enclaves take .* set it to a larger type$/,
+  );
+  assert.equal(reserved(machines('c6i.4xlarge'), ofSize(1536)).memoryMib, 2 * 6144 + 256);
 });

@@ -245,6 +245,11 @@ export const KNOBS = {
   ),
   withKeys: contextOnly('with-keys'),
   destroy: contextOnly('destroy'),
+  renew: {
+    context: 'renew',
+    parse: optional(matching(/^[\w.-]{1,40}$/)),
+    remedy: 'give another value than the last time, such as a date',
+  } as Knob<string | undefined>,
   keyForm: {
     context: 'key-form',
     parse: choice('open'),

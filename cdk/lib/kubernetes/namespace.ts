@@ -1,19 +1,38 @@
 /** Objects that do not depend on a release: namespace, service accounts, network policies. */
 
 import { SERVICES, type Service } from '../release';
-import { type Json, type Manifest, PART_OF } from './manifest';
+import { type Json, type Labels, type Manifest, PART_OF } from './manifest';
 import { HEALTH_PORT, HTTPS_PORT } from './pods';
 import { serviceLabels } from './workload';
 
 export const NAMESPACE = 'cloister';
 
-/** `vpcCidr` contains the addresses of the load balancer and of the endpoints of AWS services. */
-export function namespaceObjects(vpcCidr: string): readonly Manifest[] {
+/** Addresses that pods meet: all other traffic is refused. */
+export interface Peers {
+  /** Ranges that contain the load balancer and nothing else. */
+  readonly loadBalancer: readonly string[];
+  /** Ranges of the endpoints of KMS and Secrets Manager. */
+  readonly endpoints: readonly string[];
+}
+
+export function namespaceObjects(peers: Peers): readonly Manifest[] {
   return [
     namespace(),
     denyAll(),
-    ...SERVICES.flatMap((service) => [serviceAccount(service), networkPolicy(service, vpcCidr)]),
+    ...SERVICES.flatMap((service) => [serviceAccount(service), networkPolicy(service, peers)]),
   ];
+}
+
+/**
+ * The pods' way to DynamoDB, an object of its own because its addresses are known when the cluster is deployed.
+ * DynamoDB has no private name in a network: its public addresses are routed to the gateway endpoint.
+ */
+export function dynamodbPolicy(peers: Json): Manifest {
+  return policy('dynamodb', PART_OF, {
+    podSelector: { matchExpressions: [{ key: NAME, operator: 'In', values: [...SERVICES] }] },
+    policyTypes: ['Egress'],
+    egress: [{ to: peers, ports: [tcp(443)] }],
+  });
 }
 
 function namespace(): Manifest {
@@ -45,37 +64,48 @@ function serviceAccount(service: Service): Manifest {
 }
 
 function denyAll(): Manifest {
+  return policy('deny-all', PART_OF, { podSelector: {}, policyTypes: ['Ingress', 'Egress'] });
+}
+
+function networkPolicy(service: Service, { loadBalancer, endpoints }: Peers): Manifest {
+  return policy(service, serviceLabels(service), {
+    podSelector: { matchLabels: { [NAME]: service } },
+    policyTypes: ['Ingress', 'Egress'],
+    // The load balancer, whose security group admits the front door alone. The network plugin always admits the pod's
+    // own machine, and with it the kubelet's probes.
+    ingress: [{ from: blocks(loadBalancer), ports: [tcp(HTTPS_PORT), tcp(HEALTH_PORT)] }],
+    egress: [
+      {
+        to: [
+          {
+            namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': 'kube-system' } },
+            podSelector: { matchLabels: { 'k8s-app': 'kube-dns' } },
+          },
+        ],
+        ports: [{ protocol: 'UDP', port: 53 }, tcp(53)],
+      },
+      // The EKS Pod Identity agent: https://docs.aws.amazon.com/eks/latest/userguide/pod-id-agent-setup.html
+      { to: blocks(['169.254.170.23/32']), ports: [tcp(80)] },
+      { to: blocks(endpoints), ports: [tcp(443)] },
+    ],
+  });
+}
+
+function policy(name: string, labels: Labels, spec: Json): Manifest {
   return {
     apiVersion: 'networking.k8s.io/v1',
     kind: 'NetworkPolicy',
-    metadata: { name: 'deny-all', namespace: NAMESPACE, labels: PART_OF },
-    spec: { podSelector: {}, policyTypes: ['Ingress', 'Egress'] },
+    metadata: { name, namespace: NAMESPACE, labels },
+    spec,
   };
 }
 
-function networkPolicy(service: Service, vpcCidr: string): Manifest {
-  const tcp = (port: number): Json => ({ protocol: 'TCP', port });
-  return {
-    apiVersion: 'networking.k8s.io/v1',
-    kind: 'NetworkPolicy',
-    metadata: { name: service, namespace: NAMESPACE, labels: serviceLabels(service) },
-    spec: {
-      podSelector: { matchLabels: { 'app.kubernetes.io/name': service } },
-      policyTypes: ['Ingress', 'Egress'],
-      // The load balancer, whose security group admits the front door alone. Its addresses are those of the VPC, so the
-      // rule admits every host and pod of the VPC. The kubelet always reaches its pods.
-      ingress: [{ from: [{ ipBlock: { cidr: vpcCidr } }], ports: [tcp(HTTPS_PORT), tcp(HEALTH_PORT)] }],
-      egress: [
-        {
-          to: [{ namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': 'kube-system' } } }],
-          ports: [{ protocol: 'UDP', port: 53 }, tcp(53)],
-        },
-        // The EKS Pod Identity agent: https://docs.aws.amazon.com/eks/latest/userguide/pod-id-agent-setup.html
-        { to: [{ ipBlock: { cidr: '169.254.170.23/32' } }], ports: [tcp(80)] },
-        // KMS has an endpoint in the VPC; DynamoDB is reached at public addresses through the gateway endpoint. The
-        // enclave checks the identity of the peer, and the pod's allow-list the host name.
-        { to: [{ ipBlock: { cidr: '0.0.0.0/0', except: ['169.254.169.254/32'] } }], ports: [tcp(443)] },
-      ],
-    },
-  };
+function blocks(cidrs: readonly string[]): Json {
+  return cidrs.map((cidr) => ({ ipBlock: { cidr } }));
 }
+
+function tcp(port: number): Json {
+  return { protocol: 'TCP', port };
+}
+
+const NAME = 'app.kubernetes.io/name';

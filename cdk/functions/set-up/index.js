@@ -1,0 +1,45 @@
+// Answers CloudFormation's requests for custom resources:
+// https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-ref.html
+
+const { resources } = require('./resources');
+
+const CLIENTS = {
+  ec2: 'EC2Client',
+  eks: 'EKSClient',
+  'elastic-load-balancing-v2': 'ElasticLoadBalancingV2Client',
+  logs: 'CloudWatchLogsClient',
+  ssm: 'SSMClient',
+};
+
+const aws = async (service, command, input) => {
+  const sdk = require(`@aws-sdk/client-${service === 'logs' ? 'cloudwatch-logs' : service}`);
+  return new sdk[CLIENTS[service]]({}).send(new sdk[`${command}Command`](input));
+};
+
+const sleep = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+
+exports.handler = async (event) => {
+  const answer = await make(event).then(
+    (Data) => ({ Status: 'SUCCESS', Data }),
+    (error) => {
+      console.error(error);
+      return { Status: 'FAILED', Reason: `${event.ResourceType}: ${error.message}` };
+    },
+  );
+  const body = JSON.stringify({
+    ...answer,
+    StackId: event.StackId,
+    RequestId: event.RequestId,
+    LogicalResourceId: event.LogicalResourceId,
+    PhysicalResourceId: event.PhysicalResourceId ?? `${event.LogicalResourceId}-${event.RequestId}`,
+  });
+  // As bytes, because the presigned URL takes no content type.
+  const { ok, status } = await fetch(event.ResponseURL, { method: 'PUT', body: Buffer.from(body) });
+  if (!ok) {
+    throw new Error(`CloudFormation's answer to the result is ${status}`);
+  }
+};
+
+async function make(event) {
+  return resources[event.ResourceType](event, aws, sleep);
+}

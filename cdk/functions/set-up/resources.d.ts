@@ -1,0 +1,15 @@
+export interface Request {
+  readonly RequestType: 'Create' | 'Update' | 'Delete';
+  readonly ResourceProperties: Readonly<Record<string, string | readonly string[]>>;
+}
+
+export type Aws = (service: string, command: string, input: Readonly<Record<string, unknown>>) => Promise<unknown>;
+
+export const resources: Readonly<
+  Record<
+    string,
+    (request: Request, aws: Aws, sleep: (seconds: number) => Promise<void>) => Promise<Readonly<Record<string, string>>>
+  >
+>;
+
+export function attribute(addonName: string): string;
