@@ -3,6 +3,7 @@
  * permissions.
  */
 
+import * as fs from 'node:fs';
 import * as path from 'node:path';
 
 import { Duration, RemovalPolicy, type Stack } from 'aws-cdk-lib';
@@ -36,7 +37,7 @@ export function smallFunction(
     description,
     runtime: lambda.Runtime.NODEJS_24_X,
     architecture: lambda.Architecture.ARM_64,
-    code: lambda.Code.fromAsset(path.join(__dirname, '../functions', what), { exclude: ['*.d.ts'] }),
+    code: code(path.join(__dirname, '../functions', what)),
     handler: 'index.handler',
     environment,
     timeout,
@@ -45,3 +46,15 @@ export function smallFunction(
   });
   return { handler, role };
 }
+
+/** Inline if it is one short file: a template without files can be deployed by any tool. */
+function code(directory: string): lambda.Code {
+  const files = fs.readdirSync(directory).filter((file) => file.endsWith('.js'));
+  const source = fs.readFileSync(path.join(directory, 'index.js'), 'utf8');
+  return files.length === 1 && source.length <= MOST_INLINE
+    ? lambda.Code.fromInline(source)
+    : lambda.Code.fromAsset(directory, { exclude: ['*.d.ts'] });
+}
+
+/** https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-lambda-function-code.html */
+const MOST_INLINE = 4096;

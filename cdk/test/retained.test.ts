@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { App } from 'aws-cdk-lib';
 import { Match, Template } from 'aws-cdk-lib/assertions';
 
-import { objects } from '../functions/journal/objects';
+import { objects } from '../functions/journal/index';
 import { baseStack } from '../lib/base';
 import { names } from '../lib/configuration';
 import { keyStack } from '../lib/key';
