@@ -90,7 +90,7 @@ struct RequestFields {
     context: BTreeMap<String, String>,
 }
 
-/// What the canary notices; its own tests read the members that are left out here.
+/// Changes that the canary notices; its own tests read the members that are left out here.
 #[derive(Deserialize)]
 struct Notices {
     policy: String,

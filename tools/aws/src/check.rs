@@ -12,6 +12,8 @@ mod system;
 mod transcript;
 
 #[cfg(test)]
+mod scripts;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -169,6 +171,7 @@ fn given(arguments: &Arguments, deployment: &Deployment, now: DateTime<Utc>) -> 
         ("MEASUREMENTS", arguments.measurements.clone()),
         ("STARTED", time(now)),
         ("STARTED_MS", now.timestamp_millis().to_string()),
+        ("EARLIER", time(now - TimeDelta::hours(3))),
         ("ENDS", time(now + TimeDelta::hours(12))),
     ]
     .map(|(name, value)| (name.to_owned(), value))
@@ -445,6 +448,7 @@ fn preamble(given: &Variables, deployment: &Deployment) -> String {
         let value = match name.as_str() {
             "STARTED" => "$(date -u +%FT%TZ)".into(),
             "STARTED_MS" => "$(date +%s000)".into(),
+            "EARLIER" => "$(date -u -d '3 hours ago' +%FT%TZ)".into(),
             "ENDS" => "$(date -u -d '12 hours' +%FT%TZ)".into(),
             _ => quoted(value),
         };

@@ -46,6 +46,19 @@ fn down_with_keys() {
     compare("down-with-keys", &arguments, &[]);
 }
 
+#[test]
+fn check() {
+    let arguments = [
+        "check",
+        "--account",
+        ACCOUNT,
+        "--region",
+        REGION,
+        "--destructive",
+    ];
+    compare("check", &arguments, &[]);
+}
+
 /// Runs the program where no other program can be found, so that it can only print.
 fn compare(name: &str, arguments: &[&str], variables: &[(&str, &str)]) {
     let output = Command::new(env!("CARGO_BIN_EXE_cloister-aws"))

@@ -9,10 +9,10 @@ use crate::check::row::{Check, Row, Step, Table};
 use crate::check::rows::{of, rows};
 use crate::check::runner::heads;
 
-/// What was seen, by the ids of rows.
+/// Cells of the last column, by the ids of rows.
 pub(crate) type Seen = BTreeMap<String, String>;
 
-/// What the page says was seen.
+/// The last column of a page.
 pub(crate) fn seen(page: &str) -> Seen {
     let lines = page.lines().filter_map(|line| {
         let line = line.strip_prefix("| `")?.strip_suffix(" |")?;
@@ -106,7 +106,7 @@ fn collect(steps: &[Step], all: &mut Vec<String>) {
             }
             Step::Machines(_) => all.push("a script on every machine".into()),
             Step::Machine(..) => all.push("a script on a machine".into()),
-            Step::Each(_, _, steps) | Step::Any(_, _, steps) => collect(steps, all),
+            Step::Each(_, _, steps) => collect(steps, all),
             Step::As(_) | Step::AsOperator | Step::Finished => {}
         }
     }

@@ -86,8 +86,6 @@ pub(crate) enum Step {
     Machine(u64, &'static str),
     /// Steps for each element of a list, all of which have to hold.
     Each(&'static str, &'static str, &'static [Step]),
-    /// Steps for each element of a list, one of which has to hold.
-    Any(&'static str, &'static str, &'static [Step]),
     /// The remaining steps run as a role.
     As(&'static str),
     /// The remaining steps run with the operator's own credentials again.

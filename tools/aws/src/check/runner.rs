@@ -166,26 +166,6 @@ impl Runner {
                 }
                 Ok(seen)
             }
-            Step::Any(name, list, steps) => {
-                let Ok(list) = filled(list, &state.variables) else {
-                    return Ok(Verdict::NotChecked(format!("{list} is unknown")));
-                };
-                let mut seen = Verdict::NotHeld("there is none".into());
-                for element in list.split_whitespace() {
-                    state
-                        .variables
-                        .insert((*name).to_owned(), element.to_owned());
-                    let verdict = self.steps(steps, state)?;
-                    // A failure says more than a missing permission.
-                    if verdict.held() || !matches!(seen, Verdict::NotChecked(_)) {
-                        seen = verdict;
-                    }
-                    if seen.held() {
-                        break;
-                    }
-                }
-                Ok(seen)
-            }
             Step::As(role) => self.assume(role, state),
             Step::AsOperator => {
                 state.role = None;

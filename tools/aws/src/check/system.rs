@@ -128,3 +128,56 @@ pub(crate) fn catch_interruptions(interrupted: &Arc<AtomicBool>) -> Result<()> {
     });
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn shell(script: &str) -> Call {
+        Call {
+            words: ["bash", "-c", script].map(str::to_owned).into(),
+            ..Call::default()
+        }
+    }
+
+    fn system(interrupted: bool) -> System {
+        System::new(
+            Commands::new([].into()),
+            Arc::new(AtomicBool::new(interrupted)),
+        )
+    }
+
+    #[test]
+    fn a_program_gets_its_input_and_environment() {
+        let mut call = shell("read line; echo \"$line $X\"; echo e >&2; exit 3");
+        call.input = "in\n".into();
+        call.environment = [("X".to_owned(), "env".to_owned())].into();
+        let done = system(false).call(&call).unwrap();
+        assert_eq!(
+            (done.status, done.stdout.as_str(), done.stderr.as_str()),
+            (3, "in env\n", "e\n")
+        );
+    }
+
+    #[test]
+    fn an_interruption_ends_programs_but_those_that_put_something_back() {
+        let began = Instant::now();
+        assert!(system(true).call(&shell("sleep 60")).is_err());
+        assert!(began.elapsed() < Duration::from_secs(30));
+        let mut call = shell("sleep 0.1; echo back");
+        call.firm = true;
+        assert_eq!(system(true).call(&call).unwrap().stdout, "back\n");
+    }
+
+    /// The terminal sends its interruption to the foreground's process group.
+    #[test]
+    fn programs_are_in_a_group_of_their_own() {
+        let done = system(false)
+            .call(&shell("ps -o pgid= -p $$; echo $$"))
+            .unwrap();
+        let ids: Vec<_> = done.stdout.split_whitespace().collect();
+        assert_eq!(ids[0], ids[1]);
+    }
+}

@@ -552,7 +552,7 @@ fn unbound(row: &Row, steps: &[Step], bound: &mut BTreeSet<String>) {
                 used(&[line], bound);
                 bound.insert((*name).to_owned());
             }
-            Step::Each(name, list, steps) | Step::Any(name, list, steps) => {
+            Step::Each(name, list, steps) => {
                 used(&[list], bound);
                 bound.insert((*name).to_owned());
                 unbound(row, steps, bound);
@@ -579,7 +579,7 @@ fn lines(steps: &[Step]) -> Vec<&'static str> {
             | Step::Append(_, line)
             | Step::If(_, line)
             | Step::Beside(line) => all.push(*line),
-            Step::Each(_, _, steps) | Step::Any(_, _, steps) => all.extend(lines(steps)),
+            Step::Each(_, _, steps) => all.extend(lines(steps)),
             _ => {}
         }
     }

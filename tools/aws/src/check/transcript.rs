@@ -79,11 +79,6 @@ fn write_steps(text: &mut String, steps: &[Step], indent: &str) {
                 write_steps(text, steps, &format!("{indent}  "));
                 writeln!(text, "{indent}done")
             }
-            Step::Any(name, list, steps) => {
-                let _ = writeln!(text, "{indent}for {name} in {list}; do    # one is enough");
-                write_steps(text, steps, &format!("{indent}  "));
-                writeln!(text, "{indent}done")
-            }
             Step::As(role) => writeln!(text, "{indent}assume {role}"),
             Step::AsOperator => writeln!(text, "{indent}as_operator"),
             Step::Beside(line) => writeln!(text, "{indent}{} &", flat(line)),

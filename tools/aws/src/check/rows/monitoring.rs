@@ -2,35 +2,10 @@
 
 use crate::check::row::Check::{Destructive, Run};
 use crate::check::row::Outcome::{AtLeast, Contains, Is, Nothing, Refused, Something, Succeeds};
-use crate::check::row::Step::{Any, As, AsOperator, Change, Each, Expect, Let, LetMember, Until};
+use crate::check::row::Step::{As, AsOperator, Change, Each, Expect, Let, LetMember, Until};
 use crate::check::row::{Row, Table::Monitoring};
 
 pub(super) const ROWS: &[Row] = &[
-    Row {
-        id: "alarms-notify",
-        table: Monitoring,
-        claim: "an alarm publishes to its topic. Sends one notification, of the alarm `slow`",
-        expected: "CloudWatch executed the action, and SNS counts a message",
-        check: Run(&[
-            Expect(
-                "aws cloudwatch set-alarm-state --alarm-name $NAME-slow --state-value ALARM --state-reason 'cargo aws check'",
-                Succeeds,
-            ),
-            Until(
-                3,
-                "aws cloudwatch describe-alarm-history --alarm-name $NAME-slow --history-item-type Action \
-                 --start-date $STARTED --query AlarmHistoryItems[0].HistorySummary",
-                Contains("Successfully executed action"),
-            ),
-            Until(
-                15,
-                "aws cloudwatch get-metric-statistics --namespace AWS/SNS --metric-name NumberOfMessagesPublished \
-                 --dimensions Name=TopicName,Value=$NAME-alarms --start-time $STARTED --end-time $ENDS --period 60 \
-                 --statistics Sum --query 'sum(Datapoints[].Sum)'",
-                AtLeast(1),
-            ),
-        ]),
-    },
     Row {
         id: "somebody-subscribed",
         table: Monitoring,
@@ -60,50 +35,99 @@ pub(super) const ROWS: &[Row] = &[
         ]),
     },
     Row {
-        id: "trail",
+        id: "alarms-quiet",
         table: Monitoring,
-        claim: "a CloudTrail trail logs read and write management events of KMS",
-        expected: "a trail that is logging, with a selector of all management events that does not leave KMS out",
-        check: Run(&[
-            Let(
-                "TRAILS",
-                "aws cloudtrail describe-trails --query 'trailList[].TrailARN'",
-            ),
-            Any(
-                "TRAIL",
-                "$TRAILS",
-                &[
-                    Expect(
-                        "aws cloudtrail get-trail-status --name $TRAIL --query IsLogging",
-                        Is("true"),
-                    ),
-                    Expect(
-                        "aws cloudtrail get-event-selectors --trail-name $TRAIL --query \
-                     \"[EventSelectors[?IncludeManagementEvents && ReadWriteType=='All' && \
-                     !contains(not_null(ExcludeManagementEventSources, \\`[]\\`), 'kms.amazonaws.com')][], \
-                     AdvancedEventSelectors[?length(FieldSelectors[?Field=='eventCategory' && Equals[0]=='Management'])==\\`1\\` && \
-                     length(FieldSelectors)==\\`1\\`][]][] | length(@)\"",
-                        AtLeast(1),
-                    ),
-                ],
-            ),
-        ]),
-    },
-    Row {
-        id: "canary-denied",
-        table: Monitoring,
-        claim: "KMS denies the canary",
-        expected: "the function `cloister-canary` ends without an error: KMS answered `AccessDeniedException`",
+        claim: "a deployment at rest raises no alarm",
+        expected: "no alarm is in the state `ALARM`",
         check: Run(&[Expect(
-            "aws lambda invoke --function-name $NAME-canary --query FunctionError /dev/null",
+            "aws cloudwatch describe-alarms --alarm-name-prefix $NAME- --state-value ALARM --query MetricAlarms[].AlarmName",
             Nothing,
         )]),
     },
     Row {
+        id: "canary-content",
+        table: Monitoring,
+        claim: "KMS denies the canary; key, policy and trail are as they were deployed",
+        expected: "the function `cloister-canary` ends without an error, and its log line has no finding",
+        check: Run(&[
+            Expect(
+                "aws lambda invoke --function-name $NAME-canary --query FunctionError /dev/null",
+                Nothing,
+            ),
+            Until(
+                5,
+                "aws logs filter-log-events --log-group-name /aws/lambda/$NAME-canary --start-time $STARTED_MS \
+                 --filter-pattern '{ $.findings = 0 }' --query 'length(events)'",
+                AtLeast(1),
+            ),
+        ]),
+    },
+    Row {
+        id: "trail",
+        table: Monitoring,
+        claim: "the trail of the deployment logs read and write management events of KMS",
+        expected: "it is logging, with a selector of all management events that does not leave KMS out",
+        check: Run(&[
+            Let(
+                "TRAIL",
+                "aws lambda get-function-configuration --function-name $NAME-canary --query Environment.Variables.TRAIL_ARN",
+            ),
+            Expect(
+                "aws cloudtrail get-trail-status --name $TRAIL --query IsLogging",
+                Is("true"),
+            ),
+            Expect(
+                "aws cloudtrail get-event-selectors --trail-name $TRAIL --query \
+                 \"[EventSelectors[?IncludeManagementEvents && ReadWriteType=='All' && \
+                 !contains(not_null(ExcludeManagementEventSources, \\`[]\\`), 'kms.amazonaws.com')][], \
+                 AdvancedEventSelectors[?length(FieldSelectors[?Field=='eventCategory' && Equals[0]=='Management'])==\\`1\\` && \
+                 length(FieldSelectors)==\\`1\\`][]][] | length(@)\"",
+                AtLeast(1),
+            ),
+        ]),
+    },
+    Row {
+        id: "kms-heard",
+        table: Monitoring,
+        claim: "EventBridge hears read events of KMS: the canary's own calls",
+        expected: "the rule `cloister-canary-heard` matched within the last three hours",
+        check: Run(&[Expect(
+            "aws cloudwatch get-metric-statistics --namespace AWS/Events --metric-name MatchedEvents \
+             --dimensions Name=RuleName,Value=$NAME-canary-heard --start-time $EARLIER --end-time $STARTED --period 300 \
+             --statistics Sum --query 'sum(Datapoints[].Sum)'",
+            AtLeast(1),
+        )]),
+    },
+    Row {
+        id: "alarms-notify",
+        table: Monitoring,
+        claim: "an alarm publishes to its topic. Sends one notification, of the alarm `slow`",
+        expected: "CloudWatch executed the action, and SNS counts a message",
+        check: Run(&[
+            Expect(
+                "aws cloudwatch set-alarm-state --alarm-name $NAME-slow --state-value ALARM --state-reason 'cargo aws check'",
+                Succeeds,
+            ),
+            Until(
+                3,
+                "aws cloudwatch describe-alarm-history --alarm-name $NAME-slow --history-item-type Action \
+                 --start-date $STARTED --query AlarmHistoryItems[0].HistorySummary",
+                Contains("Successfully executed action"),
+            ),
+            Until(
+                15,
+                "aws cloudwatch get-metric-statistics --namespace AWS/SNS --metric-name NumberOfMessagesPublished \
+                 --dimensions Name=TopicName,Value=$NAME-alarms --start-time $STARTED --end-time $ENDS --period 60 \
+                 --statistics Sum --query 'sum(Datapoints[].Sum)'",
+                AtLeast(1),
+            ),
+        ]),
+    },
+    Row {
         id: "key-alarms",
         table: Monitoring,
-        claim: "a policy that lets keys out is noticed: the canary's alarm, and a use of the key without an image",
-        expected: "under AWS's default key policy the canary's function fails, and a data key without an enclave raises `key-used-outside`. Removing the statement `Attested` alone would not: the canary's role stays denied ([SECURITY.md](../SECURITY.md#monitoring))",
+        claim: "a policy that lets keys out is noticed, and so is a use of the key without an image",
+        expected: "under AWS's default key policy the alarm `key-released` fires, and a data key without an enclave raises `key-used-outside`",
         check: Destructive {
             steps: &[
                 Let(
@@ -118,13 +142,17 @@ pub(super) const ROWS: &[Row] = &[
                 AsOperator,
                 Until(
                     5,
-                    "aws lambda invoke --function-name $NAME-canary --query FunctionError /dev/null",
-                    Something,
-                ),
-                Until(
-                    5,
                     "aws kms generate-data-key-without-plaintext --key-id $KEY_ARN --key-spec AES_256 --query KeyId",
                     Something,
+                ),
+                Expect(
+                    "aws lambda invoke --function-name $NAME-canary --query FunctionError /dev/null",
+                    Nothing,
+                ),
+                Until(
+                    15,
+                    "aws cloudwatch describe-alarms --alarm-names $NAME-key-released --query MetricAlarms[0].StateValue",
+                    Is("ALARM"),
                 ),
                 Until(
                     20,
@@ -136,12 +164,6 @@ pub(super) const ROWS: &[Row] = &[
                 As("arn:$PARTITION:iam::$ACCOUNT:role/$NAME-administrator"),
                 Change(
                     "aws kms put-key-policy --key-id $KEY_ARN --policy-name default --bypass-policy-lockout-safety-check --policy \"$POLICY\"",
-                ),
-                AsOperator,
-                Until(
-                    5,
-                    "aws lambda invoke --function-name $NAME-canary --query FunctionError /dev/null",
-                    Nothing,
                 ),
             ],
         },
