@@ -22,6 +22,7 @@ export function applicationStack(app: App, configuration: Configuration, release
   const pods = {
     urls: cluster.urls,
     podCertificateAuthority: cluster.podCertificateAuthority,
+    targetGroups: cluster.targetGroups,
     network: { vpc: cluster.vpc, securityGroup: cluster.frontDoorSecurityGroup },
   };
   const podLog = logs.LogGroup.fromLogGroupName(
@@ -47,6 +48,7 @@ export function beforePods(
   return observability(stack, configuration, releases, {
     frontDoor: frontDoor(stack, configuration, pods),
     ...(podLog && { podLog }),
+    ...(pods.targetGroups && { targetGroups: pods.targetGroups }),
     cmkArn: keyArn(stack, configuration),
   });
 }

@@ -63,16 +63,20 @@ export function ecsStack(app: App, configuration: Configuration, releases: Relea
     removalPolicy: RemovalPolicy.DESTROY,
   });
   const cmkArn = keyArn(stack, configuration);
-  for (const service of SERVICES) {
-    const task = taskDefinition(stack, service, configuration, releases, { cmkArn, log });
-    run(stack, service, configuration.replicas[service], task, cluster, capacity, pods, way);
-  }
   const before = {
     urls: way.urls,
     podCertificateAuthority: tls.secretValueFromJson('ca').unsafeUnwrap(),
+    targetGroups: way.targetGroups,
     network: { vpc, securityGroup: way.frontDoorSecurityGroup },
   };
-  beforePods(stack, configuration, releases, before, log);
+  const { keyRules } = beforePods(stack, configuration, releases, before, log);
+  for (const service of SERVICES) {
+    const task = taskDefinition(stack, service, configuration, releases, { cmkArn, log });
+    // A rule that does not know an image yet would report its first use of the key.
+    run(stack, service, configuration.replicas[service], task, cluster, capacity, pods, way).node.addDependency(
+      ...keyRules,
+    );
+  }
   return stack;
 }
 
@@ -304,7 +308,7 @@ function run(
   capacity: ecs.AsgCapacityProvider,
   pods: ec2.ISecurityGroup,
   { targetGroups }: Entrance,
-): void {
+): ecs.Ec2Service {
   const running = new ecs.Ec2Service(stack, `Service-${service}`, {
     serviceName: service,
     cluster,
@@ -321,6 +325,7 @@ function run(
     vpcSubnets: { subnetType: ec2.SubnetType.PRIVATE_WITH_EGRESS },
   });
   targetGroups[service].addTarget(running.loadBalancerTarget({ containerName: 'pod', containerPort: HTTPS_PORT }));
+  return running;
 }
 
 const SESSION_MANAGER = 'AmazonSSMManagedInstanceCore';

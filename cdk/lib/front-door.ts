@@ -5,6 +5,7 @@ import * as fs from 'node:fs';
 import { Duration, RemovalPolicy, type Stack, Validations } from 'aws-cdk-lib';
 import * as apigateway from 'aws-cdk-lib/aws-apigateway';
 import type * as ec2 from 'aws-cdk-lib/aws-ec2';
+import type { INetworkTargetGroup } from 'aws-cdk-lib/aws-elasticloadbalancingv2';
 import * as iam from 'aws-cdk-lib/aws-iam';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
 import * as logs from 'aws-cdk-lib/aws-logs';
@@ -20,6 +21,8 @@ export interface Pods {
   readonly urls: Readonly<Record<Service, string>>;
   /** Base64 of the PEM of the private CA, the only root that the function trusts for pods. */
   readonly podCertificateAuthority: string;
+  /** The load balancer's, if there is one. */
+  readonly targetGroups?: Readonly<Record<Service, INetworkTargetGroup>>;
   /** If absent, the function runs outside of the account's networks. */
   readonly network?: { readonly vpc: ec2.IVpc; readonly securityGroup: ec2.ISecurityGroup };
 }

@@ -48,6 +48,42 @@ for (const variant of ['eks', 'ecs'] as const) {
     }
     assert.ok(notifying > 20);
   });
+
+  test(`pods of ${variant} start after the rules that know their images`, () => {
+    let pods = 0;
+    for (const resources of stacks(variant).values()) {
+      const naming = ofType(resources, 'AWS::Events::Rule')
+        .filter(([, { Properties }]) => /"[0-9a-f]{96}"/.test(JSON.stringify(Properties['EventPattern'])))
+        .map(([id]) => id);
+      const starting = [
+        ...ofType(resources, 'AWS::ECS::Service'),
+        ...ofType(resources, 'Custom::AWSCDK-EKS-KubernetesResource').filter(([, { Properties }]) =>
+          /"kind\\*":\\*"Deployment/.test(JSON.stringify(Properties['Manifest'])),
+        ),
+      ].filter(([, { Properties }]) => !JSON.stringify(Properties).includes('cert-manager'));
+      for (const [id] of starting) {
+        pods += 1;
+        assert.ok(naming.length > 0 && naming.every((rule) => awaits(resources, id, rule)), id);
+      }
+    }
+    assert.equal(pods, 2);
+  });
+
+  test(`both services of ${variant} have alarms on pods that cannot serve`, () => {
+    const alarms = [...stacks(variant).values()]
+      .flatMap((resources) => ofType(resources, 'AWS::CloudWatch::Alarm'))
+      .map(([, { Properties }]) => Properties)
+      .filter(({ Namespace }) => Namespace === 'AWS/NetworkELB');
+    const on = (metric: string) => alarms.filter(({ MetricName }) => MetricName === metric);
+    for (const metric of ['UnHealthyHostCount', 'HealthyHostCount']) {
+      const groups = on(metric).map(({ Dimensions }) => JSON.stringify(Dimensions));
+      assert.equal(new Set(groups).size, 2, metric);
+    }
+    for (const { TreatMissingData, InsufficientDataActions, AlarmActions } of on('HealthyHostCount')) {
+      assert.equal(TreatMissingData, 'missing');
+      assert.deepEqual(InsufficientDataActions, AlarmActions);
+    }
+  });
 }
 
 test('subscribers get the alarms, and a function may be called', () => {
@@ -95,6 +131,11 @@ test('the canary’s alarm tells if the canary stops, and has nothing to tell be
     assert.notEqual(TreatMissingData, 'breaching', String(AlarmName));
   }
 });
+
+function awaits(resources: Resources, id: string, awaited: string): boolean {
+  const direct = [resources[id]?.DependsOn ?? []].flat();
+  return direct.includes(awaited) || direct.some((dependency) => awaits(resources, dependency, awaited));
+}
 
 function alarmActions(resources: Resources): Publisher[] {
   return ofType(resources, 'AWS::CloudWatch::Alarm').flatMap(([, { Properties }]) => {

@@ -16,6 +16,7 @@ import { deployment, temporary } from './fixture';
 export interface Resource {
   readonly Type: string;
   readonly DeletionPolicy?: string;
+  readonly DependsOn?: string | readonly string[];
   readonly Properties: Readonly<Record<string, unknown>>;
 }
 

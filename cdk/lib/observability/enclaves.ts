@@ -1,9 +1,10 @@
-/** Alarms on the enclaves. */
+/** Alarms on the enclaves, and on the pods as the load balancer sees them. */
 
 import type { Stack } from 'aws-cdk-lib';
 import * as cloudwatch from 'aws-cdk-lib/aws-cloudwatch';
+import type { INetworkTargetGroup } from 'aws-cdk-lib/aws-elasticloadbalancingv2';
 
-import type { Configuration } from '../configuration';
+import { type Configuration, names } from '../configuration';
 import { CONTRACT } from '../contract';
 import { type Service, SERVICES } from '../release';
 import { alarm, FIVE_MINUTES } from './alarm';
@@ -56,5 +57,43 @@ export function enclaveMetrics({ prefix }: Configuration, service: Service) {
       label: `${service}, CPU`,
     }),
     memory: metric(CONTRACT.metrics.memoryUsed, 'Maximum').with({ label: `${service}, memory` }),
+  };
+}
+
+export type TargetGroups = Readonly<Record<Service, INetworkTargetGroup>>;
+
+/** A pod is a healthy target while its enclave can serve. */
+export function targetAlarms(
+  stack: Stack,
+  configuration: Configuration,
+  targetGroups: TargetGroups,
+): { readonly unhealthy: cloudwatch.Alarm[]; readonly down: cloudwatch.Alarm[] } {
+  // Each zone reports a number of its own, of which any tells enough.
+  const over = { period: FIVE_MINUTES, statistic: 'Maximum' };
+  return {
+    unhealthy: SERVICES.map((service) =>
+      alarm(
+        stack,
+        configuration,
+        `${service}-unhealthy`,
+        targetGroups[service].metrics.unHealthyHostCount(over),
+        0,
+        `a pod of the ${service} has not been able to serve for a quarter of an hour: its /readyz has the cause`,
+        3,
+      ),
+    ),
+    down: SERVICES.map((service) => {
+      const id = `${service}-down`;
+      return new cloudwatch.Alarm(stack, `Alarm-${id}`, {
+        alarmName: names(configuration).of(id),
+        alarmDescription: `No pod of the ${service} can serve, or there is none.`,
+        metric: targetGroups[service].metrics.healthyHostCount(over),
+        threshold: 1,
+        comparisonOperator: cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
+        evaluationPeriods: 2,
+        // The load balancer reports nothing without targets: also before the first one.
+        treatMissingData: cloudwatch.TreatMissingData.MISSING,
+      });
+    }),
   };
 }

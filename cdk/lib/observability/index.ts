@@ -14,7 +14,7 @@ import type { FrontDoor } from '../front-door';
 import type { Releases } from '../release';
 import { canary } from './canary';
 import { dashboard } from './dashboard';
-import { enclaveAlarms } from './enclaves';
+import { enclaveAlarms, targetAlarms, type TargetGroups } from './enclaves';
 import { keyAlarms } from './key';
 import { lineAlarms } from './lines';
 import { requestAlarms } from './requests';
@@ -25,6 +25,8 @@ export interface Watched {
   readonly frontDoor: FrontDoor;
   /** The pods' log, which contains the enclaves' lines. */
   readonly podLog?: ILogGroup;
+  /** Absent without a load balancer. */
+  readonly targetGroups?: TargetGroups;
   readonly cmkArn: string;
 }
 
@@ -35,10 +37,13 @@ export function observability(
   releases: Releases,
   watched: Watched,
 ): { readonly keyRules: readonly IDependable[] } {
-  const { frontDoor, podLog, cmkArn } = watched;
+  const { frontDoor, podLog, targetGroups, cmkArn } = watched;
   const topic = alarmTopic(stack, configuration);
   const key = keyAlarms(stack, configuration, releases, cmkArn, topic);
   const watcher = canary(stack, configuration, releases, cmkArn);
+  const { unhealthy, down } = targetGroups
+    ? targetAlarms(stack, configuration, targetGroups)
+    : { unhealthy: [], down: [] };
   const log = { 'front-door': frontDoor.log, ...(podLog && { pods: podLog }), canary: watcher.log };
   const alarms = [
     ...requestAlarms(stack, configuration, frontDoor),
@@ -46,10 +51,13 @@ export function observability(
     ...key.alarms,
     watcher.alarm,
     ...(podLog === undefined ? [] : enclaveAlarms(stack, configuration)),
+    ...unhealthy,
+    ...down,
     ...tableAlarms(stack, configuration),
   ];
   alarms.forEach((alarm) => alarm.addAlarmAction(new SnsAction(topic)));
-  watcher.alarm.addInsufficientDataAction(new SnsAction(topic));
+  // Silence is an alarm as well, once there was something to hear.
+  [watcher.alarm, ...down].forEach((alarm) => alarm.addInsufficientDataAction(new SnsAction(topic)));
   dashboard(stack, configuration, { frontDoor, log }, alarms);
   return { keyRules: key.rules };
 }

@@ -89,13 +89,6 @@ export const LINES: readonly Line[] = [
     meaning: 'enclaves end or do not boot: the line has the cause',
   },
   {
-    id: 'enclave-not-ready',
-    log: 'pods',
-    by: { event: 'enclave_not_ready' },
-    atMost: 5,
-    meaning: 'an enclave runs and cannot serve: the line has the cause',
-  },
-  {
     id: 'policy-refused',
     log: 'pods',
     by: { event: 'cmk_not_adopted' },
