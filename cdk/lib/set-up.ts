@@ -5,7 +5,10 @@
 
 import { CustomResource, Duration, type Stack } from 'aws-cdk-lib';
 import type * as ec2 from 'aws-cdk-lib/aws-ec2';
+import * as events from 'aws-cdk-lib/aws-events';
+import * as targets from 'aws-cdk-lib/aws-events-targets';
 import * as iam from 'aws-cdk-lib/aws-iam';
+import type * as lambda from 'aws-cdk-lib/aws-lambda';
 import type * as logs from 'aws-cdk-lib/aws-logs';
 import type { IDependable } from 'constructs';
 
@@ -14,11 +17,11 @@ import { type Architecture, type Configuration, names } from './configuration';
 import { acknowledge } from './findings';
 import { smallFunction } from './small-function';
 
-const FUNCTION = 'set-up';
+export const SET_UP = 'set-up';
 
 export class SetUp {
   private readonly role: iam.Role;
-  private readonly serviceToken: string;
+  private readonly handler: lambda.Function;
 
   constructor(
     private readonly stack: Stack,
@@ -27,13 +30,13 @@ export class SetUp {
     const { handler, role } = smallFunction(
       stack,
       configuration,
-      FUNCTION,
+      SET_UP,
       'Cloister: what CloudFormation has no resource for',
       {},
       { timeout: Duration.minutes(10) },
     );
     this.role = role;
-    this.serviceToken = handler.functionArn;
+    this.handler = handler;
     this.allow(
       [
         'ec2:DescribePrefixLists',
@@ -66,12 +69,13 @@ export class SetUp {
 
   /**
    * The versions that AWS recommends for nodes and add-ons, and the addresses of DynamoDB. They are read when the
-   * cluster is created, with another version of Kubernetes, and with another value of `-c renew=…`, so that a deployment
+   * cluster is created, with another version of Kubernetes, and with another value of CDK_RENEW, so that a deployment
    * replaces machines only if it is asked to.
    */
   published<AddOn extends string>(version: string, addOns: readonly AddOn[]): Published<AddOn> {
     const { region, architecture, renew } = this.configuration;
     const amis = '/aws/service/eks/optimized-ami';
+    const prefixList = `com.amazonaws.${region}.dynamodb`;
     this.allow(['ssm:GetParameter'], [this.arn('ssm', '', `parameter${amis}/*`)]);
     acknowledge(
       this.role,
@@ -82,8 +86,21 @@ export class SetUp {
       Version: version,
       Ami: `${amis}/${version}/amazon-linux-2023/${AMI_ARCHITECTURE[architecture]}/standard/recommended/release_version`,
       AddOns: addOns,
-      PrefixList: `com.amazonaws.${region}.dynamodb`,
+      PrefixList: prefixList,
       ...(renew === undefined ? {} : { Renew: renew }),
+    });
+    // Fails if they are others than those that pods may call, which is an alarm.
+    new events.Rule(this.stack, 'AddressesDaily', {
+      schedule: events.Schedule.rate(Duration.days(1)),
+      targets: [
+        new targets.LambdaFunction(this.handler, {
+          retryAttempts: 0,
+          event: events.RuleTargetInput.fromObject({
+            PrefixList: prefixList,
+            AddressesDigest: read.getAttString('AddressesDigest'),
+          }),
+        }),
+      ],
     });
     return {
       amiRelease: read.getAttString('AmiRelease'),
@@ -102,7 +119,7 @@ export class SetUp {
   }
 
   private resource(id: string, type: string, properties: Readonly<Record<string, unknown>>): CustomResource {
-    return custom(this.stack, id, this.serviceToken, type, properties);
+    return custom(this.stack, id, this.handler.functionArn, type, properties);
   }
 }
 
@@ -127,7 +144,7 @@ export function handover(
   targetGroupArn: string,
 ): CustomResource {
   const { partition, region, account } = configuration;
-  const token = `arn:${partition}:lambda:${region}:${account}:function:${names(configuration).of(FUNCTION)}`;
+  const token = `arn:${partition}:lambda:${region}:${account}:function:${names(configuration).of(SET_UP)}`;
   return custom(stack, id, token, 'Handover', { TargetGroupArn: targetGroupArn });
 }
 

@@ -142,8 +142,8 @@ test('machines and add-ons have versions, which change only if it is asked for',
   assert.match(published(arm64).Ami, /\/1\.36\/amazon-linux-2023\/arm64\/standard\/recommended\/release_version$/);
 });
 
-test('what a cluster keeps of AWS and of itself is read again for another value of `renew`', () => {
-  const renewed = Template.fromStack(cluster(deployment({}, { renew: '2027-01-31' })).stack);
+test('what a cluster keeps of AWS and of itself is read again for another value of CDK_RENEW', () => {
+  const renewed = Template.fromStack(cluster(deployment({ CDK_RENEW: '2027-01-31' })).stack);
   const kept = ['Custom::Published', 'Custom::AWSCDK-EKS-KubernetesObjectValue'].flatMap((type) =>
     Object.keys(amd64.findResources(type)),
   );

@@ -96,6 +96,19 @@ for (const { name, size, own, architecture, resources } of CASES) {
       { to: [{ ipBlock: { cidr: '52.94.0.0/22' } }], ports: [{ protocol: 'TCP', port: 443 }] },
     ]);
     assert.equal(properties('Custom::Published')[0].PrefixList, 'com.amazonaws.eu-central-1.dynamodb');
+    // Others are noticed within a day.
+    const [check] = properties('AWS::Events::Rule').filter(({ Targets }) =>
+      JSON.stringify(Targets).includes('AddressesDigest'),
+    );
+    assert.equal(check.ScheduleExpression, 'rate(1 day)');
+    const [function_] = ofType(resources, 'AWS::Lambda::Function').filter(([id]) =>
+      JSON.stringify(check.Targets[0].Arn).includes(`"${id}"`),
+    );
+    const watched = properties('AWS::CloudWatch::Alarm').filter(
+      ({ MetricName, Dimensions = [] }) =>
+        MetricName === 'Errors' && Dimensions[0]?.Value === function_?.[1].Properties['FunctionName'],
+    );
+    assert.equal(watched.length, 1);
   });
 
   test(`${name}: the load balancer is internal, admits the front door alone, and calls pods`, () => {

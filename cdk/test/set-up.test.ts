@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
 
 import { handler } from '../functions/set-up';
-import { type Aws, type Request, resources } from '../functions/set-up/resources';
+import { type Aws, checkAddresses, type Request, resources } from '../functions/set-up/resources';
 
 type Call = readonly [service: string, command: string, input: Readonly<Record<string, unknown>>];
 
@@ -108,8 +108,19 @@ test('what AWS publishes is its default for the version of Kubernetes, and all a
     AmiRelease: '1.36.2-20261101',
     vpccni: 'v1',
     coredns: 'v1',
-    Addresses: '[{"ipBlock":{"cidr":"52.94.0.0/22"}},{"ipBlock":{"cidr":"52.119.224.0/20"}}]',
+    Addresses: '[{"ipBlock":{"cidr":"52.119.224.0/20"}},{"ipBlock":{"cidr":"52.94.0.0/22"}}]',
+    AddressesDigest: attributes['AddressesDigest'],
   });
+  const today = (...Cidrs: readonly string[]) =>
+    checkAddresses(
+      { PrefixList: properties.PrefixList, AddressesDigest: attributes['AddressesDigest'] ?? '' },
+      async () => ({
+        PrefixLists: [{ Cidrs }],
+      }),
+    );
+  await today('52.119.224.0/20', '52.94.0.0/22');
+  await assert.rejects(today('52.94.0.0/22', '52.119.224.0/20', '35.71.64.0/22'), /35\.71\.64\.0\/22.*CDK_RENEW/);
+  await assert.rejects(today('52.94.0.0/22'), /deploy with another CDK_RENEW/);
   assert.deepEqual((await ask('Custom::Published', 'Delete', properties, () => ({}))).calls, []);
   const without = (command: string, answer: unknown) =>
     ask('Custom::Published', 'Update', properties, (asked) =>

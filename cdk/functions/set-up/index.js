@@ -1,7 +1,7 @@
-// Answers CloudFormation's requests for custom resources:
+// Answers CloudFormation's requests for custom resources, and checks once a day what a cluster was given:
 // https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-ref.html
 
-const { resources } = require('./resources');
+const { checkAddresses, resources } = require('./resources');
 
 const CLIENTS = {
   ec2: 'EC2Client',
@@ -18,8 +18,10 @@ const aws = async (service, command, input) => {
 
 const sleep = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
-exports.handler = async (event) => {
-  const answer = await make(event).then(
+exports.handler = (event) => (event.ResponseURL === undefined ? checkAddresses(event, aws) : answer(event));
+
+async function answer(event) {
+  const result = await make(event).then(
     (Data) => ({ Status: 'SUCCESS', Data }),
     (error) => {
       console.error(error);
@@ -27,7 +29,7 @@ exports.handler = async (event) => {
     },
   );
   const body = JSON.stringify({
-    ...answer,
+    ...result,
     StackId: event.StackId,
     RequestId: event.RequestId,
     LogicalResourceId: event.LogicalResourceId,
@@ -38,7 +40,7 @@ exports.handler = async (event) => {
   if (!ok) {
     throw new Error(`CloudFormation's answer to the result is ${status}`);
   }
-};
+}
 
 async function make(event) {
   return resources[event.ResourceType](event, aws, sleep);

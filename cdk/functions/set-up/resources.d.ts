@@ -13,3 +13,8 @@ export const resources: Readonly<
 >;
 
 export function attribute(addonName: string): string;
+
+export function checkAddresses(
+  published: { readonly PrefixList: string; readonly AddressesDigest: string },
+  aws: Aws,
+): Promise<void>;

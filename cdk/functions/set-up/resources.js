@@ -1,6 +1,8 @@
 // The custom resources of lib/set-up.ts. Each takes an event of CloudFormation and `aws`, which calls AWS:
 // `aws(service, command, input)`. It returns the resource's attributes.
 
+const { createHash } = require('node:crypto');
+
 /** A log group that may exist already, because EKS creates its group again after the cluster is deleted. */
 async function logGroup({ RequestType, ResourceProperties: { Name, RetentionInDays } }, aws) {
   if (RequestType === 'Delete') {
@@ -40,13 +42,7 @@ async function published({ RequestType, ResourceProperties: { Version, Ami, AddO
     return {};
   }
   const { Parameter } = await aws('ssm', 'GetParameter', { Name: Ami });
-  const { PrefixLists } = await aws('ec2', 'DescribePrefixLists', {
-    Filters: [{ Name: 'prefix-list-name', Values: [PrefixList] }],
-  });
-  const addresses = PrefixLists[0]?.Cidrs ?? [];
-  if (addresses.length === 0) {
-    throw new Error(`the prefix list ${PrefixList} has no addresses`);
-  }
+  const addresses = await addressesOf(PrefixList, aws);
   const versions = await Promise.all(
     AddOns.map(async (addonName) => {
       const { addons } = await aws('eks', 'DescribeAddonVersions', { addonName, kubernetesVersion: Version });
@@ -64,6 +60,7 @@ async function published({ RequestType, ResourceProperties: { Version, Ami, AddO
     AmiRelease: Parameter.Value,
     // Peers of a network policy.
     Addresses: JSON.stringify(addresses.map((cidr) => ({ ipBlock: { cidr } }))),
+    AddressesDigest: digest(addresses),
   };
 }
 
@@ -101,6 +98,29 @@ exports.resources = {
   'Custom::Published': published,
   'Custom::Handover': handover,
 };
+
+/** Compares the addresses that were published with those of today: pods may not call new ones. */
+exports.checkAddresses = async ({ PrefixList, AddressesDigest }, aws) => {
+  const addresses = await addressesOf(PrefixList, aws);
+  if (digest(addresses) !== AddressesDigest) {
+    throw new Error(`the addresses of ${PrefixList} are now ${addresses.join(', ')}: deploy with another CDK_RENEW`);
+  }
+};
+
+async function addressesOf(prefixList, aws) {
+  const { PrefixLists } = await aws('ec2', 'DescribePrefixLists', {
+    Filters: [{ Name: 'prefix-list-name', Values: [prefixList] }],
+  });
+  const addresses = [...(PrefixLists[0]?.Cidrs ?? [])].sort();
+  if (addresses.length === 0) {
+    throw new Error(`the prefix list ${prefixList} has no addresses`);
+  }
+  return addresses;
+}
+
+function digest(addresses) {
+  return createHash('sha256').update(addresses.join()).digest('hex');
+}
 
 /** A name of letters, for `Fn::GetAtt`. */
 function attribute(addonName) {

@@ -243,13 +243,13 @@ export const KNOBS = {
     choice('create', 'existing'),
     'set it to `existing` if the region’s API Gateway already has a role for logs, or to `create` or nothing',
   ),
+  renew: knob(
+    'CDK_RENEW',
+    optional(matching(/^[\w.-]{1,40}$/)),
+    'give another value than the last time, such as a date, and keep it until the next time',
+  ),
   withKeys: contextOnly('with-keys'),
   destroy: contextOnly('destroy'),
-  renew: {
-    context: 'renew',
-    parse: optional(matching(/^[\w.-]{1,40}$/)),
-    remedy: 'give another value than the last time, such as a date',
-  } as Knob<string | undefined>,
   keyForm: {
     context: 'key-form',
     parse: choice('open'),

@@ -12,6 +12,7 @@ import type { IDependable } from 'constructs';
 import type { Configuration } from '../configuration';
 import type { FrontDoor } from '../front-door';
 import type { Releases } from '../release';
+import { addressAlarm } from './addresses';
 import { canary } from './canary';
 import { dashboard } from './dashboard';
 import { enclaveAlarms, targetAlarms, type TargetGroups } from './enclaves';
@@ -54,6 +55,7 @@ export function observability(
     ...unhealthy,
     ...down,
     ...tableAlarms(stack, configuration),
+    ...(podLog !== undefined && configuration.variant === 'eks' ? [addressAlarm(stack, configuration)] : []),
   ];
   alarms.forEach((alarm) => alarm.addAlarmAction(new SnsAction(topic)));
   // Silence is an alarm as well, once there was something to hear.
