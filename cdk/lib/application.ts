@@ -8,7 +8,7 @@ import * as ssm from 'aws-cdk-lib/aws-ssm';
 import type { Cluster } from './cluster';
 import { type Configuration, names } from './configuration';
 import { frontDoor, type Pods } from './front-door';
-import { keyArn } from './key';
+import { cmk } from './key';
 import { observability } from './observability';
 import type { Releases } from './release';
 import { workloads } from './workloads';
@@ -32,7 +32,7 @@ export function applicationStack(app: App, configuration: Configuration, release
   );
   const { keyRules } = beforePods(stack, configuration, releases, pods, podLog);
   // A rule that does not know an image yet would report its first use of the key.
-  workloads(stack, cluster, configuration, releases, { cmkArn: keyArn(stack, configuration), after: keyRules });
+  workloads(stack, cluster, configuration, releases, { cmkArn: cmk(stack, configuration).arn, after: keyRules });
   return stack;
 }
 
@@ -49,7 +49,7 @@ export function beforePods(
     frontDoor: frontDoor(stack, configuration, pods),
     ...(podLog && { podLog }),
     ...(pods.targetGroups && { targetGroups: pods.targetGroups }),
-    cmkArn: keyArn(stack, configuration),
+    cmkArn: cmk(stack, configuration).arn,
   });
 }
 

@@ -197,8 +197,6 @@ export function names(of: Pick<Configuration, 'prefix' | 'partition' | 'account'
     administratorRole: role('administrator'),
     /** An SSM parameter under the name that existing callers read. */
     parameter: (what: string) => `${of.parameterPrefix}/${what}`,
-    /** AWS Signer takes no hyphens. */
-    signingProfile: name('front-door').replaceAll('-', '_'),
     /** The name of any other resource: a stack, a function, a log group. */
     of: name,
   } as const;

@@ -19,7 +19,7 @@ import { beforePods } from './application';
 import { type Configuration, names } from './configuration';
 import { podImage } from './containers';
 import { acknowledge, managed } from './findings';
-import { keyArn } from './key';
+import { cmk } from './key';
 import { enclaveSize } from './kubernetes/enclave';
 import {
   DRAIN_SECONDS,
@@ -62,7 +62,7 @@ export function ecsStack(app: App, configuration: Configuration, releases: Relea
     retention: logs.RetentionDays.THREE_MONTHS,
     removalPolicy: RemovalPolicy.DESTROY,
   });
-  const cmkArn = keyArn(stack, configuration);
+  const cmkArn = cmk(stack, configuration).arn;
   const before = {
     urls: way.urls,
     podCertificateAuthority: tls.secretValueFromJson('ca').unsafeUnwrap(),

@@ -10,7 +10,7 @@ import * as ssm from 'aws-cdk-lib/aws-ssm';
 
 import { keyTag } from './base';
 import { type Configuration, names } from './configuration';
-import { type KeyPolicy, renderKeyPolicy } from './key-policy';
+import { type Form, type KeyPolicy, renderKeyPolicy } from './key-policy';
 import type { Release, Releases } from './release';
 
 export function keyStack(app: App, configuration: Configuration, { release, next }: Releases): Stack {
@@ -35,15 +35,36 @@ export function keyStack(app: App, configuration: Configuration, { release, next
     // KMS demands that the creator of a key may change its policy, and does not evaluate a condition on a role.
     bypassPolicyLockoutSafetyCheck: true,
   });
+  // Also if its creation is rolled back: only the retirement role may end a key, so the roll-back would fail as well.
   key.applyRemovalPolicy(RemovalPolicy.RETAIN);
-  new ssm.StringParameter(stack, 'KeyParameter', { parameterName: name.parameter('key_id'), stringValue: key.ref });
+  publish(stack, configuration, key);
   return stack;
 }
 
-/** The key's ARN, in another stack. */
-export function keyArn(stack: Stack, configuration: Configuration): string {
+/** The CMK in the form in which it is deployed. */
+export interface Cmk {
+  readonly form: Form;
+  readonly arn: string;
+}
+
+/** Writes the record of the key, and its id alone, which existing callers read. */
+function publish(stack: Stack, configuration: Configuration, key: kms.CfnKey): void {
+  const { parameter } = names(configuration);
+  const record: Cmk = { form: FORM, arn: key.attrArn };
+  new ssm.StringParameter(stack, 'KeyParameter', { parameterName: parameter('key_id'), stringValue: key.ref });
+  new ssm.StringParameter(stack, 'CmkParameter', {
+    parameterName: parameter('cmk'),
+    stringValue: stack.toJsonString(record),
+  });
+}
+
+/** The key, in another stack: its ARN is known when the stack is deployed. */
+export function cmk(stack: Stack, configuration: Configuration): Cmk {
   const id = ssm.StringParameter.valueForStringParameter(stack, names(configuration).parameter('key_id'));
-  return `arn:${configuration.partition}:kms:${configuration.region}:${configuration.account}:key/${id}`;
+  return {
+    form: FORM,
+    arn: `arn:${configuration.partition}:kms:${configuration.region}:${configuration.account}:key/${id}`,
+  };
 }
 
 /** The policy to deploy. It admits the images of the release and of the next one. */
@@ -52,5 +73,8 @@ export function openPolicy(release: Release, next?: Release): KeyPolicy {
     signer: images.signer.pcr0,
     generator: images['key-generator'].pcr0,
   });
-  return renderKeyPolicy(release.settings, { ...measurements(release), next: next && measurements(next) }, 'open');
+  return renderKeyPolicy(release.settings, { ...measurements(release), next: next && measurements(next) }, FORM);
 }
+
+/** The only form that is deployed: keys under a locked one could not be handed over to a next image. */
+const FORM = 'open';

@@ -9,6 +9,10 @@ import { configuration, type Configuration, type Environment, names } from '../l
 import { readReleases, type Releases, SERVICES } from '../lib/release';
 import { measuredSettings } from '../lib/settings';
 
+// Every `App` of a test has the flags of cdk.json, as one that `cdk` starts.
+const { context } = JSON.parse(fs.readFileSync(path.join(__dirname, '../cdk.json'), 'utf8')) as { context: object };
+process.env['CDK_CONTEXT_JSON'] = JSON.stringify(context);
+
 export const ENVIRONMENT: Environment = {
   CDK_PREFIX: 'dev-',
   CDK_DEPLOY_ACCOUNT: '123456789012',
