@@ -211,7 +211,7 @@ function invokeRole(stack: Stack, configuration: Configuration, api: apigateway.
   });
   const apiId = stack.getLogicalId(api.node.defaultChild as apigateway.CfnRestApi);
   Validations.of(role).acknowledge({
-    id: `AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:execute-api:${configuration.region}:${configuration.account}:<${apiId}>/prod/*/*]`,
+    id: `AwsSolutions-IAM5[Resource::arn:${configuration.partition}:execute-api:${configuration.region}:${configuration.account}:<${apiId}>/prod/*/*]`,
     reason: 'Every route of this one API.',
   });
 }

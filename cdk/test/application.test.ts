@@ -146,7 +146,7 @@ test('the role that invokes the API admits the named callers only', () => {
     Action: 'sts:AssumeRole',
     Effect: 'Allow',
     // Never the callers themselves: IAM would keep them by their unique ids.
-    Principal: { AWS: { 'Fn::Join': ['', ['arn:', { Ref: 'AWS::Partition' }, `:iam::${account}:root`]] } },
+    Principal: { AWS: `arn:aws:iam::${account}:root` },
     Condition: { ArnLike: { 'aws:PrincipalArn': callers } },
   });
   trusted.hasResourceProperties('AWS::IAM::Role', {
@@ -179,7 +179,7 @@ test('without named callers, the account’s own policies decide who may assume 
         {
           Action: 'sts:AssumeRole',
           Effect: 'Allow',
-          Principal: { AWS: { 'Fn::Join': ['', ['arn:', { Ref: 'AWS::Partition' }, ':iam::123456789012:root']] } },
+          Principal: { AWS: 'arn:aws:iam::123456789012:root' },
         },
       ],
     },

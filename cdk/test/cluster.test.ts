@@ -192,7 +192,7 @@ test('the controller of load balancers may change the targets of the deployment,
   );
   assert.deepEqual(
     changes.flatMap(({ Action }) => Action),
-    ['elasticloadbalancing:RegisterTargets', 'elasticloadbalancing:DeregisterTargets'],
+    ['elasticloadbalancing:DeregisterTargets', 'elasticloadbalancing:RegisterTargets'],
   );
   const groups = Object.keys(amd64.findResources('AWS::ElasticLoadBalancingV2::TargetGroup'));
   assert.deepEqual(
