@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use cloister_toolchain::cargo::workspace_root;
+use cloister_toolchain::command;
 use cloister_toolchain::node::Node;
 use fs_err as fs;
 
@@ -25,6 +26,8 @@ pub struct Commands {
     listing: Option<Mutex<String>>,
     /// Set for every command, beside this process's own environment.
     environment: BTreeMap<String, String>,
+    /// The repository, in which every line runs.
+    root: PathBuf,
     /// Programs in place of the usual ones, by their names in a line.
     programs: BTreeMap<&'static str, PathBuf>,
     /// Between two looks at something that takes its time.
@@ -37,6 +40,7 @@ impl Commands {
         Self {
             listing: None,
             environment,
+            root: workspace_root().to_owned(),
             programs: BTreeMap::new(),
             pause: Duration::from_secs(10),
         }
@@ -54,16 +58,35 @@ impl Commands {
         }
     }
 
-    /// Puts another program in the place of `npx`, `npm` or `cargo`: for tests.
+    /// Runs in another directory, with other programs in the place of `npx`, `npm` or `cargo`: for
+    /// tests.
     #[must_use]
-    pub fn with_program(mut self, name: &'static str, program: PathBuf) -> Self {
-        self.programs.insert(name, program);
+    pub fn within(mut self, root: PathBuf, programs: BTreeMap<&'static str, PathBuf>) -> Self {
+        self.root = root;
+        self.programs = programs;
         self
+    }
+
+    /// A path of the repository.
+    pub(crate) fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
+        self.root.join(relative)
     }
 
     /// True if another program takes the place of `name`.
     pub(crate) fn replaces(&self, name: &str) -> bool {
         self.programs.contains_key(name)
+    }
+
+    /// Installs the CDK and its libraries, unless they are there.
+    ///
+    /// # Errors
+    /// If npm fails.
+    pub(crate) fn install_cdk(&self) -> Result<()> {
+        if self.is_dry() || self.replaces("npm") {
+            let line = Line::new(["npm", "ci", "--ignore-scripts"]).within("cdk");
+            return self.run(&line, "installing the CDK");
+        }
+        Node::find()?.install(&self.path("cdk"))
     }
 
     /// True if commands are listed only. A value that a command would give is unknown then.
@@ -100,15 +123,11 @@ impl Commands {
         eprintln!("  {line}");
         let mut command = self.command(line)?;
         if let Some(file) = &line.file {
-            fs::create_dir_all(
-                workspace_root()
-                    .join(file)
-                    .parent()
-                    .unwrap_or(Path::new(".")),
-            )?;
+            let file = self.path(file);
+            fs::create_dir_all(file.parent().unwrap_or(&self.root))?;
             // Not half written, if the command fails.
             let output = self.finished(command.stderr(Stdio::inherit()), line)?;
-            fs::write(workspace_root().join(file), output.stdout)?;
+            fs::write(file, output.stdout)?;
             return Ok(());
         }
         let status = ticking(what, || command.status());
@@ -140,7 +159,8 @@ impl Commands {
     /// # Errors
     /// If one of them does not succeed.
     pub fn run_as(&self, session: &Line, line: &Line) -> Result<()> {
-        let script = format!("(eval \"$({session})\" && {line})");
+        // An `eval` of nothing would succeed, and the line run with the caller's own session.
+        let script = format!("(SESSION=$({session}) && eval \"$SESSION\" && {line})");
         if self.list(&script) {
             return Ok(());
         }
@@ -153,6 +173,24 @@ impl Commands {
             }
         }
         self.finished(&mut command, line).map(drop)
+    }
+
+    /// Runs two commands with the left one's output as the right one's input, which is shown
+    /// nowhere.
+    ///
+    /// # Errors
+    /// If one of them does not succeed.
+    pub fn pipe(&self, left: &Line, right: &Line) -> Result<()> {
+        let script = format!("{left} | {right}");
+        if self.list(&script) {
+            return Ok(());
+        }
+        eprintln!("  {script}");
+        let mut right = self.command(right)?;
+        command::pipe(
+            &mut self.command(left)?,
+            right.stdout(Stdio::null()).stderr(Stdio::inherit()),
+        )
     }
 
     /// The standard output of a command that changes nothing; `None` in a dry run.
@@ -183,23 +221,26 @@ impl Commands {
         Ok(text.trim().to_owned())
     }
 
-    /// A variable for every later command, from the `NAME=value` that a command prints last.
+    /// A variable for every later command, from the line `printed=VALUE` of a command's output.
     ///
     /// # Errors
-    /// If the command does not succeed or prints something else.
-    pub fn export(&mut self, line: &Line) -> Result<()> {
-        if self.list(&format!("export \"$({line})\"")) {
+    /// If the command does not succeed or prints no such line.
+    pub fn export(&mut self, variable: &str, line: &Line, printed: &str) -> Result<()> {
+        if self.list(&format!(
+            "export {variable}=\"$({line} | sed -n 's/^{printed}=//p')\""
+        )) {
             return Ok(());
         }
         eprintln!("  {line}");
         let mut command = self.command(line)?;
         let output = self.finished(command.stderr(Stdio::inherit()), line)?;
         let text = String::from_utf8_lossy(&output.stdout);
-        let last = text.lines().last().unwrap_or_default();
-        let (name, value) = last
-            .split_once('=')
-            .ok_or_else(|| anyhow!("{line} printed `{last}`, and NAME=value was expected"))?;
-        self.environment.insert(name.to_owned(), value.to_owned());
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(printed)?.strip_prefix('='))
+            .ok_or_else(|| anyhow!("{line} did not print {printed}=…"))?;
+        self.environment
+            .insert(variable.to_owned(), value.to_owned());
         Ok(())
     }
 
@@ -254,7 +295,7 @@ impl Commands {
         // `npx cdk`: the program is the CDK itself.
         let skipped = usize::from(program == "npx" && !self.programs.contains_key("npx"));
         command.args(&arguments[skipped..]);
-        command.current_dir(workspace_root().join(line.directory));
+        command.current_dir(self.path(line.directory));
         if program == "aws" {
             command.stderr(Stdio::piped());
         }
@@ -428,11 +469,11 @@ mod tests {
             .unwrap();
         assert_eq!(commands.read(&missing).unwrap(), None);
         assert_eq!(commands.value("KEY_ID", &missing).unwrap(), "$KEY_ID");
-        commands.export(&missing).unwrap();
+        commands.export("B", &missing, "A").unwrap();
         assert_eq!(
             commands.listing(),
             "export A='b c'\n(cd cdk && /nonexistent 'x y') > f\n/nonexistent 'x y'\n\
-             KEY_ID=$(/nonexistent 'x y')\nexport \"$(/nonexistent 'x y')\"\n"
+             KEY_ID=$(/nonexistent 'x y')\nexport B=\"$(/nonexistent 'x y' | sed -n 's/^A=//p')\"\n"
         );
     }
 }

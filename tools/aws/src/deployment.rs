@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::{Result, bail};
 use clap::Args;
 use cloister_contract::Architecture;
 
@@ -48,18 +49,18 @@ impl Deployment {
     ///
     /// # Errors
     /// If account or region is missing, or something is malformed.
-    pub fn new(target: &Target, environment: &Environment) -> Result<Self, Error> {
+    pub fn new(target: &Target, environment: &Environment) -> Result<Self> {
         let given: Environment = environment
             .iter()
             .filter(|(name, value)| name.starts_with("CDK_") && !value.is_empty())
-            .map(|(name, value)| (name.clone(), value.clone()))
+            .map(|(name, value)| (name.clone(), absolute(name, value)))
             .collect();
         let of = |option: &Option<String>, variable: &str| {
             option.clone().or_else(|| given.get(variable).cloned())
         };
         let account = of(&target.account, "CDK_DEPLOY_ACCOUNT").unwrap_or_default();
         if account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(malformed(
+            bail!(malformed(
                 "--account or CDK_DEPLOY_ACCOUNT",
                 &account,
                 "the twelve digits of the AWS account",
@@ -68,7 +69,7 @@ impl Deployment {
         let region = of(&target.region, "CDK_DEPLOY_REGION").unwrap_or_default();
         let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         if region.is_empty() || !region.bytes().all(allowed) {
-            return Err(malformed(
+            bail!(malformed(
                 "--region or CDK_DEPLOY_REGION",
                 &region,
                 "an AWS region, such as eu-central-1",
@@ -110,12 +111,8 @@ impl Deployment {
     }
 
     /// The variables of every command.
-    pub fn variables(&self, environment: &Environment) -> BTreeMap<String, String> {
+    pub fn variables(&self) -> BTreeMap<String, String> {
         let mut variables = self.given.clone();
-        let endpoints = environment
-            .iter()
-            .filter(|(name, _)| name.starts_with("AWS_ENDPOINT_URL"));
-        variables.extend(endpoints.map(|(name, value)| (name.clone(), value.clone())));
         let own = [
             ("CDK_PREFIX", self.prefix.clone()),
             ("CDK_DEPLOY_ACCOUNT", self.account.clone()),
@@ -198,6 +195,18 @@ impl Deployment {
     }
 }
 
+/// A path as it was meant where the command was typed: builds and the CDK run elsewhere.
+fn absolute(variable: &str, value: &str) -> String {
+    if !PATHS.contains(&variable) || value.starts_with("s3://") {
+        return value.to_owned();
+    }
+    let path = std::path::absolute(value);
+    path.map_or_else(|_| value.to_owned(), |path| path.display().to_string())
+}
+
+/// Variables that name files.
+const PATHS: &[&str] = &["CDK_FRONT_DOOR", "CDK_IMAGES", "CDK_NEXT_IMAGES"];
+
 fn malformed(option: &'static str, value: &str, expected: &'static str) -> Error {
     let value = match value {
         "" => "missing".to_owned(),
@@ -233,7 +242,7 @@ mod tests {
         let deployment = Deployment::new(&Target::default(), &environment).unwrap();
         assert_eq!(deployment.base_stack(), "dev-cloister-base");
         assert_eq!(deployment.replaceable_stacks(), ["dev-cloister-ecs"]);
-        let variables = deployment.variables(&environment);
+        let variables = deployment.variables();
         assert_eq!(variables["CDK_TARGET_ARCHITECTURE"], "linux/arm64");
         assert!(!variables.contains_key("HOME"));
 
@@ -248,7 +257,7 @@ mod tests {
             deployment.role("invoke"),
             "arn:aws-us-gov:iam::222222222222:role/cloister-invoke"
         );
-        let variables = deployment.variables(&environment);
+        let variables = deployment.variables();
         assert_eq!(variables["CDK_PREFIX"], "");
         assert_eq!(variables["CDK_TARGET_ARCHITECTURE"], "linux/amd64");
     }
@@ -268,7 +277,7 @@ mod tests {
         ] {
             let error = Deployment::new(&Target::default(), &environment(&given)).unwrap_err();
             assert!(
-                matches!(error, Error::Option { option, .. } if option == expected),
+                matches!(error.downcast_ref(), Some(Error::Option { option, .. }) if *option == expected),
                 "{error}"
             );
         }

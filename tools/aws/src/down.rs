@@ -4,14 +4,12 @@ use std::io::{BufRead as _, Write as _};
 
 use anyhow::Result;
 use clap::Args;
-use cloister_toolchain::cargo::workspace_root;
-use cloister_toolchain::node::Node;
-use serde_json::Value;
 
 use crate::commands::{Commands, Line};
 use crate::deployment::{Deployment, Target};
-use crate::error::Error;
+use crate::error::{Error, code};
 use crate::prerequisites::{self, json};
+use crate::remains;
 use crate::stack::{Stack, State};
 use crate::up::SESSION;
 
@@ -37,12 +35,7 @@ pub struct Arguments {
 /// If a step fails; the next run goes on with it.
 pub fn run(arguments: &Arguments, deployment: &Deployment, commands: &Commands) -> Result<()> {
     commands.say("packages: the CDK and its libraries");
-    if commands.is_dry() || commands.replaces("npm") {
-        let npm = Line::new(["npm", "ci", "--ignore-scripts"]).within("cdk");
-        commands.run(&npm, "installing the CDK")?;
-    } else {
-        Node::find()?.install(&workspace_root().join("cdk"))?;
-    }
+    commands.install_cdk()?;
     commands.say("account: the credentials are of this account");
     prerequisites::account(deployment, commands)?;
     let key = match arguments.with_keys {
@@ -68,7 +61,7 @@ pub fn run(arguments: &Arguments, deployment: &Deployment, commands: &Commands) 
             }
         }
     }
-    remains(deployment, key.as_deref(), commands)
+    remains::print(deployment, commands)
 }
 
 /// The CMK's id, after the operator has typed it; `None` if there is no CMK.
@@ -86,7 +79,7 @@ fn key_to_delete(
         "text",
     ]);
     let key = match commands.value("KEY_ID", &line) {
-        Err(error) if is_no_parameter(&error) => return Ok(None),
+        Err(error) if code(&error) == "ParameterNotFound" => return Ok(None),
         key => key?,
     };
     if commands.is_dry() {
@@ -163,90 +156,6 @@ fn destroy(stack: &str, context: &[&str], commands: &Commands) -> Result<()> {
     let line = Line::cdk(["destroy", stack, "--exclusively", "--force"])
         .args(DESTROY.iter().chain(context).copied());
     of.attempt(&line, &format!("destroying {stack}"))
-}
-
-/// Prints what is left, until when, and what it costs.
-fn remains(deployment: &Deployment, key: Option<&str>, commands: &Commands) -> Result<()> {
-    commands.say("what stays");
-    let mut lines = Vec::new();
-    for stack in [deployment.base_stack(), deployment.key_stack()] {
-        if Stack::new(commands, &stack).state()? == State::Settled {
-            lines.push(format!("stack {stack}: until `cargo aws down --with-keys`"));
-        }
-    }
-    let described = match key {
-        Some(key) => json(
-            commands,
-            &Line::aws(["kms", "describe-key", "--key-id", key]),
-        )?,
-        None => None,
-    };
-    if let Some(described) = described {
-        let until = &described["KeyMetadata"]["DeletionDate"];
-        lines.push(format!(
-            "CMK {}: pending deletion until {}, no cost; `aws kms cancel-key-deletion` as {} keeps it",
-            key.unwrap_or_default(),
-            until.as_str().map_or_else(|| until.to_string(), str::to_owned),
-            deployment.role("retirement"),
-        ));
-    } else if !commands.is_dry() && key.is_none() {
-        lines.push("CMK: 1 USD a month; the table: by its size, cents".to_owned());
-    }
-    let buckets = Line::aws(["s3api", "list-buckets"]).args([
-        "--query".to_owned(),
-        format!(
-            "Buckets[?starts_with(Name, '{}')].Name",
-            deployment.name("")
-        ),
-    ]);
-    let buckets = json(commands, &buckets)?.unwrap_or(Value::Null);
-    for bucket in buckets
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-    {
-        let lock = Line::aws(["s3api", "get-object-lock-configuration", "--bucket", bucket])
-            .args(["--query", "ObjectLockConfiguration.Rule.DefaultRetention"]);
-        let retention = json(commands, &lock)?.unwrap_or(Value::Null);
-        lines.push(format!(
-            "bucket {bucket}: locked ({} for {} days after each change of the table); then \
-             `aws s3 rb --force s3://{bucket}`; 0.03 USD a month for each GB",
-            retention["Mode"].as_str().unwrap_or("no mode"),
-            retention["Days"],
-        ));
-    }
-    let groups = Line::aws(["logs", "describe-log-groups"]).args([
-        "--query".to_owned(),
-        format!(
-            "logGroups[?contains(logGroupName, '/{}')].[logGroupName, storedBytes]",
-            deployment.name("")
-        ),
-    ]);
-    let groups = json(commands, &groups)?.unwrap_or(Value::Null);
-    for group in groups.as_array().into_iter().flatten() {
-        lines.push(format!(
-            "log group {}: {} bytes, 0.03 USD a month for each GB; `aws logs delete-log-group`",
-            group[0].as_str().unwrap_or_default(),
-            group[1]
-        ));
-    }
-    if !commands.is_dry() {
-        lines.push(
-            "stack CDKToolkit: bucket and repository of the CDK, cents; other deployments \
-                    use it too"
-                .to_owned(),
-        );
-        println!("\nWhat stays:\n  {}", lines.join("\n  "));
-    }
-    Ok(())
-}
-
-fn is_no_parameter(error: &anyhow::Error) -> bool {
-    matches!(
-        error.downcast_ref(),
-        Some(Error::Aws { code, .. }) if code == "ParameterNotFound"
-    )
 }
 
 /// Stacks are synthesized without their contents, so that nothing has to be built.

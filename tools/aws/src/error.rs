@@ -202,6 +202,14 @@ pub enum Error {
     },
 }
 
+/// AWS's code of an error without a variant of its own; empty for every other error.
+pub(crate) fn code(error: &anyhow::Error) -> &str {
+    match error.downcast_ref() {
+        Some(Error::Aws { code, .. }) => code,
+        _ => "",
+    }
+}
+
 /// The failure that the AWS command-line tool printed.
 pub(crate) fn of_aws(words: &[String], stderr: &str) -> Error {
     let text = stderr.trim();

@@ -2,12 +2,14 @@
 // A command-line tool: standard output is for its results.
 #![allow(clippy::print_stdout)]
 
+mod artefacts;
 pub mod check;
 pub mod commands;
 pub mod deployment;
 pub mod down;
 pub mod error;
 mod prerequisites;
+mod remains;
 pub mod stack;
 mod stamp;
 pub mod up;
@@ -18,7 +20,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::commands::Commands;
-use crate::deployment::Deployment;
+use crate::deployment::{Deployment, Target};
 
 /// Deploys Cloister to AWS and removes it again.
 #[derive(Debug, Parser)]
@@ -46,24 +48,45 @@ pub type Environment = BTreeMap<String, String>;
 /// # Errors
 /// If something fails: an [`error::Error`], if its cause is known.
 pub fn run(arguments: &Arguments, environment: &Environment) -> Result<()> {
-    let (target, dry) = match &arguments.command {
-        Subcommands::Up(up) => (&up.target, up.dry_run),
-        Subcommands::Check(check) => (&check.target, check.dry_run),
-        Subcommands::Down(down) => (&down.target, down.dry_run),
+    let deployment = Deployment::new(arguments.target(), environment)?;
+    let commands = match arguments.is_dry() {
+        true => Commands::dry(deployment.variables()),
+        false => Commands::new(deployment.variables()),
     };
-    let deployment = Deployment::new(target, environment)?;
-    let variables = deployment.variables(environment);
-    let mut commands = match dry {
-        true => Commands::dry(variables),
-        false => Commands::new(variables),
-    };
-    match &arguments.command {
-        Subcommands::Up(_) => up::run(&deployment, &mut commands)?,
-        Subcommands::Check(check) => return check::run(check, &deployment, commands),
-        Subcommands::Down(down) => down::run(down, &deployment, &commands)?,
+    arguments.execute(&deployment, commands)
+}
+
+impl Arguments {
+    /// The options that choose the deployment.
+    pub fn target(&self) -> &Target {
+        match &self.command {
+            Subcommands::Up(up) => &up.target,
+            Subcommands::Check(check) => &check.target,
+            Subcommands::Down(down) => &down.target,
+        }
     }
-    print!("{}", commands.listing());
-    Ok(())
+
+    fn is_dry(&self) -> bool {
+        match &self.command {
+            Subcommands::Up(up) => up.dry_run,
+            Subcommands::Check(check) => check.dry_run,
+            Subcommands::Down(down) => down.dry_run,
+        }
+    }
+
+    /// Runs the subcommand.
+    ///
+    /// # Errors
+    /// If something fails: an [`error::Error`], if its cause is known.
+    pub fn execute(&self, deployment: &Deployment, mut commands: Commands) -> Result<()> {
+        match &self.command {
+            Subcommands::Up(_) => up::run(deployment, &mut commands)?,
+            Subcommands::Check(check) => return check::run(check, deployment, commands),
+            Subcommands::Down(down) => down::run(down, deployment, &commands)?,
+        }
+        print!("{}", commands.listing());
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::commands::{Commands, Line};
 use crate::deployment::Deployment;
-use crate::error::Error;
+use crate::error::{Error, code};
 use crate::stack::{Stack, State};
 
 /// Images are built with Debian's packages; each build installs its own.
@@ -17,7 +17,7 @@ use crate::stack::{Stack, State};
 /// # Errors
 /// If the machine is another one, or packages are missing and the user may not install them.
 pub(crate) fn machine(commands: &Commands) -> Result<()> {
-    if commands.is_dry() {
+    if commands.is_dry() || commands.replaces("cargo") {
         return Ok(());
     }
     if !cfg!(target_arch = "x86_64") || !Path::new("/etc/debian_version").exists() {
@@ -54,21 +54,21 @@ pub(crate) fn account(deployment: &Deployment, commands: &Commands) -> Result<()
 /// # Errors
 /// If something is missing. What may not be asked is told and not checked.
 pub(crate) fn region(deployment: &Deployment, commands: &Commands) -> Result<()> {
-    let tolerated = [
-        enabled(deployment, commands),
-        machines(deployment, commands),
-        kubernetes(deployment, commands),
-        quotas(deployment, commands),
-    ];
-    for outcome in tolerated {
-        match outcome {
-            Err(error) if is_not_permitted(&error) => {
-                commands.say(&format!("  not checked: {error:#}"));
-            }
-            outcome => outcome?,
+    tolerated(enabled(deployment, commands), commands)?;
+    let processors = tolerated(machine_processors(deployment, commands), commands)?;
+    tolerated(kubernetes(deployment, commands), commands)?;
+    tolerated(quotas(deployment, processors, commands), commands)
+}
+
+/// Goes on without an answer that may not be asked for.
+fn tolerated<T: Default>(outcome: Result<T>, commands: &Commands) -> Result<T> {
+    match outcome {
+        Err(error) if is_not_permitted(&error) => {
+            commands.say(&format!("  not checked: {error:#}"));
+            Ok(T::default())
         }
+        outcome => outcome,
     }
-    Ok(())
 }
 
 fn enabled(deployment: &Deployment, commands: &Commands) -> Result<()> {
@@ -104,7 +104,8 @@ fn enabled(deployment: &Deployment, commands: &Commands) -> Result<()> {
     }
 }
 
-fn machines(deployment: &Deployment, commands: &Commands) -> Result<()> {
+/// The processors of one machine, if its type is offered here with enclaves; 0 if that is unknown.
+fn machine_processors(deployment: &Deployment, commands: &Commands) -> Result<u64> {
     let kind = machine_type(deployment);
     let filter = format!("Name=instance-type,Values={kind}");
     let line = Line::aws(["ec2", "describe-instance-types", "--filters"])
@@ -112,17 +113,18 @@ fn machines(deployment: &Deployment, commands: &Commands) -> Result<()> {
             filter.as_str(),
             "Name=nitro-enclaves-support,Values=supported",
         ])
-        .args(["--query", "InstanceTypes[].InstanceType"]);
-    let offered = json(commands, &line)?;
-    if offered.is_some_and(|offered| offered.as_array().is_none_or(Vec::is_empty)) {
-        return Err(Error::RegionLacks {
+        .args(["--query", "InstanceTypes[].VCpuInfo.DefaultVCpus"]);
+    let Some(processors) = json(commands, &line)? else {
+        return Ok(0);
+    };
+    processors[0].as_u64().ok_or_else(|| {
+        let missing = Error::RegionLacks {
             region: deployment.region.clone(),
             what: format!("machines `{kind}` with Nitro Enclaves"),
             remedy: ", or another type with CDK_MACHINE_TYPE",
-        }
-        .into());
-    }
-    Ok(())
+        };
+        missing.into()
+    })
 }
 
 fn kubernetes(deployment: &Deployment, commands: &Commands) -> Result<()> {
@@ -144,7 +146,7 @@ fn kubernetes(deployment: &Deployment, commands: &Commands) -> Result<()> {
 }
 
 /// Quotas that the machines and the network of a first deployment use.
-fn quotas(deployment: &Deployment, commands: &Commands) -> Result<()> {
+fn quotas(deployment: &Deployment, processors: u64, commands: &Commands) -> Result<()> {
     let [first, ..] = deployment
         .replaceable_stacks()
         .try_into()
@@ -152,13 +154,6 @@ fn quotas(deployment: &Deployment, commands: &Commands) -> Result<()> {
     if !commands.is_dry() && Stack::new(commands, &first).state()? == State::Settled {
         return Ok(());
     }
-    let machines = count(deployment);
-    let line = Line::aws(["ec2", "describe-instance-types", "--instance-types"])
-        .args([machine_type(deployment)])
-        .args(["--query", "InstanceTypes[0].VCpuInfo.DefaultVCpus"]);
-    let processors = json(commands, &line)?
-        .and_then(|count| count.as_u64())
-        .unwrap_or(0);
     let in_use = |words: &[&str], query: &str| -> Result<u64> {
         let line = Line::aws(words.iter().copied()).args(["--query", query]);
         Ok(json(commands, &line)?
@@ -172,7 +167,7 @@ fn quotas(deployment: &Deployment, commands: &Commands) -> Result<()> {
             "Running On-Demand Standard instances (vCPUs)",
         ),
         0,
-        machines * processors,
+        count(deployment) * processors,
     )];
     if deployment.given("CDK_VPC_ID").is_none() {
         let used = in_use(&["ec2", "describe-vpcs"], "length(Vpcs)")?;
@@ -240,13 +235,6 @@ pub(crate) fn json(commands: &Commands, line: &Line) -> Result<Option<Value>> {
     serde_json::from_str(text)
         .with_context(|| format!("{line} did not print JSON"))
         .map(Some)
-}
-
-fn code(error: &anyhow::Error) -> &str {
-    match error.downcast_ref() {
-        Some(Error::Aws { code, .. }) => code,
-        _ => "",
-    }
 }
 
 fn is_not_permitted(error: &anyhow::Error) -> bool {

@@ -5,16 +5,14 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
-use cloister_toolchain::cargo::workspace_root;
-use cloister_toolchain::node::Node;
 use serde_json::Value;
 
+use crate::artefacts::{self, Artefact, SETTINGS};
 use crate::commands::{Commands, Line, elapsed};
 use crate::deployment::{Deployment, Target};
-use crate::error::Error;
+use crate::error::{Error, code};
 use crate::prerequisites::{self, json};
 use crate::stack::{Stack, State};
-use crate::stamp::Stamp;
 
 /// Options of `cargo aws up`.
 #[derive(Args, Debug)]
@@ -67,13 +65,7 @@ const STEPS: &[Step] = &[
         name: "packages",
         why: "the CDK and its libraries",
         is_done: never,
-        run: |_, commands| {
-            if commands.is_dry() || commands.replaces("npm") {
-                let npm = Line::new(["npm", "ci", "--ignore-scripts"]).within("cdk");
-                return commands.run(&npm, "installing the CDK");
-            }
-            Node::find()?.install(&workspace_root().join("cdk"))
-        },
+        run: |_, commands| commands.install_cdk(),
     },
     Step {
         name: "settings",
@@ -99,48 +91,35 @@ const STEPS: &[Step] = &[
     Step {
         name: "images",
         why: "the enclave images of this deployment",
-        is_done: |deployment, _| {
-            let given = deployment.given("CDK_IMAGES").is_some();
-            Ok(given || images(deployment)?.is_current())
+        is_done: |deployment, commands| {
+            all_current(&artefacts::images(deployment, commands)?, commands)
         },
         run: |deployment, commands| {
-            let image = Line::new(["cargo", "xtask", "image", "--architecture"]).args([
-                deployment.architecture.name(),
-                "--settings",
-                SETTINGS,
-            ]);
-            commands.run(&image, "building the enclave images")?;
-            written(commands, || images(deployment))
+            let images = artefacts::images(deployment, commands)?;
+            images.iter().try_for_each(|images| images.build(commands))
         },
     },
     Step {
         name: "containers",
         why: "the pods' container images",
-        is_done: |deployment, _| {
-            Ok(has_pod_images(deployment) || containers(deployment)?.is_current())
+        is_done: |deployment, commands| {
+            let containers = artefacts::containers(deployment);
+            all_current(containers.iter().map(|each| &each.artefact), commands)
         },
         run: |deployment, commands| {
-            let line = Line::new(["cargo", "xtask", "containers", "--oci", LAYOUT]);
-            let line = match deployment.given("CDK_IMAGES") {
-                Some(images) => line.args(["--images", images]),
-                None => line,
-            };
-            commands.run(&line, "building the container images")?;
-            written(commands, || containers(deployment))
+            let containers = artefacts::containers(deployment);
+            containers
+                .iter()
+                .try_for_each(|each| each.artefact.build(commands))
         },
     },
     Step {
         name: "function",
         why: "the front door's package",
-        is_done: |deployment, _| {
-            let given = deployment.given("CDK_FRONT_DOOR").is_some();
-            Ok(given || function(deployment)?.is_current())
-        },
+        is_done: |deployment, commands| all_current(&artefacts::function(deployment), commands),
         run: |deployment, commands| {
-            let architecture = deployment.architecture.name();
-            let line = Line::new(["cargo", "xtask", "lambda", "--architecture", architecture]);
-            commands.run(&line, "building the front door")?;
-            written(commands, || function(deployment))
+            let function = artefacts::function(deployment);
+            function.iter().try_for_each(|each| each.build(commands))
         },
     },
     Step {
@@ -171,10 +150,29 @@ const STEPS: &[Step] = &[
     Step {
         name: "push",
         why: "the container images, by their digests",
-        is_done: |deployment, _| Ok(has_pod_images(deployment)),
+        is_done: |deployment, _| Ok(artefacts::containers(deployment).is_empty()),
         run: |deployment, commands| {
-            let line = Line::new(["cargo", "xtask", "push", "--layout", LAYOUT, "--repository"]);
-            commands.export(&line.args([deployment.repository()]))
+            let containers = artefacts::containers(deployment);
+            containers
+                .iter()
+                .try_for_each(|each| each.push(deployment, commands))
+        },
+    },
+    Step {
+        name: "certificate",
+        why: "of the pods, made once; on Kubernetes the cluster makes it",
+        is_done: |deployment, commands| {
+            Ok(!deployment.ecs || has_secret(&deployment.name(POD_TLS), commands)?)
+        },
+        run: |deployment, commands| {
+            let make = Line::new(["npm", "run", "--silent", "pod-tls"]).within("cdk");
+            let store = Line::aws(["secretsmanager", "create-secret", "--name"])
+                .args([deployment.name(POD_TLS).as_str(), "--secret-string"])
+                .args(["file:///dev/stdin"]);
+            match deployment.ecs {
+                true => commands.pipe(&make, &store),
+                false => Ok(()),
+            }
         },
     },
     Step {
@@ -196,6 +194,26 @@ const STEPS: &[Step] = &[
 
 fn never(_: &Deployment, _: &Commands) -> Result<bool> {
     Ok(false)
+}
+
+fn all_current<'a>(
+    artefacts: impl IntoIterator<Item = &'a Artefact>,
+    commands: &Commands,
+) -> Result<bool> {
+    for artefact in artefacts {
+        if !artefact.is_current(commands)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn has_secret(name: &str, commands: &Commands) -> Result<bool> {
+    let line = Line::aws(["secretsmanager", "describe-secret", "--secret-id", name]);
+    match commands.read(&line) {
+        Err(error) if code(&error) == "ResourceNotFoundException" => Ok(false),
+        answer => answer.map(|_| true),
+    }
 }
 
 fn deploy(name: &str, commands: &Commands) -> Result<()> {
@@ -301,8 +319,8 @@ role         {role}
 
 A first key, as that role:
 
-  (eval \"$(aws sts assume-role --role-arn {role} --role-session-name first-key \\
-      --query \"{SESSION}\" --output text)\"
+  (SESSION=$(aws sts assume-role --region {region} --role-arn {role} \\
+      --role-session-name first-key --query \"{SESSION}\" --output text) && eval \"$SESSION\" &&
    curl --aws-sigv4 aws:amz:{region}:execute-api --user \"$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY\" \\
       -H \"x-amz-security-token: $AWS_SESSION_TOKEN\" -H 'content-type: application/json' \\
       -d '{{\"secret\":\"{EXAMPLE_SECRET}\"}}' {endpoint}/generate_key)
@@ -312,62 +330,10 @@ A first key, as that role:
     )
 }
 
-fn has_pod_images(deployment: &Deployment) -> bool {
-    deployment.given("CDK_POD_IMAGES").is_some()
-}
-
-fn images(deployment: &Deployment) -> Result<Stamp> {
-    let sources = [SOURCES, &["enclaves", "tools/image", SETTINGS]].concat();
-    let architecture = deployment.architecture.name();
-    Stamp::new(
-        "images",
-        &sources,
-        &[architecture],
-        "target/images/deployment/measurements.json",
-    )
-}
-
-fn containers(deployment: &Deployment) -> Result<Stamp> {
-    let images = deployment
-        .given("CDK_IMAGES")
-        .unwrap_or("target/images/deployment");
-    let measurements = format!("{images}/measurements.json");
-    let sources = [SOURCES, &["pods", "cdk/containers", measurements.as_str()]].concat();
-    Stamp::new("containers", &sources, &[], &format!("{LAYOUT}/index.json"))
-}
-
-fn function(deployment: &Deployment) -> Result<Stamp> {
-    let architecture = deployment.architecture.name();
-    let output = format!("target/lambda/front-door-{architecture}.zip");
-    Stamp::new(
-        "function",
-        &[SOURCES, &["lambdas"]].concat(),
-        &[architecture],
-        &output,
-    )
-}
-
-fn written(commands: &Commands, stamp: impl FnOnce() -> Result<Stamp>) -> Result<()> {
-    match commands.is_dry() {
-        true => Ok(()),
-        false => stamp()?.write(),
-    }
-}
-
-/// Inputs of every build.
-const SOURCES: &[&str] = &[
-    "Cargo.lock",
-    "Cargo.toml",
-    "rust-toolchain.toml",
-    "crates",
-    "tools/release/src",
-    "tools/toolchain/src",
-];
-
 const TARGET_GROUPS: &str =
     "StackResources[?ResourceType=='AWS::ElasticLoadBalancingV2::TargetGroup'].PhysicalResourceId";
-const SETTINGS: &str = "target/settings.json";
-const LAYOUT: &str = "target/containers/oci";
+/// The secret with the pods' certificate, its key and their CA.
+pub(crate) const POD_TLS: &str = "pod-tls";
 const BOOTSTRAP: &str = "CDKToolkit";
 const READY_MINUTES: u64 = 15;
 const EXAMPLE_SECRET: &str = "a-secret-of-your-own-choosing";

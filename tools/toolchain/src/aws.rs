@@ -1,6 +1,7 @@
 //! The AWS command-line tool.
 
 use std::process::Command;
+use std::sync::LazyLock;
 
 use anyhow::Result;
 
@@ -11,8 +12,7 @@ use crate::python;
 /// # Errors
 /// If there is none and none can be installed.
 pub fn command() -> Result<Command> {
-    let version = Command::new("aws").arg("--version").output();
-    if version.is_ok_and(|output| output.status.success()) {
+    if *HAS_OWN {
         return Ok(Command::new("aws"));
     }
     let mut python = python::with_packages("awscli", include_str!("awscli.txt"), &[])?;
@@ -22,3 +22,8 @@ pub fn command() -> Result<Command> {
     ]);
     Ok(python)
 }
+
+static HAS_OWN: LazyLock<bool> = LazyLock::new(|| {
+    let version = Command::new("aws").arg("--version").output();
+    version.is_ok_and(|output| output.status.success())
+});

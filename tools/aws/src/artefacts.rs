@@ -1,0 +1,177 @@
+//! Artefacts of the target directory, each with the command that builds it and the inputs that
+//! decide its content.
+
+use anyhow::Result;
+use fs_err as fs;
+use serde_json::Value;
+
+use crate::commands::{Commands, Line};
+use crate::deployment::Deployment;
+use crate::error::Error;
+use crate::stamp::Stamp;
+
+/// Something that is built unless it is there already.
+pub(crate) struct Artefact {
+    name: String,
+    line: Line,
+    /// Files and directories of the repository.
+    inputs: Vec<String>,
+    /// A file that is written with it.
+    output: String,
+}
+
+impl Artefact {
+    pub(crate) fn is_current(&self, commands: &Commands) -> Result<bool> {
+        Ok(self.stamp(commands)?.is_current())
+    }
+
+    pub(crate) fn build(&self, commands: &Commands) -> Result<()> {
+        if !commands.is_dry() && self.is_current(commands)? {
+            return Ok(());
+        }
+        commands.run(&self.line, &format!("building {}", self.name))?;
+        match commands.is_dry() {
+            true => Ok(()),
+            false => self.stamp(commands)?.write(),
+        }
+    }
+
+    fn stamp(&self, commands: &Commands) -> Result<Stamp> {
+        Stamp::new(
+            commands,
+            &self.name,
+            &self.inputs,
+            &self.line.to_string(),
+            &self.output,
+        )
+    }
+}
+
+/// The enclave images; none if `CDK_IMAGES` names some.
+///
+/// # Errors
+/// If it names another deployment's.
+pub(crate) fn images(deployment: &Deployment, commands: &Commands) -> Result<Vec<Artefact>> {
+    if let Some(directory) = deployment.given("CDK_IMAGES") {
+        refuse_others(directory, commands)?;
+        return Ok(Vec::new());
+    }
+    let architecture = deployment.architecture.name();
+    let line = Line::new(["cargo", "xtask", "image", "--architecture", architecture])
+        .args(["--settings", SETTINGS]);
+    Ok(vec![Artefact {
+        name: "images".to_owned(),
+        line,
+        inputs: inputs(&["enclaves", "tools/image/src", SETTINGS]),
+        output: format!("{IMAGES}/measurements.json"),
+    }])
+}
+
+/// The front door's package; none if `CDK_FRONT_DOOR` names one.
+pub(crate) fn function(deployment: &Deployment) -> Vec<Artefact> {
+    if deployment.given("CDK_FRONT_DOOR").is_some() {
+        return Vec::new();
+    }
+    let architecture = deployment.architecture.name();
+    vec![Artefact {
+        name: "front-door".to_owned(),
+        line: Line::new(["cargo", "xtask", "lambda", "--architecture", architecture]),
+        inputs: inputs(&["lambdas"]),
+        output: format!("target/lambda/front-door-{architecture}.zip"),
+    }]
+}
+
+/// The pods' container images with the enclave images of one release.
+pub(crate) struct Containers {
+    pub(crate) artefact: Artefact,
+    layout: String,
+    /// The variable that names them once they are pushed.
+    variable: &'static str,
+}
+
+impl Containers {
+    /// Pushes them; later commands get their digests.
+    pub(crate) fn push(&self, deployment: &Deployment, commands: &mut Commands) -> Result<()> {
+        let line = Line::new(["cargo", "xtask", "push", "--layout", self.layout.as_str()])
+            .args(["--repository".to_owned(), deployment.repository()]);
+        commands.export(self.variable, &line, POD_IMAGES)
+    }
+}
+
+/// The container images of the present and of the next release, as far as no variable names them.
+pub(crate) fn containers(deployment: &Deployment) -> Vec<Containers> {
+    let present = deployment.given("CDK_IMAGES").unwrap_or(IMAGES);
+    let next = deployment.given("CDK_NEXT_IMAGES");
+    [
+        (Some(present), POD_IMAGES, "oci"),
+        (next, "CDK_NEXT_POD_IMAGES", "oci-next"),
+    ]
+    .into_iter()
+    .filter(|(_, variable, _)| deployment.given(variable).is_none())
+    .filter_map(|(images, variable, name)| {
+        let layout = format!("target/containers/{name}");
+        let line = Line::new(["cargo", "xtask", "containers", "--images", images?])
+            .args(["--oci", layout.as_str()]);
+        let measurements = format!("{}/measurements.json", images?);
+        let artefact = Artefact {
+            name: format!("containers-{name}"),
+            line,
+            inputs: inputs(&["pods", "cdk/containers", &measurements]),
+            output: format!("{layout}/index.json"),
+        };
+        Some(Containers {
+            artefact,
+            layout,
+            variable,
+        })
+    })
+    .collect()
+}
+
+/// Compares the measured settings with this deployment's. The CDK app compares the rest.
+fn refuse_others(directory: &str, commands: &Commands) -> Result<()> {
+    if commands.is_dry() {
+        return Ok(());
+    }
+    let read = |file: String| -> Result<Value> {
+        Ok(serde_json::from_slice(&fs::read(commands.path(file))?)?)
+    };
+    let measurements = read(format!("{directory}/measurements.json"))?;
+    let settings = read(SETTINGS.to_owned())?;
+    let of = |settings: &Value| {
+        settings["table_arn"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let (found, expected) = (of(&measurements["settings"]), of(&settings));
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::OtherImages {
+        directory: directory.to_owned(),
+        found,
+        expected,
+    }
+    .into())
+}
+
+fn inputs(own: &[&str]) -> Vec<String> {
+    let all = SOURCES.iter().chain(own);
+    all.map(|input| (*input).to_owned()).collect()
+}
+
+/// Inputs of every build.
+const SOURCES: &[&str] = &[
+    "Cargo.lock",
+    "Cargo.toml",
+    "crates",
+    "rust-toolchain.toml",
+    "tools/release/src",
+    "tools/toolchain/src",
+];
+
+/// The measured settings.
+pub(crate) const SETTINGS: &str = "target/settings.json";
+const IMAGES: &str = "target/images/deployment";
+const POD_IMAGES: &str = "CDK_POD_IMAGES";
