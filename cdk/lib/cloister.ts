@@ -8,6 +8,7 @@ import { clusterStack } from './cluster';
 import type { Configuration } from './configuration';
 import { ecsStack } from './ecs';
 import { FunctionLogs } from './function-logs';
+import { existingClusterStacks } from './existing-cluster';
 import { keyStack } from './key';
 import type { Releases } from './release';
 
@@ -18,6 +19,12 @@ export function cloister(app: App, configuration: Configuration, releases: Relea
   key.addStackDependency(base);
   if (configuration.variant === 'ecs') {
     ecsStack(app, configuration, releases).addStackDependency(key);
+    return;
+  }
+  if (configuration.variant === 'identities') {
+    const [identities, application] = existingClusterStacks(app, configuration, releases);
+    identities.addStackDependency(base);
+    application?.addStackDependency(key);
     return;
   }
   const cluster = clusterStack(app, configuration, releases);

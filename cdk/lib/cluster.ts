@@ -66,7 +66,7 @@ export function clusterStack(app: App, configuration: Configuration, releases: R
   );
   applyText(cluster, 'Dynamodb', dynamodbPolicy, versions.dynamodbPeers, [objects]);
   apply(cluster, 'DevicePlugin', [devicePlugin(reserved(configuration, releases))], ready);
-  podIdentities(stack, cluster, configuration);
+  podIdentities(stack, cluster.clusterName, configuration);
   operators(stack, cluster, configuration);
   return {
     stack,
@@ -196,11 +196,11 @@ function operators(stack: Stack, cluster: eks.Cluster, configuration: Configurat
 }
 
 /** Associates the pods' service accounts with the roles that the images measure. */
-function podIdentities(stack: Stack, cluster: eks.Cluster, configuration: Configuration): void {
+export function podIdentities(stack: Stack, clusterName: string, configuration: Configuration): void {
   const { signerRole, generatorRole } = names(configuration);
   for (const service of SERVICES) {
     new eks.CfnPodIdentityAssociation(stack, `Identity-${service}`, {
-      clusterName: cluster.clusterName,
+      clusterName,
       namespace: NAMESPACE,
       serviceAccount: service,
       roleArn: service === 'signer' ? signerRole : generatorRole,

@@ -25,8 +25,18 @@ export interface Configuration {
   readonly images: string;
   /** The output of `cargo xtask lambda`, or `s3://BUCKET/KEY` of a zip that AWS Signer has signed. */
   readonly frontDoor: string;
-  /** The pods' platform: Kubernetes, or ECS on machines of an auto-scaling group. */
-  readonly variant: 'eks' | 'ecs';
+  /** The pods' platform: Kubernetes, ECS on machines of an auto-scaling group, or a cluster that exists. */
+  readonly variant: 'eks' | 'ecs' | 'identities';
+  /** The name of the cluster that exists. */
+  readonly cluster?: string;
+  /** Pods that others deploy on it. */
+  readonly pods?: {
+    readonly urls: Readonly<Record<Service, string>>;
+    /** A file with PEM, which exists once they run; then a front door can call them. */
+    readonly certificateAuthority?: string;
+  };
+  /** ARNs of target groups of a load balancer of that cluster. */
+  readonly targetGroups?: Readonly<Record<Service, string>>;
   /** ARNs of the principals that may assume the role for calling the API; if empty, the account's policies decide. */
   readonly callers: readonly string[];
   /** The images of the next release: the key admits both, and deployments fail after the given day. */
@@ -136,6 +146,14 @@ function configurationOf(given: Given): Configuration {
     images: given.images ?? path.join(TARGET, 'images/deployment'),
     frontDoor: given.frontDoor ?? path.join(TARGET, `lambda/front-door-${architecture}.zip`),
     variant: given.variant,
+    ...(given.cluster !== undefined && { cluster: given.cluster }),
+    ...(given.podUrls && {
+      pods: {
+        urls: given.podUrls,
+        ...(given.podCertificateAuthority !== undefined && { certificateAuthority: given.podCertificateAuthority }),
+      },
+    }),
+    ...(given.targetGroups && { targetGroups: given.targetGroups }),
     callers: given.callers,
     ...(next && { next }),
     traffic: next ? (given.traffic ?? 'next') : 'present',

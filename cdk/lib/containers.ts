@@ -49,16 +49,13 @@ export interface PodImage {
  * builds and pushes to the account's registry, with Docker or the program that CDK_DOCKER names.
  */
 export function podImage(stack: Stack, configuration: Configuration, release: Release, service: Service): PodImage {
-  const pushed = pushedImages(configuration, release)?.[service];
+  const pushed = pushedImage(configuration, release, service);
   const directory = contextOf(release.directory, service);
-  // Images that were built elsewhere come without the directory. An enclave of another release adopts no key.
-  if (pushed === undefined || fs.existsSync(directory)) {
-    requireEnclave(directory, release, service);
-  }
   const id = `Image-${service}-${release.images[service].pcr0.slice(0, 12)}`;
   if (pushed !== undefined) {
     return { imageUri: pushed, container: byDigest(stack, id, pushed) };
   }
+  requireEnclave(directory, release, service);
   const built = new DockerImageAsset(stack, id, {
     directory,
     platform: configuration.architecture === 'arm64' ? Platform.LINUX_ARM64 : Platform.LINUX_AMD64,
@@ -66,8 +63,19 @@ export function podImage(stack: Stack, configuration: Configuration, release: Re
   return { imageUri: built.imageUri, container: ecs.ContainerImage.fromDockerImageAsset(built) };
 }
 
-function pushedImages({ next, podImages }: Configuration, { directory }: Release): Configuration['podImages'] {
-  return next?.images === directory ? next.podImages : podImages;
+/** The name, by digest, of an image that was pushed before; undefined if none was. */
+export function pushedImage(
+  { next, podImages }: Configuration,
+  release: Release,
+  service: Service,
+): string | undefined {
+  const pushed = next?.images === release.directory ? next.podImages : podImages;
+  const directory = contextOf(release.directory, service);
+  // Images that were built elsewhere come without the directory. An enclave of another release adopts no key.
+  if (pushed !== undefined && fs.existsSync(directory)) {
+    requireEnclave(directory, release, service);
+  }
+  return pushed?.[service];
 }
 
 /** The role that starts a task may read from the account's registry; other registries have to admit everybody. */

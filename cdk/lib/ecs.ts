@@ -34,6 +34,7 @@ import {
 import { type Entrance, entrance, network } from './network';
 import { closed, reserve, reserved } from './nodes';
 import { type Releases, SERVICES, type Service } from './release';
+import { withTraffic } from './workloads';
 import { SetUp } from './set-up';
 
 export function ecsStack(app: App, configuration: Configuration, releases: Releases): Stack {
@@ -226,10 +227,10 @@ function taskDefinition(
   stack: Stack,
   service: Service,
   configuration: Configuration,
-  { release, next }: Releases,
+  releases: Releases,
   { cmkArn, log }: Given,
 ): ecs.Ec2TaskDefinition {
-  const serving = configuration.traffic === 'next' && next !== undefined ? next : release;
+  const serving = withTraffic(configuration, releases);
   const { signerRole, generatorRole, tableArn } = names(configuration);
   const task = new ecs.Ec2TaskDefinition(stack, `Task-${service}`, {
     family: names(configuration).of(service),

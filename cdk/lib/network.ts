@@ -40,7 +40,7 @@ export function network(stack: Stack, configuration: Configuration, setUp: SetUp
 }
 
 /** Its owner gives it what a new network has: a way to public registries, and endpoints of KMS and Secrets Manager. */
-function existingNetwork(
+export function existingNetwork(
   stack: Stack,
   { zones = [] }: Configuration,
   { vpcId, cidr, subnets, loadBalancerSubnets, loadBalancerCidrs }: Configuration['network'] & { kind: 'existing' },

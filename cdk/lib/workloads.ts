@@ -38,7 +38,8 @@ export function workloads(
   for (const service of SERVICES) {
     const chosen = withTraffic(configuration, releases);
     for (const release of revisions(releases, service)) {
-      const workload = describe(stack, configuration, release, service, cmkArn);
+      const { imageUri } = podImage(stack, configuration, release, service);
+      const workload = workloadOf(configuration, release, service, imageUri, cmkArn);
       const bound = release.images[service].pcr0 === chosen.images[service].pcr0;
       const applied = applyPods(stack, cluster, configuration, workload, bound, after);
       if (bound) {
@@ -111,12 +112,13 @@ function awaitPods(stack: Stack, cluster: Cluster, of: Workload, applied: IDepen
   }
 }
 
-function withTraffic({ traffic: chosen }: Configuration, { release, next }: Releases): Release {
+/** The release that has the traffic. */
+export function withTraffic({ traffic: chosen }: Configuration, { release, next }: Releases): Release {
   return chosen === 'next' ? (next ?? release) : release;
 }
 
-/** Only one if both have the same image, which is then updated in place. */
-function revisions({ release, next }: Releases, service: Service): readonly Release[] {
+/** The releases that run. Only one if both have the same image, which is then updated in place. */
+export function revisions({ release, next }: Releases, service: Service): readonly Release[] {
   return next === undefined
     ? [release]
     : next.images[service].pcr0 === release.images[service].pcr0
@@ -124,11 +126,12 @@ function revisions({ release, next }: Releases, service: Service): readonly Rele
       : [next, release];
 }
 
-function describe(
-  stack: Stack,
+/** The pods of a service of a release. */
+export function workloadOf(
   configuration: Configuration,
   release: Release,
   service: Service,
+  image: string,
   cmkArn: string,
 ): Workload {
   const { pcr0, size } = release.images[service];
@@ -136,7 +139,7 @@ function describe(
     namespace: NAMESPACE,
     service,
     architecture: configuration.architecture,
-    image: podImage(stack, configuration, release, service).imageUri,
+    image,
     pcr0,
     replicas: configuration.replicas[service],
     region: configuration.region,

@@ -124,7 +124,7 @@ test('a machine has room for its enclaves and a core of its own', () => {
 
 test('every variable that is no text has an invalid value with a sentence', () => {
   // Files are looked for later, and the day is checked together with the images.
-  const texts = ['CDK_IMAGES', 'CDK_NEXT_IMAGES', 'CDK_NEXT_UNTIL', 'CDK_FRONT_DOOR'];
+  const texts = ['CDK_IMAGES', 'CDK_NEXT_IMAGES', 'CDK_NEXT_UNTIL', 'CDK_FRONT_DOOR', 'CDK_POD_CA'];
   const variables = Object.values(KNOBS).flatMap(({ variable }) => (variable === undefined ? [] : [variable]));
   const checked = variables.filter((variable) => !texts.includes(variable));
   for (const variable of checked) {
@@ -209,7 +209,7 @@ for (const [what, environment, context, sentence] of [
     'another variant',
     { CDK_VARIANT: 'nomad' },
     {},
-    'CDK_VARIANT is `nomad`: set it to `eks` or `ecs`, or to nothing for `eks`',
+    'CDK_VARIANT is `nomad`: set it to `eks`, `ecs` or `identities`, or to nothing for `eks`',
   ],
   [
     'a whole account as caller',

@@ -10,7 +10,7 @@ import { cloister } from '../lib/cloister';
 import { withContainers } from './containers';
 import { deployment, temporary } from './fixture';
 
-for (const variant of ['eks', 'ecs']) {
+for (const variant of ['eks', 'ecs', 'identities']) {
   test(`every finding of cdk-nag in ${variant} is fixed or acknowledged with its reason`, () => checkFindings(variant));
 }
 
@@ -18,7 +18,12 @@ function checkFindings(variant: string): void {
   const zip = path.join(temporary(), 'front-door.zip');
   fs.writeFileSync(zip, 'a zip');
   const { configuration, releases } = withContainers(
-    deployment({ CDK_VARIANT: variant, CDK_FRONT_DOOR: zip, CDK_CALLERS: 'arn:aws:iam::111122223333:role/backend' }),
+    deployment({
+      CDK_VARIANT: variant,
+      CDK_FRONT_DOOR: zip,
+      CDK_CALLERS: 'arn:aws:iam::111122223333:role/backend',
+      ...(variant === 'identities' && { CDK_CLUSTER: 'platform' }),
+    }),
   );
   const app = new App();
   cloister(app, configuration, releases);

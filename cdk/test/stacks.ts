@@ -23,7 +23,10 @@ export interface Resource {
 export type Resources = Readonly<Record<string, Resource>>;
 
 /** Every stack's resources by their logical ids. */
-export function stacks(variant: 'eks' | 'ecs', environment: Environment = {}): ReadonlyMap<string, Resources> {
+export function stacks(
+  variant: 'eks' | 'ecs' | 'identities',
+  environment: Environment = {},
+): ReadonlyMap<string, Resources> {
   const zip = path.join(temporary(), 'front-door.zip');
   fs.writeFileSync(zip, 'a zip');
   const { configuration, releases } = withContainers(

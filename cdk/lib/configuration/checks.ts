@@ -57,7 +57,10 @@ export const ZONES_OF_REGIONS: Readonly<Record<string, readonly string[]>> = {
 };
 
 const CHECKS: readonly Check[] = [
-  check(['size', 'machines', 'signers', 'keyGenerators'], (given) => {
+  check(['variant', 'size', 'machines', 'signers', 'keyGenerators'], (given) => {
+    if (given.variant === 'identities') {
+      return [];
+    }
     const { machines, ...replicas } = sizes(given);
     const places = machines * ENCLAVES_PER_MACHINE;
     const enclaves = 2 * (replicas.signers + replicas.keyGenerators);
@@ -136,9 +139,9 @@ const CHECKS: readonly Check[] = [
     },
   ),
   check(['variant', 'operators'], ({ variant, operators }) => [
-    variant === 'ecs' &&
+    variant !== 'eks' &&
       operators.length > 0 &&
-      'CDK_OPERATORS is set with CDK_VARIANT `ecs`, which has no Kubernetes: leave CDK_OPERATORS unset',
+      `CDK_OPERATORS is set with CDK_VARIANT \`${variant}\`, which makes no Kubernetes cluster: leave CDK_OPERATORS unset`,
   ]),
   check(['prefix', 'alarmsTo', 'destroy'], ({ prefix, alarmsTo, destroy }) => [
     isProduction(prefix) &&
@@ -146,6 +149,34 @@ const CHECKS: readonly Check[] = [
       !destroy &&
       'CDK_ALARMS_TO is not set: a production deployment needs somebody who receives its alarms; give e-mail addresses or ARNs of SQS queues or Lambda functions, separated by commas',
   ]),
+  check(
+    ['variant', 'cluster', 'podUrls', 'podCertificateAuthority', 'targetGroups', 'vpcId'],
+    ({ variant, cluster, vpcId, ...pods }) => {
+      const ofCluster = {
+        CDK_CLUSTER: cluster,
+        CDK_POD_URLS: pods.podUrls,
+        CDK_POD_CA: pods.podCertificateAuthority,
+        CDK_TARGET_GROUPS: pods.targetGroups,
+      };
+      if (variant !== 'identities') {
+        return Object.entries(ofCluster).map(
+          ([variable, value]) =>
+            value !== undefined &&
+            `${variable} is set with CDK_VARIANT \`${variant}\`, which has machines of its own: set CDK_VARIANT to \`identities\`, or leave ${variable} unset`,
+        );
+      }
+      return [
+        cluster === undefined &&
+          'CDK_VARIANT is `identities` without CDK_CLUSTER: set it to the name of the EKS cluster on which the pods run',
+        pods.podUrls === undefined &&
+          pods.podCertificateAuthority !== undefined &&
+          'CDK_POD_CA is set without CDK_POD_URLS: set the addresses of the pods as well, or neither',
+        pods.podUrls !== undefined &&
+          vpcId === undefined &&
+          'CDK_POD_URLS needs CDK_VPC_ID: set it to the network from which the front door calls the pods',
+      ];
+    },
+  ),
   // This tag selects the keys that the deployment's roles may administer.
   check(['tags'], ({ tags }) => [
     'cloister' in tags && 'CDK_TAGS sets `cloister`, the tag of the CMK alone: choose another name',

@@ -103,18 +103,20 @@ const pairs =
     return twice.length === 0 ? Object.fromEntries(entries) : new Invalid(twice.map((entry) => entry.join('=')));
   };
 
-/** `service=URI@sha256:…` of both services. */
-const podImages: Parse<PodImages | undefined> = optional((text) => {
-  const images = pairs(/^(signer|key-generator)=[a-z0-9.-]+(:\d+)?(\/[a-z0-9._-]+)+@sha256:[0-9a-f]{64}$/)(text);
-  if (images instanceof Invalid) {
-    return images;
-  }
-  const { signer, 'key-generator': generator } = images;
-  return signer === undefined || generator === undefined ? new Invalid() : { signer, 'key-generator': generator };
-});
+/** `service=VALUE` of both services. */
+const perService = (right: string): Parse<PerService | undefined> =>
+  optional((text) => {
+    const given = pairs(new RegExp(`^(signer|key-generator)=${right}$`))(text);
+    if (given instanceof Invalid) {
+      return given;
+    }
+    const { signer, 'key-generator': generator } = given;
+    return signer === undefined || generator === undefined ? new Invalid() : { signer, 'key-generator': generator };
+  });
 
-type PodImages = Readonly<Record<'signer' | 'key-generator', string>>;
+type PerService = Readonly<Record<'signer' | 'key-generator', string>>;
 
+const podImages = perService('[a-z0-9.-]+(:\\d+)?(/[a-z0-9._-]+)+@sha256:[0-9a-f]{64}');
 const ROLES_OR_USERS = /^arn:aws[a-z-]*:iam::\d{12}:(role|user)\/[^*]+$/;
 const CIDR = /^(\d{1,3}\.){3}\d{1,3}\/\d{1,2}$/;
 const SUBNET = /^subnet-[0-9a-f]{8,17}$/;
@@ -148,7 +150,27 @@ export const KNOBS = {
   ),
   images: knob('CDK_IMAGES', file, 'name the output directory of `cargo xtask image`'),
   frontDoor: knob('CDK_FRONT_DOOR', file, 'name the output of `cargo xtask lambda`, or `s3://BUCKET/KEY`'),
-  variant: knob('CDK_VARIANT', choice('eks', 'ecs'), 'set it to `eks` or `ecs`, or to nothing for `eks`'),
+  variant: knob(
+    'CDK_VARIANT',
+    choice('eks', 'ecs', 'identities'),
+    'set it to `eks`, `ecs` or `identities`, or to nothing for `eks`',
+  ),
+  cluster: knob(
+    'CDK_CLUSTER',
+    optional(matching(/^[0-9A-Za-z][0-9A-Za-z_-]{0,99}$/)),
+    'set it to the name of the EKS cluster on which the pods run',
+  ),
+  podUrls: knob(
+    'CDK_POD_URLS',
+    perService('https://[a-z0-9-]+(\\.[a-z0-9-]+)+(:\\d+)?'),
+    'give the addresses of both services, `signer=https://HOST:PORT,key-generator=https://HOST:PORT`',
+  ),
+  podCertificateAuthority: knob('CDK_POD_CA', file, 'name the file with the certificate of the pods’ CA'),
+  targetGroups: knob(
+    'CDK_TARGET_GROUPS',
+    perService('arn:aws[a-z-]*:elasticloadbalancing:[a-z0-9-]+:\\d{12}:targetgroup/[\\w-]+/[0-9a-f]+'),
+    'give the ARNs of the load balancer’s target groups of both services, `signer=ARN,key-generator=ARN`',
+  ),
   callers: knob(
     'CDK_CALLERS',
     list(ROLES_OR_USERS),

@@ -139,13 +139,18 @@ fn log_in(host: &str, file: &Path) -> Command {
 #[derive(Debug)]
 pub struct PodImages(Vec<PodImage>);
 
+impl PodImages {
+    /// The variable's value.
+    #[must_use]
+    pub fn value(&self) -> String {
+        let named = |image: &PodImage| format!("{}={}", image.service, image.by_digest());
+        self.0.iter().map(named).collect::<Vec<_>>().join(",")
+    }
+}
+
 impl fmt::Display for PodImages {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, image) in self.0.iter().enumerate() {
-            let before = if index == 0 { "CDK_POD_IMAGES=" } else { "," };
-            write!(formatter, "{before}{}={}", image.service, image.by_digest())?;
-        }
-        Ok(())
+        write!(formatter, "CDK_POD_IMAGES={}", self.value())
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) fn check() -> Result<()> {
 pub(crate) fn check_all() -> Result<()> {
     for prefix in ["", "dev-", "prod-"] {
         for architecture in ["amd64", "arm64"] {
-            for variant in ["eks", "ecs"] {
+            for variant in ["eks", "ecs", "identities"] {
                 synthesize(prefix, architecture, variant)?;
             }
         }
@@ -57,7 +57,16 @@ fn synthesize(prefix: &str, architecture: &str, variant: &str) -> Result<()> {
             .env("CDK_DEPLOY_REGION", "eu-central-1")
             .env("CDK_TARGET_ARCHITECTURE", format!("linux/{architecture}"))
             .env("CDK_VARIANT", variant)
+            .env(
+                "CDK_CLUSTER",
+                if variant == "identities" {
+                    "platform"
+                } else {
+                    ""
+                },
+            )
             .env("CDK_CALLERS", "arn:aws:iam::123456789012:role/backend")
+            .env("CDK_ALARMS_TO", "operators@example.com")
             .env("CDK_IMAGES", &images)
             .env("CDK_FRONT_DOOR", images.join("front-door.zip"))
             .env("CDK_DISABLE_CLI_TELEMETRY", "true")

@@ -1,31 +1,104 @@
 //! The Kubernetes objects against the schemas of the version that is deployed.
 
-use anyhow::Result;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use cloister_contract::{Architecture, Service};
 use cloister_toolchain::cargo::{target_directory, workspace_root};
 use cloister_toolchain::command::succeed;
 use cloister_toolchain::node::Node;
 use cloister_toolchain::python;
+use fs_err as fs;
 
-/// Writes every object as YAML and checks it; unknown members are errors.
+/// Writes every object as YAML for each architecture, and checks it; unknown members are errors.
 pub(crate) fn check_objects() -> Result<()> {
-    let cdk = workspace_root().join("cdk");
-    let objects = target_directory().join("kubernetes");
     let node = Node::find()?;
-    node.install(&cdk)?;
-    let mut manifests = node.node()?;
-    manifests.args(["--import", "tsx", "bin/manifests.ts"]);
-    succeed(manifests.current_dir(cdk).arg(&objects))?;
-    let mut validate = python::with_packages("kubernetes-validate", PACKAGES, &[])?;
-    validate.args([
-        "-m",
-        "kubernetes_validate",
-        "--quiet",
-        "--strict",
-        "--kubernetes-version",
-        VERSION,
-    ]);
-    succeed(validate.arg(objects.join("kubernetes.yaml")))
+    node.install(&workspace_root().join("cdk"))?;
+    for architecture in [Architecture::Amd64, Architecture::Arm64] {
+        let directory = target_directory().join(format!("kubernetes-{architecture}"));
+        let images = directory.join("images");
+        let mut write_images = program(&node, "test/write-images.ts", "dev-", architecture)?;
+        succeed(write_images.arg(&images))?;
+        let digest = "0".repeat(64);
+        let named = |service| format!("{service}=registry.example.com/pods@sha256:{digest}");
+        let pod_images = Service::ALL.map(named).join(",");
+        write_objects("dev-", architecture, &images, &pod_images, &directory)?;
+        let mut validate = python::with_packages("kubernetes-validate", PACKAGES, &[])?;
+        validate.args([
+            "-m",
+            "kubernetes_validate",
+            "--quiet",
+            "--strict",
+            "--kubernetes-version",
+            VERSION,
+        ]);
+        validate.args(["kubernetes.yaml", "autoscalers.yaml"].map(|file| directory.join(file)));
+        succeed(&mut validate)?;
+    }
+    Ok(())
 }
+
+/// Checks that the pods of the example deployment run images by the names in `pod_images`, which is
+/// the value of `CDK_POD_IMAGES`.
+pub(crate) fn check_images(images: &Path, pod_images: &str) -> Result<()> {
+    let directory = target_directory().join("kubernetes-pushed");
+    write_objects("", Architecture::Amd64, images, pod_images, &directory)?;
+    let objects = fs::read_to_string(directory.join("kubernetes.yaml"))?;
+    for image in pod_images.split(',') {
+        let (_, name) = image.split_once('=').unwrap_or_default();
+        let member = format!("\"image\": \"{name}\"");
+        ensure!(objects.contains(&member), "no pod has the image {name}");
+    }
+    Ok(())
+}
+
+fn write_objects(
+    prefix: &str,
+    architecture: Architecture,
+    images: &Path,
+    pod_images: &str,
+    directory: &Path,
+) -> Result<()> {
+    let mut manifests = program(&Node::find()?, "bin/manifests.ts", prefix, architecture)?;
+    manifests
+        .env("CDK_IMAGES", images)
+        .env("CDK_POD_IMAGES", pod_images);
+    succeed(manifests.arg(directory).arg("test/parameters.json"))
+}
+
+/// A program of the CDK app, with the configuration of a deployment on a cluster that exists.
+fn program(node: &Node, file: &str, prefix: &str, architecture: Architecture) -> Result<Command> {
+    let mut program = node.node()?;
+    program
+        .current_dir(workspace_root().join("cdk"))
+        .args(["--import", "tsx", file])
+        .env("CDK_PREFIX", prefix)
+        .env("CDK_TARGET_ARCHITECTURE", format!("linux/{architecture}"))
+        .envs(DEPLOYMENT.iter().copied());
+    Ok(program)
+}
+
+const DEPLOYMENT: &[(&str, &str)] = &[
+    ("CDK_DEPLOY_ACCOUNT", "123456789012"),
+    ("CDK_DEPLOY_REGION", "eu-central-1"),
+    ("CDK_PARAMETER_PREFIX", "/dev-app/ethereum"),
+    ("CDK_ALARMS_TO", "operators@example.com"),
+    ("CDK_VARIANT", "identities"),
+    ("CDK_CLUSTER", "platform"),
+    ("CDK_VPC_ID", "vpc-0123456789abcdef0"),
+    ("CDK_VPC_CIDR", "10.20.0.0/16"),
+    ("CDK_ZONES", "eu-central-1a,eu-central-1b"),
+    (
+        "CDK_VPC_SUBNETS",
+        "subnet-0123456789abcdef0,subnet-0123456789abcdef1",
+    ),
+    (
+        "CDK_VPC_LOAD_BALANCER_SUBNETS",
+        "subnet-0123456789abcdef2,subnet-0123456789abcdef3",
+    ),
+    ("CDK_VPC_LOAD_BALANCER_CIDRS", "10.20.0.0/26,10.20.0.64/26"),
+];
 
 /// As in cdk/lib/cluster.ts.
 const VERSION: &str = "1.36";

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use cloister_contract::Architecture;
-use cloister_toolchain::cargo::{build_programs, cargo, program, workspace_root};
+use cloister_toolchain::cargo::{build_programs, cargo, program, target_directory, workspace_root};
 use cloister_toolchain::command::{output, succeed};
 use cloister_toolchain::node::Node;
 use cloister_toolchain::{cache, debian};
@@ -269,7 +269,7 @@ fn volume() -> Result<()> {
 }
 
 /// Builds the pods' container images twice, starts their programs as Kubernetes would, and pushes
-/// them to a registry.
+/// them to a registry, from where Kubernetes is told to run them.
 fn container_images() -> Result<()> {
     let layout = cloister_release::build_containers_twice()?;
     debian::require(&["crun"])?;
@@ -280,8 +280,9 @@ fn container_images() -> Result<()> {
         "containers/check-layout.ts",
     ]);
     succeed(check.arg(&layout))?;
-    println!("{}", cloister_release::check_push(&layout)?);
-    Ok(())
+    let pushed = cloister_release::check_push(&layout)?;
+    let images = target_directory().join("containers/images-amd64");
+    kubernetes::check_images(&images, &pushed.value())
 }
 
 /// Runs checks of cargo-deny, which is built once and kept.
