@@ -169,6 +169,9 @@ async function started(
     fs.chownSync(path.join(bundle, directory), USER, USER);
   }
   certificate(path.join(bundle, 'tls'));
+  // Only for an enclave that the pod does not manage.
+  fs.writeFileSync(path.join(bundle, 'tls/session'), '5e'.repeat(32));
+  fs.chownSync(path.join(bundle, 'tls/session'), USER, USER);
   const variables = {
     ...environment({
       service,
@@ -313,7 +316,11 @@ async function main(): Promise<void> {
       ({ event, problem }) => event === 'enclave_down' && problem?.includes('nitro-cli') === true,
     );
     // An enclave that does not exist. The pod connects to it over vsock, so a profile without that family ends the pod.
-    const vsock = { CLOISTER_ENCLAVE_IMAGE: '', CLOISTER_ENCLAVE: 'vsock:16:5000' };
+    const vsock = {
+      CLOISTER_ENCLAVE_IMAGE: '',
+      CLOISTER_ENCLAVE: 'vsock:16:5000',
+      CLOISTER_ENCLAVE_SESSION_FILE: `${PATHS.tls}/session`,
+    };
     const unreachable = ({ event }: Line) => event === 'enclave_not_ready';
     await started(service, root, vsock, profile, unreachable);
     await assert.rejects(started(service, root, vsock, withoutVsock, unreachable), /the pod ended/);

@@ -60,9 +60,18 @@ pub struct Config {
     #[arg(
         long,
         env = "CLOISTER_ENCLAVE",
-        required_unless_present = "enclave_image"
+        required_unless_present = "enclave_image",
+        requires = "enclave_session_file"
     )]
     pub enclave: Option<Address>,
+    /// File of the session value that every boot of an externally managed enclave is bound to: 64
+    /// random hex digits, for all its pods and nobody else
+    #[arg(
+        long,
+        env = "CLOISTER_ENCLAVE_SESSION_FILE",
+        conflicts_with = "enclave_image"
+    )]
+    pub enclave_session_file: Option<PathBuf>,
     /// A managed enclave.
     #[command(flatten)]
     pub managed: EnclaveConfig,
@@ -208,6 +217,7 @@ mod tests {
             ("--tls-cert", "/tls/cert.pem"),
             ("--tls-key", "/tls/key.pem"),
             ("--enclave", "vsock:16:5000"),
+            ("--enclave-session-file", "/run/session"),
             ("--cmk-arn", CMK),
             ("--table-arn", TABLE),
             ("--egress", "kms.eu-central-1.amazonaws.com:443"),
@@ -246,6 +256,7 @@ mod tests {
     fn a_managed_enclave() {
         let complete = [
             ("--enclave", ""),
+            ("--enclave-session-file", ""),
             ("--enclave-image", "signer.eif"),
             ("--enclave-measurements", "measurements.json"),
             ("--enclave-cpus", "2"),
@@ -282,6 +293,21 @@ mod tests {
             let said = parse(&[&complete[..], &[(name, value)]].concat()).unwrap_err();
             assert!(said.contains(name), "{said}");
         }
+    }
+
+    #[test]
+    fn an_external_enclave_has_a_session_file_and_a_managed_one_has_none() {
+        let said = parse(&[("--enclave-session-file", "")]).unwrap_err();
+        assert!(said.contains("--enclave-session-file"), "{said}");
+        let said = parse(&[
+            ("--enclave", ""),
+            ("--enclave-image", "signer.eif"),
+            ("--enclave-measurements", "measurements.json"),
+            ("--enclave-cpus", "2"),
+            ("--enclave-memory-mib", "128"),
+        ])
+        .unwrap_err();
+        assert!(said.contains("--enclave-session-file"), "{said}");
     }
 
     #[test]

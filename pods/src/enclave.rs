@@ -7,5 +7,6 @@ pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod nitro_cli;
 pub(crate) mod readiness;
+pub(crate) mod session;
 pub(crate) mod status;
 pub(crate) mod supervisor;

@@ -34,6 +34,15 @@ pub enum PodError {
     /// The configuration has neither the address of an enclave nor an image to start.
     #[error("no enclave is configured: set CLOISTER_ENCLAVE or CLOISTER_ENCLAVE_IMAGE")]
     NoEnclave,
+    /// The file of an external enclave's session does not hold a session value.
+    #[error("{path} does not contain a session value: 64 hex digits")]
+    Session {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The operating system has no randomness for the session with an enclave.
+    #[error("failed to draw a session value")]
+    Randomness(#[source] getrandom::Error),
     /// The configured memory is too small for the enclave's image.
     #[error("the enclave cannot start with its configured memory")]
     Memory(#[source] Box<dyn Error + Send + Sync>),

@@ -12,7 +12,7 @@ use axum_server::tls_rustls::RustlsConfig;
 use cloister_bridge::{Egress, Limits};
 use cloister_contract::{events, ports};
 use cloister_protocol::limits::{BODY_DEADLINE, REQUEST_DEADLINE};
-use cloister_transport::{Address, Client};
+use cloister_transport::{Address, Client, Session};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,7 @@ use crate::enclave::health::EnclaveHealth;
 use crate::enclave::image::{ImageError, check_memory};
 use crate::enclave::nitro_cli::NitroCli;
 use crate::enclave::readiness::{LastProblem, ReadinessKeeper};
+use crate::enclave::session;
 use crate::enclave::status::EnclaveStatus;
 use crate::enclave::supervisor::Supervisor;
 use crate::error::PodError;
@@ -40,6 +41,7 @@ pub struct Pod<S, D = NitroCli> {
     service: Arc<S>,
     credentials: SharedCredentialsProvider,
     enclave: Address,
+    session: Session,
     status: EnclaveStatus,
     /// `None` if the enclave is managed externally.
     supervisor: Option<Supervisor<D>>,
@@ -58,13 +60,13 @@ impl<S: PodService> Pod<S> {
         service: S,
         credentials: SharedCredentialsProvider,
     ) -> Result<Self, PodError> {
-        match &config.enclave {
-            Some(enclave) => {
-                let enclave = enclave.clone();
+        match (&config.enclave, &config.enclave_session_file) {
+            (Some(enclave), Some(file)) => {
+                let (enclave, session) = (enclave.clone(), session::from_file(file)?);
                 let status = EnclaveStatus::external();
-                Self::build(config, service, credentials, enclave, status, None)
+                Self::build(config, service, credentials, enclave, session, status, None)
             }
-            None => {
+            _ => {
                 let driver = config.managed.nitro_cli(S::SERVICE);
                 Self::with_driver(config, driver, service, credentials)
             }
@@ -89,6 +91,7 @@ impl<S: PodService, D: EnclaveDriver> Pod<S, D> {
             return Err(PodError::Memory(error.into()));
         }
         let enclave = driver.address(ports::REQUESTS);
+        let session = Session::new(session::random().map_err(PodError::Randomness)?);
         let (sender, status) = EnclaveStatus::managed();
         let supervisor = Supervisor {
             driver,
@@ -96,6 +99,7 @@ impl<S: PodService, D: EnclaveDriver> Pod<S, D> {
             measurements,
             service: S::SERVICE,
             metrics: config.metrics.dimensions(),
+            session: session.clone(),
             status: sender,
         };
         Self::build(
@@ -103,9 +107,16 @@ impl<S: PodService, D: EnclaveDriver> Pod<S, D> {
             service,
             credentials,
             enclave,
+            session,
             status,
             Some(supervisor),
         )
+    }
+
+    /// The session that the pod binds its enclave to; another one for each boot of a managed
+    /// enclave.
+    pub fn session(&self) -> Session {
+        self.session.clone()
     }
 
     fn build(
@@ -113,6 +124,7 @@ impl<S: PodService, D: EnclaveDriver> Pod<S, D> {
         service: S,
         credentials: SharedCredentialsProvider,
         enclave: Address,
+        session: Session,
         status: EnclaveStatus,
         supervisor: Option<Supervisor<D>>,
     ) -> Result<Self, PodError> {
@@ -128,6 +140,7 @@ impl<S: PodService, D: EnclaveDriver> Pod<S, D> {
             service: Arc::new(service),
             credentials,
             enclave,
+            session,
             status,
             supervisor,
             tls,
@@ -147,6 +160,7 @@ impl<S: PodService, D: EnclaveDriver> Pod<S, D> {
             service,
             credentials,
             enclave: address,
+            session,
             status,
             supervisor,
             tls,
@@ -154,7 +168,7 @@ impl<S: PodService, D: EnclaveDriver> Pod<S, D> {
             plain,
         } = self;
 
-        let enclave = Client::new(address.clone());
+        let enclave = Client::new(address.clone(), session.clone());
         let lost = Arc::new(Notify::new());
         let last_problem = LastProblem::default();
         let health = Arc::new(EnclaveHealth::new(
@@ -191,7 +205,8 @@ impl<S: PodService, D: EnclaveDriver> Pod<S, D> {
             lost,
             last_problem,
         };
-        let egress = Egress::new(address.clone(), config.egress.clone(), Limits::default());
+        let allow = config.egress.clone();
+        let egress = Egress::new(address.clone(), session, allow, Limits::default());
         let renewal = follow(&config.tls_cert, &config.tls_key, tls.clone());
 
         let (https_handle, plain_handle) = (Handle::new(), Handle::new());

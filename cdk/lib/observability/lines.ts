@@ -89,6 +89,13 @@ export const LINES: readonly Line[] = [
     meaning: 'enclaves end or do not boot: the line has the cause',
   },
   {
+    id: 'stranger',
+    log: 'pods',
+    by: { event: 'session_mismatch' },
+    atMost: 0,
+    meaning: 'a process on a node, other than its pod, connects to an enclave or bound it first',
+  },
+  {
     id: 'policy-refused',
     log: 'pods',
     by: { event: 'cmk_not_adopted' },

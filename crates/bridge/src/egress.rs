@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use cloister_contract::{ErrorChain, events};
 use cloister_protocol::frame::{ConnectReply, Frame, Kind, Purpose};
-use cloister_transport::{Address, Deadlines, Stream, TransportError, read_frame, write_frame};
+use cloister_transport::{
+    Address, Deadlines, Session, Stream, TransportError, read_frame, write_frame,
+};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
@@ -48,6 +50,7 @@ pub struct Egress(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     enclave: Address,
+    session: Session,
     allow: AllowList,
     limits: Limits,
     room: Arc<Semaphore>,
@@ -56,12 +59,13 @@ struct Shared {
 }
 
 impl Egress {
-    /// A way from the enclave at `enclave` to what `allow` lists.
-    pub fn new(enclave: Address, allow: AllowList, limits: Limits) -> Self {
+    /// A way from the enclave at `enclave`, within `session`, to what `allow` lists.
+    pub fn new(enclave: Address, session: Session, allow: AllowList, limits: Limits) -> Self {
         let room = Arc::new(Semaphore::new(limits.streams));
         let (dialer, counters) = <(Dialer, Counters)>::default();
         Self(Arc::new(Shared {
             enclave,
+            session,
             allow,
             limits,
             room,
@@ -109,9 +113,8 @@ impl Egress {
     /// A connection on which the enclave has asked for a destination; `None` when it closed it
     /// instead.
     async fn wait_until_used(&self) -> Result<Option<(Stream, Frame)>, TransportError> {
-        let mut stream = Stream::connect(&self.0.enclave).await?;
-        let hello = Frame::control(Kind::Hello, vec![Purpose::Egress as u8]);
-        write_frame(&mut stream, &hello, Deadlines::default()).await?;
+        let enclave = &self.0.enclave;
+        let mut stream = self.0.session.connect(enclave, Purpose::Egress).await?;
         // Idling is what this connection is for.
         let asked = read_frame(&mut stream, Deadlines::with_idle(Duration::MAX)).await?;
         Ok(asked.map(|frame| (stream, frame)))

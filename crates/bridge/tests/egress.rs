@@ -7,9 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloister_bridge::{Egress, Limits, Totals};
-use cloister_protocol::Rejection;
+use cloister_protocol::frame::Purpose;
 use cloister_protocol::message::Request;
-use cloister_transport::{Address, EgressPool, Handler, Listener, Server, Stream};
+use cloister_protocol::{Rejection, SessionValue};
+use cloister_transport::{
+    Address, EgressPool, Handler, Listener, Server, Session, Stream, TransportError,
+};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -39,7 +42,7 @@ impl Pair {
         let address = Address::Unix(directory.path().join("enclave.sock"));
         let pool = EgressPool::new();
         let enclave = start_enclave(&address, &pool).await;
-        let egress = Egress::new(address, allow.parse().unwrap(), limits);
+        let egress = Egress::new(address, session(), allow.parse().unwrap(), limits);
         let shutdown = CancellationToken::new();
         let running = tokio::spawn({
             let (egress, shutdown) = (egress.clone(), shutdown.clone());
@@ -57,6 +60,10 @@ impl Pair {
     fn totals(&self) -> Totals {
         self.egress.counters().totals()
     }
+}
+
+fn session() -> Session {
+    Session::new(SessionValue::new([7; 32]))
 }
 
 async fn start_enclave(
@@ -254,6 +261,26 @@ async fn a_restarted_enclave_gets_new_connections() {
     let (_running, _shutdown) = start_enclave(&address, &pool).await;
     let stream = soon(pool.connect("localhost", port)).await.unwrap();
     assert_eq!(soon(exchange(stream, b"abc")).await, b"cba");
+}
+
+#[tokio::test]
+async fn the_enclave_refuses_the_offers_of_another_session() {
+    let port = start_reverser().await;
+    let pair = Pair::start(&format!("localhost:{port}"), Limits::default()).await;
+    soon(pair.pool.connect("localhost", port)).await.unwrap();
+    let address = Address::Unix(pair.directory.path().join("enclave.sock"));
+    let stranger = Session::new(SessionValue::new([8; 32]));
+    let allow = "localhost:1".parse().unwrap();
+    let egress = Egress::new(address.clone(), stranger.clone(), allow, Limits::default());
+    let offering = tokio::spawn(async move { egress.run(CancellationToken::new()).await });
+    soon(stranger.refused()).await;
+    let refused = stranger.connect(&address, Purpose::Egress).await;
+    assert!(matches!(refused, Err(TransportError::OtherSession)));
+    // The stranger would not allow this destination.
+    for _ in 0..20 {
+        soon(pair.pool.connect("localhost", port)).await.unwrap();
+    }
+    offering.abort();
 }
 
 #[tokio::test]

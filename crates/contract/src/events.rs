@@ -64,6 +64,11 @@ events! {
     EGRESS_UNREACHABLE = "egress_unreachable";
 
     // Enclaves: applications
+    /// The first connection of the boot bound the enclave to its session.
+    ENCLAVE_BOUND = "enclave_bound";
+    /// The enclave closed connections that do not belong to the session of its pod, `connections`
+    /// since the line before; or, from a pod, another process bound the enclave first.
+    SESSION_MISMATCH = "session_mismatch";
     /// The enclave did not adopt the CMK.
     CMK_NOT_ADOPTED = "cmk_not_adopted";
     /// The enclave adopted the CMK.

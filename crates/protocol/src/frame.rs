@@ -16,6 +16,7 @@ use std::fmt;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::limits::MAX_FRAME_LEN;
+use crate::secret::{SESSION_LEN, SessionValue};
 
 /// Version of the frame format.
 pub const FRAME_VERSION: u8 = 1;
@@ -32,7 +33,7 @@ pub const CRITICAL: u16 = 0x8000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
-    /// First frame of a connection, from the pod: its [`Purpose`].
+    /// First frame of a connection, from the pod ([`Hello`]).
     Hello = 1,
     /// A request, from the pod.
     Request = 2,
@@ -43,6 +44,8 @@ pub enum Kind {
     /// The pod's reply to [`Kind::Connect`] ([`ConnectReply`]). After [`ConnectReply::Connected`]
     /// the connection carries raw bytes.
     Connected = 5,
+    /// The enclave's reply to [`Kind::Hello`] ([`HelloReply`]).
+    HelloReply = 6,
 }
 
 impl Kind {
@@ -53,13 +56,54 @@ impl Kind {
             Self::Response,
             Self::Connect,
             Self::Connected,
+            Self::HelloReply,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
     }
 }
 
-/// The body of [`Kind::Hello`]: one byte.
+/// The body of [`Kind::Hello`]: the use of the connection, and the session that it belongs to.
+#[derive(Clone, Debug)]
+pub struct Hello {
+    /// The use of the connection.
+    pub purpose: Purpose,
+    /// The value of the enclave's first connection, which every other one repeats.
+    pub session: SessionValue,
+}
+
+impl Hello {
+    /// The first frame of a connection.
+    pub fn frame(&self) -> Frame {
+        let mut body = BytesMut::with_capacity(1 + SESSION_LEN);
+        body.put_u8(self.purpose as u8);
+        body.put_slice(self.session.expose());
+        Frame::control(Kind::Hello, body)
+    }
+
+    /// Reads the first frame of a connection.
+    ///
+    /// # Errors
+    /// [`FrameError::Malformed`] unless it is a hello without an id, with a known purpose and a
+    /// session value of [`SESSION_LEN`] bytes.
+    pub fn decode(frame: &Frame) -> Result<Self, FrameError> {
+        if frame.kind != Kind::Hello || frame.id != 0 {
+            return Err(FrameError::Malformed("hello"));
+        }
+        let (purpose, session) = frame
+            .body
+            .split_first()
+            .ok_or(FrameError::Malformed("purpose of the connection"))?;
+        let session = <[u8; SESSION_LEN]>::try_from(session)
+            .map_err(|_| FrameError::Malformed("session value"))?;
+        Ok(Self {
+            purpose: Purpose::from_byte(*purpose)?,
+            session: SessionValue::new(session),
+        })
+    }
+}
+
+/// The use of a connection: the first byte of [`Hello`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Purpose {
@@ -70,15 +114,40 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    /// Reads the body of a hello.
+    fn from_byte(byte: u8) -> Result<Self, FrameError> {
+        match byte {
+            1 => Ok(Self::Requests),
+            2 => Ok(Self::Egress),
+            _ => Err(FrameError::Malformed("purpose of the connection")),
+        }
+    }
+}
+
+/// The body of [`Kind::HelloReply`]: one byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum HelloReply {
+    /// The connection belongs to the session of this boot.
+    Accepted = 0,
+    /// The boot is bound to another session. The enclave closes the connection.
+    OtherSession = 1,
+}
+
+impl HelloReply {
+    /// The reply as a frame.
+    pub fn frame(self) -> Frame {
+        Frame::control(Kind::HelloReply, vec![self as u8])
+    }
+
+    /// Reads the first frame from an enclave.
     ///
     /// # Errors
-    /// [`FrameError::Malformed`] unless it is one known byte.
-    pub fn decode(body: &[u8]) -> Result<Self, FrameError> {
-        match body {
-            [1] => Ok(Self::Requests),
-            [2] => Ok(Self::Egress),
-            _ => Err(FrameError::Malformed("purpose of the connection")),
+    /// [`FrameError::Malformed`] unless it is a reply without an id, of one known byte.
+    pub fn decode(frame: &Frame) -> Result<Self, FrameError> {
+        match (frame.kind, frame.id, &frame.body[..]) {
+            (Kind::HelloReply, 0, [0]) => Ok(Self::Accepted),
+            (Kind::HelloReply, 0, [1]) => Ok(Self::OtherSession),
+            _ => Err(FrameError::Malformed("reply to hello")),
         }
     }
 }
@@ -306,7 +375,62 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_reply_to_hello_is_one_known_byte() {
+        for reply in [HelloReply::Accepted, HelloReply::OtherSession] {
+            assert_eq!(HelloReply::decode(&reply.frame()), Ok(reply));
+        }
+        let other_id = Frame {
+            id: 1,
+            ..HelloReply::Accepted.frame()
+        };
+        for wrong in [
+            Frame::control(Kind::HelloReply, vec![]),
+            Frame::control(Kind::HelloReply, vec![2]),
+            Frame::control(Kind::HelloReply, vec![0, 0]),
+            Frame::control(Kind::Connected, vec![0]),
+            other_id,
+        ] {
+            assert!(HelloReply::decode(&wrong).is_err(), "{wrong:?}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_hello_round_trips(egress: bool, session: [u8; SESSION_LEN]) {
+            let purpose = if egress { Purpose::Egress } else { Purpose::Requests };
+            let session = SessionValue::new(session);
+            let hello = Hello { purpose, session: session.clone() };
+            let read = Hello::decode(&hello.frame()).unwrap();
+            prop_assert_eq!(read.purpose, purpose);
+            prop_assert!(read.session.matches(&session));
+        }
+
+        /// Purpose and session are the whole of it: nothing else is a hello, and nothing is read
+        /// as one that is not written alike.
+        #[test]
+        fn arbitrary_frames_are_refused_or_written_alike(
+            kind in 1..=6_u8, id in 0..2_u64, body in prop::collection::vec(any::<u8>(), 0..40)
+        ) {
+            let kind = Kind::from_byte(kind).unwrap();
+            let frame = Frame { kind, id, body: body.clone().into() };
+            let shaped = kind == Kind::Hello
+                && id == 0
+                && body.len() == 1 + SESSION_LEN
+                && matches!(body[0], 1 | 2);
+            match Hello::decode(&frame) {
+                Ok(hello) => prop_assert_eq!(hello.frame(), frame),
+                Err(error) => prop_assert!(!shaped, "{}", error),
+            }
+        }
+
+        #[test]
+        fn hellos_of_every_length_are_refused_but_one(len in 0..80_usize, purpose in 1..=2_u8) {
+            let body = [vec![purpose], vec![7; len]].concat();
+            let read = Hello::decode(&Frame::control(Kind::Hello, body));
+            prop_assert_eq!(read.is_ok(), len == SESSION_LEN);
+        }
+
         #[test]
         fn round_trip(id: u64, body: Vec<u8>) {
             let frame = Frame { kind: Kind::Response, id, body: body.into() };

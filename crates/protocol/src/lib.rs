@@ -18,4 +18,4 @@ pub use error::{Code, Rejection};
 pub use key_id::KeyId;
 pub use message::Operation;
 pub use row::SealedRow;
-pub use secret::{CallerSecret, PrivateKey, Redacted};
+pub use secret::{CallerSecret, PrivateKey, Redacted, SessionValue};

@@ -1,9 +1,11 @@
-//! Values that are never printed: the caller's secret, the private key, credentials.
+//! Values that are never printed: the caller's secret, the private key, credentials, the session
+//! value.
 
 use std::fmt;
 
 use crypto_bigint::{CtLt as _, U256};
 use serde::{Deserialize, Deserializer, Serializer};
+use subtle::ConstantTimeEq as _;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::hex;
@@ -106,6 +108,49 @@ impl fmt::Debug for CallerSecret {
 #[error("must be {MIN_SECRET_LEN} to {MAX_SECRET_LEN} printable ASCII characters")]
 pub struct InvalidSecret;
 
+/// The random value that binds an enclave to its pod for one boot. Wiped when dropped; it has no
+/// `PartialEq`, so that it is compared in constant time only.
+#[derive(Clone, ZeroizeOnDrop)]
+pub struct SessionValue(Box<[u8; SESSION_LEN]>);
+
+impl SessionValue {
+    /// Takes over `bytes`, which are random.
+    pub fn new(bytes: [u8; SESSION_LEN]) -> Self {
+        Self(Box::new(bytes))
+    }
+
+    /// Reads exactly 64 hex digits.
+    ///
+    /// # Errors
+    /// [`InvalidSessionValue`] otherwise.
+    pub fn from_hex(text: &str) -> Result<Self, InvalidSessionValue> {
+        let mut value = Self::new([0; SESSION_LEN]);
+        hex::decode_to_slice(text, value.0.as_mut_slice()).map_err(|_| InvalidSessionValue)?;
+        Ok(value)
+    }
+
+    /// Compares in time independent of the values.
+    pub fn matches(&self, other: &Self) -> bool {
+        self.0.ct_eq(other.0.as_slice()).into()
+    }
+
+    /// The bytes, for a hello; never for output.
+    pub fn expose(&self) -> &[u8; SESSION_LEN] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SessionValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionValue(..)")
+    }
+}
+
+/// The text is not a session value. Without a reason, so that it can be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a session value: 64 hex digits")]
+pub struct InvalidSessionValue;
+
 /// A string that must not be printed, such as a credential. It has no `Serialize`: a field that
 /// goes to the wire has `#[serde(serialize_with = "Redacted::expose_to")]`.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
@@ -143,6 +188,8 @@ impl<'de> Deserialize<'de> for Redacted {
     }
 }
 
+/// Bytes of a session value.
+pub const SESSION_LEN: usize = 32;
 /// The order n of the secp256k1 group, big-endian (SEC 2 §2.4.1).
 pub(crate) const SECP256K1_ORDER: [u8; 32] = [
     0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe,
@@ -201,8 +248,39 @@ mod tests {
     fn nothing_is_shown() {
         let key = key([7; 32]).unwrap();
         let secret = CallerSecret::new(Zeroizing::new("x".repeat(20))).unwrap();
-        let shown = format!("{key:?} {secret:?} {:?}", Redacted::new("y".into()));
-        assert_eq!(shown, "PrivateKey(..) CallerSecret(..) Redacted(..)");
+        let session = SessionValue::new([7; SESSION_LEN]);
+        let shown = format!(
+            "{key:?} {secret:?} {:?} {session:?}",
+            Redacted::new("y".into())
+        );
+        assert_eq!(
+            shown,
+            "PrivateKey(..) CallerSecret(..) Redacted(..) SessionValue(..)"
+        );
+    }
+
+    #[test]
+    fn a_session_value_has_exactly_64_digits_and_matches_itself_alone() {
+        let digits = "0f".repeat(SESSION_LEN);
+        let value = SessionValue::from_hex(&digits).unwrap();
+        assert!(value.matches(&SessionValue::new([0x0f; SESSION_LEN])));
+        for index in 0..SESSION_LEN {
+            let mut other = [0x0f; SESSION_LEN];
+            other[index] ^= 0x80;
+            assert!(!value.matches(&SessionValue::new(other)), "{index}");
+        }
+        for wrong in [
+            "",
+            &digits[2..],
+            &format!("{digits}00"),
+            &format!("0x{digits}"),
+            &digits.replace('f', "g"),
+        ] {
+            assert_eq!(
+                SessionValue::from_hex(wrong).err(),
+                Some(InvalidSessionValue)
+            );
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::codec::{Arrival, FrameReader};
 use crate::connection::is_control;
 use crate::outgoing::write_frames;
-use crate::{Address, Deadlines, Stage, Stream, TransportError, write_frame};
+use crate::{Address, Deadlines, Session, Stage, TransportError};
 
 /// Calls an enclave. Clones share one connection, which is opened by the first call and again by
 /// the first call after it died. A call is sent at most once: whether to repeat one is the caller's
@@ -29,6 +29,7 @@ pub struct Client(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     address: Address,
+    session: Session,
     permits: Arc<Semaphore>,
     link: tokio::sync::Mutex<Link>,
 }
@@ -36,14 +37,15 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Link {
     connection: Option<Arc<Connection>>,
-    failed_at: Option<Instant>,
+    failed: Option<(Instant, Rejection)>,
 }
 
 impl Client {
-    /// A client of the enclave at `address`; nothing is connected yet.
-    pub fn new(address: Address) -> Self {
+    /// A client of the enclave at `address`, within `session`; nothing is connected yet.
+    pub fn new(address: Address, session: Session) -> Self {
         Self(Arc::new(Shared {
             address,
+            session,
             permits: Arc::new(Semaphore::new(MAX_IN_FLIGHT - CONTROL_RESERVE)),
             link: tokio::sync::Mutex::default(),
         }))
@@ -132,10 +134,12 @@ impl Client {
         link.connection = None;
         // A call that waited while another one failed to connect shares that failure instead of
         // trying again.
-        if link.failed_at.is_some_and(|failed| failed >= arrived) {
-            return Err(unavailable());
+        if let Some((at, rejection)) = &link.failed
+            && *at >= arrived
+        {
+            return Err(rejection.clone());
         }
-        match Connection::open(&self.0.address).await {
+        match Connection::open(&self.0.address, &self.0.session).await {
             Ok(connection) => {
                 tracing::info!(enclave = %self.0.address, "connected");
                 let connection = Arc::new(connection);
@@ -144,8 +148,12 @@ impl Client {
             }
             Err(error) => {
                 tracing::debug!(enclave = %self.0.address, error = %ErrorChain(&error), "failed to connect");
-                link.failed_at = Some(Instant::now());
-                Err(unavailable())
+                let rejection = match error {
+                    TransportError::OtherSession => bound_elsewhere(),
+                    _ => unavailable(),
+                };
+                link.failed = Some((Instant::now(), rejection.clone()));
+                Err(rejection)
             }
         }
     }
@@ -153,6 +161,13 @@ impl Client {
 
 fn unavailable() -> Rejection {
     Rejection::new(Code::EnclaveUnavailable, "the enclave cannot be reached")
+}
+
+fn bound_elsewhere() -> Rejection {
+    Rejection::new(
+        Code::EnclaveUnavailable,
+        "the enclave is bound to another session",
+    )
 }
 
 /// Lives as long as the client or a call holds it; the task behind it ends then, or when the peer
@@ -164,13 +179,9 @@ struct Connection {
 }
 
 impl Connection {
-    async fn open(address: &Address) -> Result<Self, TransportError> {
+    async fn open(address: &Address, session: &Session) -> Result<Self, TransportError> {
         let deadlines = Deadlines::default();
-        let mut stream = timeout(CONNECT_DEADLINE, Stream::connect(address))
-            .await
-            .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
-        let hello = Frame::control(Kind::Hello, vec![Purpose::Requests as u8]);
-        write_frame(&mut stream, &hello, deadlines).await?;
+        let stream = session.connect(address, Purpose::Requests).await?;
         let (read, write) = tokio::io::split(stream);
         let (outgoing, queue) = mpsc::channel(MAX_IN_FLIGHT);
         let pending = Arc::new(Pending::new());
@@ -281,8 +292,6 @@ impl Pending {
     }
 }
 
-/// Time to connect to the enclave on the same machine.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
 /// Age of the oldest unanswered request at which its connection is given up.
 const STALL_DEADLINE: Duration = REQUEST_DEADLINE.saturating_mul(2);
 /// Of the requests in flight, how many are kept free for control messages.

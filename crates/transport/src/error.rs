@@ -24,6 +24,12 @@ pub enum TransportError {
     /// The peer sent a well-formed frame that the protocol does not allow here.
     #[error("protocol violation: {0}")]
     Violation(&'static str),
+    /// The enclave is bound to another session than the connection's.
+    #[error("the enclave is bound to another session")]
+    OtherSession,
+    /// Newer connections displaced this one before its hello.
+    #[error("newer connections came before the hello of this one")]
+    Displaced,
 }
 
 impl From<io::Error> for TransportError {
@@ -39,6 +45,8 @@ impl From<io::Error> for TransportError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stage {
+    /// The whole hello of a connection.
+    Hello,
     /// The first byte of the next frame.
     Idle,
     /// The rest of the length prefix and the header.
@@ -54,6 +62,7 @@ pub enum Stage {
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Hello => "the hello",
             Self::Idle => "the next frame",
             Self::Header => "a frame's header",
             Self::Body => "a frame's body",

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod address;
+mod binding;
 mod budget;
 mod client;
 mod codec;
@@ -10,6 +11,7 @@ mod error;
 mod exchange;
 mod outgoing;
 mod server;
+mod session;
 mod stream;
 mod turns;
 
@@ -21,4 +23,5 @@ pub use egress::EgressPool;
 pub use error::{Stage, TransportError};
 pub use exchange::{read_frame, write_frame};
 pub use server::{Handler, Limits, Server};
+pub use session::Session;
 pub use stream::{Listener, Stream};

@@ -5,18 +5,19 @@ use std::time::Duration;
 
 use cloister_contract::ErrorChain;
 use cloister_protocol::Rejection;
-use cloister_protocol::frame::{HEADER_LEN, Kind, MAX_EXTENSIONS_LEN, Purpose};
+use cloister_protocol::frame::{HEADER_LEN, Hello, HelloReply, MAX_EXTENSIONS_LEN, Purpose};
 use cloister_protocol::limits::{MAX_IN_FLIGHT, MAX_QUEUED, REQUEST_DEADLINE};
 use cloister_protocol::message::Request;
 use tokio::sync::Semaphore;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::binding::{Binding, Newcomers, Strangers};
 use crate::budget::ByteBudget;
 use crate::connection::{Room, serve_requests};
-use crate::exchange::read_frame_of;
-use crate::{Deadlines, EgressPool, Listener, Stream, TransportError};
+use crate::exchange::{read_frame_of, write_frame};
+use crate::{Deadlines, EgressPool, Listener, Stage, Stream, TransportError};
 
 /// Carries out one request.
 pub trait Handler: Send + Sync + 'static {
@@ -42,7 +43,7 @@ pub struct Limits {
     /// Bytes of the requests in flight on all connections; a request over budget is answered `busy`
     /// once its header has arrived.
     pub bytes: ByteBudget,
-    /// Connections; a further one is closed at once.
+    /// Connections of the session; a further one is closed at once.
     pub connections: usize,
 }
 
@@ -59,7 +60,8 @@ impl Default for Limits {
     }
 }
 
-/// Serves the connections of pods: requests go to the handler, egress connections to the pool.
+/// Serves the connections of one session, that of the first hello: requests go to the handler,
+/// egress connections to the pool. Other connections are closed.
 #[derive(Debug)]
 pub struct Server<H> {
     handler: Arc<H>,
@@ -67,6 +69,15 @@ pub struct Server<H> {
     limits: Limits,
     room: Arc<Room>,
     connections: Arc<Semaphore>,
+    door: Arc<Door>,
+}
+
+/// Connections until they belong to the session, and the session.
+#[derive(Debug, Default)]
+struct Door {
+    binding: Binding,
+    newcomers: Newcomers,
+    strangers: Strangers,
 }
 
 impl<H> Clone for Server<H> {
@@ -77,6 +88,7 @@ impl<H> Clone for Server<H> {
             limits: self.limits.clone(),
             room: self.room.clone(),
             connections: self.connections.clone(),
+            door: self.door.clone(),
         }
     }
 }
@@ -95,6 +107,7 @@ impl<H: Handler> Server<H> {
             room: Arc::new(Room::new(&limits)),
             connections: Arc::new(Semaphore::new(limits.connections)),
             limits,
+            door: Arc::default(),
         }
     }
 
@@ -117,17 +130,15 @@ impl<H: Handler> Server<H> {
                     continue;
                 }
             };
-            let Ok(permit) = self.connections.clone().try_acquire_owned() else {
-                tracing::warn!("too many connections");
-                continue;
-            };
+            let newcomer = self.door.newcomers.arrive();
             let server = self.clone();
             let shutdown = shutdown.clone();
             open.spawn(async move {
-                if let Err(error) = server.serve_connection(stream, &shutdown).await {
-                    tracing::warn!(error = %ErrorChain(&error), "connection closed");
+                match newcomer.wait_for(server.admit(stream)).await {
+                    Ok(Some((stream, purpose))) => server.serve(stream, purpose, &shutdown).await,
+                    Ok(None) => {}
+                    Err(error) => server.door.strangers.count(&error),
                 }
-                drop(permit);
             });
         }
         open.close();
@@ -138,24 +149,59 @@ impl<H: Handler> Server<H> {
     /// to the pool.
     ///
     /// # Errors
-    /// [`TransportError`] if the peer broke the protocol or the connection failed.
+    /// [`TransportError`] if the connection does not belong to the session, the peer broke the
+    /// protocol or the connection failed.
     pub async fn serve_connection(
         &self,
-        mut stream: Stream,
+        stream: Stream,
         shutdown: &CancellationToken,
     ) -> Result<(), TransportError> {
-        // A connection without a hello does not get the deadline of an idle one.
-        let deadlines = Deadlines {
-            idle: self.limits.deadlines.header,
-            ..self.limits.deadlines
-        };
-        let Some(hello) = read_frame_of(&mut stream, deadlines, MAX_HELLO_LEN).await? else {
-            return Ok(());
-        };
-        if hello.kind != Kind::Hello || hello.id != 0 {
-            return Err(TransportError::Violation("the first frame is not a hello"));
+        match self.admit(stream).await? {
+            Some((stream, purpose)) => self.serve_admitted(stream, purpose, shutdown).await,
+            None => Ok(()),
         }
-        match Purpose::decode(&hello.body)? {
+    }
+
+    /// Reads the hello of a connection and replies; `None` if the peer closed it without a word.
+    async fn admit(&self, mut stream: Stream) -> Result<Option<(Stream, Purpose)>, TransportError> {
+        let greeting = async {
+            let deadlines = self.limits.deadlines;
+            let Some(hello) = read_frame_of(&mut stream, deadlines, MAX_HELLO_LEN).await? else {
+                return Ok(None);
+            };
+            let Hello { purpose, session } = Hello::decode(&hello)?;
+            let admitted = self.door.binding.admit(session);
+            let reply = match admitted {
+                Ok(()) => HelloReply::Accepted,
+                Err(_) => HelloReply::OtherSession,
+            };
+            write_frame(&mut stream, &reply.frame(), deadlines).await?;
+            admitted.map(|()| Some(purpose))
+        };
+        // One deadline for all of it: a connection without a hello has no claim to those of frames.
+        let purpose = timeout(self.limits.deadlines.header, greeting)
+            .await
+            .unwrap_or(Err(TransportError::TimedOut(Stage::Hello)))?;
+        Ok(purpose.map(|purpose| (stream, purpose)))
+    }
+
+    async fn serve(&self, stream: Stream, purpose: Purpose, shutdown: &CancellationToken) {
+        let Ok(_permit) = self.connections.try_acquire() else {
+            tracing::warn!("too many connections");
+            return;
+        };
+        if let Err(error) = self.serve_admitted(stream, purpose, shutdown).await {
+            tracing::warn!(error = %ErrorChain(&error), "connection closed");
+        }
+    }
+
+    async fn serve_admitted(
+        &self,
+        stream: Stream,
+        purpose: Purpose,
+        shutdown: &CancellationToken,
+    ) -> Result<(), TransportError> {
+        match purpose {
             Purpose::Requests => {
                 serve_requests(stream, &self.handler, &self.limits, &self.room, shutdown).await
             }
@@ -167,10 +213,10 @@ impl<H: Handler> Server<H> {
     }
 }
 
-/// Open connections of one server. A pod needs one, and a moment's worth of egress connections.
+/// Open connections of the session. A pod needs one, and a moment's worth of egress connections.
 const MAX_CONNECTIONS: usize = 256;
-/// Longest hello, in bytes: header, extensions and purpose. Nothing else has been counted when it
-/// is read.
+/// Longest hello, in bytes: header, extensions, purpose and session. Nothing else has been counted
+/// when it is read.
 const MAX_HELLO_LEN: usize = HEADER_LEN + MAX_EXTENSIONS_LEN + 64;
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -64,8 +64,8 @@ impl<S: Send + Sync + 'static> EnclaveState<S> {
     /// Takes credentials and the ARN of a CMK from the pod, [`Configure`] as JSON.
     ///
     /// The first CMK that can be adopted is the one of this boot. Credentials replace working ones
-    /// only after a DescribeKey of the adopted CMK succeeded with them: any process on the node can
-    /// push credentials, but none can redirect the enclave to another account.
+    /// only after a DescribeKey of the adopted CMK succeeded with them: whoever bound the enclave can
+    /// push credentials, but cannot redirect it to another account.
     ///
     /// # Errors
     /// [`Code::KeyPolicyRefused`] if the CMK may not be adopted or is not the adopted one;

@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use cloister_contract::{ErrorChain, Service, events, ports};
+use cloister_transport::Session;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -16,6 +17,7 @@ use crate::enclave::driver::{DriverError, EnclaveDriver, Launch};
 use crate::enclave::image::{ImageError, check};
 use crate::enclave::log::{follow, follow_console};
 use crate::enclave::metrics::Dimensions;
+use crate::enclave::session;
 
 /// Runs the pod's enclaves, one after the other.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub(crate) struct Supervisor<D> {
     pub(crate) measurements: PathBuf,
     pub(crate) service: Service,
     pub(crate) metrics: Option<Dimensions>,
+    /// Gets a new value before each start.
+    pub(crate) session: Session,
     /// Publishes the enclave's status to the rest of the pod.
     pub(crate) status: watch::Sender<Option<String>>,
 }
@@ -37,8 +41,12 @@ enum Outage {
     Image(#[from] ImageError),
     #[error(transparent)]
     Driver(#[from] DriverError),
+    #[error("failed to draw a session value")]
+    Randomness(#[from] getrandom::Error),
     #[error("the enclave ended after {} s: {reason}", .uptime.as_secs())]
     Ended { uptime: Duration, reason: String },
+    #[error("another process on this machine bound the enclave before its pod")]
+    BoundElsewhere,
 }
 
 impl Outage {
@@ -46,9 +54,15 @@ impl Outage {
     fn cause(&self) -> &'static str {
         match self {
             Self::Image(_) => "image_refused",
-            Self::Driver(_) => "start_failed",
+            Self::Driver(_) | Self::Randomness(_) => "start_failed",
             Self::Ended { .. } => "ended",
+            Self::BoundElsewhere => "bound_elsewhere",
         }
+    }
+
+    /// True if the enclave may still run.
+    fn follows_a_start(&self) -> bool {
+        matches!(self, Self::Ended { .. } | Self::BoundElsewhere)
     }
 }
 
@@ -61,14 +75,14 @@ impl<D: EnclaveDriver> Supervisor<D> {
                 break;
             };
             let problem = ErrorChain(&outage).to_string();
-            let ended = matches!(outage, Outage::Ended { .. });
-            if ended {
+            let started = outage.follows_a_start();
+            if started {
                 // Requests in flight are answered before the termination, which takes a while.
                 self.status.send_replace(Some(problem.clone()));
                 self.terminate().await;
             }
             let delay = schedule.after(&outage);
-            if ended || self.status.borrow().as_ref() != Some(&problem) {
+            if started || self.status.borrow().as_ref() != Some(&problem) {
                 let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
                 tracing::warn!(
                     event = events::ENCLAVE_DOWN,
@@ -103,10 +117,19 @@ impl<D: EnclaveDriver> Supervisor<D> {
             "the enclave has booted"
         );
         self.status.send_replace(None);
-        let reason = self.follow().await;
-        Outage::Ended {
-            uptime: started.elapsed(),
-            reason,
+        let session = self.session.clone();
+        tokio::select! {
+            reason = self.follow() => Outage::Ended {
+                uptime: started.elapsed(),
+                reason,
+            },
+            () = session.refused() => {
+                tracing::error!(
+                    event = events::SESSION_MISMATCH,
+                    "another process bound the enclave before its pod"
+                );
+                Outage::BoundElsewhere
+            }
         }
     }
 
@@ -118,6 +141,8 @@ impl<D: EnclaveDriver> Supervisor<D> {
             .await
             .expect("the check does not panic")?;
         self.driver.clean_up().await?;
+        // Whatever ran before is gone, and knows the former value only.
+        self.session.renew(session::random()?);
         Ok(self.driver.start(&self.launch).await?)
     }
 
@@ -196,7 +221,9 @@ impl Schedule {
         match outage {
             Outage::Image(_) => RECHECK_DELAY,
             Outage::Driver(DriverError::Busy(_)) => self.busy.next(),
-            Outage::Driver(_) => self.failures.next(),
+            Outage::Driver(_) | Outage::Randomness(_) | Outage::BoundElsewhere => {
+                self.failures.next()
+            }
             Outage::Ended { uptime, .. } => {
                 if *uptime >= HEALTHY_UPTIME {
                     self.failures.reset();

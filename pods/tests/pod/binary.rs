@@ -34,6 +34,10 @@ pub(crate) fn configured(binary: &str, directory: &Path) -> Command {
         .env("CLOISTER_TLS_CERT", settings.tls_cert)
         .env("CLOISTER_TLS_KEY", settings.tls_key)
         .env("CLOISTER_ENCLAVE", settings.enclave.unwrap().to_string())
+        .env(
+            "CLOISTER_ENCLAVE_SESSION_FILE",
+            settings.enclave_session_file.unwrap(),
+        )
         .env("CLOISTER_CMK_ARN", settings.cmk_arn.to_string())
         .env("CLOISTER_EGRESS", settings.egress.to_string())
         .env("CLOISTER_AWS_CA_FILE", directory.join("ca.pem"))
@@ -315,6 +319,7 @@ fn managing(machine: &Machine) -> Command {
     let mut command = configured(KEY_GENERATOR_POD, machine.directory.path());
     command
         .env_remove("CLOISTER_ENCLAVE")
+        .env_remove("CLOISTER_ENCLAVE_SESSION_FILE")
         .env("CLOISTER_ENCLAVE_IMAGE", machine.path("signer.eif"))
         .env(
             "CLOISTER_ENCLAVE_MEASUREMENTS",
@@ -344,7 +349,8 @@ async fn a_killed_pod_leaves_an_enclave_that_the_next_pod_terminates() {
         .env("CLOISTER_ENCLAVE_DEBUG", "true")
         .spawn()
         .unwrap();
-    enclave_but(&machine, &left).await;
+    let successor = enclave_but(&machine, &left).await;
+    assert_eq!(machine.enclaves(), [successor.as_str()], "exactly one runs");
     let calls = machine.calls();
     let ended = calls
         .iter()

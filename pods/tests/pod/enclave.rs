@@ -4,9 +4,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use cloister_protocol::frame::{Hello, Purpose};
 use cloister_protocol::message::{Configure, HealthReport, Request, State};
-use cloister_protocol::{Code, Operation, Rejection};
-use cloister_transport::{Address, EgressPool, Handler, Listener, Server};
+use cloister_protocol::{Code, Operation, Rejection, SessionValue};
+use cloister_transport::{
+    Address, Deadlines, EgressPool, Handler, Listener, Server, Session, Stream, write_frame,
+};
+use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -35,6 +39,15 @@ pub(crate) struct Mind {
 
 impl Enclave {
     pub(crate) async fn start(directory: &Path, service: &'static str) -> Self {
+        Self::start_bound_to(None, directory, service).await
+    }
+
+    /// An enclave that somebody has bound to `session` before anybody else could connect.
+    pub(crate) async fn start_bound_to(
+        session: Option<Session>,
+        directory: &Path,
+        service: &'static str,
+    ) -> Self {
         let listener = Listener::bind(&address(directory)).await.unwrap();
         let mind = Arc::new(Mind {
             service,
@@ -47,6 +60,9 @@ impl Enclave {
             canaries: AtomicUsize::new(0),
         });
         let server = Server::new(mind.clone(), EgressPool::new());
+        if let Some(session) = session {
+            bind(&server, session.value()).await;
+        }
         let running = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok(stream) = listener.accept().await {
@@ -75,6 +91,24 @@ impl Enclave {
         self.die().await;
         successor
     }
+}
+
+async fn bind(server: &Server<Mind>, session: SessionValue) {
+    let (near, far) = UnixStream::pair().unwrap();
+    let purpose = Purpose::Egress;
+    let hello = Hello { purpose, session }.frame();
+    write_frame(&mut Stream::from(near), &hello, Deadlines::default())
+        .await
+        .unwrap();
+    // Replying may fail: nobody waits for it.
+    let _ = server
+        .serve_connection(far.into(), &CancellationToken::new())
+        .await;
+}
+
+/// A session that is no pod's.
+pub(crate) fn strange() -> Session {
+    Session::new(SessionValue::new([8; 32]))
 }
 
 pub(crate) fn address(directory: &Path) -> Address {

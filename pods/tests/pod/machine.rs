@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use cloister_contract::ports;
@@ -11,9 +12,10 @@ use cloister_transport::{Address, Listener};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
+use tokio::runtime;
 use tokio::sync::mpsc;
 
-use crate::enclave::{Enclave, Mind, address};
+use crate::enclave::{Enclave, Mind, address, strange};
 
 pub(crate) struct Machine {
     pub(crate) directory: TempDir,
@@ -153,11 +155,16 @@ pub(crate) struct FakeDriver {
     cli: NitroCli,
     directory: PathBuf,
     handle: Handle,
+    /// Enclaves live on when the runtime of their pod ends.
+    machine: runtime::Handle,
 }
 
 /// The test's handle of the running fake.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Handle(Arc<Mutex<Option<Life>>>);
+pub(crate) struct Handle {
+    life: Arc<Mutex<Option<Life>>>,
+    taken: Arc<AtomicBool>,
+}
 
 #[derive(Debug)]
 struct Life {
@@ -168,21 +175,28 @@ struct Life {
 impl FakeDriver {
     pub(crate) fn on(machine: &Machine) -> (Self, Handle) {
         let handle = Handle::default();
-        let directory = machine.directory.path().to_owned();
-        (
-            Self {
-                cli: machine.nitro_cli(),
-                directory,
-                handle: handle.clone(),
-            },
-            handle,
-        )
+        (Self::with(machine, &handle), handle)
+    }
+
+    /// The driver of another pod on the same machine.
+    pub(crate) fn with(machine: &Machine, handle: &Handle) -> Self {
+        Self {
+            cli: machine.nitro_cli(),
+            directory: machine.directory.path().to_owned(),
+            handle: handle.clone(),
+            machine: runtime::Handle::current(),
+        }
     }
 }
 
 impl Handle {
+    /// Somebody else binds the next enclave before its pod.
+    pub(crate) fn take_next(&self) {
+        self.taken.store(true, Ordering::SeqCst);
+    }
+
     pub(crate) fn mind(&self) -> Arc<Mind> {
-        self.0
+        self.life
             .lock()
             .unwrap()
             .as_ref()
@@ -193,7 +207,7 @@ impl Handle {
     }
 
     pub(crate) fn say(&self, line: &str) {
-        self.0
+        self.life
             .lock()
             .unwrap()
             .as_ref()
@@ -205,7 +219,7 @@ impl Handle {
 
     /// Ends the enclave; its log ends when the returned sender is dropped.
     pub(crate) async fn crash(&self, machine: &Machine) -> mpsc::UnboundedSender<String> {
-        let Life { enclave, log } = self.0.lock().unwrap().take().unwrap();
+        let Life { enclave, log } = self.life.lock().unwrap().take().unwrap();
         std::fs::remove_file(machine.path("enclaves").join(&machine.enclaves()[0])).unwrap();
         enclave.die().await;
         log
@@ -225,22 +239,37 @@ impl EnclaveDriver for FakeDriver {
     }
 
     async fn clean_up(&mut self) -> Result<(), DriverError> {
-        self.cli.clean_up().await
+        self.cli.clean_up().await?;
+        let left = self.handle.life.lock().unwrap().take();
+        if let Some(Life { enclave, .. }) = left {
+            enclave.die().await;
+        }
+        Ok(())
     }
 
     async fn start(&mut self, launch: &Launch) -> Result<(), DriverError> {
         self.cli.start(launch).await?;
-        let listener = Listener::bind(&self.address(ports::LOG)).await.unwrap();
-        let (log, mut lines) = mpsc::unbounded_channel::<String>();
-        tokio::spawn(async move {
-            let mut stream = listener.accept().await.unwrap();
-            drop(listener);
-            while let Some(line) = lines.recv().await {
-                stream.write_all(line.as_bytes()).await.unwrap();
-            }
+        let (log_address, directory) = (self.address(ports::LOG), self.directory.clone());
+        let session = self
+            .handle
+            .taken
+            .swap(false, Ordering::SeqCst)
+            .then(strange);
+        let boot = self.machine.spawn(async move {
+            let listener = Listener::bind(&log_address).await.unwrap();
+            let (log, mut lines) = mpsc::unbounded_channel::<String>();
+            tokio::spawn(async move {
+                let mut stream = listener.accept().await.unwrap();
+                drop(listener);
+                while let Some(line) = lines.recv().await {
+                    // Fails when the pod is gone.
+                    let _ = stream.write_all(line.as_bytes()).await;
+                }
+            });
+            let enclave = Enclave::start_bound_to(session, &directory, "signer").await;
+            Life { enclave, log }
         });
-        let enclave = Enclave::start(&self.directory, "signer").await;
-        *self.handle.0.lock().unwrap() = Some(Life { enclave, log });
+        *self.handle.life.lock().unwrap() = Some(boot.await.unwrap());
         Ok(())
     }
 
@@ -249,7 +278,7 @@ impl EnclaveDriver for FakeDriver {
     }
 
     async fn terminate(&mut self) -> Result<(), DriverError> {
-        let life = self.handle.0.lock().unwrap().take();
+        let life = self.handle.life.lock().unwrap().take();
         if let Some(Life { enclave, .. }) = life {
             enclave.die().await;
         }

@@ -1,14 +1,20 @@
 //! Pods that run their enclave themselves.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use cloister_contract::enclave_log::{End, InitEvent, InitLine};
 use cloister_contract::{ErrorChain, events};
 use cloister_pods::{EnclaveConfig, PodError, Signer};
+use cloister_protocol::frame::Purpose;
 use cloister_protocol::limits::REQUEST_DEADLINE;
+use cloister_protocol::message::Request;
+use cloister_protocol::{Code, Operation};
+use cloister_transport::{Client, TransportError};
 use tracing_subscriber::layer::SubscriberExt as _;
 
+use crate::enclave::{address, strange};
 use crate::machine::{FakeDriver, Handle, Machine, image};
 use crate::pod::{Pod, eventually, refusal};
 use crate::rows::Rows;
@@ -18,18 +24,14 @@ const SIGN: &str = "/v1/sign_transaction/7e99e372-0eba-4001-8002-35e6a1478070";
 
 async fn start(machine: &Machine) -> (Pod, Handle) {
     let (driver, handle) = FakeDriver::on(machine);
+    (start_with(machine, driver).await, handle)
+}
+
+async fn start_with(machine: &Machine, driver: FakeDriver) -> Pod {
     let rows = Rows::with_canary();
     rows.insert(KEY.parse().unwrap());
-    (
-        Pod::start_managed(
-            &machine.directory,
-            Signer::new(rows),
-            machine.config(),
-            driver,
-        )
-        .await,
-        handle,
-    )
+    let signer = Signer::new(rows);
+    Pod::start_managed(&machine.directory, signer, machine.config(), driver).await
 }
 
 /// Waits until `/readyz` reports a reason with this part.
@@ -260,14 +262,132 @@ async fn a_shutdown_does_not_wait_for_a_start_that_hangs() {
     );
 }
 
-#[tokio::test]
-async fn the_enclaves_log_is_in_the_pods_log() {
+/// A log of this thread's lines, in JSON, while the guard is held.
+fn logged() -> (tempfile::NamedTempFile, tracing::subscriber::DefaultGuard) {
     let log = tempfile::NamedTempFile::new().unwrap();
     let json = tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)
         .with_writer(log.reopen().unwrap());
-    let _here = tracing::subscriber::set_default(tracing_subscriber::registry().with(json));
+    let here = tracing::subscriber::set_default(tracing_subscriber::registry().with(json));
+    (log, here)
+}
+
+fn has_event(log: &tempfile::NamedTempFile, event: &str) -> bool {
+    let text = std::fs::read_to_string(log.path()).unwrap();
+    text.contains(&format!(r#""event":"{event}""#))
+}
+
+#[tokio::test]
+async fn a_stranger_can_neither_configure_nor_offer_a_way_out() {
+    let machine = Machine::new();
+    let (pod, handle) = start(&machine).await;
+    pod.becomes(true).await;
+    let address = address(machine.directory.path());
+    let stranger = Client::new(address.clone(), strange());
+    for operation in [
+        Operation::Configure,
+        Operation::Health,
+        Operation::ProveBoot,
+        Operation::SignTransaction,
+    ] {
+        let parts = vec![b"{}".to_vec().into()];
+        let refused = stranger.call(Request { operation, parts }).await;
+        assert_eq!(refused.unwrap_err().code, Code::EnclaveUnavailable);
+    }
+    let offered = strange().connect(&address, Purpose::Egress).await;
+    assert!(matches!(offered, Err(TransportError::OtherSession)));
+    let mind = handle.mind();
+    assert_eq!(*mind.configured.lock().unwrap(), ["AKIDFIRST"]);
+    assert_eq!(mind.begun.load(Ordering::SeqCst), 0);
+    assert_eq!(pod.post(SIGN, "{}").send().await.unwrap().status(), 200);
+    pod.stop().await;
+}
+
+#[tokio::test]
+async fn each_boot_has_a_session_of_its_own() {
+    let machine = Machine::new();
+    let (pod, handle) = start(&machine).await;
+    pod.becomes(true).await;
+    let first = pod.session.value();
+    drop(handle.crash(&machine).await);
+    let second = pod.session.renewed(&first).await;
+    pod.becomes(true).await;
+    assert!(pod.session.value().matches(&second));
+    let address = address(machine.directory.path());
+    let former = cloister_transport::Session::new(first);
+    let outcome = former.connect(&address, Purpose::Requests).await;
+    assert!(matches!(outcome, Err(TransportError::OtherSession)));
+    pod.stop().await;
+}
+
+#[tokio::test]
+async fn an_enclave_that_somebody_else_bound_is_ended_and_replaced() {
+    let (log, _here) = logged();
+    let machine = Machine::new();
+    let (driver, handle) = FakeDriver::on(&machine);
+    handle.take_next();
+    let pod = start_with(&machine, driver).await;
+    eventually(async || has_event(&log, events::SESSION_MISMATCH).then_some(())).await;
+    pod.becomes(true).await;
+    assert_eq!(pod.post(SIGN, "{}").send().await.unwrap().status(), 200);
+    assert_eq!(
+        (
+            machine.count("run-enclave"),
+            machine.count("terminate-enclave"),
+            machine.enclaves().len()
+        ),
+        (2, 1, 1)
+    );
+    pod.stop().await;
+}
+
+/// As SIGKILL ends a pod: nothing of it runs on, and its enclave does.
+#[tokio::test]
+async fn after_a_sudden_death_the_next_pod_ends_the_enclave_and_serves() {
+    let machine = Arc::new(Machine::new());
+    let (driver, handle) = FakeDriver::on(&machine);
+    let dying = machine.clone();
+    let (first_runtime, first) = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let pod = runtime.block_on(start_with(&dying, driver));
+        (runtime, pod)
+    })
+    .await
+    .unwrap();
+    first.becomes(true).await;
+    let left = machine.enclaves();
+    first_runtime.shutdown_background();
+    std::fs::remove_file(machine.path("addresses.json")).unwrap();
+    assert_eq!(machine.enclaves(), left, "the enclave runs on");
+    // It is of no use to another pod.
+    let address = address(machine.directory.path());
+    let outcome = strange().connect(&address, Purpose::Requests).await;
+    assert!(matches!(outcome, Err(TransportError::OtherSession)));
+
+    let second = start_with(&machine, FakeDriver::with(&machine, &handle)).await;
+    second.becomes(true).await;
+    assert_eq!(second.post(SIGN, "{}").send().await.unwrap().status(), 200);
+    let running = machine.enclaves();
+    assert!(running.len() == 1 && running != left, "{running:?}");
+    let calls = machine.calls();
+    let ended = format!("terminate-enclave --enclave-id {}", left[0]);
+    let ended = calls.iter().position(|call| *call == ended).unwrap();
+    let started = calls
+        .iter()
+        .rposition(|call| call.starts_with("run-enclave "))
+        .unwrap();
+    assert!(ended < started, "{calls:?}");
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn the_enclaves_log_is_in_the_pods_log() {
+    let (log, _here) = logged();
     let machine = Machine::new();
     let (pod, handle) = start(&machine).await;
     pod.becomes(true).await;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use cloister_pods::{Config, EnclaveConfig, EnclaveDriver, MetricsConfig, PodError, PodService};
+use cloister_transport::Session;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use reqwest::{Certificate, Client, ClientBuilder, RequestBuilder};
 use tempfile::TempDir;
@@ -24,6 +25,8 @@ pub(crate) struct Pod {
     pub(crate) shutdown: CancellationToken,
     pub(crate) addresses: Addresses,
     pub(crate) client: Client,
+    /// The session with its enclave.
+    pub(crate) session: Session,
 }
 
 pub(crate) struct Addresses {
@@ -44,8 +47,9 @@ impl Pod {
         let config = config(directory.path());
         let shutdown = CancellationToken::new();
         let pod = cloister_pods::Pod::new(config, service, credentials).unwrap();
+        let session = pod.session();
         let running = tokio::spawn(pod.run(shutdown.clone()));
-        Self::started(directory, running, shutdown).await
+        Self::started(directory, running, shutdown, session).await
     }
 
     /// A pod with another configuration.
@@ -58,8 +62,9 @@ impl Pod {
         change(&mut config);
         let shutdown = CancellationToken::new();
         let pod = cloister_pods::Pod::new(config, service, static_credentials()).unwrap();
+        let session = pod.session();
         let running = tokio::spawn(pod.run(shutdown.clone()));
-        Self::started(directory, running, shutdown).await
+        Self::started(directory, running, shutdown, session).await
     }
 
     /// A pod that runs its enclave itself.
@@ -77,14 +82,16 @@ impl Pod {
         let shutdown = CancellationToken::new();
         let pod =
             cloister_pods::Pod::with_driver(config, driver, service, static_credentials()).unwrap();
+        let session = pod.session();
         let running = tokio::spawn(pod.run(shutdown.clone()));
-        Self::started(directory, running, shutdown).await
+        Self::started(directory, running, shutdown, session).await
     }
 
     async fn started(
         directory: &TempDir,
         running: JoinHandle<Result<(), PodError>>,
         shutdown: CancellationToken,
+        session: Session,
     ) -> Self {
         let addresses = addresses(&directory.path().join("addresses.json")).await;
         let client = caller(directory.path(), &addresses).build().unwrap();
@@ -93,6 +100,7 @@ impl Pod {
             shutdown,
             addresses,
             client,
+            session,
         }
     }
 
@@ -145,6 +153,7 @@ pub(crate) fn config(directory: &Path) -> Config {
         tls_cert,
         tls_key,
         enclave: Some(address(directory)),
+        enclave_session_file: Some(session_file(directory)),
         managed: EnclaveConfig::default(),
         metrics: MetricsConfig::default(),
         cmk_arn: "arn:aws:kms:eu-central-1:111122223333:key/1234abcd"
@@ -160,6 +169,13 @@ pub(crate) fn config(directory: &Path) -> Config {
         max_connections: 1024,
         log: LevelFilter::OFF,
     }
+}
+
+/// The file of the session with an external enclave: the same for all pods of a test.
+fn session_file(directory: &Path) -> PathBuf {
+    let file = directory.join("session");
+    std::fs::write(&file, "5e".repeat(32)).unwrap();
+    file
 }
 
 /// Writes ca.pem, cert.pem and key.pem; the certificate is for [`NAME`] and for the fake of AWS.

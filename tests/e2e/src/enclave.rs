@@ -6,26 +6,25 @@ use bytes::Bytes;
 use cloister_contract::Service;
 use cloister_keystore::{Consistency, DynamoDb, KeyStore as _};
 use cloister_local::identity::table_arn;
-use cloister_protocol::frame::{Frame, Kind, Purpose};
+use cloister_protocol::frame::Purpose;
 use cloister_protocol::message::Request;
 use cloister_protocol::request::AuthenticatedRequest;
 use cloister_protocol::{CallerSecret, Operation};
-use cloister_transport::{Deadlines, Stream, write_frame};
+use cloister_transport::{Session, Stream};
 
 use crate::{Key, Local};
 
-/// A connection for requests.
+/// A connection for requests, within the session of the pod.
 ///
 /// # Panics
 /// If the enclave does not listen.
 pub async fn connect(local: &Local, service: Service) -> Stream {
     let address = local.stack.enclave_address(service);
-    let mut stream = Stream::connect(&address).await.expect("an enclave");
-    let hello = Frame::control(Kind::Hello, vec![Purpose::Requests as u8]);
-    write_frame(&mut stream, &hello, Deadlines::default())
+    let session = local.stack.enclave_session(service).expect("a session");
+    Session::new(session)
+        .connect(&address, Purpose::Requests)
         .await
-        .expect("a connection");
-    stream
+        .expect("an enclave")
 }
 
 /// The frame body of a request for a signature, as the front door and the pod make it.

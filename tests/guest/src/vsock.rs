@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use cloister_protocol::message::Request;
-use cloister_protocol::{Operation, Rejection};
-use cloister_transport::{Address, Client, EgressPool, Handler, Listener, Server, Stream};
+use cloister_protocol::{Operation, Rejection, SessionValue};
+use cloister_transport::{Address, Client, EgressPool, Handler, Listener, Server, Session, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -68,7 +68,7 @@ async fn requests(port: u32) -> Result<&'static str> {
     let shutdown = CancellationToken::new();
     let server = Server::new(Arc::new(Measure), EgressPool::new());
     let server = tokio::spawn(server.run(listener, shutdown.clone()));
-    let client = Client::new(local(port));
+    let client = Client::new(local(port), Session::new(SessionValue::new([7; 32])));
     let mut calls = JoinSet::new();
     for len in 0..200_usize {
         let client = client.clone();

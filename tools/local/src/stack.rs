@@ -38,6 +38,10 @@ pub use crate::ready::readiness;
 pub use enclaves::{Emulation, Enclaves};
 pub use faults::{AnotherSigner, OTHER};
 
+/// File of the session value of enclaves that are processes, in hex: it outlives each of them and
+/// their pods, which are started again one by one.
+const SESSION_FILE: &str = "session";
+
 /// Settings of a stack.
 #[derive(Clone, Debug)]
 pub struct Options {

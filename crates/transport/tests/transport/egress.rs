@@ -3,13 +3,13 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use cloister_protocol::frame::{ConnectReply, Frame, Kind, Purpose};
+use cloister_protocol::frame::{ConnectReply, Frame, HelloReply, Kind, Purpose};
 use cloister_transport::{Deadlines, EgressPool, Server, Stream, read_frame, write_frame};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::enclave::{Gate, soon};
+use crate::enclave::{Gate, hello, soon};
 
 /// Offers one connection to the pool and returns the pod's end of it.
 fn offer(pool: &EgressPool) -> Stream {
@@ -157,14 +157,15 @@ async fn the_server_passes_egress_connections_on() {
     let server = Server::new(Arc::new(Gate::default()), pool.clone());
     let (near, far) = UnixStream::pair().unwrap();
     let mut pod = Stream::from(near);
-    let hello = Frame::control(Kind::Hello, vec![Purpose::Egress as u8]);
-    write_frame(&mut pod, &hello, Deadlines::default())
+    write_frame(&mut pod, &hello(Purpose::Egress), Deadlines::default())
         .await
         .unwrap();
     server
         .serve_connection(far.into(), &CancellationToken::new())
         .await
         .unwrap();
+    let accepted = soon(read_frame(&mut pod, Deadlines::default())).await;
+    assert_eq!(accepted.unwrap(), Some(HelloReply::Accepted.frame()));
     let (stream, _) = tokio::join!(
         pool.connect("kms.test", 443),
         reply(&mut pod, ConnectReply::Connected)

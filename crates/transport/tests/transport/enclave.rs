@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cloister_protocol::frame::{Frame, Hello, Purpose};
 use cloister_protocol::message::Request;
-use cloister_protocol::{Code, Operation, Rejection};
-use cloister_transport::{Address, Client, EgressPool, Handler, Limits, Listener, Server};
+use cloister_protocol::{Code, Operation, Rejection, SessionValue};
+use cloister_transport::{Address, Client, EgressPool, Handler, Limits, Listener, Server, Session};
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -42,7 +43,7 @@ impl Enclave {
     }
 
     pub(crate) fn client(&self) -> Client {
-        Client::new(self.address())
+        Client::new(self.address(), session())
     }
 
     /// Stops it, then starts another one at the same address.
@@ -51,6 +52,17 @@ impl Enclave {
         self.running.await.unwrap();
         Self::start_in(self.directory, Limits::default()).await
     }
+}
+
+/// The session of every pod here.
+pub(crate) fn session() -> Session {
+    Session::new(SessionValue::new([7; 32]))
+}
+
+/// The hello of such a pod.
+pub(crate) fn hello(purpose: Purpose) -> Frame {
+    let session = session().value();
+    Hello { purpose, session }.frame()
 }
 
 fn address(directory: &TempDir) -> Address {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cloister_protocol::frame::{Frame, FrameError, Kind, Purpose};
+use cloister_protocol::frame::{Frame, FrameError, HelloReply, Kind, Purpose};
 use cloister_protocol::limits::MAX_FRAME_LEN;
 use cloister_protocol::message::decode_response;
 use cloister_protocol::{Code, Operation};
@@ -18,7 +18,7 @@ use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::enclave::{Gate, command, echo, soon};
+use crate::enclave::{self, Gate, command, echo, soon};
 
 /// Deadlines of which only one can pass within a test.
 fn impatient(stage: Stage) -> Limits {
@@ -62,7 +62,17 @@ fn bytes_of(frame: &Frame) -> Vec<u8> {
 }
 
 fn hello() -> Vec<u8> {
-    bytes_of(&Frame::control(Kind::Hello, vec![Purpose::Requests as u8]))
+    bytes_of(&enclave::hello(Purpose::Requests))
+}
+
+/// The next frame from the enclave.
+async fn answer(near: &mut UnixStream) -> Frame {
+    let answer = soon(read_frame(near, Deadlines::default())).await;
+    answer.unwrap().unwrap()
+}
+
+async fn accepted(near: &mut UnixStream) {
+    assert_eq!(answer(near).await, HelloReply::Accepted.frame());
 }
 
 fn request(id: u64, body: Bytes) -> Vec<u8> {
@@ -78,8 +88,8 @@ async fn reaction(limits: Limits, bytes: &[u8]) -> TransportError {
     let (mut near, _gate, served) = connect(limits);
     near.write_all(bytes).await.unwrap();
     let reason = soon(served).await.unwrap().unwrap_err();
-    // It did close it; bytes that were still unread make that a reset.
-    assert_eq!(soon(near.read(&mut [0])).await.unwrap_or(0), 0);
+    // It did close it, after its reply; bytes that were still unread make that a reset.
+    let _ = soon(near.read_to_end(&mut Vec::new())).await;
     reason
 }
 
@@ -103,12 +113,14 @@ async fn every_stage_has_its_deadline() {
 }
 
 #[tokio::test]
-async fn a_connection_that_never_says_what_it_is_for_is_closed_early() {
-    let reason = reaction(impatient(Stage::Header), &[]).await;
-    assert!(
-        matches!(reason, TransportError::TimedOut(Stage::Idle)),
-        "{reason:?}"
-    );
+async fn a_connection_that_does_not_say_what_it_is_for_is_closed_early() {
+    for sent in [0, 1, 15, 16, hello().len() - 1] {
+        let reason = reaction(impatient(Stage::Header), &hello()[..sent]).await;
+        assert!(
+            matches!(reason, TransportError::TimedOut(_)),
+            "{sent} bytes: {reason:?}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -152,6 +164,7 @@ async fn half_a_frame_and_then_the_end_is_no_request() {
     let whole = request(1, command("wait").encode());
     near.write_all(&hello()).await.unwrap();
     near.write_all(&whole[..whole.len() - 1]).await.unwrap();
+    accepted(&mut near).await;
     drop(near);
     assert!(matches!(
         soon(served).await.unwrap(),
@@ -215,14 +228,12 @@ async fn frames_that_have_no_place_end_the_connection() {
 async fn an_id_may_be_used_again_once_it_is_answered() {
     let (mut near, _gate, _served) = connect(Limits::default());
     near.write_all(&hello()).await.unwrap();
+    accepted(&mut near).await;
     for body in ["first", "second"] {
         near.write_all(&request(7, echo(body).encode()))
             .await
             .unwrap();
-        let answer = soon(read_frame(&mut near, Deadlines::default()))
-            .await
-            .unwrap()
-            .unwrap();
+        let answer = answer(&mut near).await;
         assert_eq!(
             (answer.id, decode_response(answer.body).unwrap()),
             (7, body.into())
@@ -234,6 +245,7 @@ async fn an_id_may_be_used_again_once_it_is_answered() {
 async fn an_unreadable_request_in_a_good_frame_is_answered() {
     let (mut near, _gate, _served) = connect(Limits::default());
     near.write_all(&hello()).await.unwrap();
+    accepted(&mut near).await;
     for body in [
         &[][..],
         &[200],
@@ -243,10 +255,7 @@ async fn an_unreadable_request_in_a_good_frame_is_answered() {
         near.write_all(&request(1, Bytes::copy_from_slice(body)))
             .await
             .unwrap();
-        let answer = soon(read_frame(&mut near, Deadlines::default()))
-            .await
-            .unwrap()
-            .unwrap();
+        let answer = answer(&mut near).await;
         assert_eq!(
             decode_response(answer.body).unwrap_err().code,
             Code::ProtocolViolation
@@ -262,10 +271,8 @@ async fn reference_defect_single_read_a_message_in_single_bytes_arrives_whole() 
         near.write_all(&[byte]).await.unwrap();
         tokio::task::yield_now().await;
     }
-    let answer = soon(read_frame(&mut near, Deadlines::default()))
-        .await
-        .unwrap()
-        .unwrap();
+    accepted(&mut near).await;
+    let answer = answer(&mut near).await;
     assert_eq!(decode_response(answer.body).unwrap(), "in single bytes");
 }
 
@@ -280,12 +287,10 @@ async fn reference_defect_single_read_two_messages_in_one_write_are_two() {
     ]
     .concat();
     near.write_all(&bytes).await.unwrap();
+    accepted(&mut near).await;
     let mut answers = Vec::new();
     for _ in 0..2 {
-        let answer = soon(read_frame(&mut near, Deadlines::default()))
-            .await
-            .unwrap()
-            .unwrap();
+        let answer = answer(&mut near).await;
         answers.push((answer.id, decode_response(answer.body).unwrap()));
     }
     answers.sort();
@@ -294,9 +299,12 @@ async fn reference_defect_single_read_two_messages_in_one_write_are_two() {
 
 #[tokio::test]
 async fn closing_without_a_word_is_no_error() {
-    for bytes in [vec![], hello()] {
+    for introduced in [false, true] {
         let (mut near, _gate, served) = connect(Limits::default());
-        near.write_all(&bytes).await.unwrap();
+        if introduced {
+            near.write_all(&hello()).await.unwrap();
+            accepted(&mut near).await;
+        }
         drop(near);
         soon(served).await.unwrap().unwrap();
     }
@@ -325,13 +333,13 @@ proptest! {
 
     /// The same with bytes that are at least a frame of some kind.
     #[test]
-    fn arbitrary_frames_end_in_an_orderly_way(frames in prop::collection::vec((1..=5_u8, 0..3_u64, any::<Vec<u8>>()), 0..5)) {
+    fn arbitrary_frames_end_in_an_orderly_way(frames in prop::collection::vec((1..=6_u8, 0..3_u64, any::<Vec<u8>>()), 0..5)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (mut near, _gate, served) = connect(Limits::default());
             near.write_all(&hello()).await.unwrap();
             for (kind, id, body) in frames {
-                let kind = [Kind::Hello, Kind::Request, Kind::Response, Kind::Connect, Kind::Connected][usize::from(kind) - 1];
+                let kind = [Kind::Hello, Kind::Request, Kind::Response, Kind::Connect, Kind::Connected, Kind::HelloReply][usize::from(kind) - 1];
                 let _ = write_frame(&mut near, &Frame { kind, id, body: body.into() }, Deadlines::default()).await;
             }
             let (mut read, mut write) = near.split();

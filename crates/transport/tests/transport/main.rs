@@ -11,3 +11,5 @@ mod hostile;
 mod overload;
 #[cfg(test)]
 mod requests;
+#[cfg(test)]
+mod session;

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cloister_protocol::frame::{Frame, Kind, Purpose};
+use cloister_protocol::frame::{Frame, HelloReply, Kind, Purpose};
 use cloister_protocol::limits::MAX_FRAME_LEN;
 use cloister_protocol::{Code, Operation};
 use cloister_transport::{ByteBudget, Client, Deadlines, Limits, Stream, read_frame, write_frame};
 use tokio::io::AsyncWriteExt as _;
 
-use crate::enclave::{Enclave, command, echo, health, soon};
+use crate::enclave::{Enclave, command, echo, health, hello, session, soon};
 
 const MIB: usize = 1024 * 1024;
 
@@ -166,7 +166,7 @@ fn health_is_answered_between_requests_that_keep_the_processor_busy() {
         .build()
         .unwrap();
     pod.block_on(async {
-        let client = Client::new(address);
+        let client = Client::new(address, session());
         let work: Vec<_> = (0..200)
             .map(|_| {
                 let client = client.clone();
@@ -195,10 +195,11 @@ fn health_is_answered_between_requests_that_keep_the_processor_busy() {
 
 async fn introduced(enclave: &Enclave) -> Stream {
     let mut stream = Stream::connect(&enclave.address()).await.unwrap();
-    let hello = Frame::control(Kind::Hello, vec![Purpose::Requests as u8]);
-    write_frame(&mut stream, &hello, Deadlines::default())
+    write_frame(&mut stream, &hello(Purpose::Requests), Deadlines::default())
         .await
         .unwrap();
+    let reply = soon(read_frame(&mut stream, Deadlines::default())).await;
+    assert_eq!(reply.unwrap(), Some(HelloReply::Accepted.frame()));
     stream
 }
 

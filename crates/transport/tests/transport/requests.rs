@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use cloister_protocol::frame::{Frame, Kind};
+use cloister_protocol::frame::{Frame, Hello, HelloReply, Kind, Purpose};
 use cloister_protocol::limits::{MAX_FRAME_LEN, MAX_IN_FLIGHT};
 use cloister_protocol::{Code, Rejection};
-use cloister_transport::{Address, Client, Deadlines, Limits, Listener, read_frame, write_frame};
+use cloister_transport::{
+    Address, Client, Deadlines, Limits, Listener, Stream, read_frame, write_frame,
+};
 
-use crate::enclave::{Enclave, command, echo, health, soon};
+use crate::enclave::{Enclave, command, echo, health, session, soon};
 
 /// A second connection would be refused, so whatever succeeds went over the first.
 fn one_connection() -> Limits {
@@ -162,7 +164,10 @@ async fn an_abandoned_call_leaves_the_connection_whole() {
 #[tokio::test]
 async fn without_an_enclave_every_caller_learns_it() {
     let directory = tempfile::tempdir().unwrap();
-    let client = Client::new(Address::Unix(directory.path().join("nobody.sock")));
+    let client = Client::new(
+        Address::Unix(directory.path().join("nobody.sock")),
+        session(),
+    );
     let calls: Vec<_> = (0..100)
         .map(|_| {
             let client = client.clone();
@@ -191,20 +196,32 @@ async fn reference_defect_second_request_after_a_dead_connection_reconnects() {
     drop(enclave);
 }
 
+/// Accepts a pod's hello, in the place of an enclave.
+async fn welcome(stream: &mut Stream) {
+    let hello = soon(read_frame(stream, Deadlines::default()))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(Hello::decode(&hello).unwrap().purpose, Purpose::Requests);
+    let accepted = HelloReply::Accepted.frame();
+    write_frame(stream, &accepted, Deadlines::default())
+        .await
+        .unwrap();
+}
+
 #[tokio::test]
 async fn calls_in_flight_learn_that_the_enclave_died() {
     let directory = tempfile::tempdir().unwrap();
     let address = Address::Unix(directory.path().join("enclave.sock"));
     let listener = Listener::bind(&address).await.unwrap();
-    let client = Client::new(address);
+    let client = Client::new(address, session());
     let call = tokio::spawn(async move { client.call(echo("lost")).await });
     let mut stream = soon(listener.accept()).await.unwrap();
-    for _ in ["hello", "request"] {
-        soon(read_frame(&mut stream, Deadlines::default()))
-            .await
-            .unwrap()
-            .unwrap();
-    }
+    welcome(&mut stream).await;
+    soon(read_frame(&mut stream, Deadlines::default()))
+        .await
+        .unwrap()
+        .unwrap();
     drop(stream);
     assert_eq!(code(soon(call).await.unwrap()), Code::EnclaveUnavailable);
 }
@@ -214,13 +231,10 @@ async fn an_answer_nobody_asked_for_closes_the_connection() {
     let directory = tempfile::tempdir().unwrap();
     let address = Address::Unix(directory.path().join("enclave.sock"));
     let listener = Listener::bind(&address).await.unwrap();
-    let client = Client::new(address);
+    let client = Client::new(address, session());
     let call = tokio::spawn(async move { client.call(echo("asked")).await });
     let mut stream = soon(listener.accept()).await.unwrap();
-    soon(read_frame(&mut stream, Deadlines::default()))
-        .await
-        .unwrap()
-        .unwrap();
+    welcome(&mut stream).await;
     let request = soon(read_frame(&mut stream, Deadlines::default()))
         .await
         .unwrap()

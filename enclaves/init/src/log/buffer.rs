@@ -1,6 +1,6 @@
 //! The bounded buffer of log lines, and its readers.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,9 +27,8 @@ struct State {
     /// The sum of the lengths of `lines`.
     len: usize,
     ended: bool,
-    /// Open connections, oldest first.
-    connected: BTreeSet<u64>,
-    connections: u64,
+    /// Number of open connections.
+    connections: usize,
     /// Number of active readers: the connections and the console.
     readers: usize,
     /// A connected reader has received the last line.
@@ -78,24 +77,15 @@ impl Log {
     /// # Errors
     /// Those of `out`.
     pub(crate) fn copy_to(&self, out: &mut impl Write) -> io::Result<()> {
-        self.copy(out, |_| true).map(drop)
-    }
-
-    /// As [`Log::copy_to`], but stops when `wanted` returns false. Returns true if the last line was
-    /// written.
-    fn copy(&self, out: &mut impl Write, wanted: impl Fn(&State) -> bool) -> io::Result<bool> {
         let mut next = 0;
         loop {
             let mut state = self.state();
-            while wanted(&state) && !state.ended && next == state.written() {
+            while !state.ended && next == state.written() {
                 state = self
                     .0
                     .changed
                     .wait(state)
                     .unwrap_or_else(PoisonError::into_inner);
-            }
-            if !wanted(&state) {
-                return Ok(false);
             }
             let missed = state.forgotten.saturating_sub(next);
             next += missed;
@@ -111,7 +101,7 @@ impl Log {
             }
             out.write_all(&lines.concat())?;
             if last {
-                return out.flush().map(|()| true);
+                return out.flush();
             }
         }
     }
@@ -124,11 +114,6 @@ impl Log {
                 .changed
                 .wait_timeout_while(self.state(), deadline, pending),
         );
-    }
-
-    /// Marks the last line as received by a connected reader.
-    pub(super) fn delivered(&self) {
-        self.state().delivered = true;
     }
 
     #[cfg(test)]
@@ -155,36 +140,44 @@ impl State {
 #[derive(Debug)]
 pub(super) struct Reader {
     log: Log,
-    connection: u64,
+    connected: bool,
 }
 
 impl Reader {
-    /// A console, or a connection, which may be displaced by newer ones.
-    pub(super) fn new(log: &Log, connected: bool) -> Self {
+    /// A connection; `None` if as many as there may be are open.
+    pub(super) fn connected(log: &Log) -> Option<Self> {
         let mut state = log.state();
-        state.readers += 1;
+        if state.connections == MAX_CONNECTIONS {
+            return None;
+        }
         state.connections += 1;
-        let connection = state.connections;
-        if connected {
-            state.connected.insert(connection);
-        }
-        while state.connected.len() > MAX_CONNECTIONS {
-            state.connected.pop_first();
-        }
-        log.0.changed.notify_all();
+        state.readers += 1;
+        Some(Self {
+            log: log.clone(),
+            connected: true,
+        })
+    }
+
+    /// The console.
+    pub(super) fn console(log: &Log) -> Self {
+        log.state().readers += 1;
         Self {
             log: log.clone(),
-            connection,
+            connected: false,
         }
     }
-}
 
-impl Reader {
-    /// Writes the log until its end. Returns true if the last line was written: a connection that
-    /// was displaced by newer ones ends earlier.
-    pub(super) fn copy_connected(&self, out: &mut impl Write) -> io::Result<bool> {
-        let wanted = |state: &State| state.connected.contains(&self.connection);
-        self.log.copy(out, wanted)
+    /// Writes the log up to its end.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub(super) fn copy_to(&self, out: &mut impl Write) -> io::Result<()> {
+        self.log.copy_to(out)
+    }
+
+    /// Marks the last line as received.
+    pub(super) fn delivered(&self) {
+        self.log.state().delivered = true;
     }
 }
 
@@ -192,14 +185,16 @@ impl Drop for Reader {
     fn drop(&mut self) {
         let mut state = self.log.state();
         state.readers -= 1;
-        state.connected.remove(&self.connection);
+        if self.connected {
+            state.connections -= 1;
+        }
         self.log.0.changed.notify_all();
     }
 }
 
 /// In bytes, of all buffered lines.
 const MAX_LEN: usize = 256 * 1024;
-/// At once.
+/// At once: the pod's, and a few of whoever looks for a fault.
 const MAX_CONNECTIONS: usize = 8;
 
 #[cfg(test)]
@@ -274,27 +269,30 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_connection_makes_room_for_one_too_many() {
+    fn the_first_connections_are_served_and_no_later_one_displaces_them() {
         let log = Log::new();
-        let readers: Vec<_> = (0..=MAX_CONNECTIONS)
-            .map(|_| Reader::new(&log, true))
+        let mut readers: Vec<_> = (0..MAX_CONNECTIONS)
+            .map(|_| Reader::connected(&log).unwrap())
             .collect();
-        let console = Reader::new(&log, false);
-        let connected = log.state().connected.clone();
-        assert!(
-            !connected.contains(&readers[0].connection) && !connected.contains(&console.connection)
-        );
-        assert_eq!(connected.len(), MAX_CONNECTIONS);
-        assert!(!readers[0].copy_connected(&mut io::sink()).unwrap());
+        let console = Reader::console(&log);
+        assert!((0..100).all(|_| Reader::connected(&log).is_none()));
+        log.push(b"a line");
+        log.end(End::ApplicationSandbox);
+        let mut text = Vec::new();
+        readers[0].copy_to(&mut text).unwrap();
+        assert!(text.starts_with(b"a line\n"));
+        readers.pop();
+        readers.push(Reader::connected(&log).expect("one that left makes room"));
         drop((readers, console));
-        assert_eq!(log.state().readers, 0);
+        let state = log.state();
+        assert_eq!((state.readers, state.connections), (0, 0));
     }
 
     #[test]
     fn the_end_does_not_wait_longer_than_told() {
         let log = Log::new();
         log.end(End::ApplicationSandbox);
-        let _stuck = Reader::new(&log, false);
+        let _stuck = Reader::console(&log);
         log.wait_until_read(Duration::from_millis(1));
     }
 }

@@ -10,7 +10,8 @@ use vsock::{VsockListener, VsockStream};
 
 use super::buffer::{Log, Reader};
 
-/// Serves the log; a new connection displaces the oldest one if there are too many.
+/// Serves the log to the first connections, as many as are open at once. The pod’s is one of the
+/// first: later ones take nothing from it.
 pub(crate) fn serve(log: &Log, listener: VsockListener) {
     let log = log.clone();
     thread::spawn(move || {
@@ -20,18 +21,19 @@ pub(crate) fn serve(log: &Log, listener: VsockListener) {
                 thread::sleep(ACCEPT_PAUSE);
                 continue;
             };
-            let log = log.clone();
-            thread::spawn(move || write_to_peer(&log, stream));
+            if let Some(reader) = Reader::connected(&log) {
+                // An error means that there is no memory for another thread, and then for a reader.
+                let _ = thread::Builder::new().spawn(move || write_to_peer(&reader, stream));
+            }
         }
     });
 }
 
-fn write_to_peer(log: &Log, mut stream: VsockStream) {
-    let reader = Reader::new(log, true);
+fn write_to_peer(reader: &Reader, mut stream: VsockStream) {
     let written = stream
         .set_write_timeout(Some(PEER_DEADLINE))
-        .and_then(|()| reader.copy_connected(&mut stream));
-    if written.is_ok_and(|last| last) {
+        .and_then(|()| reader.copy_to(&mut stream));
+    if written.is_ok() {
         // The machine must not stop before the peer has the last line, which shows when the peer
         // closes the connection as well. Not every hypervisor reports that, so after a while the
         // line counts as received.
@@ -39,20 +41,18 @@ fn write_to_peer(log: &Log, mut stream: VsockStream) {
             .set_read_timeout(Some(ACKNOWLEDGEMENT))
             .and_then(|()| stream.shutdown(Shutdown::Write));
         let _ = io::copy(&mut stream, &mut io::sink());
-        log.delivered();
+        reader.delivered();
     }
 }
 
 /// Writes the log to the kernel's console.
 pub(crate) fn follow_on_console(log: &Log) {
-    let log = log.clone();
-    let reader = Reader::new(&log, false);
+    let reader = Reader::console(log);
     thread::spawn(move || {
-        let _reader = reader;
         OpenOptions::new()
             .write(true)
             .open(CONSOLE)
-            .and_then(|mut console| log.copy_to(&mut console))
+            .and_then(|mut console| reader.copy_to(&mut console))
     });
 }
 

@@ -10,10 +10,10 @@ use cloister_key_generator::KeyGenerator;
 use cloister_nsm_software::SoftwareNsm;
 use cloister_protocol::message::{Configure, HealthReport, KeyCreated, Request, Signed, State};
 use cloister_protocol::request::AuthenticatedRequest;
-use cloister_protocol::{CallerSecret, KeyId, Operation, Rejection, SealedRow};
+use cloister_protocol::{CallerSecret, KeyId, Operation, Rejection, SealedRow, SessionValue};
 use cloister_runtime::{Boot, Platform};
 use cloister_signer::Signer;
-use cloister_transport::{Address, Client, Handler};
+use cloister_transport::{Address, Client, Handler, Session};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -69,11 +69,12 @@ impl Enclave {
         let allow = format!("{KMS}:443={}", account.kms.address())
             .parse()
             .unwrap();
-        let egress = Egress::new(listen.clone(), allow, Limits::default());
+        let session = Session::new(SessionValue::new([7; 32]));
+        let egress = Egress::new(listen.clone(), session.clone(), allow, Limits::default());
         let stop = shutdown.clone();
         tokio::spawn(async move { egress.run(stop).await });
         Self {
-            pod: Client::new(listen),
+            pod: Client::new(listen, session),
             _shutdown: shutdown.drop_guard(),
         }
     }

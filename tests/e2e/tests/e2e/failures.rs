@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use cloister_client::Response;
+use cloister_contract::events;
 use cloister_e2e::{Key, Local, Refused, TRANSFER, eventually};
 use cloister_local::identity::table_arn;
 use cloister_local::part::Part;
@@ -38,6 +39,8 @@ async fn a_part_that_is_down_is_unavailable_until_it_is_back() {
         .await;
         assert_eq!(local.sign(&key, TRANSFER).await, signature);
     }
+    // A pod that was started again repeats the session of the one before.
+    assert!(!local.logged(Part::SignerEnclave, events::SESSION_MISMATCH));
     let rows = local.rows().await.len();
     for part in [Part::KeyGeneratorEnclave, Part::KeyGeneratorPod] {
         local.stack.stop(part).unwrap();

@@ -12,6 +12,7 @@ mod guest;
 mod killed;
 mod load;
 mod other_images;
+mod pod_killed;
 
 use cloister_e2e::{Local, eventually, log_scan, memory};
 use cloister_local::demo::{self, Format, Report};
@@ -25,7 +26,7 @@ static TURN: Mutex<()> = Mutex::const_new(());
 #[tokio::test(flavor = "multi_thread")]
 async fn the_main_job_through_images() {
     let _turn = TURN.lock().await;
-    let local = Local::start_emulated(Emulation::default()).await;
+    let mut local = Local::start_emulated(Emulation::default()).await;
     // The altered image, the policy and the forged documents are steps of it.
     demo::run(&local.stack, &mut Report::new(Format::Json))
         .await
@@ -35,6 +36,7 @@ async fn the_main_job_through_images() {
     memory::no_key_stays(&local).await;
     other_images::run(&local).await;
     killed::run(&local).await;
+    pod_killed::run(&mut local).await;
     // Usage can be measured only inside the enclaves.
     for pod in [Part::SignerPod, Part::KeyGeneratorPod] {
         eventually("the enclave's metrics", async || {

@@ -7,9 +7,10 @@ use clap::{Parser, Subcommand};
 use cloister_keystore::DynamoDb;
 use cloister_local::emulator::{Emulator, Machine, Tools};
 use cloister_pods::{
-    AwsClients, KeyGenerator, KeyGeneratorConfig, Pod, Signer, SignerConfig, log_as_json,
-    report_failure, shutdown_on_signal,
+    AwsClients, KeyGenerator, KeyGeneratorConfig, Pod, PodService, Signer, SignerConfig,
+    log_as_json, report_failure, shutdown_on_signal,
 };
+use tokio_util::sync::CancellationToken;
 
 /// A pod whose enclave is emulated.
 #[derive(Parser)]
@@ -44,19 +45,30 @@ async fn serve(machine: Machine, service: Service) -> anyhow::Result<()> {
     let (Service::Signer(SignerConfig { pod, .. })
     | Service::KeyGenerator(KeyGeneratorConfig { pod })) = &service;
     log_as_json(pod.log);
-    let emulator = Emulator::new(Tools::find()?, machine);
+    let emulator = Emulator::new(Tools::find()?, machine.clone());
     let aws = AwsClients::load(pod).await?;
     let shutdown = shutdown_on_signal()?;
     match service {
         Service::Signer(config) => {
             let signer = Signer::new(DynamoDb::new(aws.dynamodb, config.table_arn));
             let pod = Pod::with_driver(config.pod, emulator, signer, aws.credentials)?;
-            pod.run(shutdown).await?;
+            run(pod, &machine, shutdown).await
         }
         Service::KeyGenerator(config) => {
             let pod = Pod::with_driver(config.pod, emulator, KeyGenerator, aws.credentials)?;
-            pod.run(shutdown).await?;
+            run(pod, &machine, shutdown).await
         }
     }
-    Ok(())
+}
+
+async fn run<S: PodService>(
+    pod: Pod<S, Emulator>,
+    machine: &Machine,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let sessions = machine.write_sessions(pod.session());
+    tokio::select! {
+        served = pod.run(shutdown) => Ok(served?),
+        failed = sessions => failed.map(|never| match never {}),
+    }
 }

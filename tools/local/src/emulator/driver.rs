@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use cloister_pods::{Console, DriverError, EnclaveDriver, Launch};
 use cloister_transport::Address;
+use rustix::process::{Signal, kill_process};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
@@ -102,9 +103,19 @@ impl EnclaveDriver for Emulator {
         }
     }
 
-    /// An earlier pod's processes ended with it; their files may remain.
+    /// An earlier pod's processes are told to end when it does, and may take a while; their files
+    /// remain.
     async fn clean_up(&mut self) -> Result<(), DriverError> {
         self.terminate().await?;
+        let deadline = Instant::now() + END_DEADLINE;
+        while let Some(left) = self.machine.emulators().first() {
+            if Instant::now() > deadline {
+                return Err(cannot("end an earlier emulator", "it goes on"));
+            }
+            // An error means that it has just ended.
+            let _ = kill_process(*left, Signal::KILL);
+            sleep(Duration::from_millis(10)).await;
+        }
         for file in [
             self.machine.vsock(),
             self.machine.vhost(),
@@ -171,5 +182,6 @@ fn cannot(what: &str, error: impl fmt::Display) -> DriverError {
 }
 
 const DEVICE_DEADLINE: Duration = Duration::from_secs(20);
+const END_DEADLINE: Duration = Duration::from_secs(20);
 /// Without KVM a boot takes some seconds, on a machine that is busy many.
 const BOOT_DEADLINE: Duration = Duration::from_secs(120);

@@ -1,10 +1,15 @@
 //! One emulated machine: its files and the command lines of its processes.
 
+use std::convert::Infallible;
 use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use cloister_contract::nsm::EMULATOR_MODULE_ID_PREFIX;
 use cloister_pods::Launch;
+use cloister_transport::Session;
+use rustix::process::Pid;
 
 use super::Tools;
 use crate::child::Program;
@@ -44,6 +49,42 @@ impl Machine {
     /// The file that holds QEMU's process id while it runs.
     pub fn pid_file(&self) -> PathBuf {
         self.sockets.join(format!("{}.pid", self.name))
+    }
+
+    /// The file of the session value that its enclave is bound to, in hex: for tests that connect
+    /// beside the pod.
+    pub(super) fn session_file(&self) -> PathBuf {
+        self.sockets.join(format!("{}.session", self.name))
+    }
+
+    /// Writes each new session value to its file, which only its owner may read.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub async fn write_sessions(&self, session: Session) -> anyhow::Result<Infallible> {
+        let mut value = session.value();
+        loop {
+            let mut file = tempfile::NamedTempFile::new_in(&self.sockets)?;
+            file.write_all(const_hex::encode(value.expose()).as_bytes())?;
+            file.persist(self.session_file())?;
+            value = session.renewed(&value).await;
+        }
+    }
+
+    /// The processes of QEMU that run it.
+    pub fn emulators(&self) -> Vec<Pid> {
+        let pid_file = self.pid_file();
+        let runs_it = |process: &PathBuf| {
+            let line = std::fs::read(process.join("cmdline")).unwrap_or_default();
+            line.split(|byte| *byte == 0)
+                .any(|argument| argument == pid_file.as_os_str().as_bytes())
+        };
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        processes
+            .map(|process| process.path())
+            .filter(runs_it)
+            .filter_map(|process| Pid::from_raw(process.file_name()?.to_str()?.parse().ok()?))
+            .collect()
     }
 
     /// The log of its serial port.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use cloister_contract::{Service, ports};
 use cloister_key_policy::Pcr0;
+use cloister_protocol::SessionValue;
 use cloister_transport::Address;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,10 +16,10 @@ use tokio::time::sleep;
 
 use super::enclaves::Measured;
 use super::programs::{self, Enclave};
-use super::{Aws, Stack};
+use super::{Aws, SESSION_FILE, Stack};
 use crate::chain;
 use crate::child::Running;
-use crate::emulator::Images;
+use crate::emulator::{Images, Machine};
 use crate::part::Part;
 use crate::ready;
 
@@ -193,6 +194,17 @@ impl Stack {
         kill_process(pid, signal).context("failed to send a signal")
     }
 
+    /// The emulators that run an enclave: one, but while it is replaced.
+    pub fn emulators(&self, service: Service) -> Vec<Pid> {
+        let machine = Machine {
+            name: Part::enclave(service).to_string(),
+            sockets: self.location.sockets.path().to_owned(),
+            logs: self.location.data.logs(),
+            clock_ahead: 0,
+        };
+        machine.emulators()
+    }
+
     /// The process that holds the memory of an enclave: the enclave itself, or its emulator.
     ///
     /// # Errors
@@ -217,6 +229,22 @@ impl Stack {
             return Address::Hybrid { path, port };
         }
         Address::Unix(self.location.socket(name.as_str()))
+    }
+
+    /// The session value that an enclave is bound to.
+    ///
+    /// # Errors
+    /// If its file cannot be read.
+    pub fn enclave_session(&self, service: Service) -> anyhow::Result<SessionValue> {
+        let file = if self.images().is_some() {
+            let name = format!("{}.session", Part::enclave(service));
+            self.location.sockets.path().join(name)
+        } else {
+            self.location.data.path(SESSION_FILE)
+        };
+        let text = fs::read_to_string(&file)
+            .with_context(|| format!("failed to read {}", file.display()))?;
+        SessionValue::from_hex(&text).with_context(|| format!("in {}", file.display()))
     }
 
     fn emulator_process(&self, service: Service) -> anyhow::Result<Pid> {

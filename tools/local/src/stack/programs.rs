@@ -10,7 +10,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::enclaves::{Image, Measured};
 use super::ports::{Port, Ports};
-use super::{Aws, Location};
+use super::{Aws, Location, SESSION_FILE};
 use crate::chain;
 use crate::child::{Program, binary};
 use crate::identity::{ACCOUNT, REGION, table_arn};
@@ -146,7 +146,11 @@ impl Location {
         };
         let pod = match enclave {
             Enclave::Process(socket) => Program::new(name, binary(pod_program(service))?)
-                .variable("CLOISTER_ENCLAVE", with_prefix("unix:", socket)),
+                .variable("CLOISTER_ENCLAVE", with_prefix("unix:", socket))
+                .variable(
+                    "CLOISTER_ENCLAVE_SESSION_FILE",
+                    self.data.path(SESSION_FILE),
+                ),
             Enclave::Image(enclave, image) => self.emulating_pod(name, service, enclave, image)?,
         };
         let Aws {

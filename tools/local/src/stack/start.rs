@@ -7,13 +7,14 @@ use std::time::Instant;
 use anyhow::Context as _;
 use cloister_contract::Service;
 use cloister_nsm_software::Pki;
+use cloister_protocol::secret::SESSION_LEN;
 use serde_json::json;
 
 use super::credentials::CredentialsEndpoint;
 use super::enclaves::Measured;
 use super::ports::Ports;
 use super::programs::Enclave;
-use super::{Aws, Location, Options, Process, Processes, Stack, sockets};
+use super::{Aws, Location, Options, Process, Processes, SESSION_FILE, Stack, sockets};
 use crate::administrator;
 use crate::chain::{self, Chain};
 use crate::child::{Program, Running};
@@ -170,6 +171,9 @@ impl Location {
         let packages = tokio::task::block_in_place(Packages::install)?;
         progress.step("starting the stack");
         clear_logs(&data.logs())?;
+        let mut session = [0; SESSION_LEN];
+        getrandom::fill(&mut session).context("failed to draw a session value")?;
+        data.write(SESSION_FILE, const_hex::encode(session))?;
         let authority = Authority::load(&data)?;
         Ok(Self {
             data,
