@@ -22,11 +22,15 @@ export interface Resource {
 
 export type Resources = Readonly<Record<string, Resource>>;
 
-/** Every stack's resources by their logical ids. */
-export function stacks(
-  variant: 'eks' | 'ecs' | 'identities',
-  environment: Environment = {},
-): ReadonlyMap<string, Resources> {
+type Variant = 'eks' | 'ecs' | 'identities';
+
+interface StackTemplate {
+  readonly Parameters?: Readonly<Record<string, { readonly Type: string; readonly Default?: string }>>;
+  readonly Resources: Resources;
+}
+
+/** Every stack's template by its name. */
+export function templates(variant: Variant, environment: Environment = {}): ReadonlyMap<string, StackTemplate> {
   const zip = path.join(temporary(), 'front-door.zip');
   fs.writeFileSync(zip, 'a zip');
   const { configuration, releases } = withContainers(
@@ -35,7 +39,12 @@ export function stacks(
   const app = new App();
   cloister(app, configuration, releases);
   const all = app.node.findAll().filter((node) => Stack.isStack(node));
-  return new Map(all.map((stack) => [stack.stackName, Template.fromStack(stack).toJSON()['Resources'] as Resources]));
+  return new Map(all.map((stack) => [stack.stackName, Template.fromStack(stack).toJSON() as StackTemplate]));
+}
+
+/** Every stack's resources by their logical ids. */
+export function stacks(variant: Variant, environment: Environment = {}): ReadonlyMap<string, Resources> {
+  return new Map([...templates(variant, environment)].map(([name, { Resources: of }]) => [name, of]));
 }
 
 /** The part of the application before the pods. */
