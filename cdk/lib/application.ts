@@ -5,7 +5,7 @@ import * as logs from 'aws-cdk-lib/aws-logs';
 import { Asset } from 'aws-cdk-lib/aws-s3-assets';
 import * as ssm from 'aws-cdk-lib/aws-ssm';
 
-import type { Cluster } from './cluster';
+import { type Cluster, renew } from './cluster';
 import { type Configuration, names } from './configuration';
 import { frontDoor, type Pods } from './front-door';
 import { cmk } from './key';
@@ -33,6 +33,7 @@ export function applicationStack(app: App, configuration: Configuration, release
   const { keyRules } = beforePods(stack, configuration, releases, pods, podLog);
   // A rule that does not know an image yet would report its first use of the key.
   workloads(stack, cluster, configuration, releases, { cmkArn: cmk(stack, configuration).arn, after: keyRules });
+  renew(stack, configuration);
   return stack;
 }
 

@@ -9,7 +9,7 @@ import * as eks from 'aws-cdk-lib/aws-eks-v2';
 import * as iam from 'aws-cdk-lib/aws-iam';
 import * as logs from 'aws-cdk-lib/aws-logs';
 import { KubectlV36Layer } from '@aws-cdk/lambda-layer-kubectl-v36';
-import type { Construct, IDependable } from 'constructs';
+import type { IDependable } from 'constructs';
 
 import { ADD_ONS, addOns, networkAddOns } from './add-ons';
 import { type Configuration, names } from './configuration';
@@ -23,7 +23,7 @@ import { NITRO_NODE } from './kubernetes/workload';
 import { type Entrance, entrance, host, MACHINES, network } from './network';
 import { closed, installSeccompProfile, NODE_CONFIG, reserve, reserved, WITHOUT_DOCKER } from './nodes';
 import { type Releases, SERVICES } from './release';
-import { SetUp } from './set-up';
+import { PUBLISHED, SetUp } from './set-up';
 
 /**
  * One version for control plane, machines and kubectl. The next one: read EKS's release notes, change it and the layer,
@@ -68,12 +68,14 @@ export function clusterStack(app: App, configuration: Configuration, releases: R
   apply(cluster, 'DevicePlugin', [devicePlugin(reserved(configuration, releases))], ready);
   podIdentities(stack, cluster.clusterName, configuration);
   operators(stack, cluster, configuration);
+  const podCertificateAuthority = certificates(cluster, configuration, [...ready, objects]);
+  renew(stack, configuration);
   return {
     stack,
     vpc,
     eks: cluster,
     ...way,
-    podCertificateAuthority: certificates(cluster, configuration, [...ready, objects]),
+    podCertificateAuthority,
   };
 }
 
@@ -215,37 +217,35 @@ function certificates(cluster: eks.Cluster, configuration: Configuration, after:
     certificateObjects((service) => host(service, configuration)),
     after,
   );
-  const authority = observe(
-    cluster.stack,
-    'CertificateAuthority',
-    {
-      cluster,
-      objectType: 'secret',
-      objectName: AUTHORITY_SECRET,
-      objectNamespace: NAMESPACE,
-      // Only the certificate.
-      jsonPath: '.data.tls\\.crt',
-    },
-    configuration.renew,
-  );
+  const authority = new eks.KubernetesObjectValue(cluster.stack, 'CertificateAuthority', {
+    cluster,
+    objectType: 'secret',
+    objectName: AUTHORITY_SECRET,
+    objectNamespace: NAMESPACE,
+    // Only the certificate.
+    jsonPath: '.data.tls\\.crt',
+  });
   authority.node.addDependency(objects);
   return authority.value;
 }
 
-/** A value of an object. CloudFormation asks for it again only when a property changes, such as `version`. */
-export function observe(
-  scope: Construct,
-  id: string,
-  properties: eks.KubernetesObjectValueProps,
-  version: string | undefined,
-): eks.KubernetesObjectValue {
-  const value = new eks.KubernetesObjectValue(scope, id, properties);
-  const resource = value.node.findChild('Resource').node.defaultChild;
-  if (version !== undefined && resource instanceof CfnResource) {
-    resource.addPropertyOverride('Version', version);
+/**
+ * With another CDK_RENEW, objects are applied again as they should be, and what was read is read again: CloudFormation
+ * calls the functions for that only when a property changes.
+ */
+export function renew(stack: Stack, { renew: value }: Configuration): void {
+  for (const node of value === undefined ? [] : stack.node.findAll()) {
+    if (node instanceof CfnResource && RENEWED.includes(node.cfnResourceType)) {
+      node.addPropertyOverride('Renew', value);
+    }
   }
-  return value;
 }
+
+const RENEWED: readonly string[] = [
+  eks.KubernetesManifest.RESOURCE_TYPE,
+  eks.KubernetesObjectValue.RESOURCE_TYPE,
+  PUBLISHED,
+];
 
 /** Findings of cdk-nag in constructs of aws-cdk-lib. */
 function acknowledgeCluster(cluster: eks.Cluster): void {

@@ -75,7 +75,7 @@ export interface Configuration {
   readonly withKeys: boolean;
   /** Only the names and dependencies of stacks, which is all that `cdk destroy` needs. */
   readonly destroy: boolean;
-  /** Another value than before: what a cluster keeps of AWS and of itself is read again (cluster.ts). */
+  /** Another value than before: objects are applied again, and what was read of AWS and of the cluster is read again. */
   readonly renew?: string;
 }
 

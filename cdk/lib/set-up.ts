@@ -17,7 +17,10 @@ import { type Architecture, type Configuration, names } from './configuration';
 import { acknowledge } from './findings';
 import { smallFunction } from './small-function';
 
+/** The function's name, without the prefix. */
 export const SET_UP = 'set-up';
+/** The type of resource that has what AWS publishes. */
+export const PUBLISHED = 'Custom::Published';
 
 export class SetUp {
   private readonly role: iam.Role;
@@ -40,7 +43,7 @@ export class SetUp {
     this.allow(
       [
         'ec2:DescribePrefixLists',
-        'ec2:DescribeSecurityGroupRules',
+        'ec2:DescribeSecurityGroups',
         'eks:DescribeAddonVersions',
         'elasticloadbalancing:DescribeTargetHealth',
       ],
@@ -54,7 +57,7 @@ export class SetUp {
     const arn = this.arn('logs', this.configuration.account, `log-group:${name}`);
     this.allow(['logs:CreateLogGroup', 'logs:DeleteLogGroup', 'logs:PutRetentionPolicy'], [arn, `${arn}:*`]);
     acknowledge(this.role, [`AwsSolutions-IAM5[Resource::${arn}:*]`], 'The streams of this log group.');
-    return this.resource(id, 'LogGroup', { Name: name, RetentionInDays: retention });
+    return this.resource(id, 'Custom::LogGroup', { Name: name, RetentionInDays: retention });
   }
 
   /** The group that interfaces get if nobody chooses one: it admits its own members, and reaches everything. */
@@ -64,7 +67,7 @@ export class SetUp {
       ['ec2:RevokeSecurityGroupIngress', 'ec2:RevokeSecurityGroupEgress'],
       [this.arn('ec2', this.configuration.account, `security-group/${group}`)],
     );
-    this.resource('ClosedDefaultGroup', 'ClosedSecurityGroup', { GroupId: group });
+    this.resource('ClosedDefaultGroup', 'Custom::ClosedSecurityGroup', { GroupId: group });
   }
 
   /**
@@ -73,7 +76,7 @@ export class SetUp {
    * replaces machines only if it is asked to.
    */
   published<AddOn extends string>(version: string, addOns: readonly AddOn[]): Published<AddOn> {
-    const { region, architecture, renew } = this.configuration;
+    const { region, architecture } = this.configuration;
     const amis = '/aws/service/eks/optimized-ami';
     const prefixList = `com.amazonaws.${region}.dynamodb`;
     this.allow(['ssm:GetParameter'], [this.arn('ssm', '', `parameter${amis}/*`)]);
@@ -82,12 +85,11 @@ export class SetUp {
       [`AwsSolutions-IAM5[Resource::${this.arn('ssm', '', `parameter${amis}/*`)}]`],
       'Public parameters of AWS.',
     );
-    const read = this.resource('Published', 'Published', {
+    const read = this.resource('Published', PUBLISHED, {
       Version: version,
       Ami: `${amis}/${version}/amazon-linux-2023/${AMI_ARCHITECTURE[architecture]}/standard/recommended/release_version`,
       AddOns: addOns,
       PrefixList: prefixList,
-      ...(renew === undefined ? {} : { Renew: renew }),
     });
     // Fails if they are others than those that pods may call, which is an alarm.
     new events.Rule(this.stack, 'AddressesDaily', {
@@ -145,7 +147,7 @@ export function handover(
 ): CustomResource {
   const { partition, region, account } = configuration;
   const token = `arn:${partition}:lambda:${region}:${account}:function:${names(configuration).of(SET_UP)}`;
-  return custom(stack, id, token, 'Handover', { TargetGroupArn: targetGroupArn });
+  return custom(stack, id, token, 'Custom::Handover', { TargetGroupArn: targetGroupArn });
 }
 
 function custom(
@@ -157,7 +159,7 @@ function custom(
 ): CustomResource {
   return new CustomResource(stack, id, {
     serviceToken,
-    resourceType: `Custom::${type}`,
+    resourceType: type,
     // CloudFormation waits for an hour otherwise, if the function cannot answer.
     serviceTimeout: Duration.minutes(10),
     properties: { ...properties },

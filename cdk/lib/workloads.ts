@@ -2,11 +2,11 @@
 
 import { createHash } from 'node:crypto';
 
-import { Duration, type Stack } from 'aws-cdk-lib';
-import type * as eks from 'aws-cdk-lib/aws-eks-v2';
+import { CfnResource, Duration, type Stack } from 'aws-cdk-lib';
+import * as eks from 'aws-cdk-lib/aws-eks-v2';
 import type { IDependable } from 'constructs';
 
-import { apply, type Cluster, observe } from './cluster';
+import { apply, type Cluster } from './cluster';
 import { type Configuration, names } from './configuration';
 import { podImage } from './containers';
 import { enclaveSize } from './kubernetes/enclave';
@@ -94,21 +94,21 @@ function awaitPods(stack: Stack, cluster: Cluster, of: Workload, applied: IDepen
     ['rolled-out', 'NewReplicaSetAvailable'],
     ['available', 'MinimumReplicasAvailable'],
   ] as const) {
-    const observed = observe(
-      stack,
-      `${workloadName(of)}-${id}`,
-      {
-        cluster: cluster.eks,
-        objectType: 'deployment',
-        // A list, because only elements of a list can be compared.
-        objectName: `--field-selector=metadata.name=${workloadName(of)}`,
-        objectNamespace: NAMESPACE,
-        jsonPath: `.items[?(@.status.observedGeneration==@.metadata.generation)].status.conditions[?(@.reason=="${reason}")].status`,
-        timeout: Duration.minutes(14),
-      },
-      revision,
-    );
+    const observed = new eks.KubernetesObjectValue(stack, `${workloadName(of)}-${id}`, {
+      cluster: cluster.eks,
+      objectType: 'deployment',
+      // A list, because only elements of a list can be compared.
+      objectName: `--field-selector=metadata.name=${workloadName(of)}`,
+      objectNamespace: NAMESPACE,
+      jsonPath: `.items[?(@.status.observedGeneration==@.metadata.generation)].status.conditions[?(@.reason=="${reason}")].status`,
+      timeout: Duration.minutes(14),
+    });
     observed.node.addDependency(applied);
+    const resource = observed.node.findChild('Resource').node.defaultChild;
+    if (resource instanceof CfnResource) {
+      // CloudFormation asks again only when a property changes.
+      resource.addPropertyOverride('Revision', revision);
+    }
   }
 }
 

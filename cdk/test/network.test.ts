@@ -277,6 +277,21 @@ test('subnets of a new network do not overlap and fill its range, whatever its s
   }
 });
 
+test('machines and pods of ECS have the same networks', () => {
+  for (const environment of [{}, EXISTING]) {
+    const resources = stacks('ecs', environment).get('dev-cloister-ecs') ?? {};
+    const subnets = [...subnetsOf(resources).keys()];
+    const named = (type: string, kind: RegExp) =>
+      ofType(resources, type).map(([, { Properties }]) => {
+        const used = subnets.filter((subnet) => JSON.stringify(Properties).includes(subnet));
+        assert.ok(used.length > 0 && used.every((subnet) => kind.test(subnet)), `${type}: ${used}`);
+      }).length;
+    assert.equal(named('AWS::ElasticLoadBalancingV2::LoadBalancer', /loadbalancer|subnet-0+[ab]$/), 1);
+    assert.equal(named('AWS::AutoScaling::AutoScalingGroup', /machines|subnet-0+[12]$/), 1);
+    assert.equal(named('AWS::ECS::Service', /machines|subnet-0+[12]$/), 2);
+  }
+});
+
 /** Every subnet's identifier in the templates, and its range. */
 function subnetsOf(resources: Resources): ReadonlyMap<string, string> {
   const own = ofType(resources, 'AWS::EC2::Subnet').map(

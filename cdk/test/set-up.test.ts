@@ -55,22 +55,19 @@ test('a log group is taken over if it exists, and deleted if it is there', async
 });
 
 test('a closed security group keeps no rule, whatever it had', async () => {
-  const rules = [
-    { SecurityGroupRuleId: 'sgr-1', IsEgress: false },
-    { SecurityGroupRuleId: 'sgr-2', IsEgress: true },
-    { SecurityGroupRuleId: 'sgr-3', IsEgress: true },
-  ];
-  const close = async (present: typeof rules) => {
+  const own = { IpProtocol: '-1', UserIdGroupPairs: [{ GroupId: 'sg-1', UserId: '123456789012' }] };
+  const all = { IpProtocol: '-1', IpRanges: [{ CidrIp: '0.0.0.0/0' }] };
+  const close = async (IpPermissions: readonly object[], IpPermissionsEgress: readonly object[]) => {
     const { calls } = await ask('Custom::ClosedSecurityGroup', 'Create', { GroupId: 'sg-1' }, (command) =>
-      command === 'DescribeSecurityGroupRules' ? { SecurityGroupRules: present } : {},
+      command === 'DescribeSecurityGroups' ? { SecurityGroups: [{ IpPermissions, IpPermissionsEgress }] } : {},
     );
     return calls.slice(1);
   };
-  assert.deepEqual(await close(rules), [
-    ['ec2', 'RevokeSecurityGroupIngress', { GroupId: 'sg-1', SecurityGroupRuleIds: ['sgr-1'] }],
-    ['ec2', 'RevokeSecurityGroupEgress', { GroupId: 'sg-1', SecurityGroupRuleIds: ['sgr-2', 'sgr-3'] }],
+  assert.deepEqual(await close([own], [all]), [
+    ['ec2', 'RevokeSecurityGroupIngress', { GroupId: 'sg-1', IpPermissions: [own] }],
+    ['ec2', 'RevokeSecurityGroupEgress', { GroupId: 'sg-1', IpPermissions: [all] }],
   ]);
-  assert.deepEqual(await close([]), []);
+  assert.deepEqual(await close([], []), []);
   assert.deepEqual((await ask('Custom::ClosedSecurityGroup', 'Delete', { GroupId: 'sg-1' }, () => ({}))).calls, []);
 });
 

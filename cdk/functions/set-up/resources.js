@@ -19,18 +19,14 @@ async function closedSecurityGroup({ RequestType, ResourceProperties: { GroupId 
   if (RequestType === 'Delete') {
     return {};
   }
-  const { SecurityGroupRules: rules } = await aws('ec2', 'DescribeSecurityGroupRules', {
-    Filters: [{ Name: 'group-id', Values: [GroupId] }],
-  });
-  for (const [command, egress] of [
-    ['RevokeSecurityGroupIngress', false],
-    ['RevokeSecurityGroupEgress', true],
+  const { SecurityGroups } = await aws('ec2', 'DescribeSecurityGroups', { GroupIds: [GroupId] });
+  const { IpPermissions, IpPermissionsEgress } = SecurityGroups[0];
+  for (const [command, rules] of [
+    ['RevokeSecurityGroupIngress', IpPermissions],
+    ['RevokeSecurityGroupEgress', IpPermissionsEgress],
   ]) {
-    const SecurityGroupRuleIds = rules
-      .filter(({ IsEgress }) => IsEgress === egress)
-      .map(({ SecurityGroupRuleId }) => SecurityGroupRuleId);
-    if (SecurityGroupRuleIds.length > 0) {
-      await aws('ec2', command, { GroupId, SecurityGroupRuleIds });
+    if (rules.length > 0) {
+      await aws('ec2', command, { GroupId, IpPermissions: rules });
     }
   }
   return {};
