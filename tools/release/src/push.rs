@@ -289,14 +289,17 @@ pub fn check(layout: &Path) -> Result<PodImages> {
     fs::write(
         &configuration,
         format!(
-            "{{version: 0.1, log: {{level: fatal, accesslog: {{disabled: true}}}}, \
+            "{{version: 0.1, log: {{level: error, accesslog: {{disabled: true}}}}, \
              storage: {{filesystem: {{rootdirectory: {}}}}}, http: {{addr: '127.0.0.1:{port}'}}}}",
             work.display()
         ),
     )?;
+    // A push asks for what the registry does not have yet, which it logs as errors.
+    let log = fs::File::create(work.join("registry.log"))?;
     let mut registry = Command::new("docker-registry")
         .arg("serve")
         .arg(&configuration)
+        .stderr(log.into_file())
         .spawn()
         .context("failed to run docker-registry")?;
     let outcome = push_twice(layout, port);
@@ -308,7 +311,11 @@ pub fn check(layout: &Path) -> Result<PodImages> {
 fn push_twice(layout: &Path, port: u16) -> Result<PodImages> {
     let deadline = Instant::now() + Duration::from_secs(30);
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        ensure!(Instant::now() < deadline, "the registry does not listen");
+        ensure!(
+            Instant::now() < deadline,
+            "the registry does not listen; its log is in {}",
+            target_directory().join("registry").display()
+        );
         thread::sleep(Duration::from_millis(50));
     }
     let repository = format!("127.0.0.1:{port}/cloister-pods").parse()?;
