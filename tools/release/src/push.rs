@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use cloister_contract::Service;
 use cloister_toolchain::cargo::target_directory;
 use cloister_toolchain::command::{pipe, succeed};
 use cloister_toolchain::sha256;
-use cloister_toolchain::{cache, debian};
+use cloister_toolchain::{aws, cache, debian};
 use fs_err as fs;
 use serde::Deserialize;
 
@@ -106,7 +106,8 @@ impl Repository {
             return Ok(false);
         };
         fs::create_dir_all(file.parent().expect("the file is in target"))?;
-        pipe(&mut password(region), &mut log_in(self.host(), file)).with_context(|| {
+        let mut password = password(aws::command()?, region);
+        pipe(&mut password, &mut log_in(self.host(), file)).with_context(|| {
             format!(
                 "failed to log in to {}: are there AWS credentials?",
                 self.host()
@@ -122,8 +123,7 @@ impl Repository {
     }
 }
 
-fn password(region: &str) -> Command {
-    let mut aws = Command::new("aws");
+fn password(mut aws: Command, region: &str) -> Command {
     aws.args(["ecr", "get-login-password", "--region", region]);
     aws
 }
@@ -132,6 +132,8 @@ fn log_in(host: &str, file: &Path) -> Command {
     let mut skopeo = Command::new("skopeo");
     skopeo.args(["login", "--username", "AWS", "--password-stdin"]);
     skopeo.arg("--authfile").arg(file).arg(host);
+    // Standard output is for the images' names.
+    skopeo.stdout(Stdio::null());
     skopeo
 }
 
@@ -367,7 +369,7 @@ mod tests {
         let repository: Repository = ECR.parse().unwrap();
         let region = repository.ecr_region().unwrap();
         assert_eq!(
-            words(&password(region)),
+            words(&password(Command::new("aws"), region)),
             "aws ecr get-login-password --region eu-central-1"
         );
         assert_eq!(
