@@ -23,7 +23,7 @@ export function cloister(app: App, configuration: Configuration, releases: Relea
   }
   if (configuration.variant === 'identities') {
     const [identities, application] = existingClusterStacks(app, configuration, releases);
-    identities.addStackDependency(base);
+    identities.addStackDependency(key);
     application?.addStackDependency(key);
     return;
   }

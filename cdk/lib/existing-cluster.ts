@@ -1,6 +1,6 @@
 /**
  * The stacks for a cluster that exists: identities of the pods that others deploy on it (bin/manifests.ts writes their
- * objects), and optionally the front door before them.
+ * objects), alarms, and optionally the front door before the pods.
  */
 
 import * as fs from 'node:fs';
@@ -11,7 +11,9 @@ import * as ec2 from 'aws-cdk-lib/aws-ec2';
 import { beforePods } from './application';
 import { podIdentities } from './cluster';
 import { type Configuration, ConfigurationError, names } from './configuration';
+import { cmk } from './key';
 import { existingNetwork } from './network';
+import { observability } from './observability';
 import type { Releases, Service } from './release';
 
 export function existingClusterStacks(
@@ -20,14 +22,18 @@ export function existingClusterStacks(
   releases: Releases,
 ): readonly [identities: Stack, application?: Stack] {
   const identities = new Stack(app, names(configuration).of('identities'), {
-    description: 'Cloister: identities of the pods on a cluster that exists',
+    description:
+      'Cloister: identities of the pods on a cluster that exists, and alarms unless the application has them',
     env: configuration,
   });
   podIdentities(identities, configuration.cluster ?? '', configuration);
   const { urls, certificateAuthority } = configuration.pods ?? {};
-  return urls === undefined || certificateAuthority === undefined
-    ? [identities]
-    : [identities, frontDoorStack(app, configuration, releases, urls, certificateAuthority)];
+  if (urls === undefined || certificateAuthority === undefined) {
+    // The key is watched, whoever calls the pods.
+    observability(identities, configuration, releases, { cmkArn: cmk(identities, configuration).arn });
+    return [identities];
+  }
+  return [identities, frontDoorStack(app, configuration, releases, urls, certificateAuthority)];
 }
 
 function frontDoorStack(

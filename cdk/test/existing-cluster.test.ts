@@ -32,17 +32,40 @@ function authority(text = '-----BEGIN CERTIFICATE-----\n'): string {
 test('base, key and the identities of the pods, and nothing of machines or networks', () => {
   const all = stacks('identities', { CDK_CLUSTER: 'platform' });
   assert.deepEqual([...all.keys()].sort(), ['dev-cloister-base', 'dev-cloister-identities', 'dev-cloister-key']);
-  const resources = Object.values(all.get('dev-cloister-identities') ?? {});
+  const resources = all.get('dev-cloister-identities') ?? {};
+  const identities = ofType(resources, 'AWS::EKS::PodIdentityAssociation');
+  const types = new Set(Object.values(resources).map(({ Type }) => Type));
   assert.deepEqual(
-    resources.map(({ Type, Properties }) => ({ Type, ...Properties })),
+    [...types].filter((type) => /^AWS::(EC2|EKS|ECS|AutoScaling|ElasticLoadBalancing)/.test(type)),
+    ['AWS::EKS::PodIdentityAssociation'],
+  );
+  assert.deepEqual(
+    identities.map(([, { Properties }]) => Properties),
     SERVICES.map((service) => ({
-      Type: 'AWS::EKS::PodIdentityAssociation',
       ClusterName: 'platform',
       Namespace: 'cloister',
       ServiceAccount: service,
       RoleArn: `arn:aws:iam::123456789012:role/dev-cloister-${service}`,
     })),
   );
+});
+
+test('the key is watched once, with a front door and without', () => {
+  for (const [environment, watching] of [
+    [{}, 'dev-cloister-identities'],
+    [{ ...NETWORK, CDK_POD_URLS: URLS, CDK_POD_CA: authority() }, 'dev-cloister-application'],
+  ] as const) {
+    const all = stacks('identities', { CDK_CLUSTER: 'platform', ...environment });
+    const watched = [...all].filter(([, resources]) =>
+      ofType(resources, 'AWS::CloudWatch::Alarm').some(
+        ([, { Properties }]) => Properties['AlarmName'] === 'dev-cloister-key-used-outside',
+      ),
+    );
+    assert.deepEqual(
+      watched.map(([name]) => name),
+      [watching],
+    );
+  }
 });
 
 test('a front door calls the pods in the cluster’s network, at their own addresses and no other ports', () => {

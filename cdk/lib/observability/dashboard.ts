@@ -14,12 +14,10 @@ import { requestMetrics } from './requests';
 export function dashboard(
   stack: Stack,
   configuration: Configuration,
-  { frontDoor, log }: { readonly frontDoor: FrontDoor; readonly log: Logs },
+  { frontDoor, log }: { readonly frontDoor?: FrontDoor; readonly log: Logs },
   alarms: readonly cloudwatch.Alarm[],
 ): void {
-  const { all, errors, p50, p99 } = requestMetrics(frontDoor.api);
   const enclaves = log.pods === undefined ? [] : SERVICES.map((service) => enclaveMetrics(configuration, service));
-  const handler = frontDoor.function;
   const kmsCalls = new cloudwatch.Metric({
     namespace: 'AWS/Usage',
     metricName: 'CallCount',
@@ -31,16 +29,7 @@ export function dashboard(
     dashboardName: names(configuration).of('dashboard'),
     widgets: [
       [new cloudwatch.AlarmStatusWidget({ title: 'Alarms', alarms: [...alarms], width: 24, height: 4 })],
-      [
-        new cloudwatch.GraphWidget({ title: 'Requests', left: [all], right: [errors], width: 8 }),
-        new cloudwatch.GraphWidget({ title: 'Time to answer', left: [p50, p99], width: 8 }),
-        new cloudwatch.GraphWidget({
-          title: 'Function',
-          left: [handler.metricInvocations(), handler.metricErrors(), handler.metricThrottles()],
-          right: [handler.metricDuration({ statistic: 'p99' })],
-          width: 8,
-        }),
-      ],
+      ...(frontDoor ? [requestWidgets(frontDoor)] : []),
       [
         new cloudwatch.GraphWidget({
           title: 'Unexpected log events',
@@ -56,4 +45,18 @@ export function dashboard(
       ],
     ],
   });
+}
+
+function requestWidgets({ api, function: handler }: FrontDoor): cloudwatch.IWidget[] {
+  const { all, errors, p50, p99 } = requestMetrics(api);
+  return [
+    new cloudwatch.GraphWidget({ title: 'Requests', left: [all], right: [errors], width: 8 }),
+    new cloudwatch.GraphWidget({ title: 'Time to answer', left: [p50, p99], width: 8 }),
+    new cloudwatch.GraphWidget({
+      title: 'Function',
+      left: [handler.metricInvocations(), handler.metricErrors(), handler.metricThrottles()],
+      right: [handler.metricDuration({ statistic: 'p99' })],
+      width: 8,
+    }),
+  ];
 }

@@ -23,7 +23,8 @@ import { tableAlarms } from './table';
 import { alarmTopic } from './topic';
 
 export interface Watched {
-  readonly frontDoor: FrontDoor;
+  /** Absent if somebody else deploys the front door. */
+  readonly frontDoor?: FrontDoor;
   /** The pods' log, which contains the enclaves' lines. */
   readonly podLog?: ILogGroup;
   /** Absent without a load balancer. */
@@ -45,9 +46,13 @@ export function observability(
   const { unhealthy, down } = targetGroups
     ? targetAlarms(stack, configuration, targetGroups)
     : { unhealthy: [], down: [] };
-  const log = { 'front-door': frontDoor.log, ...(podLog && { pods: podLog }), canary: watcher.log };
+  const log = {
+    ...(frontDoor && { 'front-door': frontDoor.log }),
+    ...(podLog && { pods: podLog }),
+    canary: watcher.log,
+  };
   const alarms = [
-    ...requestAlarms(stack, configuration, frontDoor),
+    ...(frontDoor ? requestAlarms(stack, configuration, frontDoor) : []),
     ...lineAlarms(stack, configuration, log),
     ...key.alarms,
     watcher.alarm,
@@ -60,6 +65,6 @@ export function observability(
   alarms.forEach((alarm) => alarm.addAlarmAction(new SnsAction(topic)));
   // Silence is an alarm as well, once there was something to hear.
   [watcher.alarm, ...down].forEach((alarm) => alarm.addInsufficientDataAction(new SnsAction(topic)));
-  dashboard(stack, configuration, { frontDoor, log }, alarms);
+  dashboard(stack, configuration, { ...(frontDoor && { frontDoor }), log }, alarms);
   return { keyRules: key.rules };
 }
