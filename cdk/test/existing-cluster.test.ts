@@ -7,6 +7,7 @@ import * as path from 'node:path';
 import { test } from 'node:test';
 
 import type { Environment } from '../lib/configuration';
+import { KNOBS } from '../lib/configuration/knobs';
 import type { Manifest } from '../lib/kubernetes/manifest';
 import { SERVICES } from '../lib/release';
 import { configured, ENVIRONMENT, temporary, writeImages } from './fixture';
@@ -221,4 +222,23 @@ test('objects without images by digest, a network or the key’s parameter are n
     assert.equal(status, 1);
     assert.match(stderr, sentence);
   }
+});
+
+test('the page about existing platforms names scripts and variables that exist', () => {
+  const page = fs.readFileSync(path.join(__dirname, '../../docs/existing-platforms.md'), 'utf8');
+  const { scripts } = JSON.parse(fs.readFileSync(path.join(__dirname, '../package.json'), 'utf8')) as {
+    scripts: Readonly<Record<string, string>>;
+  };
+  const variables = Object.values(KNOBS).map(({ variable }) => variable);
+  const named = (pattern: RegExp) => [...page.matchAll(pattern)].map(([, name = '']) => name);
+  const [inPage, run] = [named(/\b(CDK_[A-Z_]+)/g), named(/npm run ([a-z-]+)/g)];
+  assert.ok(inPage.length > 0 && run.length > 0);
+  assert.deepEqual(
+    inPage.filter((name) => !variables.includes(name)),
+    [],
+  );
+  assert.deepEqual(
+    run.filter((name) => !(name in scripts)),
+    [],
+  );
 });

@@ -36,6 +36,15 @@ pub struct Arguments {
     /// from the signed repository of Amazon Linux 2023]
     #[arg(long, value_name = "DIRECTORY", value_parser = paths::absolute, requires = "oci")]
     nitro_cli: Option<PathBuf>,
+    /// For --oci: the version of Amazon Linux 2023 that has the same nitro-cli for everybody
+    #[arg(
+        long,
+        value_name = "VERSION",
+        default_value_t,
+        requires = "oci",
+        conflicts_with = "nitro_cli"
+    )]
+    amazon_linux: nitro_cli::Version,
 }
 
 /// Runs `cargo xtask containers`.
@@ -57,7 +66,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             .map(|(directory, architecture)| {
                 let nitro_cli = match &arguments.nitro_cli {
                     Some(root) => root.clone(),
-                    None => nitro_cli::root(architecture)?,
+                    None => nitro_cli::root(architecture, &arguments.amazon_linux)?,
                 };
                 Ok(Context {
                     directory,

@@ -18,9 +18,45 @@ use fs_err as fs;
 ///
 /// # Errors
 /// If a package cannot be downloaded, is not signed by Amazon Linux, or lacks a library.
-pub(crate) fn root(architecture: Architecture) -> Result<PathBuf> {
-    root_from(&Repository::amazon_linux()?, architecture, &work())
+pub(crate) fn root(architecture: Architecture, version: &Version) -> Result<PathBuf> {
+    root_from(&Repository::amazon_linux(version)?, architecture, &work())
 }
+
+/// A version of Amazon Linux 2023: `latest`, or one whose repository never changes.
+#[derive(Debug, Clone)]
+pub(crate) struct Version(String);
+
+impl std::str::FromStr for Version {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let digits =
+            |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        let mut parts = text.split('.');
+        let is_version =
+            parts.next() == Some("2023") && parts.clone().count() == 2 && parts.all(digits);
+        ensure!(
+            text == LATEST || is_version,
+            "{text:?} is not a version of Amazon Linux 2023: give one such as 2023.12.20260817, or \
+             {LATEST}"
+        );
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl Default for Version {
+    fn default() -> Self {
+        Self(LATEST.to_owned())
+    }
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+const LATEST: &str = "latest";
 
 /// Checks everything but Amazon's repository: with one on this machine, a root is made whose
 /// program runs by itself, and packages that another key signed are refused.
@@ -39,7 +75,7 @@ pub fn check() -> Result<()> {
     let listed = output(list.arg(&root).args([PROGRAM, "/lib64"]))?;
     ensure!(listed.contains("libc.so.6"), "{listed}");
     let forged = Repository {
-        key: Repository::amazon_linux()?.key,
+        key: Repository::amazon_linux(&Version::default())?.key,
         ..repository
     };
     ensure!(
@@ -62,12 +98,12 @@ struct Repository {
 }
 
 impl Repository {
-    fn amazon_linux() -> Result<Self> {
+    fn amazon_linux(version: &Version) -> Result<Self> {
         let key = work().join("amazon-linux-2023.asc");
         fs::create_dir_all(work())?;
         fs::write(&key, AMAZON_LINUX_KEY)?;
         Ok(Self {
-            location: format!("mirrorlist={AMAZON_LINUX_MIRRORS}"),
+            location: format!("mirrorlist={AMAZON_LINUX}/{version}/$basearch/mirror.list"),
             key,
         })
     }
@@ -172,9 +208,8 @@ fn needed(readelf: &str) -> Vec<String> {
 
 const PACKAGE: &str = "aws-nitro-enclaves-cli";
 const PROGRAM: &str = "/usr/bin/nitro-cli";
-/// As in /etc/yum.repos.d/amazonlinux.repo of Amazon Linux 2023, for its latest release.
-const AMAZON_LINUX_MIRRORS: &str =
-    "https://cdn.amazonlinux.com/al2023/core/mirrors/latest/$basearch/mirror.list";
+/// As in /etc/yum.repos.d/amazonlinux.repo of Amazon Linux 2023.
+const AMAZON_LINUX: &str = "https://cdn.amazonlinux.com/al2023/core/mirrors";
 /// /etc/pki/rpm-gpg/RPM-GPG-KEY-amazon-linux-2023, B21C 50FA 44A9 9720 EAA7 2F7F E951 904A D832
 /// C631: https://docs.aws.amazon.com/linux/al2023/ug/repo-metadata-signing.html
 const AMAZON_LINUX_KEY: &str = include_str!("amazon-linux-2023.asc");
@@ -278,7 +313,7 @@ mod tests {
 
     #[test]
     fn the_packages_and_their_index_have_to_be_signed_by_amazon_linux() {
-        let repository = Repository::amazon_linux().unwrap();
+        let repository = Repository::amazon_linux(&Version::default()).unwrap();
         let configuration = repository.configuration(Path::new("/work"));
         for line in [
             "gpgcheck=1",
@@ -291,6 +326,27 @@ mod tests {
         }
         let key = format!("gpgkey=file://{}", repository.key.display());
         assert!(configuration.contains(&key), "{configuration}");
+    }
+
+    #[test]
+    fn a_version_names_a_repository_that_never_changes() {
+        let version = "2023.12.20260817".parse().unwrap();
+        assert_eq!(
+            Repository::amazon_linux(&version).unwrap().location,
+            "mirrorlist=https://cdn.amazonlinux.com/al2023/core/mirrors/2023.12.20260817/$basearch/\
+             mirror.list"
+        );
+        for text in [
+            "",
+            "2023",
+            "2023.12",
+            "2022.1.2",
+            "2023.12.x",
+            "2023.1.2.3",
+            "../latest",
+        ] {
+            assert!(text.parse::<Version>().is_err(), "{text}");
+        }
     }
 
     #[test]
