@@ -1,4 +1,4 @@
-/** Who may publish to the topics of a deployment: whatever notifies them, and nobody else. */
+/** Publishers of the topics of a deployment: its own alarms and rules, and nobody else. */
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

@@ -1,4 +1,4 @@
-/** What the canary and the rules for EventBridge notice: the vectors of canary-notices.json against the real ones. */
+/** Notices of the canary and of the rules for EventBridge: the vectors of canary-notices.json against the real ones. */
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';

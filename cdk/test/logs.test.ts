@@ -1,4 +1,4 @@
-/** What a function leaves behind: nothing, once its stack is deleted. */
+/** Log groups of functions: gone once their stack is deleted. */
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

@@ -1,4 +1,4 @@
-/** What a stack reads from SSM, another stack of the deployment has written. */
+/** Parameters of SSM that stacks read: written by another stack of the deployment. */
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

@@ -1,4 +1,4 @@
-// What the canary reports: one object with an `event` for each thing that is not as it was deployed.
+// Findings of the canary: one object with an `event` for each thing that is not as it was deployed.
 
 const { difference } = require('./policy');
 

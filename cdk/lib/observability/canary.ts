@@ -1,6 +1,6 @@
 /**
  * The canary: a function that compares the key and the trail with what was deployed, and alarms if it fails or stops.
- * What it finds are lines with an `event`, which `LINES` counts.
+ * Its findings are lines with an `event`, which `LINES` counts.
  */
 
 import { Duration, type Stack, Validations } from 'aws-cdk-lib';
