@@ -10,7 +10,7 @@ import { type Configuration, names } from './configuration';
 import { frontDoor, type Pods } from './front-door';
 import { cmk } from './key';
 import { observability } from './observability';
-import type { Releases } from './release';
+import { type Releases, withTraffic } from './release';
 import { workloads } from './workloads';
 
 export function applicationStack(app: App, configuration: Configuration, releases: Releases, cluster: Cluster): Stack {
@@ -54,13 +54,14 @@ export function beforePods(
   });
 }
 
-/** The deployed images, published for verifiers. */
-function images(stack: Stack, configuration: Configuration, { release, next = release }: Releases): void {
+/** The images that have the traffic, published for verifiers. */
+function images(stack: Stack, configuration: Configuration, releases: Releases): void {
+  const serving = withTraffic(configuration, releases);
   for (const [service, parameter] of [
     ['signer', 'signer_enclave/eif_uri'],
     ['key-generator', 'generator_enclave/eif_uri'],
   ] as const) {
-    const image = new Asset(stack, `Image-${service}`, { path: next.images[service].file });
+    const image = new Asset(stack, `Image-${service}`, { path: serving.images[service].file });
     new ssm.StringParameter(stack, `ImageParameter-${service}`, {
       parameterName: names(configuration).parameter(parameter),
       stringValue: image.s3ObjectUrl,

@@ -1,35 +1,87 @@
 /** All stacks of a deployment. */
 
-import { type App, Aspects } from 'aws-cdk-lib';
+import { type App, Aspects, CfnRule, CfnWaitConditionHandle, Fn, Stack, Tags } from 'aws-cdk-lib';
 
 import { applicationStack } from './application';
 import { baseStack } from './base';
 import { clusterStack } from './cluster';
-import type { Configuration } from './configuration';
+import { type Configuration, names } from './configuration';
 import { ecsStack } from './ecs';
-import { FunctionLogs } from './function-logs';
 import { existingClusterStacks } from './existing-cluster';
-import { keyStack } from './key';
+import { FunctionLogs } from './function-logs';
+import { keyStack, keySynthesizer } from './key';
 import type { Releases } from './release';
 
 export function cloister(app: App, configuration: Configuration, releases: Releases): void {
   Aspects.of(app).add(new FunctionLogs());
   const base = baseStack(app, configuration);
   const key = keyStack(app, configuration, releases);
-  key.addStackDependency(base);
-  if (configuration.variant === 'ecs') {
-    ecsStack(app, configuration, releases).addStackDependency(key);
-    return;
+  connect(configuration, { base, key, ...variantStacks(app, configuration, releases) });
+}
+
+function variantStacks(app: App, configuration: Configuration, releases: Releases): Stacks {
+  switch (configuration.variant) {
+    case 'eks': {
+      const cluster = clusterStack(app, configuration, releases);
+      return { cluster: cluster.stack, application: applicationStack(app, configuration, releases, cluster) };
+    }
+    case 'ecs':
+      return { ecs: ecsStack(app, configuration, releases) };
+    case 'identities': {
+      const [identities, application] = existingClusterStacks(app, configuration, releases);
+      return { identities, ...(application && { application }) };
+    }
   }
-  if (configuration.variant === 'identities') {
-    const [identities, application] = existingClusterStacks(app, configuration, releases);
-    identities.addStackDependency(key);
-    application?.addStackDependency(key);
-    return;
+}
+
+type Stacks = Readonly<Record<string, Stack>>;
+
+/** The stacks of a configuration, each with those that are deployed before it. */
+function order({ variant, pods }: Configuration): Readonly<Record<string, readonly string[]>> {
+  const retained = { base: [], key: ['base'] };
+  switch (variant) {
+    case 'eks':
+      return { ...retained, cluster: ['base'], application: ['key', 'cluster'] };
+    case 'ecs':
+      return { ...retained, ecs: ['key'] };
+    case 'identities': {
+      const before = pods?.certificateAuthority !== undefined;
+      return { ...retained, identities: ['key'], ...(before && { application: ['key'] }) };
+    }
   }
-  const cluster = clusterStack(app, configuration, releases);
-  const application = applicationStack(app, configuration, releases, cluster);
-  cluster.stack.addStackDependency(base);
-  application.addStackDependency(key);
-  application.addStackDependency(cluster.stack);
+}
+
+/**
+ * The same stacks without content: `cdk destroy` needs their names and order alone, and no images. A rule refuses to
+ * deploy them, because that would empty the real ones.
+ */
+export function emptied(app: App, configuration: Configuration): void {
+  const stacks = Object.keys(order(configuration)).map((what) => {
+    const stack = new Stack(app, names(configuration).of(what), {
+      env: configuration,
+      ...(what === 'key' && { synthesizer: keySynthesizer(configuration) }),
+    });
+    new CfnWaitConditionHandle(stack, 'Nothing');
+    new CfnRule(stack, 'Destroyed', {
+      assertions: [
+        {
+          assert: Fn.conditionEquals('deployed', 'destroyed'),
+          assertDescription: '-c destroy=true is for `cdk destroy`: leave it out to deploy',
+        },
+      ],
+    });
+    return [what, stack] as const;
+  });
+  connect(configuration, Object.fromEntries(stacks));
+}
+
+function connect(configuration: Configuration, stacks: Stacks): void {
+  for (const [what, before] of Object.entries(order(configuration))) {
+    before.forEach((other) => stacks[other] && stacks[what]?.addStackDependency(stacks[other]));
+  }
+  for (const [what, stack] of Object.entries(stacks)) {
+    // The key policy lets no principal change a key's tags.
+    const tags = what === 'key' ? {} : configuration.tags;
+    Object.entries(tags).forEach(([name, value]) => Tags.of(stack).add(name, value));
+  }
 }

@@ -33,8 +33,7 @@ import {
 } from './kubernetes/pods';
 import { type Entrance, entrance, network } from './network';
 import { closed, reserve, reserved } from './nodes';
-import { type Releases, SERVICES, type Service } from './release';
-import { withTraffic } from './workloads';
+import { type Releases, SERVICES, type Service, withTraffic } from './release';
 import { SetUp } from './set-up';
 
 export function ecsStack(app: App, configuration: Configuration, releases: Releases): Stack {

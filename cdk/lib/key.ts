@@ -4,7 +4,7 @@
  * Its policy is replaced in place while it is open, so that rows sealed under one release open under the next.
  */
 
-import { type App, BootstraplessSynthesizer, RemovalPolicy, Stack } from 'aws-cdk-lib';
+import { type App, BootstraplessSynthesizer, RemovalPolicy, Stack, type StackSynthesizer } from 'aws-cdk-lib';
 import * as kms from 'aws-cdk-lib/aws-kms';
 import * as ssm from 'aws-cdk-lib/aws-ssm';
 
@@ -19,12 +19,7 @@ export function keyStack(app: App, configuration: Configuration, { release, next
     description: 'Cloister: the CMK that wraps every data key. Retained.',
     env: configuration,
     terminationProtection: !configuration.withKeys,
-    // Deployed as the administrator role, the only one that may replace an open policy. The template is sent inline:
-    // the role needs no bucket.
-    synthesizer: new BootstraplessSynthesizer({
-      deployRoleArn: name.administratorRole,
-      cloudFormationExecutionRoleArn: name.administratorRole,
-    }),
+    synthesizer: keySynthesizer(configuration),
   });
   const key = new kms.CfnKey(stack, 'Key', {
     // Never change this text: the policy lets no principal change a key's description or tags.
@@ -39,6 +34,18 @@ export function keyStack(app: App, configuration: Configuration, { release, next
   key.applyRemovalPolicy(RemovalPolicy.RETAIN);
   publish(stack, configuration, key);
   return stack;
+}
+
+/**
+ * The key stack is deployed as the administrator role, the only one that may replace an open policy. The template is
+ * sent inline: the role needs no bucket.
+ */
+export function keySynthesizer(configuration: Configuration): StackSynthesizer {
+  const { administratorRole } = names(configuration);
+  return new BootstraplessSynthesizer({
+    deployRoleArn: administratorRole,
+    cloudFormationExecutionRoleArn: administratorRole,
+  });
 }
 
 /** The CMK in the form in which it is deployed. */

@@ -12,8 +12,8 @@ import { traffic } from './kubernetes/traffic';
 import { autoscaler, deployment, surroundings, type Workload } from './kubernetes/workload';
 import { host } from './network';
 import { closed, installSeccompProfile, reserve, reserved, WITHOUT_DOCKER } from './nodes';
-import { type Release, type Releases, SERVICES, type Service } from './release';
-import { revisions, withTraffic, workloadOf } from './workloads';
+import { type Release, type Releases, SERVICES, type Service, withTraffic } from './release';
+import { revisions, workloadOf } from './workloads';
 
 /** An SSM parameter of the deployment, by its last names; known when base and key are deployed. */
 export type Parameter = (what: string) => string;

@@ -36,6 +36,11 @@ export interface Releases {
   readonly next?: Release;
 }
 
+/** The release that has the traffic. Going back is `present` while both are admitted, then leaving the next one out. */
+export function withTraffic({ traffic }: Pick<Configuration, 'traffic'>, { release, next }: Releases): Release {
+  return traffic === 'next' ? (next ?? release) : release;
+}
+
 /** Reads the images of the configuration and refuses those that are not for it. */
 export function readReleases(configuration: Configuration): Releases {
   const release = readRelease(configuration, configuration.images);

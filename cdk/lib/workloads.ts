@@ -13,7 +13,7 @@ import { enclaveSize } from './kubernetes/enclave';
 import { NAMESPACE } from './kubernetes/namespace';
 import { traffic } from './kubernetes/traffic';
 import { deployment, surroundings, type Workload, workloadName } from './kubernetes/workload';
-import { type Release, type Releases, SERVICES, type Service } from './release';
+import { type Release, type Releases, SERVICES, type Service, withTraffic } from './release';
 import { handover } from './set-up';
 
 export interface WorkloadOptions {
@@ -110,11 +110,6 @@ function awaitPods(stack: Stack, cluster: Cluster, of: Workload, applied: IDepen
       resource.addPropertyOverride('Revision', revision);
     }
   }
-}
-
-/** The release that has the traffic. */
-export function withTraffic({ traffic: chosen }: Configuration, { release, next }: Releases): Release {
-  return chosen === 'next' ? (next ?? release) : release;
 }
 
 /** The releases that run. Only one if both have the same image, which is then updated in place. */

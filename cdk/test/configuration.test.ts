@@ -72,7 +72,7 @@ test('every value can be given', () => {
     CDK_VPC_LOAD_BALANCER_SUBNETS: 'subnet-0123456789abcdef2,subnet-0123456789abcdef3',
     CDK_VPC_LOAD_BALANCER_CIDRS: '100.64.0.0/26,100.64.0.64/26',
     CDK_ALARMS_TO: 'ops@example.org,arn:aws:sqs:eu-central-1:123456789012:alarms',
-    CDK_TAGS: 'cost centre=42,owner=a=b',
+    CDK_TAGS: 'cost-centre=42,owner=a=b',
     CDK_PARAMETER_PREFIX: '/devapp/ethereum',
     CDK_OPERATORS: 'arn:aws:iam::123456789012:role/team/operator',
     CDK_TRAIL: 'arn:aws:cloudtrail:eu-central-1:123456789012:trail/all',
@@ -94,7 +94,7 @@ test('every value can be given', () => {
     loadBalancerSubnets: ['subnet-0123456789abcdef2', 'subnet-0123456789abcdef3'],
     loadBalancerCidrs: ['100.64.0.0/26', '100.64.0.64/26'],
   });
-  assert.deepEqual(read.tags, { 'cost centre': '42', owner: 'a=b' });
+  assert.deepEqual(read.tags, { 'cost-centre': '42', owner: 'a=b' });
   assert.equal(names(read).parameter('rest_url'), '/devapp/ethereum/rest_url');
   assert.deepEqual(read.alarmsTo, ['ops@example.org', 'arn:aws:sqs:eu-central-1:123456789012:alarms']);
   assert.deepEqual([read.codeSigning, read.apiLogs], [true, 'existing']);
@@ -336,7 +336,7 @@ for (const [what, environment, context, sentence] of [
   ],
   ['a tag of AWS', { CDK_TAGS: 'aws:x=y' }, {}, /^CDK_TAGS names `aws:x=y`: give `name=value` pairs/],
   ['a tag without value', { CDK_TAGS: 'owner' }, {}, /^CDK_TAGS names `owner`: give/],
-  ['a tag twice', { CDK_TAGS: 'owner=a,owner=b' }, {}, /^CDK_TAGS names `owner=b`: give .* each name once/],
+  ['a tag twice', { CDK_TAGS: 'owner=a,owner=b' }, {}, /^CDK_TAGS names `owner=b`: give .* each once/],
   [
     'the tag of the key',
     { CDK_TAGS: 'cloister=x' },

@@ -5,7 +5,8 @@ import { test } from 'node:test';
 
 import { ConfigurationError } from '../lib/configuration';
 import { CONTRACT } from '../lib/contract';
-import { readReleases, SERVICES } from '../lib/release';
+import { openPolicy } from '../lib/key';
+import { readReleases, SERVICES, withTraffic } from '../lib/release';
 import { configured, DEBUG, writeImages } from './fixture';
 
 interface Measurements {
@@ -123,6 +124,59 @@ test('a debug image in production: refused with a sentence', () => {
     /signer\.eif is a debug image .* and the prefix `prod-` is one of production: build images without `--profile debug`/,
   );
 });
+
+/** A deployment as an operator configures it, by the versions of its images. */
+interface Step {
+  readonly present: string;
+  readonly next?: string;
+  readonly traffic?: string;
+}
+
+const STEPS = {
+  present: { present: 'one' },
+  both: { present: 'one', next: 'two' },
+  next: { present: 'two' },
+  back: { present: 'one', next: 'two', traffic: 'present' },
+} as const satisfies Readonly<Record<string, Step>>;
+
+for (const [what, path] of [
+  ['going on to the next release', ['present', 'both', 'next']],
+  ['going back from it', ['both', 'back', 'present']],
+  ['changing one’s mind', ['back', 'both', 'next']],
+] as const) {
+  test(`${what}: at every moment the key admits the images that have the traffic`, () => {
+    assert.deepEqual(denied(path.map((name) => STEPS[name])), []);
+  });
+}
+
+test('leaving out the release that has the traffic would deny the key to it', () => {
+  assert.deepEqual(denied([STEPS.both, STEPS.present]), ['two']);
+});
+
+/**
+ * The versions whose images have traffic and may not use the key, at some moment of these deployments. The key is
+ * deployed before the application, so the traffic of one step meets the policy of the next.
+ */
+function denied(steps: readonly Step[]): readonly string[] {
+  const directories = new Map(['one', 'two'].map((version) => [version, writeImages(configured(), { version })]));
+  const deployed = steps.map(({ present, next, traffic }) => {
+    const configuration = configured({
+      CDK_IMAGES: directories.get(present),
+      ...(next && { CDK_NEXT_IMAGES: directories.get(next), CDK_NEXT_UNTIL: '2026-12-10' }),
+      CDK_TRAFFIC: traffic,
+    });
+    const releases = readReleases(configuration);
+    const serving = withTraffic(configuration, releases);
+    return { serving, policy: JSON.stringify(openPolicy(releases.release, releases.next)) };
+  });
+  return deployed.flatMap(({ serving, policy }, step) =>
+    [policy, deployed[step + 1]?.policy ?? policy].flatMap((meanwhile) =>
+      SERVICES.every((service) => meanwhile.includes(serving.images[service].pcr0))
+        ? []
+        : [...directories].filter(([, directory]) => directory === serving.directory).map(([version]) => version),
+    ),
+  );
+}
 
 function refused(read: () => unknown, sentence: RegExp): void {
   assert.throws(

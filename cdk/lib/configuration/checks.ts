@@ -204,9 +204,9 @@ const CHECKS: readonly Check[] = [
 
 /** Two releases are admitted for a bounded time: synthesis after that day fails until one of them is left out. */
 function nextRelease(now: Date): Check {
-  return check(['nextImages', 'nextUntil'], ({ nextImages: images, nextUntil: until }) => {
+  return check(['nextImages', 'nextUntil', 'destroy'], ({ nextImages: images, nextUntil: until, destroy }) => {
     const days = (new Date(`${until}T23:59:59Z`).getTime() - now.getTime()) / 86_400_000;
-    if (images === undefined && until === undefined) {
+    if (destroy || (images === undefined && until === undefined)) {
       return [];
     }
     return [

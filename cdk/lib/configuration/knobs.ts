@@ -125,7 +125,7 @@ const PARAMETER_PREFIX = /^(?!\/(aws|ssm))(\/[a-z0-9_.-]+){1,10}$/i;
 const POD_IMAGES =
   'give the images of both services by digest, `signer=URI@sha256:…,key-generator=URI@sha256:…`, as `cargo xtask push` prints them';
 /** https://docs.aws.amazon.com/tag-editor/latest/userguide/best-practices-and-strats.html */
-const TAG = /^(?!aws:)[\p{L}\p{N} +\-._:/@]{1,128}=[\p{L}\p{N} +\-=._:/@]{0,256}$/iu;
+const TAG = /^(?!aws:)[a-z0-9+\-._:/]{1,128}=[\p{L}\p{N} +\-=._:/@]{0,256}$/iu;
 
 export const KNOBS = {
   prefix: knob(
@@ -244,7 +244,7 @@ export const KNOBS = {
   tags: knob(
     'CDK_TAGS',
     pairs(TAG),
-    'give `name=value` pairs, separated by commas: letters, digits, spaces and `+ - . _ : / @`, each name once and not beginning with `aws:`',
+    'give `name=value` pairs, separated by commas: names of letters, digits and `+ - . _ : /` that every service accepts, each once and not beginning with `aws:`',
   ),
   parameterPrefix: knob(
     'CDK_PARAMETER_PREFIX',

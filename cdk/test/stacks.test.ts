@@ -1,0 +1,169 @@
+/** Properties of every stack in every configuration. */
+
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { test } from 'node:test';
+
+import { App, CfnResource, TagManager } from 'aws-cdk-lib';
+import type { CloudAssembly } from 'aws-cdk-lib/cx-api';
+
+import { cloister } from '../lib/cloister';
+import type { Environment } from '../lib/configuration';
+import { withContainers } from './containers';
+import { deployment, ENVIRONMENT, temporary } from './fixture';
+import type { Resources } from './stacks';
+
+const TAGS = { 'cost-centre': '42', owner: 'a=b' };
+
+for (const variant of ['eks', 'ecs'] as const) {
+  for (const architecture of ['amd64', 'arm64']) {
+    for (const size of ['default', 'small']) {
+      const what = `${variant}, ${architecture}, ${size}`;
+      const environment = {
+        CDK_VARIANT: variant,
+        CDK_TARGET_ARCHITECTURE: `linux/${architecture}`,
+        CDK_SIZE: size,
+        CDK_TAGS: Object.entries(TAGS)
+          .map((pair) => pair.join('='))
+          .join(),
+        CDK_CODE_SIGNING: 'true',
+      };
+      const { app, assembly } = synthesized(environment);
+      test(`${what}: nothing that is kept blocks its own second creation`, () => kept(assembly));
+      test(`${what}: no stack has an export that another one uses`, () => noExports(assembly));
+      test(`${what}: every stack except the key's has the tags`, () => tagged(app, assembly));
+    }
+  }
+}
+
+function kept(assembly: CloudAssembly): void {
+  // Their names are measured into the images, or are the deployment's own; with a plain `Retain`, a creation that is
+  // rolled back would leave them behind, and every later one would fail on them.
+  const named = ['TableName', 'RoleName'];
+  const measured = ['keys', 'signer', 'key-generator', 'retirement', 'administrator'].map((of) => `dev-cloister-${of}`);
+  let count = 0;
+  for (const [stack, resources] of templates(assembly)) {
+    for (const [id, { Type, DeletionPolicy = 'Delete', Properties = {} }] of Object.entries(resources)) {
+      if (DeletionPolicy === 'Delete') {
+        continue;
+      }
+      count += 1;
+      // Only the retirement role may end a key: a roll-back that tries to would fail itself.
+      assert.equal(DeletionPolicy, Type === 'AWS::KMS::Key' ? 'Retain' : 'RetainExceptOnCreate', `${stack} ${id}`);
+      for (const [name, value] of Object.entries(Properties)) {
+        if (/Name$/.test(name) && typeof value === 'string') {
+          assert.ok(named.includes(name) && measured.includes(value), `${stack} ${id} is kept and named ${value}`);
+        }
+      }
+    }
+  }
+  assert.ok(count >= 9);
+}
+
+function noExports(assembly: CloudAssembly): void {
+  for (const { stackName, template } of assembly.stacks) {
+    assert.doesNotMatch(JSON.stringify(template), /Fn::ImportValue|"Export"/, stackName);
+  }
+}
+
+function tagged(app: App, assembly: CloudAssembly): void {
+  let count = 0;
+  const all = templates(assembly);
+  for (const resource of app.node.findAll().filter((node) => CfnResource.isCfnResource(node))) {
+    const written = all.get(resource.stack.stackName)?.[resource.stack.resolve(resource.logicalId) as string];
+    const text = JSON.stringify(written?.Properties ?? {}).replaceAll('"PropagateAtLaunch":true,', '');
+    const ofKey = resource.stack.stackName === 'dev-cloister-key';
+    if (ofKey || (written !== undefined && TagManager.of(resource) !== undefined)) {
+      for (const [name, value] of Object.entries(TAGS)) {
+        const has = text.includes(`"Key":"${name}","Value":"${value}"`) || text.includes(`"${name}":"${value}"`);
+        assert.equal(has, !ofKey, `${resource.node.path} ${name}`);
+      }
+      count += 1;
+    }
+  }
+  assert.ok(count > 50, String(count));
+}
+
+for (const [variant, more] of [
+  ['eks', {}],
+  ['ecs', {}],
+  ['identities', { CDK_CLUSTER: 'platform' }],
+] as const) {
+  test(`${variant}: what is destroyed needs no artefact, and has the names and order of what was deployed`, () => {
+    const directory = temporary();
+    const output = path.join(directory, 'cdk.out');
+    const { status, stderr } = spawnSync(process.execPath, ['--import', 'tsx', 'bin/cloister.ts'], {
+      cwd: path.join(__dirname, '..'),
+      encoding: 'utf8',
+      env: {
+        ...ENVIRONMENT,
+        ...more,
+        CDK_VARIANT: variant,
+        CDK_IMAGES: path.join(directory, 'no-images'),
+        CDK_FRONT_DOOR: path.join(directory, 'no.zip'),
+        // Also after the day on which two releases may be admitted.
+        CDK_NEXT_IMAGES: path.join(directory, 'no-images'),
+        CDK_NEXT_UNTIL: '2020-01-01',
+        CDK_OUTDIR: output,
+        CDK_CONTEXT_JSON: JSON.stringify({ destroy: 'true' }),
+      },
+    });
+    assert.deepEqual([status, stderr], [0, '']);
+    const { assembly } = synthesized({ CDK_VARIANT: variant, ...more });
+    const emptied = JSON.parse(fs.readFileSync(path.join(output, 'manifest.json'), 'utf8')) as Manifest;
+    assert.deepEqual(described(emptied), described(assembly.manifest as Manifest));
+
+    for (const file of fs.readdirSync(output).filter((name) => name.endsWith('.template.json'))) {
+      const template = JSON.parse(fs.readFileSync(path.join(output, file), 'utf8')) as Record<string, object>;
+      assert.deepEqual(Object.keys(template['Resources'] ?? {}), ['Nothing'], file);
+      assert.ok(template['Rules'] && 'Destroyed' in template['Rules'], 'it could be deployed by mistake');
+    }
+  });
+}
+
+interface Manifest {
+  readonly artifacts?: Readonly<
+    Record<
+      string,
+      {
+        readonly type: string;
+        readonly environment?: string;
+        readonly dependencies?: readonly string[];
+        readonly properties?: { readonly stackName?: string; readonly assumeRoleArn?: string };
+      }
+    >
+  >;
+}
+
+/** What `cdk destroy` reads of a stack. */
+function described({ artifacts = {} }: Manifest): unknown {
+  return Object.entries(artifacts)
+    .filter(([, { type }]) => type === 'aws:cloudformation:stack')
+    .map(([id, { environment, dependencies = [], properties }]) => ({
+      id,
+      environment,
+      after: dependencies.filter((other) => artifacts[other]?.type === 'aws:cloudformation:stack').toSorted(),
+      stackName: properties?.stackName,
+      role: properties?.assumeRoleArn,
+    }));
+}
+
+function synthesized(environment: Environment): { readonly app: App; readonly assembly: CloudAssembly } {
+  const zip = path.join(temporary(), 'front-door.zip');
+  fs.writeFileSync(zip, 'a zip');
+  const { configuration, releases } = withContainers(deployment({ CDK_FRONT_DOOR: zip, ...environment }));
+  const app = new App();
+  cloister(app, configuration, releases);
+  return { app, assembly: app.synth() };
+}
+
+function templates(assembly: CloudAssembly): ReadonlyMap<string, Resources> {
+  return new Map(
+    assembly.stacks.map(({ stackName, template }) => [
+      stackName,
+      (template as { readonly Resources: Resources }).Resources,
+    ]),
+  );
+}
