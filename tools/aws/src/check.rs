@@ -30,6 +30,7 @@ use cloister_toolchain::command::output;
 use fs_err as fs;
 use serde_json::Value;
 
+use crate::Environment;
 use crate::check::judge::Verdict;
 use crate::check::line::Variables;
 use crate::check::page::{Seen, escaped, seen, with_tables};
@@ -99,7 +100,7 @@ pub(crate) fn run(
         pause: PAUSE,
         interrupted,
     };
-    let (runner, place) = prepare(runner, deployment)?;
+    let (runner, place) = prepare(runner, deployment, &std::env::vars().collect())?;
     let mut found = Vec::new();
     let ended = check(&runner, &chosen, &mut found);
     if arguments.write {
@@ -212,7 +213,11 @@ struct Place {
 ///
 /// # Errors
 /// Without valid credentials of this account, or if there is no such deployment.
-fn prepare(mut runner: Runner, deployment: &Deployment) -> Result<(Runner, Place)> {
+fn prepare(
+    mut runner: Runner,
+    deployment: &Deployment,
+    environment: &Environment,
+) -> Result<(Runner, Place)> {
     let ask = |runner: &Runner, line: &str| {
         let call = Call {
             words: line::words(line, &runner.variables).map_err(|name| anyhow!("${name}"))?,
@@ -280,6 +285,7 @@ fn prepare(mut runner: Runner, deployment: &Deployment) -> Result<(Runner, Place
     let types = known("TYPES").unwrap_or_default();
     derived.insert("CLOISTER_SECRET".into(), random()?);
     derived.insert("WRONG_SECRET".into(), random()?);
+    derived.insert("NONCE".into(), random()?);
     runner.variables.extend(derived);
     for name in ["CLOISTER_SECRET", "WRONG_SECRET", "URL"] {
         if let Some(value) = runner.variables.get(name) {
@@ -291,7 +297,7 @@ fn prepare(mut runner: Runner, deployment: &Deployment) -> Result<(Runner, Place
             runner.environment.insert(name.to_owned(), value.clone());
         }
     }
-    runner.credentials = operator(&runner)?;
+    runner.credentials = operator(&runner, environment)?;
     let place = Place {
         date: Utc::now().format("%Y-%m-%d").to_string(),
         region: deployment.region.clone(),
@@ -303,17 +309,26 @@ fn prepare(mut runner: Runner, deployment: &Deployment) -> Result<(Runner, Place
     Ok((runner, place))
 }
 
-/// The operator's credentials, for programs other than `aws`, which do not know single sign-on.
-fn operator(runner: &Runner) -> Result<BTreeMap<String, String>> {
-    let call = Call {
-        words: ["aws", "configure", "export-credentials"]
-            .map(str::to_owned)
-            .into(),
-        ..Call::default()
-    };
-    let answer = runner.answer(&call)?.map_err(|error| anyhow!(error))?;
-    let of = |member: &str| answer[member].as_str().unwrap_or_default().to_owned();
-    let mut found = credentials(of("AccessKeyId"), of("SecretAccessKey"), of("SessionToken"));
+/// The operator's credentials, for programs other than `aws`, which do not know single sign-on. None
+/// with version 1 of the aws tool, which cannot export any: programs then search for themselves.
+fn operator(runner: &Runner, environment: &Environment) -> Result<Environment> {
+    let given = |name: &str| environment.get(name).cloned().unwrap_or_default();
+    let mut found = credentials(
+        given("AWS_ACCESS_KEY_ID"),
+        given("AWS_SECRET_ACCESS_KEY"),
+        given("AWS_SESSION_TOKEN"),
+    );
+    if found["AWS_SECRET_ACCESS_KEY"].is_empty() {
+        let call = Call {
+            words: ["aws", "configure", "export-credentials"]
+                .map(str::to_owned)
+                .into(),
+            ..Call::default()
+        };
+        let answer = runner.answer(&call)?.unwrap_or_default();
+        let of = |member: &str| answer[member].as_str().unwrap_or_default().to_owned();
+        found = credentials(of("AccessKeyId"), of("SecretAccessKey"), of("SessionToken"));
+    }
     found.retain(|_, value| !value.is_empty());
     Ok(found)
 }
@@ -479,6 +494,7 @@ API=${API%%.*}
 MACHINE=${MACHINES%%[[:space:]]*}
 CLOISTER_SECRET=$(openssl rand -hex 32)
 WRONG_SECRET=$(openssl rand -hex 32)
+NONCE=$(openssl rand -hex 32)
 export CLOISTER_ENDPOINT=$URL CLOISTER_SECRET WRONG_SECRET
 as_operator
 "#;

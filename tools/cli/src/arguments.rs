@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::options::Common;
-use crate::{doctor, key, kms, sign};
+use crate::{attestation, doctor, key, kms, sign};
 
 /// Ethereum keys in AWS Nitro Enclaves: create and use them, check the key policy, diagnose faults
 #[derive(Debug, Parser)]
@@ -38,6 +38,9 @@ pub(crate) enum Command {
     /// The policy of the KMS key that protects every wallet key
     #[command(subcommand)]
     Kms(kms::Command),
+    /// The proof of an enclave's image
+    #[command(subcommand)]
+    Attestation(attestation::Command),
     /// Check every hop from here to KMS, and print what to do about each fault
     Doctor(doctor::Command),
     /// Print a completion script for a shell

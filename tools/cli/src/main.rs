@@ -4,6 +4,7 @@
 
 mod answer;
 mod arguments;
+mod attestation;
 mod aws;
 mod doctor;
 mod failure;
@@ -30,6 +31,7 @@ async fn main() -> ExitCode {
         Command::Key(command) => key::run(command, &common).await,
         Command::Sign(command) => sign::run(command, &common).await,
         Command::Kms(command) => kms::run(command, &common).await,
+        Command::Attestation(command) => attestation::run(&command),
         Command::Doctor(command) => doctor::run(command, &common).await,
         Command::Completion { shell } => Ok(completion(shell)),
     };

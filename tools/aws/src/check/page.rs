@@ -105,6 +105,7 @@ fn collect(steps: &[Step], all: &mut Vec<String>) {
                 all.push(format!("`{}`", heads(&head)));
             }
             Step::Machines(_) => all.push("a script on every machine".into()),
+            Step::LetMachines(..) => all.push("a script on machines".into()),
             Step::Machine(..) => all.push("a script on a machine".into()),
             Step::Each(_, _, steps) => collect(steps, all),
             Step::As(_) | Step::AsOperator | Step::Finished => {}

@@ -62,7 +62,8 @@ pub(crate) enum Check {
     ByHand(&'static str),
 }
 
-/// A part of a check. Commands are lines of a shell without pipes, lists or substitutions.
+/// A part of a check. Commands are lines of a shell without pipes, lists or substitutions; `<<<` gives
+/// a program its standard input.
 #[derive(Debug)]
 pub(crate) enum Step {
     /// Runs a command and judges its output.
@@ -79,6 +80,8 @@ pub(crate) enum Step {
     Append(&'static str, &'static str),
     /// The same. Without an output the row does not apply to this deployment.
     If(&'static str, &'static str),
+    /// The same, of a script on the first machine that prints something.
+    LetMachines(&'static str, &'static str),
     /// A script on every machine. Its exit status is the verdict and its output the evidence; without
     /// output a machine has nothing to check.
     Machines(&'static str),

@@ -142,6 +142,7 @@ impl Runner {
                 }
                 Err(reason) => Ok(Verdict::NotApplicable(reason)),
             },
+            Step::LetMachines(name, script) => self.first_machine(name, script, state),
             Step::Machines(script) => self.on_machines("$MACHINES", script, state),
             Step::Machine(minutes, script) => {
                 self.go_on(state.firm)?;
@@ -276,7 +277,17 @@ impl Runner {
             input: String::new(),
             firm: state.firm,
         };
+        if let Some(at) = call.words.iter().position(|word| word == "<<<") {
+            call.input = call.words.split_off(at).pop().unwrap_or_default();
+        }
         if call.words.iter().any(|word| word == "--aws-sigv4") {
+            if !call.environment.contains_key("AWS_SECRET_ACCESS_KEY") {
+                return Err(
+                    "curl has no credentials: set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and \
+                     AWS_SESSION_TOKEN, or install version 2 of the aws tool"
+                        .into(),
+                );
+            }
             call.words.extend(["--config".into(), "-".into()]);
             call.input = signing(&call.environment);
         }
@@ -341,6 +352,29 @@ impl Runner {
         };
         state.role = Some(credentials(id, key, token));
         Ok(Verdict::Held(String::new()))
+    }
+
+    /// The output of a script on the first machine that has one.
+    fn first_machine(&self, name: &str, script: &str, state: &mut State) -> Result<Verdict> {
+        let Some(machines) = state.variables.get("MACHINES").cloned() else {
+            return Ok(Verdict::NotApplicable(NO_MACHINE.into()));
+        };
+        let script = match filled(script, &state.variables) {
+            Ok(script) => script,
+            Err(name) => return Ok(Verdict::NotChecked(format!("${name} is unknown"))),
+        };
+        for machine in machines.split(' ') {
+            match self.on_machine(machine, &script, state)? {
+                Err(reason) => return Ok(Verdict::NotChecked(reason)),
+                Ok(done) if done.status != 0 => return Ok(Verdict::NotHeld(done.stderr)),
+                Ok(done) if done.stdout.trim().is_empty() => {}
+                Ok(done) => {
+                    state.variables.insert(name.to_owned(), done.stdout);
+                    return Ok(Verdict::Held(String::new()));
+                }
+            }
+        }
+        Ok(Verdict::NotHeld("no machine had an answer".into()))
     }
 
     /// A script on machines, all of which have to succeed.
@@ -506,6 +540,8 @@ pub(crate) fn heads(words: &[String]) -> String {
     plain.take(3).cloned().collect::<Vec<_>>().join(" ")
 }
 
+const NO_MACHINE: &str = "there is no machine of a cluster";
+
 /// Between two attempts of a real run.
 pub(crate) const PAUSE: Duration = Duration::from_secs(5);
 
@@ -519,7 +555,6 @@ pub(crate) const RECEIVE: &str = "aws ssm get-command-invocation --command-id $C
 const PRELUDE: &str = "found=$(mktemp); \
      pods() { nerdctl ps --format '{{.ID}} {{.Names}}' | awk '$2 ~ \"^k8s://cloister/.*/pod$\" {print $1}'; }; \
      nerdctl() { command nerdctl --namespace k8s.io \"$@\"; }; \
-     addresses() { for pod in $(pods); do \
-         nsenter --net --target $(nerdctl inspect --format '{{.State.Pid}}' $pod) ip -4 -oneline address show dev eth0 | \
-             awk '{sub(\"/.*\", \"\", $4); print $4}'; \
-     done; }; ";
+     address() { nsenter --net --target $(nerdctl inspect --format '{{.State.Pid}}' $1) ip -4 -oneline address show dev eth0 | \
+         awk '{sub(\"/.*\", \"\", $4); print $4}'; }; \
+     addresses() { for pod in $(pods); do address $pod; done; }; ";

@@ -17,6 +17,8 @@ fn run(id: &str, at: usize, programs: &[(&str, &str)]) -> Output {
     let variables = [
         ("NAME", "dev-cloister"),
         ("REGION", "eu-central-1"),
+        ("SERVICE", "signer"),
+        ("NONCE", "00112233445566778899aabbccddeeff"),
         ("TARGETS", "10.0.1.1 10.0.2.2"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -38,16 +40,22 @@ fn run(id: &str, at: usize, programs: &[(&str, &str)]) -> Output {
         .unwrap()
 }
 
-fn scripts(row: &Row) -> Vec<&'static str> {
-    let steps = match &row.check {
-        Check::Run(steps) | Check::Destructive { steps, .. } => *steps,
-        Check::ByHand(_) => &[],
+fn scripts(row: &'static Row) -> Vec<&'static str> {
+    match &row.check {
+        Check::Run(steps) | Check::Destructive { steps, .. } => of(steps),
+        Check::ByHand(_) => vec![],
+    }
+}
+
+fn of(steps: &'static [Step]) -> Vec<&'static str> {
+    let script = |step: &'static Step| match step {
+        Step::Machines(script) | Step::Machine(_, script) | Step::LetMachines(_, script) => {
+            vec![*script]
+        }
+        Step::Each(_, _, steps) => of(steps),
+        _ => vec![],
     };
-    let script = |step: &Step| match step {
-        Step::Machines(script) | Step::Machine(_, script) => Some(*script),
-        _ => None,
-    };
-    steps.iter().filter_map(script).collect()
+    steps.iter().flat_map(script).collect()
 }
 
 fn holds(id: &str, at: usize, programs: &[(&str, &str)]) -> (bool, String) {
@@ -107,6 +115,26 @@ fn enclaves_are_ready() {
     );
     assert!(!holds("enclaves-ready", 0, &[("curl", "echo 503")]).0);
     assert!(!holds("enclaves-ready", 0, &[("curl", "echo 000; exit 7")]).0);
+}
+
+#[test]
+fn proofs_are_those_of_the_service() {
+    let curl = [("curl", "echo \"${@: -1}\"")];
+    let url = "http://10.0.1.1:8080/attestation/00112233445566778899aabbccddeeff";
+    assert_eq!(holds("attestation", 0, &curl), (true, url.into()));
+    let other = (
+        "nerdctl",
+        "case \"$*\" in *' ps '*) echo 'a1 k8s://cloister/key-generator-0/pod' ;; esac",
+    );
+    assert_eq!(
+        holds("attestation", 0, &[curl[0], other]),
+        (true, String::new())
+    );
+    assert!(
+        !run("attestation", 0, &[("curl", "exit 22")])
+            .status
+            .success()
+    );
 }
 
 #[test]

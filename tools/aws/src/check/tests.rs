@@ -155,6 +155,7 @@ fn runner(programs: Arc<Answers>) -> Runner {
         ("API", "a1b2c3d4e5"),
         ("MACHINES", "i-0123456789abcdef0 i-0123456789abcdef1"),
         ("MACHINE", "i-0123456789abcdef0"),
+        ("NONCE", "00112233445566778899aabbccddeeff"),
         ("CLOISTER_SECRET", "secret"),
         ("WRONG_SECRET", "wrong"),
     ] {
@@ -485,6 +486,7 @@ fn rows_without_restrictions_only_read() {
         "aws lambda invoke",
         // CloudWatch sets the alarm back when it evaluates it next.
         "aws cloudwatch set-alarm-state",
+        "cloister attestation verify",
         "cloister doctor",
         "cloister kms verify-policy",
         // A key more.
@@ -558,6 +560,11 @@ fn unbound(row: &Row, steps: &[Step], bound: &mut BTreeSet<String>) {
                 unbound(row, steps, bound);
             }
             Step::As(role) => used(&[role], bound),
+            Step::LetMachines(name, script) => {
+                let quoted = format!("\"{}\"", script.replace('"', "\\\""));
+                used(&[&quoted], bound);
+                bound.insert((*name).to_owned());
+            }
             Step::Machines(script) | Step::Machine(_, script) => {
                 let quoted = format!("\"{}\"", script.replace('"', "\\\""));
                 used(&[&quoted], bound);
@@ -621,7 +628,7 @@ fn another_account_stops_the_run() {
         json!({ "Account": "210987654321" }),
     );
     let programs = Arc::new(Answers::new([identity]));
-    let stopped = prepare(runner(programs), &deployment("dev-"))
+    let stopped = prepare(runner(programs), &deployment("dev-"), &BTreeMap::new())
         .err()
         .unwrap();
     assert!(matches!(
@@ -648,7 +655,7 @@ fn a_deployment_that_does_not_exist_stops_the_run() {
     runner
         .variables
         .retain(|name, _| !["KEY_ID", "URL"].contains(&name.as_str()));
-    let stopped = prepare(runner, &deployment("dev-"))
+    let stopped = prepare(runner, &deployment("dev-"), &BTreeMap::new())
         .err()
         .unwrap()
         .to_string();
@@ -685,7 +692,7 @@ fn facts_become_variables() {
     let answers = answers.map(|(command, value)| (command.to_owned(), value));
     let mut runner = runner(Arc::new(Answers::new(answers)));
     runner.variables = given(&arguments(&[]), &deployment("dev-"), Utc::now());
-    let (runner, place) = prepare(runner, &deployment("dev-")).unwrap();
+    let (runner, place) = prepare(runner, &deployment("dev-"), &BTreeMap::new()).unwrap();
     let of = |name: &str| runner.variables[name].as_str();
     assert_eq!(of("KEY_ARN"), "arn:aws:kms:eu-central-1:123456789012:key/k");
     assert_eq!(
@@ -700,5 +707,7 @@ fn facts_become_variables() {
     assert_eq!(of("PARAMETERS"), "/dev-app/ethereum");
     assert_eq!(place.machine, "m6i.2xlarge");
     assert_eq!(runner.credentials.len(), 2);
+    let given = credentials("a".into(), "b".into(), "c".into());
+    assert_eq!(operator(&runner, &given).unwrap(), given);
     assert_eq!(of("CLOISTER_SECRET").len(), 64);
 }

@@ -62,16 +62,21 @@ fn write_steps(text: &mut String, steps: &[Step], indent: &str) {
                     flat(line)
                 )
             }
+            Step::LetMachines(name, script) => {
+                let _ = writeln!(text, "{indent}# on a machine with an output:");
+                write_script(text, script, indent, Some(name));
+                Ok(())
+            }
             Step::Machines(script) => {
                 let _ = writeln!(text, "{indent}for MACHINE in $MACHINES; do");
-                write_script(text, script, &format!("{indent}  "));
+                write_script(text, script, &format!("{indent}  "), None);
                 writeln!(text, "{indent}done")
             }
             Step::Machine(minutes, script) => {
                 if *minutes > 0 {
                     let _ = writeln!(text, "{indent}# until it succeeds, within {minutes} min:");
                 }
-                write_script(text, script, indent);
+                write_script(text, script, indent, None);
                 Ok(())
             }
             Step::Each(name, list, steps) => {
@@ -87,7 +92,7 @@ fn write_steps(text: &mut String, steps: &[Step], indent: &str) {
     }
 }
 
-fn write_script(text: &mut String, script: &str, indent: &str) {
+fn write_script(text: &mut String, script: &str, indent: &str, name: Option<&str>) {
     // Variables of the run are the shell's; those of the script are the machine's.
     let parameters = quoted(&commands(script));
     let mut parameters = parameters.as_str();
@@ -115,7 +120,14 @@ fn write_script(text: &mut String, script: &str, indent: &str) {
         text,
         "{indent}aws ssm wait command-executed --command-id $COMMAND --instance-id $MACHINE"
     );
-    let _ = writeln!(text, "{indent}{}    # Success", flat(RECEIVE));
+    let _ = match name {
+        None => writeln!(text, "{indent}{}    # Success", flat(RECEIVE)),
+        Some(name) => writeln!(
+            text,
+            "{indent}{name}=$(aws ssm get-command-invocation --command-id $COMMAND --instance-id $MACHINE \
+             --query StandardOutputContent --output text)"
+        ),
+    };
 }
 
 fn flat(line: &str) -> String {

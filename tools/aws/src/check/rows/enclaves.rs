@@ -1,8 +1,8 @@
 //! Enclaves on Nitro hardware.
 
 use crate::check::row::Check::{ByHand, Destructive, Run};
-use crate::check::row::Outcome::{AtLeast, Is};
-use crate::check::row::Step::{Expect, Machine, Machines};
+use crate::check::row::Outcome::{AtLeast, Is, Succeeds};
+use crate::check::row::Step::{Each, Expect, LetMachines, Machine, Machines};
 use crate::check::row::{Row, Table::Enclaves};
 
 pub(super) const ROWS: &[Row] = &[
@@ -48,6 +48,28 @@ pub(super) const ROWS: &[Row] = &[
                  curl -sS -m 10 -o /dev/null -w '%{http_code}\\n' http://$address:8080/readyz; \
              done | sort | uniq -c | tee $found; \
              ! grep -vq ' 200$' $found",
+        )]),
+    },
+    Row {
+        id: "attestation",
+        table: Enclaves,
+        claim: "attestation documents are complete and verify under AWS's root; PCR0–2 are those of `measurements.json`, PCR16 is the boot key",
+        expected: "`cloister attestation verify` accepts a fresh proof of an enclave of each service",
+        check: Run(&[Each(
+            "SERVICE",
+            "signer key-generator",
+            &[
+                LetMachines(
+                    "PROOF",
+                    "for pod in $(nerdctl ps --format '{{.ID}} {{.Names}}' | awk '$2 ~ \"^k8s://cloister/$SERVICE-.*/pod$\" {print $1; exit}'); do \
+                     curl -fsS -m 20 http://$(address $pod):8080/attestation/$NONCE; \
+                 done",
+                ),
+                Expect(
+                    "cloister attestation verify - --nonce $NONCE --service $SERVICE --measurements $MEASUREMENTS <<< \"$PROOF\"",
+                    Succeeds,
+                ),
+            ],
         )]),
     },
     Row {
@@ -115,29 +137,11 @@ pub(super) const ROWS: &[Row] = &[
         ),
     },
     Row {
-        id: "registers",
-        table: Enclaves,
-        claim: "PCR0–2 are those of `measurements.json`",
-        expected: "`PCR0`, `PCR1`, `PCR2` equal",
-        check: ByHand(
-            "an instance; `nitro-cli describe-eif --eif-path signer.eif`; `nitro-cli describe-enclaves` of the running one",
-        ),
-    },
-    Row {
         id: "guest-randomness",
         table: Enclaves,
         claim: "randomness comes from the NSM",
         expected: "`kernel: randomness comes from the NSM`, `nsm: random` held",
         check: ByHand("an instance; the guest self-test, below"),
-    },
-    Row {
-        id: "guest-attestation",
-        table: Enclaves,
-        claim: "attestation documents are complete and verify under AWS's root",
-        expected: "`attestation: …` held; verified",
-        check: ByHand(
-            "an instance; the guest self-test; a document through `crates/attestation` with `TrustRoot::aws()`",
-        ),
     },
     Row {
         id: "guest-registers",
