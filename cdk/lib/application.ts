@@ -22,7 +22,7 @@ export function applicationStack(app: App, configuration: Configuration, release
   const pods = {
     urls: cluster.urls,
     podCertificateAuthority: cluster.podCertificateAuthority,
-    targetGroups: cluster.targetGroups,
+    targetMetrics: cluster.targetMetrics,
     network: { vpc: cluster.vpc, securityGroup: cluster.frontDoorSecurityGroup },
   };
   const podLog = logs.LogGroup.fromLogGroupName(
@@ -49,7 +49,7 @@ export function beforePods(
   return observability(stack, configuration, releases, {
     frontDoor: frontDoor(stack, configuration, pods),
     ...(podLog && { podLog }),
-    ...(pods.targetGroups && { targetGroups: pods.targetGroups }),
+    ...(pods.targetMetrics && { targetMetrics: pods.targetMetrics }),
     cmkArn: cmk(stack, configuration).arn,
   });
 }

@@ -249,6 +249,11 @@ const RENEWED: readonly string[] = [
 
 /** Findings of cdk-nag in constructs of aws-cdk-lib. */
 function acknowledgeCluster(cluster: eks.Cluster): void {
+  acknowledge(
+    cluster,
+    ['Annotation::@aws-cdk/aws-eks:clusterMustManuallyTagSubnet'],
+    'Tags for load balancers that controllers make, and none does here.',
+  );
   acknowledge(cluster, [managed('AmazonEKSClusterPolicy')], 'The policy that AWS maintains for the control plane.');
   const function_ = [
     'service-role/AWSLambdaBasicExecutionRole',

@@ -66,7 +66,7 @@ export function ecsStack(app: App, configuration: Configuration, releases: Relea
   const before = {
     urls: way.urls,
     podCertificateAuthority: tls.secretValueFromJson('ca').unsafeUnwrap(),
-    targetGroups: way.targetGroups,
+    targetMetrics: way.targetMetrics,
     network: { vpc, securityGroup: way.frontDoorSecurityGroup },
   };
   const { keyRules } = beforePods(stack, configuration, releases, before, log);

@@ -5,7 +5,6 @@ import * as fs from 'node:fs';
 import { Duration, RemovalPolicy, type Stack, Validations } from 'aws-cdk-lib';
 import * as apigateway from 'aws-cdk-lib/aws-apigateway';
 import type * as ec2 from 'aws-cdk-lib/aws-ec2';
-import type { INetworkTargetGroup } from 'aws-cdk-lib/aws-elasticloadbalancingv2';
 import * as iam from 'aws-cdk-lib/aws-iam';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
 import * as logs from 'aws-cdk-lib/aws-logs';
@@ -13,6 +12,7 @@ import * as s3 from 'aws-cdk-lib/aws-s3';
 import * as ssm from 'aws-cdk-lib/aws-ssm';
 
 import { type Configuration, ConfigurationError, names } from './configuration';
+import type { Dimensions } from './network';
 import type { Service } from './release';
 
 /** Addresses of the pods, and the network to reach them. */
@@ -22,7 +22,7 @@ export interface Pods {
   /** Base64 of the PEM of the private CA, the only root that the function trusts for pods. */
   readonly podCertificateAuthority: string;
   /** The load balancer's, if there is one. */
-  readonly targetGroups?: Readonly<Record<Service, INetworkTargetGroup>>;
+  readonly targetMetrics?: Readonly<Record<Service, Dimensions>>;
   /** If absent, the function runs outside of the account's networks. */
   readonly network?: { readonly vpc: ec2.IVpc; readonly securityGroup: ec2.ISecurityGroup };
 }

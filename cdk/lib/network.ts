@@ -54,6 +54,9 @@ export function existingNetwork(
     isolatedSubnetIds: [...loadBalancerSubnets],
     isolatedSubnetNames: ['load-balancer'],
   });
+  vpc.node.children.forEach((subnet) =>
+    acknowledge(subnet, ['Annotation::@aws-cdk/aws-ec2:noSubnetRouteTableId'], 'Nothing here changes its routes.'),
+  );
   return { vpc, loadBalancerCidrs, endpointCidrs: [cidr] };
 }
 
@@ -161,8 +164,13 @@ export interface Entrance {
   /** The front door's security group, the only one that the load balancer admits. */
   readonly frontDoorSecurityGroup: ec2.SecurityGroup;
   readonly targetGroups: Readonly<Record<Service, elb.NetworkTargetGroup>>;
+  /** The dimensions of the target groups' metrics. */
+  readonly targetMetrics: Readonly<Record<Service, Dimensions>>;
   readonly urls: Readonly<Record<Service, string>>;
 }
+
+/** By their names in CloudWatch. */
+export type Dimensions = Readonly<Record<string, string>>;
 
 /** The host name by which the front door calls a service, and of the service's certificate. */
 export function host(service: Service, { prefix }: Pick<Configuration, 'prefix'>): string {
@@ -235,6 +243,10 @@ export function entrance(
   return {
     frontDoorSecurityGroup: frontDoor,
     targetGroups,
+    targetMetrics: perService((service) => ({
+      LoadBalancer: balancer.loadBalancerFullName,
+      TargetGroup: targetGroups[service].targetGroupFullName,
+    })),
     urls: perService((service) => `https://${host(service, configuration)}:${LISTENERS[service]}`),
   };
 }

@@ -2,10 +2,10 @@
 
 import type { Stack } from 'aws-cdk-lib';
 import * as cloudwatch from 'aws-cdk-lib/aws-cloudwatch';
-import type { INetworkTargetGroup } from 'aws-cdk-lib/aws-elasticloadbalancingv2';
 
 import { type Configuration, names } from '../configuration';
 import { CONTRACT } from '../contract';
+import type { Dimensions } from '../network';
 import { type Service, SERVICES } from '../release';
 import { alarm, FIVE_MINUTES } from './alarm';
 
@@ -60,23 +60,28 @@ export function enclaveMetrics({ prefix }: Configuration, service: Service) {
   };
 }
 
-export type TargetGroups = Readonly<Record<Service, INetworkTargetGroup>>;
-
 /** A pod is a healthy target while its enclave can serve. */
 export function targetAlarms(
   stack: Stack,
   configuration: Configuration,
-  targetGroups: TargetGroups,
+  targetMetrics: Readonly<Record<Service, Dimensions>>,
 ): { readonly unhealthy: cloudwatch.Alarm[]; readonly down: cloudwatch.Alarm[] } {
   // Each zone reports a number of its own, of which any tells enough.
-  const over = { period: FIVE_MINUTES, statistic: 'Maximum' };
+  const metric = (service: Service, metricName: string) =>
+    new cloudwatch.Metric({
+      namespace: 'AWS/NetworkELB',
+      metricName,
+      dimensionsMap: targetMetrics[service],
+      statistic: 'Maximum',
+      period: FIVE_MINUTES,
+    });
   return {
     unhealthy: SERVICES.map((service) =>
       alarm(
         stack,
         configuration,
         `${service}-unhealthy`,
-        targetGroups[service].metrics.unHealthyHostCount(over),
+        metric(service, 'UnHealthyHostCount'),
         0,
         `a pod of the ${service} has not been able to serve for a quarter of an hour: its /readyz has the cause`,
         3,
@@ -87,7 +92,7 @@ export function targetAlarms(
       return new cloudwatch.Alarm(stack, `Alarm-${id}`, {
         alarmName: names(configuration).of(id),
         alarmDescription: `No pod of the ${service} can serve, or there is none.`,
-        metric: targetGroups[service].metrics.healthyHostCount(over),
+        metric: metric(service, 'HealthyHostCount'),
         threshold: 1,
         comparisonOperator: cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
         evaluationPeriods: 2,

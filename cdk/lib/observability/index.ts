@@ -11,11 +11,12 @@ import type { IDependable } from 'constructs';
 
 import type { Configuration } from '../configuration';
 import type { FrontDoor } from '../front-door';
-import type { Releases } from '../release';
+import type { Dimensions } from '../network';
+import type { Releases, Service } from '../release';
 import { addressAlarm } from './addresses';
 import { canary } from './canary';
 import { dashboard } from './dashboard';
-import { enclaveAlarms, targetAlarms, type TargetGroups } from './enclaves';
+import { enclaveAlarms, targetAlarms } from './enclaves';
 import { keyAlarms } from './key';
 import { lineAlarms } from './lines';
 import { requestAlarms } from './requests';
@@ -28,7 +29,7 @@ export interface Watched {
   /** The pods' log, which contains the enclaves' lines. */
   readonly podLog?: ILogGroup;
   /** Absent without a load balancer. */
-  readonly targetGroups?: TargetGroups;
+  readonly targetMetrics?: Readonly<Record<Service, Dimensions>>;
   readonly cmkArn: string;
 }
 
@@ -39,12 +40,12 @@ export function observability(
   releases: Releases,
   watched: Watched,
 ): { readonly keyRules: readonly IDependable[] } {
-  const { frontDoor, podLog, targetGroups, cmkArn } = watched;
+  const { frontDoor, podLog, targetMetrics, cmkArn } = watched;
   const topic = alarmTopic(stack, configuration);
   const key = keyAlarms(stack, configuration, releases, cmkArn, topic);
   const watcher = canary(stack, configuration, releases, cmkArn);
-  const { unhealthy, down } = targetGroups
-    ? targetAlarms(stack, configuration, targetGroups)
+  const { unhealthy, down } = targetMetrics
+    ? targetAlarms(stack, configuration, targetMetrics)
     : { unhealthy: [], down: [] };
   const log = {
     ...(frontDoor && { 'front-door': frontDoor.log }),
