@@ -9,7 +9,7 @@ import * as route53 from 'aws-cdk-lib/aws-route53';
 import { LoadBalancerTarget } from 'aws-cdk-lib/aws-route53-targets';
 
 import { type Configuration, names, zoneCount } from './configuration';
-import { range } from './configuration/knobs';
+import { range } from './configuration/cidr';
 import { acknowledge } from './findings';
 import { HEALTH_PORT, HTTPS_PORT } from './kubernetes/pods';
 import { SERVICES, type Service } from './release';

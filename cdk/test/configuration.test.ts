@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
 import { test } from 'node:test';
 
 import { ConfigurationError, names, zoneCount } from '../lib/configuration';
 import { ENCLAVES_PER_MACHINE } from '../lib/configuration/checks';
 import { KNOBS } from '../lib/configuration/knobs';
+import { configurationPage } from '../lib/configuration/page';
 import { DEFAULT_MACHINE_TYPE, MACHINE_TYPES } from '../lib/configuration/machine-types';
 import { enclaveSize, reservation } from '../lib/kubernetes/enclave';
 import { SERVICES } from '../lib/release';
@@ -421,4 +424,13 @@ test('all invalid values are reported together', () => {
     () => configured({ CDK_DEPLOY_REGION: '', CDK_DEPLOY_ACCOUNT: '' }),
     /CDK_DEPLOY_ACCOUNT is not set.*\nCDK_DEPLOY_REGION is not set/,
   );
+});
+
+test('the page of the configuration is written from the table', () => {
+  const file = path.join(__dirname, '../../docs/configuration.md');
+  const page = configurationPage();
+  if (process.env['UPDATE_SNAPSHOTS'] !== undefined) {
+    fs.writeFileSync(file, page);
+  }
+  assert.equal(fs.readFileSync(file, 'utf8'), page, 'look at the difference, then `npm run snapshots`');
 });

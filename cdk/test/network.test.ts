@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import type { Environment } from '../lib/configuration';
-import { range } from '../lib/configuration/knobs';
+import { range } from '../lib/configuration/cidr';
 import { ofType, type Resources, stacks } from './stacks';
 
 const EXISTING: Environment = {

@@ -139,13 +139,13 @@ const STEPS = {
   back: { present: 'one', next: 'two', traffic: 'present' },
 } as const satisfies Readonly<Record<string, Step>>;
 
-for (const [what, path] of [
+for (const [what, steps] of [
   ['going on to the next release', ['present', 'both', 'next']],
   ['going back from it', ['both', 'back', 'present']],
   ['changing one’s mind', ['back', 'both', 'next']],
 ] as const) {
   test(`${what}: at every moment the key admits the images that have the traffic`, () => {
-    assert.deepEqual(denied(path.map((name) => STEPS[name])), []);
+    assert.deepEqual(denied(steps.map((name) => STEPS[name])), []);
   });
 }
 

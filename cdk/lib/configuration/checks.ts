@@ -1,6 +1,7 @@
 /** Values that are valid by themselves and not together. */
 
-import { type KNOBS, range, type Values } from './knobs';
+import { range } from './cidr';
+import type { KNOBS, Values } from './knobs';
 import { DEFAULT_MACHINE_TYPE, MACHINE_TYPES } from './machine-types';
 
 export type Given = Values<typeof KNOBS>;
