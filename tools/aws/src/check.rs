@@ -175,8 +175,19 @@ fn given(arguments: &Arguments, deployment: &Deployment, now: DateTime<Utc>) -> 
         ("EARLIER", time(now - TimeDelta::hours(3))),
         ("ENDS", time(now + TimeDelta::hours(12))),
     ]
+    .into_iter()
+    .chain(platform(deployment))
     .map(|(name, value)| (name.to_owned(), value))
-    .into()
+    .collect()
+}
+
+/// The cluster of the deployment. Rows about the other platform do not apply to it.
+fn platform(deployment: &Deployment) -> Option<(&'static str, String)> {
+    match deployment.given("CDK_VARIANT") {
+        None | Some("eks") => Some(("CLUSTER", deployment.name("cluster"))),
+        Some("ecs") => Some(("ECS_CLUSTER", deployment.name("pods"))),
+        Some(_) => None,
+    }
 }
 
 /// Facts about the deployment, which a run learns before the first row.
@@ -191,12 +202,12 @@ const FACTS: &[(&str, &str)] = &[
     ),
     (
         "MACHINES",
-        "aws ec2 describe-instances --filters Name=tag:eks:cluster-name,Values=$NAME-cluster \
+        "aws ec2 describe-instances --filters Name=tag:eks:cluster-name,Values=$CLUSTER \
          Name=instance-state-name,Values=running --query 'Reservations[].Instances[].InstanceId'",
     ),
     (
         "TYPES",
-        "aws ec2 describe-instances --filters Name=tag:eks:cluster-name,Values=$NAME-cluster \
+        "aws ec2 describe-instances --filters Name=tag:eks:cluster-name,Values=$CLUSTER \
          Name=instance-state-name,Values=running --query 'Reservations[].Instances[].InstanceType'",
     ),
 ];
@@ -219,8 +230,12 @@ fn prepare(
     environment: &Environment,
 ) -> Result<(Runner, Place)> {
     let ask = |runner: &Runner, line: &str| {
+        let Ok(words) = line::words(line, &runner.variables) else {
+            // Of the other platform.
+            return Ok(Ok(Value::Null));
+        };
         let call = Call {
-            words: line::words(line, &runner.variables).map_err(|name| anyhow!("${name}"))?,
+            words,
             environment: runner.environment.clone(),
             ..Call::default()
         };

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, anyhow, ensure};
 
-use crate::check::line::words;
 use crate::check::row::{Check, Row, Step, Table};
 use crate::check::rows::{of, rows};
-use crate::check::runner::heads;
+use crate::check::runner::plain;
 
 /// Cells of the last column, by the ids of rows.
 pub(crate) type Seen = BTreeMap<String, String>;
@@ -98,11 +97,7 @@ fn collect(steps: &[Step], all: &mut Vec<String>) {
             | Step::Append(_, line)
             | Step::If(_, line)
             | Step::Beside(line) => {
-                // Only what comes before the first option or variable.
-                let plain = line.split(" -").next().unwrap_or_default();
-                let plain = plain.split(" $").next().unwrap_or_default();
-                let head = words(plain, &BTreeMap::new()).unwrap_or_default();
-                all.push(format!("`{}`", heads(&head)));
+                all.push(format!("`{}`", plain(line)));
             }
             Step::Machines(_) => all.push("a script on every machine".into()),
             Step::LetMachines(..) => all.push("a script on machines".into()),

@@ -113,47 +113,32 @@ impl Runner {
             Step::Until(minutes, line, outcome) => {
                 self.until(*minutes, state, |state| self.expect(line, *outcome, state))
             }
-            Step::Let(name, line) => match self.value(line, None, state)? {
-                Ok(value) => {
-                    state.variables.insert((*name).to_owned(), value);
-                    Ok(nothing)
+            Step::Let(name, line) => self.bind(name, (line, None), Verdict::NotChecked, state),
+            Step::LetMember(name, member, line) => {
+                self.bind(name, (line, Some(member)), Verdict::NotChecked, state)
+            }
+            Step::If(name, line) => self.bind(name, (line, None), Verdict::NotApplicable, state),
+            Step::Append(name, line) => {
+                let before = state.variables.get(*name).cloned().unwrap_or_default();
+                let verdict = self.bind(name, (line, None), Verdict::NotChecked, state)?;
+                if let Some(value) = state.variables.get_mut(*name).filter(|_| verdict.held()) {
+                    *value = format!("{before} {value}").trim().to_owned();
                 }
-                Err(reason) => Ok(Verdict::NotChecked(reason)),
-            },
-            Step::LetMember(name, member, line) => match self.value(line, Some(member), state)? {
-                Ok(value) => {
-                    state.variables.insert((*name).to_owned(), value);
-                    Ok(nothing)
-                }
-                Err(reason) => Ok(Verdict::NotChecked(reason)),
-            },
-            Step::Append(name, line) => match self.value(line, None, state)? {
-                Ok(value) => {
-                    let all = state.variables.entry((*name).to_owned()).or_default();
-                    *all = format!("{all} {value}").trim().to_owned();
-                    Ok(nothing)
-                }
-                Err(reason) => Ok(Verdict::NotChecked(reason)),
-            },
-            Step::If(name, line) => match self.value(line, None, state)? {
-                Ok(value) => {
-                    state.variables.insert((*name).to_owned(), value);
-                    Ok(nothing)
-                }
-                Err(reason) => Ok(Verdict::NotApplicable(reason)),
-            },
+                Ok(verdict)
+            }
             Step::LetMachines(name, script) => self.first_machine(name, script, state),
             Step::Machines(script) => self.on_machines("$MACHINES", script, state),
             Step::Machine(minutes, script) => {
                 self.go_on(state.firm)?;
-                state.changed = true;
+                state.changed |= state.variables.contains_key("MACHINE");
                 self.until(*minutes, state, |state| {
                     self.on_machines("$MACHINE", script, state)
                 })
             }
             Step::Each(name, list, steps) => {
-                let Ok(list) = filled(list, &state.variables) else {
-                    return Ok(Verdict::NotChecked(format!("{list} is unknown")));
+                let list = match filled(list, &state.variables) {
+                    Ok(list) => list,
+                    Err(name) => return Ok(unknown(&name, &state.variables)),
                 };
                 let mut seen = Verdict::NotChecked(format!("{name}: there is none"));
                 for element in list.split_whitespace() {
@@ -175,7 +160,7 @@ impl Runner {
             Step::Beside(line) => {
                 let call = match self.command(line, state) {
                     Ok(call) => call,
-                    Err(reason) => return Ok(Verdict::NotChecked(reason)),
+                    Err(verdict) => return Ok(verdict),
                 };
                 let programs = Arc::clone(&self.programs);
                 state.beside = Some(thread::spawn(move || programs.call(&call)));
@@ -193,7 +178,7 @@ impl Runner {
     fn expect(&self, line: &str, outcome: Outcome, state: &mut State) -> Result<Verdict> {
         let call = match self.command(line, state) {
             Ok(call) => call,
-            Err(reason) => return Ok(Verdict::NotChecked(reason)),
+            Err(verdict) => return Ok(verdict),
         };
         let (done, error) = self.call(&call)?;
         Ok(judge(
@@ -223,29 +208,28 @@ impl Runner {
         }
     }
 
-    /// The output of a command as a value, or why there is none.
+    /// The output of a command as a value; nothing if there is none, or what AWS does not know.
     fn value(
         &self,
         line: &str,
         member: Option<&str>,
         state: &State,
-    ) -> Result<std::result::Result<String, String>> {
+    ) -> Result<std::result::Result<Option<String>, Verdict>> {
         let call = match self.command(line, state) {
             Ok(call) => call,
-            Err(reason) => return Ok(Err(reason)),
+            Err(verdict) => return Ok(Err(verdict)),
         };
         let (done, error) = self.call(&call)?;
-        if let Some(error) = error {
-            return Ok(Err(error.to_string()));
+        match error {
+            Some(error) if is_absent(&error) => return Ok(Ok(None)),
+            Some(error) => return Ok(Err(Verdict::NotChecked(error.to_string()))),
+            None => {}
         }
         if done.status != 0 {
-            let seen = text(&done.stderr);
-            let seen = seen.lines().last().unwrap_or_default();
-            return Ok(Err(format!(
-                "{}: exit code {}: {seen}",
-                call.program(),
-                done.status
-            )));
+            let seen = done.stderr.trim().lines().last().unwrap_or_default();
+            let (program, status) = (call.program(), done.status);
+            let reason = format!("{program} ended with exit code {status}: {seen}");
+            return Ok(Err(Verdict::NotChecked(reason)));
         }
         let value = match (serde_json::from_str(&done.stdout), member) {
             (Ok(Value::Object(object)), Some(member)) => {
@@ -255,17 +239,34 @@ impl Runner {
                 let list = list.iter().map(|value| text(&value.to_string()));
                 Some(list.collect::<Vec<_>>().join(" "))
             }
-            (Ok(Value::Null), None) => None,
+            (Ok(Value::Null), None) | (_, Some(_)) => None,
             (_, None) => Some(text(&done.stdout)),
-            (_, Some(_)) => None,
         };
-        let value = value.filter(|value| !value.is_empty() && value != "{}");
-        Ok(value.ok_or_else(|| format!("there is none: `{}`", heads(&call.words))))
+        Ok(Ok(value.filter(|value| !value.is_empty() && value != "{}")))
+    }
+
+    /// Keeps a value as a variable; without one the verdict is `otherwise`.
+    fn bind(
+        &self,
+        name: &str,
+        (line, member): (&str, Option<&str>),
+        otherwise: fn(String) -> Verdict,
+        state: &mut State,
+    ) -> Result<Verdict> {
+        Ok(match self.value(line, member, state)? {
+            Err(verdict) => verdict,
+            Ok(None) => otherwise(format!("there is none: `{}`", plain(line))),
+            Ok(Some(value)) => {
+                state.variables.insert(name.to_owned(), value);
+                Verdict::Held(String::new())
+            }
+        })
     }
 
     /// A line as a command with its surroundings.
-    fn command(&self, line: &str, state: &State) -> std::result::Result<Call, String> {
-        let words = words(line, &state.variables).map_err(|name| format!("${name} is unknown"))?;
+    fn command(&self, line: &str, state: &State) -> std::result::Result<Call, Verdict> {
+        let words =
+            words(line, &state.variables).map_err(|name| unknown(&name, &state.variables))?;
         let mut environment = self.environment.clone();
         if words.first().is_some_and(|program| program != "aws") {
             environment.extend(self.credentials.clone());
@@ -282,11 +283,11 @@ impl Runner {
         }
         if call.words.iter().any(|word| word == "--aws-sigv4") {
             if !call.environment.contains_key("AWS_SECRET_ACCESS_KEY") {
-                return Err(
+                return Err(Verdict::NotChecked(
                     "curl has no credentials: set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and \
                      AWS_SESSION_TOKEN, or install version 2 of the aws tool"
                         .into(),
-                );
+                ));
             }
             call.words.extend(["--config".into(), "-".into()]);
             call.input = signing(&call.environment);
@@ -337,7 +338,7 @@ impl Runner {
             format!("aws sts assume-role --role-arn {role} --role-session-name cloister-check");
         let call = match self.command(&line, state) {
             Ok(call) => call,
-            Err(reason) => return Ok(Verdict::NotChecked(reason)),
+            Err(verdict) => return Ok(verdict),
         };
         let (done, error) = self.call(&call)?;
         if let Some(error) = error {
@@ -357,15 +358,15 @@ impl Runner {
     /// The output of a script on the first machine that has one.
     fn first_machine(&self, name: &str, script: &str, state: &mut State) -> Result<Verdict> {
         let Some(machines) = state.variables.get("MACHINES").cloned() else {
-            return Ok(Verdict::NotApplicable(NO_MACHINE.into()));
+            return Ok(unknown("MACHINES", &state.variables));
         };
         let script = match filled(script, &state.variables) {
             Ok(script) => script,
-            Err(name) => return Ok(Verdict::NotChecked(format!("${name} is unknown"))),
+            Err(name) => return Ok(unknown(&name, &state.variables)),
         };
         for machine in machines.split(' ') {
             match self.on_machine(machine, &script, state)? {
-                Err(reason) => return Ok(Verdict::NotChecked(reason)),
+                Err(verdict) => return Ok(verdict),
                 Ok(done) if done.status != 0 => return Ok(Verdict::NotHeld(done.stderr)),
                 Ok(done) if done.stdout.trim().is_empty() => {}
                 Ok(done) => {
@@ -383,18 +384,13 @@ impl Runner {
             .and_then(|machines| Ok((machines, filled(script, &state.variables)?)));
         let (machines, script) = match filled {
             Ok(filled) => filled,
-            Err(name) if name.starts_with("MACHINE") => {
-                return Ok(Verdict::NotApplicable(
-                    "there is no machine of a cluster".into(),
-                ));
-            }
-            Err(name) => return Ok(Verdict::NotChecked(format!("${name} is unknown"))),
+            Err(name) => return Ok(unknown(&name, &state.variables)),
         };
         let mut seen: Vec<String> = Vec::new();
         for machine in machines.split_whitespace() {
             let done = match self.on_machine(machine, &script, state)? {
                 Ok(done) => done,
-                Err(reason) => return Ok(Verdict::NotChecked(reason)),
+                Err(verdict) => return Ok(verdict),
             };
             let output = done.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
             if done.status != 0 {
@@ -419,7 +415,7 @@ impl Runner {
         machine: &str,
         script: &str,
         state: &mut State,
-    ) -> Result<std::result::Result<Done, String>> {
+    ) -> Result<std::result::Result<Done, Verdict>> {
         let mut variables = state.variables.clone();
         variables.insert("MACHINE".into(), machine.to_owned());
         variables.insert("COMMANDS".into(), commands(script));
@@ -430,21 +426,23 @@ impl Runner {
             firm: state.firm,
             changed: false,
         };
+        let none = Verdict::NotChecked("Session Manager returned no command".into());
         match self.value(SEND, None, &here)? {
-            Ok(command) => here.variables.insert("COMMAND".into(), command),
-            Err(reason) => return Ok(Err(reason)),
+            Ok(Some(command)) => here.variables.insert("COMMAND".into(), command),
+            Ok(None) => return Ok(Err(none)),
+            Err(verdict) => return Ok(Err(verdict)),
         };
         let began = Instant::now();
         loop {
             self.wait(state.firm)?;
             let call = self
                 .command(RECEIVE, &here)
-                .map_err(|name| anyhow!("{name}"))?;
+                .map_err(|verdict| anyhow!("{verdict:?}"))?;
             let (done, error) = self.call(&call)?;
             match error {
                 // It takes a moment until the machine is known to have the command.
                 Some(Error::Aws { code, .. }) if code == "InvocationDoesNotExist" => {}
-                Some(error) => return Ok(Err(error.to_string())),
+                Some(error) => return Ok(Err(Verdict::NotChecked(error.to_string()))),
                 None => {
                     let answer: Value = serde_json::from_str(&done.stdout)?;
                     let of = |at: usize| answer[at].as_str().unwrap_or_default().to_owned();
@@ -458,12 +456,17 @@ impl Runner {
                             }));
                         }
                         "Pending" | "InProgress" | "Delayed" => {}
-                        other => return Ok(Err(format!("the command on the machine: {other}"))),
+                        other => {
+                            let reason = format!("the command on the machine: {other}");
+                            return Ok(Err(Verdict::NotChecked(reason)));
+                        }
                     }
                 }
             }
             if began.elapsed() > self.pause * 180 {
-                return Ok(Err("the machine did not answer".into()));
+                return Ok(Err(Verdict::NotChecked(
+                    "the machine did not answer".into(),
+                )));
             }
         }
     }
@@ -484,6 +487,19 @@ impl Runner {
             true => Err(anyhow!("interrupted")),
             false => Ok(()),
         }
+    }
+}
+
+/// The verdict on a row that needs a variable which the deployment does not give.
+fn unknown(name: &str, variables: &Variables) -> Verdict {
+    let elsewhere = !variables.contains_key("CLUSTER");
+    match name {
+        "CLUSTER" | "MACHINES" | "MACHINE" if elsewhere => {
+            Verdict::NotApplicable("it has no Kubernetes cluster of its own".into())
+        }
+        "ECS_CLUSTER" => Verdict::NotApplicable("it is not on ECS".into()),
+        "MACHINES" | "MACHINE" => Verdict::NotChecked("no machine of the cluster runs".into()),
+        name => Verdict::NotChecked(format!("${name} is unknown")),
     }
 }
 
@@ -532,6 +548,13 @@ pub(crate) fn commands(script: &str) -> String {
     json!({ "commands": [format!("{PRELUDE}{script}")], "executionTimeout": ["900"] }).to_string()
 }
 
+/// A line up to its first option or variable, as words.
+pub(crate) fn plain(line: &str) -> String {
+    let plain = line.split(" -").next().unwrap_or_default();
+    let plain = plain.split(" $").next().unwrap_or_default();
+    heads(&words(plain, &BTreeMap::new()).unwrap_or_default())
+}
+
 /// The program and what it does, without options.
 pub(crate) fn heads(words: &[String]) -> String {
     let plain = words
@@ -539,8 +562,6 @@ pub(crate) fn heads(words: &[String]) -> String {
         .take_while(|word| !word.starts_with(['-', '$']));
     plain.take(3).cloned().collect::<Vec<_>>().join(" ")
 }
-
-const NO_MACHINE: &str = "there is no machine of a cluster";
 
 /// Between two attempts of a real run.
 pub(crate) const PAUSE: Duration = Duration::from_secs(5);

@@ -15,7 +15,7 @@ fn run(id: &str, at: usize, programs: &[(&str, &str)]) -> Output {
     let row = rows().find(|row| row.id == id).unwrap();
     let script = scripts(row)[at];
     let variables = [
-        ("NAME", "dev-cloister"),
+        ("CLUSTER", "dev-cloister-cluster"),
         ("REGION", "eu-central-1"),
         ("SERVICE", "signer"),
         ("NONCE", "00112233445566778899aabbccddeeff"),

@@ -155,6 +155,7 @@ fn runner(programs: Arc<Answers>) -> Runner {
         ("API", "a1b2c3d4e5"),
         ("MACHINES", "i-0123456789abcdef0 i-0123456789abcdef1"),
         ("MACHINE", "i-0123456789abcdef0"),
+        ("ECS_CLUSTER", "dev-cloister-pods"),
         ("NONCE", "00112233445566778899aabbccddeeff"),
         ("CLOISTER_SECRET", "secret"),
         ("WRONG_SECRET", "wrong"),
@@ -280,9 +281,8 @@ fn a_missing_permission_is_no_verdict() {
             json!({ "error": ["AccessDenied", "User: arn:aws:iam::1:user/a is not authorized"] });
         let programs = Arc::new(Answers::new([(first, error)]));
         let found = runner(programs).check(row).unwrap();
-        // Of a bucket's locked object, a denial is what is expected.
         assert!(
-            matches!(found, Verdict::NotChecked(_) | Verdict::NotApplicable(_)),
+            matches!(found, Verdict::NotChecked(_)),
             "{}: {found:?}",
             row.id
         );
@@ -513,6 +513,39 @@ fn rows_without_restrictions_only_read() {
             assert!(read || known, "{}: {line}", row.id);
         }
     }
+}
+
+/// Rows about the other platform, and about machines that do not run.
+#[test]
+fn a_deployment_without_a_cluster_has_no_rows_about_it() {
+    let found = |row: &Row, gone: &[&str]| {
+        let answers = recorded(row).held;
+        let mut runner = runner(Arc::new(Answers::new(answers)));
+        runner
+            .variables
+            .retain(|name, _| !gone.contains(&name.as_str()));
+        runner.check(row).unwrap()
+    };
+    let (mut cluster, mut ecs) = (0, 0);
+    for row in automatic() {
+        let of_cluster = found(row, &["CLUSTER", "MACHINES", "MACHINE"]);
+        let of_ecs = found(row, &["ECS_CLUSTER"]);
+        let no_machine = found(row, &["MACHINES", "MACHINE"]);
+        for (verdict, count) in [(of_cluster, &mut cluster), (of_ecs, &mut ecs)] {
+            assert!(
+                matches!(verdict, Verdict::Held(_) | Verdict::NotApplicable(_)),
+                "{}: {verdict:?}",
+                row.id
+            );
+            *count += usize::from(!verdict.held());
+        }
+        assert!(
+            matches!(no_machine, Verdict::Held(_) | Verdict::NotChecked(_)),
+            "{}",
+            row.id
+        );
+    }
+    assert!(cluster > 10 && ecs == 1, "{cluster} {ecs}");
 }
 
 /// Every variable is known from the start, or bound by an earlier step.

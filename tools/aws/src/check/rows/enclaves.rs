@@ -26,12 +26,12 @@ pub(super) const ROWS: &[Row] = &[
         expected: "the events `application_started` and `parent_answered` in the pods' log; its `module_id` has that form",
         check: Run(&[
             Expect(
-                "aws logs filter-log-events --log-group-name /aws/containerinsights/$NAME-cluster/application \
+                "aws logs filter-log-events --log-group-name /aws/containerinsights/$CLUSTER/application \
                  --filter-pattern '{ $.event = \"application_started\" }' --max-items 1 --query 'length(events)'",
                 AtLeast(1),
             ),
             Expect(
-                "aws logs filter-log-events --log-group-name /aws/containerinsights/$NAME-cluster/application \
+                "aws logs filter-log-events --log-group-name /aws/containerinsights/$CLUSTER/application \
                  --filter-pattern '{ $.event = \"parent_answered\" }' --max-items 1 \
                  --query \"length(events[?contains(message, '\\\"i-') && contains(message, '-enc')])\"",
                 AtLeast(1),
@@ -89,7 +89,7 @@ pub(super) const ROWS: &[Row] = &[
                      grep -q ' 200$' $found && ! grep -vq ' 200$' $found",
                 ),
                 Expect(
-                    "aws logs filter-log-events --log-group-name /aws/containerinsights/$NAME-cluster/application \
+                    "aws logs filter-log-events --log-group-name /aws/containerinsights/$CLUSTER/application \
                      --start-time $STARTED_MS --filter-pattern '{ $.event = \"clock_stepped\" }' --query 'length(events)'",
                     Is("0"),
                 ),

@@ -26,7 +26,7 @@ pub(super) const ROWS: &[Row] = &[
                 Let(
                     "STACKS",
                     "aws cloudformation describe-stacks \
-                     --query \"Stacks[?StackName=='$NAME-base' || StackName=='$NAME-key' || StackName=='$NAME-cluster' || \
+                     --query \"Stacks[?StackName=='$NAME-base' || StackName=='$NAME-key' || StackName=='$CLUSTER' || \
                      StackName=='$NAME-application' || StackName=='$NAME-ecs'].StackName\"",
                 ),
                 Each(

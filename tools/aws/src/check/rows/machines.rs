@@ -3,7 +3,7 @@
 use crate::check::row::Check::{ByHand, Destructive, Run};
 use crate::check::row::Outcome::{All, AtLeast, Is, Nothing, Succeeds};
 use crate::check::row::Step::{
-    Append, Beside, Each, Expect, Finished, If, Let, Machine, Machines, Until,
+    Append, Beside, Each, Expect, Finished, Let, Machine, Machines, Until,
 };
 use crate::check::row::{Row, Table};
 
@@ -14,7 +14,7 @@ macro_rules! allocatable {
             $before,
             "node=$(tr '\\0' '\\n' < /proc/$(pgrep -o -x kubelet)/cmdline | sed -n 's/^--hostname-override=//p'); \
              server=$(awk '$1 == \"server:\" {print $2}' /var/lib/kubelet/kubeconfig); \
-             token=$(aws eks get-token --cluster-name $NAME-cluster --region $REGION --query status.token --output text); \
+             token=$(aws eks get-token --cluster-name $CLUSTER --region $REGION --query status.token --output text); \
              set -- $(printf 'header = \"Authorization: Bearer %s\"' \"$token\" | \
                  curl -fsS -m 20 --config - --cacert /etc/kubernetes/pki/ca.crt \"$server/api/v1/nodes/$node\" | \
                  jq -r '.status.allocatable | .[\"hugepages-2Mi\"], .[\"aws.ec2.nitro/nitro_enclaves\"], .[\"aws.ec2.nitro/nitro_enclaves_cpus\"]'); \
@@ -61,7 +61,7 @@ pub(super) const ROWS: &[Row] = &[
         check: Run(&[
             Let(
                 "TARGET_GROUPS",
-                "aws cloudformation list-stack-resources --stack-name $NAME-cluster \
+                "aws cloudformation list-stack-resources --stack-name $CLUSTER \
                  --query \"StackResourceSummaries[?ResourceType=='AWS::ElasticLoadBalancingV2::TargetGroup'].PhysicalResourceId\"",
             ),
             Each(
@@ -102,7 +102,7 @@ pub(super) const ROWS: &[Row] = &[
         check: Run(&[
             Let(
                 "TARGET_GROUPS",
-                "aws cloudformation list-stack-resources --stack-name $NAME-cluster \
+                "aws cloudformation list-stack-resources --stack-name $CLUSTER \
                  --query \"StackResourceSummaries[?ResourceType=='AWS::ElasticLoadBalancingV2::TargetGroup'].PhysicalResourceId\"",
             ),
             Each(
@@ -144,7 +144,7 @@ pub(super) const ROWS: &[Row] = &[
         expected: "the event `request_answered` in the log; metrics `ContainerInsights` and `NitroEnclave`. If not, the CloudWatch agent wants a hop limit of 2 in `cdk/lib/cluster.ts`",
         check: Run(&[
             Expect(
-                "aws logs filter-log-events --log-group-name /aws/containerinsights/$NAME-cluster/application \
+                "aws logs filter-log-events --log-group-name /aws/containerinsights/$CLUSTER/application \
                  --filter-pattern '{ $.event = \"request_answered\" }' --max-items 1 --query 'length(events)'",
                 AtLeast(1),
             ),
@@ -155,7 +155,7 @@ pub(super) const ROWS: &[Row] = &[
             ),
             Expect(
                 "aws cloudwatch list-metrics --namespace ContainerInsights --recently-active PT3H \
-                 --dimensions Name=ClusterName,Value=$NAME-cluster --max-items 50 --query 'length(Metrics)'",
+                 --dimensions Name=ClusterName,Value=$CLUSTER --max-items 50 --query 'length(Metrics)'",
                 AtLeast(1),
             ),
         ]),
@@ -168,11 +168,11 @@ pub(super) const ROWS: &[Row] = &[
         check: Run(&[
             Let(
                 "VERSION",
-                "aws eks describe-cluster --name $NAME-cluster --query cluster.version",
+                "aws eks describe-cluster --name $CLUSTER --query cluster.version",
             ),
             Let(
                 "NODE_GROUPS",
-                "aws eks list-nodegroups --cluster-name $NAME-cluster --query nodegroups",
+                "aws eks list-nodegroups --cluster-name $CLUSTER --query nodegroups",
             ),
             Each(
                 "NODE_GROUP",
@@ -180,7 +180,7 @@ pub(super) const ROWS: &[Row] = &[
                 &[
                     Let(
                         "IMAGE",
-                        "aws eks describe-nodegroup --cluster-name $NAME-cluster --nodegroup-name $NODE_GROUP \
+                        "aws eks describe-nodegroup --cluster-name $CLUSTER --nodegroup-name $NODE_GROUP \
                      --query \"contains(nodegroup.amiType, 'ARM') && 'arm64' || 'x86_64'\"",
                     ),
                     Let(
@@ -190,29 +190,29 @@ pub(super) const ROWS: &[Row] = &[
                      --query Parameter.Value",
                     ),
                     Expect(
-                        "aws eks describe-nodegroup --cluster-name $NAME-cluster --nodegroup-name $NODE_GROUP --query nodegroup.releaseVersion",
+                        "aws eks describe-nodegroup --cluster-name $CLUSTER --nodegroup-name $NODE_GROUP --query nodegroup.releaseVersion",
                         Is("$NEWEST"),
                     ),
                     Expect(
-                        "aws eks describe-nodegroup --cluster-name $NAME-cluster --nodegroup-name $NODE_GROUP --query nodegroup.health.issues",
+                        "aws eks describe-nodegroup --cluster-name $CLUSTER --nodegroup-name $NODE_GROUP --query nodegroup.health.issues",
                         Nothing,
                     ),
                 ],
             ),
             Let(
                 "ADDONS",
-                "aws eks list-addons --cluster-name $NAME-cluster --query addons",
+                "aws eks list-addons --cluster-name $CLUSTER --query addons",
             ),
             Each(
                 "ADDON",
                 "$ADDONS",
                 &[
                     Expect(
-                        "aws eks describe-addon --cluster-name $NAME-cluster --addon-name $ADDON --query addon.status",
+                        "aws eks describe-addon --cluster-name $CLUSTER --addon-name $ADDON --query addon.status",
                         Is("ACTIVE"),
                     ),
                     Expect(
-                        "aws eks describe-addon --cluster-name $NAME-cluster --addon-name $ADDON --query addon.health.issues",
+                        "aws eks describe-addon --cluster-name $CLUSTER --addon-name $ADDON --query addon.health.issues",
                         Nothing,
                     ),
                 ],
@@ -228,7 +228,7 @@ pub(super) const ROWS: &[Row] = &[
             steps: &[
                 Let(
                     "TARGET_GROUPS",
-                    "aws cloudformation list-stack-resources --stack-name $NAME-cluster \
+                    "aws cloudformation list-stack-resources --stack-name $CLUSTER \
                      --query \"StackResourceSummaries[?ResourceType=='AWS::ElasticLoadBalancingV2::TargetGroup'].PhysicalResourceId\"",
                 ),
                 Beside("cargo xtask newman 2 3000"),
@@ -265,17 +265,13 @@ pub(super) const ROWS: &[Row] = &[
         claim: "the stack for ECS: agent, device, profile",
         expected: "both services run the tasks that they should",
         check: Run(&[
-            If(
-                "TASKS",
-                "aws ecs describe-clusters --clusters $NAME-pods --query \"clusters[?status=='ACTIVE'].clusterName\"",
-            ),
             Expect(
-                "aws ecs describe-services --cluster $TASKS --services signer key-generator \
+                "aws ecs describe-services --cluster $ECS_CLUSTER --services signer key-generator \
                  --query 'services[?runningCount==desiredCount].status'",
                 All("ACTIVE"),
             ),
             Expect(
-                "aws ecs describe-services --cluster $TASKS --services signer key-generator \
+                "aws ecs describe-services --cluster $ECS_CLUSTER --services signer key-generator \
                  --query 'services[?runningCount!=desiredCount].serviceName'",
                 Nothing,
             ),
