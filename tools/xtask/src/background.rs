@@ -43,7 +43,7 @@ impl Drop for Background {
     }
 }
 
-/// A step that runs in a process of its own until its turn in the run.
+/// A step that runs in a process of its own, with the lowest priority, until its turn in the run.
 pub(crate) struct EarlyStep {
     log: PathBuf,
     process: JoinHandle<(Result<()>, Duration)>,
@@ -54,8 +54,10 @@ impl EarlyStep {
     pub(crate) fn start(step: &str) -> Result<Self> {
         let log = target_directory().join(format!("{step}.log"));
         let (file, _) = fs::File::create(&log)?.into_parts();
-        let mut command = Command::new(program(XTASK));
+        let mut command = Command::new("nice");
         command
+            .args(["-n", "19"])
+            .arg(program(XTASK))
             .args(["test", "--step", step])
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)

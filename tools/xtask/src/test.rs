@@ -82,7 +82,7 @@ struct Step {
     run_in: RunIn,
     /// Set if it calls programs of the workspace.
     needs_programs: bool,
-    /// In a whole run, starts together with this earlier step: both use one processor.
+    /// In a whole run, starts together with this earlier step, which leaves processors idle.
     beside: Option<&'static str>,
     run: fn() -> Result<()>,
 }
@@ -176,10 +176,11 @@ fn steps() -> Vec<Step> {
         step("rehearsal", rehearsal).with_programs(),
         step("emulator", cloister_release::build_emulator),
         step("images", cloister_release::build_for_emulator),
+        step("tests", || cargo_test(&["--no-fail-fast"])).with_programs(),
         step("images twice", || {
             cloister_release::check_reproducible(Architecture::Amd64)
-        }),
-        step("tests", || cargo_test(&["--no-fail-fast"])).with_programs(),
+        })
+        .beside("tests"),
         long_step("openapi at length", openapi::test_at_length).with_programs(),
         long_step("expiring credentials", || {
             succeed(
