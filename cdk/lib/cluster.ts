@@ -64,7 +64,7 @@ export function clusterStack(app: App, configuration: Configuration, releases: R
     ],
     ready,
   );
-  applyText(cluster, 'Dynamodb', dynamodbPolicy, versions.dynamodbPeers, [objects]);
+  applyText(cluster, 'Dynamodb', dynamodbPolicy, versions.dynamodbPeers, objects);
   apply(cluster, 'DevicePlugin', [devicePlugin(reserved(configuration, releases))], ready);
   podIdentities(stack, cluster.clusterName, configuration);
   operators(stack, cluster, configuration);
@@ -290,10 +290,17 @@ function applyText(
   id: string,
   manifest: (member: string) => Manifest,
   text: string,
-  after: readonly IDependable[],
+  after: IDependable,
 ): void {
   const [before, behind] = JSON.stringify([manifest(MEMBER)]).split(JSON.stringify(MEMBER));
-  const applied = apply(cluster, id, [manifest(MEMBER)], after);
+  const applied = new eks.KubernetesManifest(cluster.stack, id, {
+    cluster,
+    manifest: [manifest(MEMBER)],
+    overwrite: true,
+    // The label for it would be missing in the text.
+    prune: false,
+  });
+  applied.node.addDependency(after);
   const resource = applied.node.defaultChild;
   if (resource instanceof CfnResource) {
     resource.addPropertyOverride('Manifest', Fn.join('', [before ?? '', text, behind ?? '']));

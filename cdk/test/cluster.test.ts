@@ -14,7 +14,7 @@ import { readReleases, type Release, type Releases, type Service, SERVICES } fro
 import { workloads } from '../lib/workloads';
 import { withContainers } from './containers';
 import { configured, deployment, writeImages } from './fixture';
-import { stacks } from './stacks';
+import { ofType, stacks } from './stacks';
 
 function cluster({ configuration, releases }: { configuration: Configuration; releases: Releases } = deployment()) {
   return clusterStack(new App(), configuration, releases);
@@ -159,6 +159,20 @@ test('with another CDK_RENEW, every object is applied again, and all that was re
   assert.deepEqual([...new Set(before.map(([, { Type }]) => Type))].sort(), [...types].sort());
   for (const [id, { Properties }] of before) {
     assert.deepEqual(after.get(id)?.Properties, { ...Properties, Renew: '2027-01-31' }, id);
+  }
+});
+
+test('an update applies every object: each has the label by which kubectl selects them', () => {
+  const all = stacks('eks');
+  const applied = ['cluster', 'application'].flatMap((stack) =>
+    ofType(all.get(`dev-cloister-${stack}`) ?? {}, 'Custom::AWSCDK-EKS-KubernetesResource'),
+  );
+  assert.ok(applied.length > 8);
+  for (const [id, { Properties }] of applied) {
+    const text = JSON.stringify(Properties['Manifest']).replaceAll('\\', '');
+    const objects = text.split('"apiVersion"').length - 1;
+    const label = Properties['PruneLabel'];
+    assert.ok(label === undefined || text.split(`"${label}":""`).length - 1 >= objects, id);
   }
 });
 
