@@ -55,7 +55,8 @@ pub(crate) enum Check {
     /// Changes a throw-away deployment, and puts it back.
     Destructive {
         steps: &'static [Step],
-        /// Runs in any case, after success, failure or an interruption, once something was changed.
+        /// Runs in any case, after success, failure or an interruption, once something was changed, or
+        /// was not denied.
         restore: &'static [Step],
     },
     /// Needs a console, other images, or an instance outside of the deployment. Markdown.

@@ -104,7 +104,13 @@ impl Runner {
     fn step(&self, step: &Step, state: &mut State) -> Result<Verdict> {
         let nothing = Verdict::Held(String::new());
         match step {
-            Step::Expect(line, outcome) => self.expect(line, *outcome, state),
+            Step::Expect(line, outcome) => {
+                let verdict = self.expect(line, *outcome, state)?;
+                // What should have been denied has happened.
+                let denies = matches!(outcome, Outcome::Denied(_) | Outcome::Refused(_));
+                state.changed |= denies && matches!(verdict, Verdict::NotHeld(_));
+                Ok(verdict)
+            }
             Step::Change(line) => {
                 self.go_on(state.firm)?;
                 state.changed = true;
@@ -176,10 +182,13 @@ impl Runner {
     }
 
     fn expect(&self, line: &str, outcome: Outcome, state: &mut State) -> Result<Verdict> {
-        let call = match self.command(line, state) {
+        let mut call = match self.command(line, state) {
             Ok(call) => call,
             Err(verdict) => return Ok(verdict),
         };
+        // What has to be denied may be allowed: it ends before an interruption is heard.
+        self.go_on(state.firm)?;
+        call.firm |= matches!(outcome, Outcome::Denied(_) | Outcome::Refused(_));
         let (done, error) = self.call(&call)?;
         Ok(judge(
             outcome,

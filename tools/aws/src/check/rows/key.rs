@@ -2,7 +2,7 @@
 
 use crate::check::row::Check::{Destructive, Run};
 use crate::check::row::Outcome::{Denied, Is, Succeeds};
-use crate::check::row::Step::{Expect, Let};
+use crate::check::row::Step::{Change, Expect, Let};
 use crate::check::row::{Row, Table::Key};
 
 pub(super) const ROWS: &[Row] = &[
@@ -82,7 +82,10 @@ pub(super) const ROWS: &[Row] = &[
                     Is("Enabled"),
                 ),
             ],
-            restore: &[],
+            restore: &[
+                Change("aws kms cancel-key-deletion --key-id $KEY_ARN --query KeyId"),
+                Change("aws kms enable-key --key-id $KEY_ARN"),
+            ],
         },
     },
     Row {
