@@ -75,7 +75,7 @@ test('every value can be given', () => {
     CDK_VPC_LOAD_BALANCER_SUBNETS: 'subnet-0123456789abcdef2,subnet-0123456789abcdef3',
     CDK_VPC_LOAD_BALANCER_CIDRS: '100.64.0.0/26,100.64.0.64/26',
     CDK_ALARMS_TO: 'ops@example.org,arn:aws:sqs:eu-central-1:123456789012:alarms',
-    CDK_TAGS: 'cost-centre=42,owner=a=b',
+    CDK_RESOURCE_TAGS: 'cost-centre=42,owner=a=b',
     CDK_PARAMETER_PREFIX: '/devapp/ethereum',
     CDK_OPERATORS: 'arn:aws:iam::123456789012:role/team/operator',
     CDK_TRAIL: 'arn:aws:cloudtrail:eu-central-1:123456789012:trail/all',
@@ -337,14 +337,19 @@ for (const [what, environment, context, sentence] of [
     {},
     /^CDK_ALARMS_TO is not set: a production deployment needs somebody who receives its alarms/,
   ],
-  ['a tag of AWS', { CDK_TAGS: 'aws:x=y' }, {}, /^CDK_TAGS names `aws:x=y`: give `name=value` pairs/],
-  ['a tag without value', { CDK_TAGS: 'owner' }, {}, /^CDK_TAGS names `owner`: give/],
-  ['a tag twice', { CDK_TAGS: 'owner=a,owner=b' }, {}, /^CDK_TAGS names `owner=b`: give .* each once/],
+  ['a tag of AWS', { CDK_RESOURCE_TAGS: 'aws:x=y' }, {}, /^CDK_RESOURCE_TAGS names `aws:x=y`: give `name=value` pairs/],
+  ['a tag without value', { CDK_RESOURCE_TAGS: 'owner' }, {}, /^CDK_RESOURCE_TAGS names `owner`: give/],
+  [
+    'a tag twice',
+    { CDK_RESOURCE_TAGS: 'owner=a,owner=b' },
+    {},
+    /^CDK_RESOURCE_TAGS names `owner=b`: give .* each once/,
+  ],
   [
     'the tag of the key',
-    { CDK_TAGS: 'cloister=x' },
+    { CDK_RESOURCE_TAGS: 'cloister=x' },
     {},
-    'CDK_TAGS sets `cloister`, the tag of the CMK alone: choose another name',
+    'CDK_RESOURCE_TAGS sets `cloister`, the tag of the CMK alone: choose another name',
   ],
   [
     'parameters of AWS',
@@ -433,4 +438,20 @@ test('the page of the configuration is written from the table', () => {
     fs.writeFileSync(file, page);
   }
   assert.equal(fs.readFileSync(file, 'utf8'), page, 'look at the difference, then `npm run snapshots`');
+});
+
+test('no variable is an option of the CDK CLI, which reads its options from variables with the same prefix', () => {
+  const registry = path.join(__dirname, '../node_modules/aws-cdk/lib/cli/cli-type-registry.json');
+  const { globalOptions, commands } = JSON.parse(fs.readFileSync(registry, 'utf8')) as {
+    readonly globalOptions: object;
+    readonly commands: Readonly<Record<string, { readonly options?: object }>>;
+  };
+  const options = [globalOptions, ...Object.values(commands).map((command) => command.options ?? {})].flatMap(
+    Object.keys,
+  );
+  assert.ok(options.includes('tags'));
+  assert.deepEqual(
+    Object.values(KNOBS).filter(({ variable, context }) => variable !== undefined && options.includes(context)),
+    [],
+  );
 });

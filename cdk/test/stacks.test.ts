@@ -25,7 +25,7 @@ for (const variant of ['eks', 'ecs'] as const) {
         CDK_VARIANT: variant,
         CDK_TARGET_ARCHITECTURE: `linux/${architecture}`,
         CDK_SIZE: size,
-        CDK_TAGS: Object.entries(TAGS)
+        CDK_RESOURCE_TAGS: Object.entries(TAGS)
           .map((pair) => pair.join('='))
           .join(),
         CDK_CODE_SIGNING: 'true',

@@ -180,7 +180,7 @@ const CHECKS: readonly Check[] = [
   ),
   // This tag selects the keys that the deployment's roles may administer.
   check(['tags'], ({ tags }) => [
-    'cloister' in tags && 'CDK_TAGS sets `cloister`, the tag of the CMK alone: choose another name',
+    'cloister' in tags && 'CDK_RESOURCE_TAGS sets `cloister`, the tag of the CMK alone: choose another name',
   ]),
   check(['frontDoor', 'codeSigning'], ({ frontDoor, codeSigning }) => [
     frontDoor?.startsWith('s3://') === true &&

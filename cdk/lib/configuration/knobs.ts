@@ -229,7 +229,7 @@ export const KNOBS = {
     'give e-mail addresses and ARNs of SQS queues or Lambda functions, separated by commas; SNS delivers to no FIFO queue and to no other topic',
   ),
   tags: knob(
-    'CDK_TAGS',
+    'CDK_RESOURCE_TAGS',
     'tags of all resources except the CMK and its parameters [none]',
     pairs(TAG),
     'give `name=value` pairs, separated by commas: names of letters, digits and `+ - . _ : /` that every service accepts, each once and not beginning with `aws:`',

@@ -19,7 +19,7 @@ fn up_with_variables_on_ecs() {
         ("CDK_PREFIX", ""),
         ("CDK_TARGET_ARCHITECTURE", "linux/arm64"),
         ("CDK_VARIANT", "ecs"),
-        ("CDK_TAGS", "owner=a team,stage=it's"),
+        ("CDK_RESOURCE_TAGS", "owner=a team,stage=it's"),
     ];
     compare("up-ecs", &["up"], &variables);
 }
