@@ -27,6 +27,17 @@ pub struct Target {
     pub architecture: Option<Architecture>,
 }
 
+/// A platform of the pods, by CDK_VARIANT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Platform {
+    /// A cluster of the deployment's own.
+    Kubernetes,
+    /// Tasks.
+    Ecs,
+    /// A cluster that the operator has.
+    Identities,
+}
+
 /// A deployment.
 #[derive(Clone, Debug)]
 pub struct Deployment {
@@ -38,8 +49,8 @@ pub struct Deployment {
     pub region: String,
     /// Of enclaves, machines and function.
     pub architecture: Architecture,
-    /// On ECS instead of Kubernetes.
-    pub ecs: bool,
+    /// The pods' platform.
+    pub platform: Platform,
     /// The operator's `CDK_…` variables.
     given: Environment,
 }
@@ -103,9 +114,12 @@ impl Deployment {
             account,
             region,
             architecture,
-            ecs: given
-                .get("CDK_VARIANT")
-                .is_some_and(|variant| variant == "ecs"),
+            platform: match given.get("CDK_VARIANT").map(String::as_str) {
+                Some("ecs") => Platform::Ecs,
+                Some("identities") => Platform::Identities,
+                // The CDK app refuses others.
+                _ => Platform::Kubernetes,
+            },
             given,
         })
     }
@@ -168,10 +182,12 @@ impl Deployment {
 
     /// The stacks that can be destroyed and deployed again, in the order of their deployment.
     pub fn replaceable_stacks(&self) -> Vec<String> {
-        match self.ecs {
-            true => vec![self.name("ecs")],
-            false => vec![self.name("cluster"), self.name("application")],
-        }
+        let names: &[&str] = match self.platform {
+            Platform::Kubernetes => &["cluster", "application"],
+            Platform::Ecs => &["ecs"],
+            Platform::Identities => &["identities", "application"],
+        };
+        names.iter().map(|name| self.name(name)).collect()
     }
 
     /// The repository of the pods' container images.

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use cloister_contract::Architecture;
 use cloister_toolchain::debian;
 use serde_json::Value;
 
 use crate::commands::{Commands, Line};
-use crate::deployment::Deployment;
+use crate::deployment::{Deployment, Platform};
 use crate::error::{Error, code};
 use crate::stack::{Stack, State};
 
@@ -20,10 +20,15 @@ pub(crate) fn machine(commands: &Commands) -> Result<()> {
     if commands.is_dry() || commands.replaces("cargo") {
         return Ok(());
     }
-    if !cfg!(target_arch = "x86_64") || !Path::new("/etc/debian_version").exists() {
-        return Err(Error::NotDebian.into());
-    }
+    debian_on_x86(std::env::consts::ARCH, Path::new("/etc/debian_version"))?;
     debian::require(PACKAGES)
+}
+
+fn debian_on_x86(architecture: &str, version: &Path) -> Result<()> {
+    if architecture != "x86_64" || !version.exists() {
+        bail!(Error::NotDebian);
+    }
+    Ok(())
 }
 
 /// Compares the credentials' account with the deployment's.
@@ -52,7 +57,7 @@ pub(crate) fn account(deployment: &Deployment, commands: &Commands) -> Result<()
 /// enough of what is limited.
 ///
 /// # Errors
-/// If something is missing. What may not be asked is told and not checked.
+/// If something is missing. What AWS does not tell is not checked, and that is said.
 pub(crate) fn region(deployment: &Deployment, commands: &Commands) -> Result<()> {
     tolerated(enabled(deployment, commands), commands)?;
     let processors = tolerated(machine_processors(deployment, commands), commands)?;
@@ -60,10 +65,10 @@ pub(crate) fn region(deployment: &Deployment, commands: &Commands) -> Result<()>
     tolerated(quotas(deployment, processors, commands), commands)
 }
 
-/// Goes on without an answer that may not be asked for.
+/// Goes on without an answer that may not be asked for, or that AWS does not give.
 fn tolerated<T: Default>(outcome: Result<T>, commands: &Commands) -> Result<T> {
     match outcome {
-        Err(error) if is_not_permitted(&error) => {
+        Err(error) if is_no_answer(&error) => {
             commands.say(&format!("  not checked: {error:#}"));
             Ok(T::default())
         }
@@ -128,7 +133,7 @@ fn machine_processors(deployment: &Deployment, commands: &Commands) -> Result<u6
 }
 
 fn kubernetes(deployment: &Deployment, commands: &Commands) -> Result<()> {
-    if deployment.ecs {
+    if deployment.platform != Platform::Kubernetes {
         return Ok(());
     }
     let line = Line::aws(["eks", "list-clusters", "--max-items", "1"]);
@@ -147,11 +152,9 @@ fn kubernetes(deployment: &Deployment, commands: &Commands) -> Result<()> {
 
 /// Quotas that the machines and the network of a first deployment use.
 fn quotas(deployment: &Deployment, processors: u64, commands: &Commands) -> Result<()> {
-    let [first, ..] = deployment
-        .replaceable_stacks()
-        .try_into()
-        .unwrap_or([String::new()]);
-    if !commands.is_dry() && Stack::new(commands, &first).state()? == State::Settled {
+    let stacks = deployment.replaceable_stacks();
+    let first = stacks.first().map_or("", String::as_str);
+    if !commands.is_dry() && Stack::new(commands, first).state()? == State::Settled {
         return Ok(());
     }
     let in_use = |words: &[&str], query: &str| -> Result<u64> {
@@ -237,8 +240,11 @@ pub(crate) fn json(commands: &Commands, line: &Line) -> Result<Option<Value>> {
         .map(Some)
 }
 
-fn is_not_permitted(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(Error::NotPermitted { .. }))
+fn is_no_answer(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(Error::NotPermitted { .. } | Error::Aws { .. })
+    )
 }
 
 fn machine_type(deployment: &Deployment) -> &str {
@@ -265,3 +271,19 @@ const PACKAGES: &[&str] = &["curl", "skopeo"];
 
 /// Of the region's functions: new accounts begin with 10.
 const LEAST_CONCURRENCY: u64 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_systems_are_refused() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let nowhere = Path::new("/nonexistent");
+        debian_on_x86("x86_64", here).unwrap();
+        for (architecture, version) in [("x86_64", nowhere), ("aarch64", here)] {
+            let error = debian_on_x86(architecture, version).unwrap_err();
+            assert_eq!(error.downcast_ref(), Some(&Error::NotDebian));
+        }
+    }
+}

@@ -5,7 +5,7 @@ use chrono::{DateTime, Days, Utc};
 use serde_json::Value;
 
 use crate::commands::{Commands, Line};
-use crate::deployment::Deployment;
+use crate::deployment::{Deployment, Platform};
 use crate::error::code;
 use crate::prerequisites::json;
 use crate::stack::{Stack, State};
@@ -26,7 +26,7 @@ pub(crate) fn print(deployment: &Deployment, commands: &Commands) -> Result<()> 
     lines.extend(keys(deployment, commands)?);
     lines.extend(buckets(deployment, commands)?);
     lines.extend(log_groups(deployment, commands)?);
-    if deployment.ecs {
+    if deployment.platform == Platform::Ecs {
         let secret = deployment.name(POD_TLS);
         lines.push(format!(
             "secret {secret}: 0.40 USD a month, until `aws secretsmanager delete-secret \

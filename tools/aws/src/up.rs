@@ -3,13 +3,13 @@
 use std::thread;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::Value;
 
 use crate::artefacts::{self, Artefact, SETTINGS};
 use crate::commands::{Commands, Line, elapsed};
-use crate::deployment::{Deployment, Target};
+use crate::deployment::{Deployment, Platform, Target};
 use crate::error::{Error, code};
 use crate::prerequisites::{self, json};
 use crate::stack::{Stack, State};
@@ -38,6 +38,13 @@ struct Step {
 /// # Errors
 /// If a step fails; it is found done or repeated by the next run.
 pub fn run(deployment: &Deployment, commands: &mut Commands) -> Result<()> {
+    if deployment.platform == Platform::Identities {
+        bail!(Error::Option {
+            option: "CDK_VARIANT",
+            value: "`identities`".to_owned(),
+            expected: "eks or ecs, or follow docs/existing-platforms.md for a cluster of your own",
+        });
+    }
     for (index, step) in STEPS.iter().enumerate() {
         let heading = format!("{}/{} {}: {}", index + 1, STEPS.len(), step.name, step.why);
         if !commands.is_dry() && (step.is_done)(deployment, commands)? {
@@ -162,16 +169,17 @@ const STEPS: &[Step] = &[
         name: "certificate",
         why: "of the pods, made once; on Kubernetes the cluster makes it",
         is_done: |deployment, commands| {
-            Ok(!deployment.ecs || has_secret(&deployment.name(POD_TLS), commands)?)
+            Ok(deployment.platform != Platform::Ecs
+                || has_secret(&deployment.name(POD_TLS), commands)?)
         },
         run: |deployment, commands| {
             let make = Line::new(["npm", "run", "--silent", "pod-tls"]).within("cdk");
             let store = Line::aws(["secretsmanager", "create-secret", "--name"])
                 .args([deployment.name(POD_TLS).as_str(), "--secret-string"])
                 .args(["file:///dev/stdin"]);
-            match deployment.ecs {
-                true => commands.pipe(&make, &store),
-                false => Ok(()),
+            match deployment.platform {
+                Platform::Ecs => commands.pipe(&make, &store),
+                _ => Ok(()),
             }
         },
     },

@@ -17,7 +17,7 @@ pub(crate) struct Aws {
     state: Arc<Mutex<State>>,
 }
 
-/// What the account has.
+/// The account.
 pub(crate) struct State {
     pub(crate) account: &'static str,
     pub(crate) opt_in: &'static str,
@@ -46,7 +46,7 @@ pub(crate) enum Failure {
 #[derive(Default)]
 pub(crate) struct Stack {
     pub(crate) status: &'static str,
-    /// How many more times it is seen at work.
+    /// Times that it is still seen at work.
     pub(crate) busy: u32,
     /// XML, newest first.
     events: Vec<String>,
@@ -296,6 +296,11 @@ fn respond(request: &Request, state: &mut State) -> (u16, String) {
         .parameter("StackName")
         .unwrap_or_default()
         .to_owned();
+    assert!(
+        request.parameter("StackName") != Some(""),
+        "{}",
+        request.body
+    );
     let body = match operation.as_str() {
         "GetCallerIdentity" => xml(
             &operation,

@@ -70,6 +70,11 @@ fn credentials_that_cannot_be_used_are_told_apart() {
 fn the_account_and_the_region_have_to_fit() {
     let wrong = refused(|aws, _| aws.state().account = "999999999999");
     assert!(matches!(wrong, Error::WrongAccount { .. }), "{wrong}");
+    let cluster = refused(|_, checkout| checkout.set("CDK_VARIANT", "identities"));
+    assert!(
+        matches!(cluster, Error::Option { option, .. } if option == "CDK_VARIANT"),
+        "{cluster}"
+    );
     let region = REGION.to_owned();
     let unknown = faulty("DescribeRegions", "InvalidParameterValue");
     assert_eq!(
