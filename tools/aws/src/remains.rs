@@ -26,6 +26,7 @@ pub(crate) fn print(deployment: &Deployment, commands: &Commands) -> Result<()> 
     lines.extend(keys(deployment, commands)?);
     lines.extend(buckets(deployment, commands)?);
     lines.extend(log_groups(deployment, commands)?);
+    lines.extend(api_logs(deployment, commands)?);
     if deployment.platform == Platform::Ecs {
         let secret = deployment.name(POD_TLS);
         lines.push(format!(
@@ -66,10 +67,11 @@ fn keys(deployment: &Deployment, commands: &Commands) -> Result<Vec<String>> {
                 described["KeyState"].as_str().unwrap_or_default()
             ),
             ref date => format!(
-                "CMK {key}: deleted on {}, costs nothing until then; `aws kms \
-                 cancel-key-deletion` as {} keeps it",
+                "CMK {key}: deleted on {}, costs nothing until then; {} may cancel that, and a \
+                 deployed {} makes that role again",
                 day(date),
-                deployment.role("retirement")
+                deployment.role("retirement"),
+                deployment.base_stack()
             ),
         });
     }
@@ -130,6 +132,16 @@ fn log_groups(deployment: &Deployment, commands: &Commands) -> Result<Vec<String
             )
         })
         .collect())
+}
+
+/// The role is the region's setting for all of its APIs.
+fn api_logs(deployment: &Deployment, commands: &Commands) -> Result<Option<String>> {
+    let role = Line::aws(["apigateway", "get-account", "--query", "cloudwatchRoleArn"]);
+    let role = json(commands, &role)?.unwrap_or_default();
+    let role = role.as_str().unwrap_or_default();
+    Ok(role.contains(&deployment.base_stack()).then(|| {
+        format!("role {role}: API Gateway writes the logs of this region's APIs as it; no cost")
+    }))
 }
 
 fn texts(list: Option<Value>) -> Vec<String> {

@@ -22,7 +22,7 @@ pub(crate) struct Aws {
 
 impl Aws {
     pub(crate) fn start() -> Self {
-        let ministack = Ministack::start();
+        let ministack = Ministack::start(true);
         let root = Credentials::new(ROOT, ROOT, None);
         let root = Client::new(&ministack.endpoint(), REGION, root, None).unwrap();
         Self { ministack, root }

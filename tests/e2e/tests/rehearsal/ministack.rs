@@ -15,7 +15,8 @@ pub(crate) struct Ministack {
 }
 
 impl Ministack {
-    pub(crate) fn start() -> Self {
+    /// With `authentication`, signatures and policies are enforced.
+    pub(crate) fn start(authentication: bool) -> Self {
         let requirements = workspace_root().join("cdk/test/ministack.txt");
         let requirements = std::fs::read_to_string(requirements).unwrap();
         let mut python = python::with_packages("ministack", &requirements, &[]).unwrap();
@@ -30,11 +31,11 @@ impl Ministack {
             .stderr(Stdio::null())
             .env("TMPDIR", &directory)
             .env("STATE_DIR", &directory)
-            // On loopback alone, with signatures and policies enforced, and functions as processes.
+            // On loopback alone, and functions as processes.
             .env("BIND_HOST", "127.0.0.1")
             .env("GATEWAY_PORT", port.to_string())
             .env("IOT_MTLS_ENABLED", "0")
-            .env("AUTH", "true")
+            .env("AUTH", authentication.to_string())
             .env("LAMBDA_EXECUTOR", "local");
         let mut ministack = Self {
             process: python.spawn().unwrap(),

@@ -237,6 +237,7 @@ impl Request {
         let named = json.or_else(|| self.parameter("Action"));
         match (named, self.target.as_str()) {
             (Some(operation), _) => operation.to_owned(),
+            (None, "/account") => "GetAccount".to_owned(),
             (None, path) if path.starts_with("/clusters") => "ListClusters".to_owned(),
             (None, path) if path.contains("object-lock") => "GetObjectLock".to_owned(),
             (None, _) => "ListBuckets".to_owned(),
@@ -414,6 +415,7 @@ fn respond(request: &Request, state: &mut State) -> (u16, String) {
             state.key_state = "PendingDeletion";
             "{}".to_owned()
         }
+        "GetAccount" => r#"{"cloudwatchRoleArn":"arn:dev-cloister-base-ApiLogs"}"#.to_owned(),
         "ListBuckets" => "<ListAllMyBucketsResult><Buckets><Bucket><Name>dev-cloister-journal\
                           </Name></Bucket></Buckets></ListAllMyBucketsResult>"
             .to_owned(),
