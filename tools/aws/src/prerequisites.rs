@@ -66,7 +66,7 @@ pub(crate) fn region(deployment: &Deployment, commands: &Commands) -> Result<()>
 }
 
 /// Goes on without an answer that may not be asked for, or that AWS does not give.
-fn tolerated<T: Default>(outcome: Result<T>, commands: &Commands) -> Result<T> {
+pub(crate) fn tolerated<T: Default>(outcome: Result<T>, commands: &Commands) -> Result<T> {
     match outcome {
         Err(error) if is_no_answer(&error) => {
             commands.say(&format!("  not checked: {error:#}"));

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::commands::{Commands, Line};
 use crate::deployment::{Deployment, Platform};
 use crate::error::code;
-use crate::prerequisites::json;
+use crate::prerequisites::{json, tolerated};
 use crate::stack::{Stack, State};
 use crate::up::POD_TLS;
 
@@ -23,10 +23,10 @@ pub(crate) fn print(deployment: &Deployment, commands: &Commands) -> Result<()> 
             lines.push(format!("stack {stack}, until `cargo aws down --with-keys`"));
         }
     }
-    lines.extend(keys(deployment, commands)?);
-    lines.extend(buckets(deployment, commands)?);
-    lines.extend(log_groups(deployment, commands)?);
-    lines.extend(api_logs(deployment, commands)?);
+    lines.extend(tolerated(keys(deployment, commands), commands)?);
+    lines.extend(tolerated(buckets(deployment, commands), commands)?);
+    lines.extend(tolerated(log_groups(deployment, commands), commands)?);
+    lines.extend(tolerated(api_logs(deployment, commands), commands)?);
     if deployment.platform == Platform::Ecs {
         let secret = deployment.name(POD_TLS);
         lines.push(format!(

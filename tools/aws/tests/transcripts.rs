@@ -25,6 +25,17 @@ fn up_with_variables_on_ecs() {
 }
 
 #[test]
+fn up_with_two_releases() {
+    let variables = [
+        ("CDK_IMAGES", "/releases/present"),
+        ("CDK_NEXT_IMAGES", "/releases/next"),
+        ("CDK_NEXT_UNTIL", "2027-01-31"),
+    ];
+    let arguments = ["up", "--account", ACCOUNT, "--region", REGION];
+    compare("up-next", &arguments, &variables);
+}
+
+#[test]
 fn down() {
     compare(
         "down",
