@@ -87,7 +87,7 @@ impl Aws {
         self.state.lock().unwrap()
     }
 
-    /// How often an operation was called.
+    /// The number of calls of an operation.
     pub(crate) fn calls(&self, operation: &str) -> usize {
         let state = self.state();
         state.calls.iter().filter(|call| *call == operation).count()
@@ -99,7 +99,7 @@ impl State {
         self.stacks.entry(name.to_owned()).or_default().status = status;
     }
 
-    /// What the CDK's command for a stack does.
+    /// The effect of the CDK's command for a stack.
     fn cdk(&mut self, verb: &str, name: &str) -> u8 {
         let name = if verb == "bootstrap" {
             "CDKToolkit"
