@@ -1,6 +1,6 @@
 /**
- * `write-images.ts DIRECTORY`: writes images, container images and a front door of a few bytes each, for synthesis with
- * the configuration of the environment.
+ * `write-images.ts DIRECTORY [VERSION]`: writes images, container images and a front door of a few bytes each, for
+ * synthesis with the configuration of the environment. Images of another version have other measurements.
  */
 
 import * as fs from 'node:fs';
@@ -12,9 +12,9 @@ import { withContainers } from './containers';
 import { writeImages } from './fixture';
 
 orExplain(() => {
-  const [directory = '.'] = process.argv.slice(2);
+  const [directory = '.', version = 'one'] = process.argv.slice(2);
   const read = configuration(process.env, () => undefined, new Date());
-  const images = writeImages(read, { directory });
+  const images = writeImages(read, { directory, version });
   withContainers({ configuration: read, releases: readReleases({ ...read, images }) });
   fs.writeFileSync(path.join(directory, 'front-door.zip'), 'no program');
 });

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use cloister_client::{Client, Credentials};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::ministack::Ministack;
 
@@ -54,6 +54,38 @@ impl Aws {
         found
     }
 
+    /// The value of one of the deployment's parameters.
+    pub(crate) async fn parameter(&self, name: &str) -> String {
+        let input = json!({ "Name": format!("/test-app/ethereum/{name}") }).to_string();
+        let question = Question::Target("AmazonSSM.GetParameter", &input);
+        let found: Value = serde_json::from_str(&ask(&self.root, "ssm", &question).await).unwrap();
+        found["Parameter"]["Value"].as_str().unwrap().to_owned()
+    }
+
+    /// The policy of the deployment's CMK.
+    pub(crate) async fn key_policy(&self) -> String {
+        let input = json!({ "KeyId": self.parameter("key_id").await, "PolicyName": "default" });
+        let input = input.to_string();
+        let question = Question::Target("TrentService.GetKeyPolicy", &input);
+        let found: Value = serde_json::from_str(&ask(&self.root, "kms", &question).await).unwrap();
+        found["Policy"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn schedule_key_deletion(&self, key_id: &str) {
+        let input = json!({ "KeyId": key_id, "PendingWindowInDays": 30 }).to_string();
+        let question = Question::Target("TrentService.ScheduleKeyDeletion", &input);
+        ask(&self.root, "kms", &question).await;
+    }
+
+    /// Allows a stack to be deleted.
+    pub(crate) async fn unprotect(&self, stack: &str) {
+        let action = format!(
+            "UpdateTerminationProtection&EnableTerminationProtection=false&StackName={stack}"
+        );
+        let question = Question::Versioned("2010-05-15", &action);
+        ask(&self.root, "cloudformation", &question).await;
+    }
+
     /// A user whose only permission is to assume the role that invokes the API, if the role's trust
     /// policy allows it.
     pub(crate) async fn create_user(&self) -> Credentials {
@@ -77,31 +109,31 @@ impl Aws {
 /// A request of one of the AWS protocols.
 enum Question<'a> {
     Path(&'a str),
-    /// JSON
-    Target(&'a str),
-    /// Query
+    /// JSON: the operation, and its input.
+    Target(&'a str, &'a str),
+    /// Query, of IAM and its relatives.
     Action(&'a str),
+    /// Query, of an API's version.
+    Versioned(&'a str, &'a str),
 }
 
 async fn ask(client: &Client, service: &str, question: &Question<'_>) -> String {
     let (method, path, body) = match question {
         Question::Path(path) => (Method::GET, *path, String::new()),
-        Question::Target(_) => (Method::POST, "/", "{}".to_owned()),
-        Question::Action(action) => {
-            let body = format!("Version=2011-06-15&Action={action}");
-            (Method::POST, "/", body)
-        }
+        Question::Target(_, input) => (Method::POST, "/", (*input).to_owned()),
+        Question::Action(action) => query("2011-06-15", action),
+        Question::Versioned(version, action) => query(version, action),
     };
     let mut request = client.request(method, path, body).unwrap();
     let headers = request.headers_mut();
     match question {
         Question::Path(_) => {}
-        Question::Target(target) => {
+        Question::Target(target, _) => {
             let json = HeaderValue::from_static("application/x-amz-json-1.1");
             headers.insert(CONTENT_TYPE, json);
             headers.insert("x-amz-target", HeaderValue::from_str(target).unwrap());
         }
-        Question::Action(_) => {
+        Question::Action(_) | Question::Versioned(..) => {
             let form = HeaderValue::from_static("application/x-www-form-urlencoded");
             headers.insert(CONTENT_TYPE, form);
         }
@@ -110,6 +142,11 @@ async fn ask(client: &Client, service: &str, question: &Question<'_>) -> String 
     let response = client.send(request).await.unwrap();
     assert_eq!(response.status, 200, "{service}: {}", response.text());
     response.text()
+}
+
+fn query(version: &str, action: &str) -> (Method, &'static str, String) {
+    let body = format!("Version={version}&Action={action}");
+    (Method::POST, "/", body)
 }
 
 /// The credentials in an XML response.
@@ -133,11 +170,11 @@ const LISTS: &[(&str, Question<'static>)] = &[
     ("lambda", Question::Path("/2015-03-31/functions")),
     ("apigateway", Question::Path("/restapis")),
     ("s3", Question::Path("/")),
-    ("logs", Question::Target("Logs_20140328.DescribeLogGroups")),
-    ("ssm", Question::Target("AmazonSSM.DescribeParameters")),
-    ("dynamodb", Question::Target("DynamoDB_20120810.ListTables")),
-    ("kms", Question::Target("TrentService.ListKeys")),
-    ("events", Question::Target("AWSEvents.ListRules")),
+    ("logs", Question::Target("Logs_20140328.DescribeLogGroups", "{}")),
+    ("ssm", Question::Target("AmazonSSM.DescribeParameters", "{}")),
+    ("dynamodb", Question::Target("DynamoDB_20120810.ListTables", "{}")),
+    ("kms", Question::Target("TrentService.ListKeys", "{}")),
+    ("events", Question::Target("AWSEvents.ListRules", "{}")),
     ("iam", Question::Action("ListRoles")),
     ("sns", Question::Action("ListTopics")),
     ("monitoring", Question::Action("DescribeAlarms")),

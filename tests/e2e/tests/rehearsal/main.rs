@@ -12,6 +12,7 @@ mod ministack;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use cloister_client::{Client, Credentials, Response};
 use cloister_e2e::Local;
@@ -24,48 +25,26 @@ use cloister_toolchain::node::Node;
 use crate::aws::{ACCOUNT, Aws, REGION, ROOT};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deployment_comes_changes_and_goes_without_its_keys() {
+async fn a_deployment_comes_changes_goes_back_and_goes() {
     let rehearsal = Rehearsal::start().await;
-    rehearsal.cdk(&["bootstrap", &format!("aws://{ACCOUNT}/{REGION}")]);
-    let first = rehearsal.synthesize("first", "");
+    rehearsal.cdk(&["bootstrap", &format!("aws://{ACCOUNT}/{REGION}"), "--app", ""]);
+    let first = rehearsal.synthesize("first", &[]);
     rehearsal.deploy(&first, "test-cloister-key");
     let retained = rehearsal.aws.inventory().await;
     assert!(retained.contains("test-cloister-keys"), "{retained:?}");
-
-    // The application.
     rehearsal.deploy(&first, "--all");
-    let api = rehearsal.aws.api().await;
-    let caller = api_client(&api, Credentials::new(ROOT, ROOT, None));
-    let unsigned = caller.request(http::Method::GET, "/version", "").unwrap();
-    let unsigned = caller.send(unsigned).await.unwrap();
-    assert_refused(&unsigned, "Missing Authentication Token");
-    let unknown = caller.post("/nothing", "").await.unwrap();
-    assert_eq!(unknown.refusal().unwrap().code, "unknown_route");
-    let malformed = caller.post("/set_key", "").await.unwrap();
-    assert_eq!(malformed.refusal().unwrap().code, "malformed_json");
+    let caller = rehearsal.caller().await;
+    refuses_what_is_not_for_it(&caller).await;
     let key = caller.generate_key(&secret()).await.unwrap().key_id;
     sign(&caller, key).await;
 
-    // An update: another user may call.
-    let user = rehearsal.aws.create_user().await;
-    let second = rehearsal.synthesize("second", &format!("arn:aws:iam::{ACCOUNT}:user/backend"));
-    rehearsal.deploy(&second, "--all");
-    assert_eq!(rehearsal.aws.api().await, api, "an update moved the API");
-    let refused = api_client(&api, user.clone())
-        .get("/version")
-        .await
-        .unwrap();
-    assert_refused(&refused, "not authorized");
-    let session = rehearsal.aws.assume_invoke_role(user).await;
-    let version = api_client(&api, session).get("/version").await.unwrap();
-    assert_eq!(version.status, 200, "{}", version.text());
-    sign(&caller, key).await;
+    another_user_may_call(&rehearsal, &caller).await;
+    a_next_release_comes_and_goes_back(&rehearsal, &caller, key).await;
 
-    rehearsal
-        .destroy(&second, "test-cloister-application")
-        .unwrap();
+    // Without base and key nothing is left, and these are protected.
+    rehearsal.destroy("test-cloister-application", &[]).unwrap();
     assert_eq!(rehearsal.aws.inventory().await, retained);
-    let all = rehearsal.destroy(&second, "--all");
+    let all = rehearsal.destroy("--all", &[]);
     assert!(all.is_err(), "the key stack must not be destroyed");
     assert_eq!(rehearsal.aws.inventory().await, retained);
 
@@ -76,8 +55,96 @@ async fn a_deployment_comes_changes_and_goes_without_its_keys() {
         found.is_superset(&retained),
         "{found:?} and not {retained:?}"
     );
+    sign(&rehearsal.caller().await, key).await;
+
+    let cmk = rehearsal.aws.parameter("key_id").await;
+    rehearsal.destroy_with_keys(&cmk).await;
+    let left = rehearsal.aws.inventory().await;
+    assert!(
+        left.iter().all(|name| *name == cmk || name.contains("journal")),
+        "{left:?}"
+    );
+
+    // The name is free again.
+    rehearsal.deploy(&first, "--all");
+    assert_ne!(rehearsal.aws.parameter("key_id").await, cmk);
+    let caller = rehearsal.caller().await;
+    let key = caller.generate_key(&secret()).await.unwrap().key_id;
+    sign(&caller, key).await;
+}
+
+async fn refuses_what_is_not_for_it(caller: &Client) {
+    let unsigned = caller.request(http::Method::GET, "/version", "").unwrap();
+    let unsigned = caller.send(unsigned).await.unwrap();
+    assert_refused(&unsigned, "Missing Authentication Token");
+    let unknown = caller.post("/nothing", "").await.unwrap();
+    assert_eq!(unknown.refusal().unwrap().code, "unknown_route");
+    let malformed = caller.post("/set_key", "").await.unwrap();
+    assert_eq!(malformed.refusal().unwrap().code, "malformed_json");
+}
+
+/// An update: a user gets the right to call.
+async fn another_user_may_call(rehearsal: &Rehearsal, caller: &Client) {
+    let before = rehearsal.aws.api().await;
+    let user = rehearsal.aws.create_user().await;
+    let callers = format!("arn:aws:iam::{ACCOUNT}:user/backend");
+    let second = rehearsal.synthesize("second", &[("CDK_CALLERS", &callers)]);
+    rehearsal.deploy(&second, "--all");
     let api = rehearsal.aws.api().await;
-    sign(&api_client(&api, Credentials::new(ROOT, ROOT, None)), key).await;
+    assert_eq!(api, before, "an update moved the API");
+    let refused = api_client(&api, user.clone())
+        .get("/version")
+        .await
+        .unwrap();
+    assert_refused(&refused, "not authorized");
+    let session = rehearsal.aws.assume_invoke_role(user).await;
+    let version = api_client(&api, session).get("/version").await.unwrap();
+    assert_eq!(version.status, 200, "{}", version.text());
+    let version = caller.get("/version").await.unwrap();
+    assert_eq!(version.status, 200, "{}", version.text());
+}
+
+/// The steps of docs/operate.md. After each one the key admits the release that has the traffic.
+async fn a_next_release_comes_and_goes_back(rehearsal: &Rehearsal, caller: &Client, key: KeyId) {
+    let [present, next] = ["one", "two"].map(|version| rehearsal.images(version));
+    let [is, will_be] = [&present, &next].map(|images| pcr0(images));
+    let until = soon();
+    let both = [
+        ("CDK_NEXT_IMAGES", next.to_str().unwrap()),
+        ("CDK_NEXT_UNTIL", &until),
+    ];
+    let back = [both[0], both[1], ("CDK_TRAFFIC", "present")];
+    let steps: [(&str, &[(&str, &str)], [bool; 2]); 3] = [
+        ("next", &both, [true, true]),
+        ("back", &back, [true, true]),
+        ("present", &[], [true, false]),
+    ];
+    for (name, variables, admitted) in steps {
+        let app = rehearsal.synthesize(name, variables);
+        rehearsal.deploy(&app, "--all");
+        let policy = rehearsal.aws.key_policy().await;
+        assert_eq!(
+            [&is, &will_be].map(|pcr0| policy.contains(pcr0)),
+            admitted,
+            "{name}: {policy}"
+        );
+        sign(caller, key).await;
+    }
+}
+
+/// PCR0 of the signer.
+fn pcr0(images: &Path) -> String {
+    let measurements = std::fs::read_to_string(images.join("measurements.json")).unwrap();
+    let measurements: serde_json::Value = serde_json::from_str(&measurements).unwrap();
+    let pcr0 = &measurements["images"]["signer"]["pcr0"];
+    pcr0.as_str().unwrap().to_owned()
+}
+
+/// A day within the time for which two releases may be admitted.
+fn soon() -> String {
+    let day = Duration::from_secs(86_400);
+    let then = humantime::format_rfc3339(SystemTime::now() + 7 * day).to_string();
+    then[..10].to_owned()
 }
 
 /// Signs a hash; the client checks the signature's form, the enclave its signer.
@@ -115,22 +182,36 @@ impl Rehearsal {
             node: Node::find().unwrap(),
             work: target_directory().join("cdk/rehearsal"),
         };
-        std::fs::create_dir_all(&rehearsal.work).unwrap();
-        let mut images = rehearsal.node.node().unwrap();
-        images
-            .args(["--import", "tsx", "test/write-images.ts"])
-            .arg(&rehearsal.work);
-        rehearsal.run(&mut images).unwrap();
+        for version in ["one", "two"] {
+            let images = rehearsal.images(version);
+            std::fs::create_dir_all(&images).unwrap();
+            let mut write = rehearsal.node.node().unwrap();
+            write
+                .args(["--import", "tsx", "test/write-images.ts"])
+                .arg(images)
+                .arg(version);
+            rehearsal.run(&mut write).unwrap();
+        }
         rehearsal
     }
 
-    fn synthesize(&self, name: &str, callers: &str) -> PathBuf {
+    /// The images of a release.
+    fn images(&self, version: &str) -> PathBuf {
+        self.work.join("images").join(version)
+    }
+
+    /// A caller with every permission.
+    async fn caller(&self) -> Client {
+        let root = Credentials::new(ROOT, ROOT, None);
+        api_client(&self.aws.api().await, root)
+    }
+
+    fn synthesize(&self, name: &str, variables: &[(&str, &str)]) -> PathBuf {
         let output = self.work.join(name);
-        let app = "node --import tsx bin/rehearsal.ts";
         let mut npm = self.node.npm().unwrap();
-        npm.args(["run", "--silent", "synth", "--", "--app", app, "--output"])
+        npm.args(["run", "--silent", "synth", "--", "--app", APP, "--output"])
             .arg(&output)
-            .env("CDK_CALLERS", callers);
+            .envs(variables.iter().copied());
         self.run(&mut npm).unwrap();
         output
     }
@@ -147,9 +228,27 @@ impl Rehearsal {
         ]);
     }
 
-    fn destroy(&self, app: &Path, stacks: &str) -> anyhow::Result<()> {
-        let app = app.to_str().unwrap();
-        self.try_cdk(&["destroy", stacks, "--force", "--app", app])
+    /// Needs no images.
+    fn destroy(&self, stacks: &str, context: &[&str]) -> anyhow::Result<()> {
+        let mut arguments = vec!["destroy", stacks, "--force", "--app", APP];
+        arguments.extend(["-c", "destroy=true"]);
+        arguments.extend(context);
+        self.try_cdk(&arguments)
+    }
+
+    /// The steps of `cargo aws down --with-keys`.
+    async fn destroy_with_keys(&self, cmk: &str) {
+        let with_keys = ["-c", "with-keys=true", "--exclusively"];
+        self.destroy("test-cloister-application", &[]).unwrap();
+        self.aws.schedule_key_deletion(cmk).await;
+        self.aws.unprotect("test-cloister-key").await;
+        self.destroy("test-cloister-key", &with_keys).unwrap();
+        let mut deploy = vec!["deploy", "test-cloister-base", "--app", APP];
+        deploy.extend(["--require-approval", "never", "-c", "destroy=true"]);
+        deploy.extend(with_keys);
+        self.cdk(&deploy);
+        self.aws.unprotect("test-cloister-base").await;
+        self.destroy("test-cloister-base", &with_keys).unwrap();
     }
 
     fn cdk(&self, arguments: &[&str]) {
@@ -180,7 +279,7 @@ impl Rehearsal {
                 format!("arn:aws:cloudtrail:{REGION}:{ACCOUNT}:trail/of-the-account"),
             )
             .env("CDK_DISABLE_CLI_TELEMETRY", "true")
-            .env("CDK_IMAGES", &self.work)
+            .env("CDK_IMAGES", self.images("one"))
             .env(
                 "CDK_FRONT_DOOR",
                 target_directory().join("lambda/front-door-amd64.zip"),
@@ -196,3 +295,5 @@ impl Rehearsal {
         succeed_quietly(command, &self.work.with_extension("log"))
     }
 }
+
+const APP: &str = "node --import tsx bin/rehearsal.ts";
