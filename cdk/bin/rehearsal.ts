@@ -9,6 +9,7 @@ import { App, CliCredentialsStackSynthesizer, Stack } from 'aws-cdk-lib';
 
 import { beforePods } from '../lib/application';
 import { baseStack } from '../lib/base';
+import { emptied } from '../lib/cloister';
 import { configuration, ConfigurationError, names, orExplain } from '../lib/configuration';
 import { keyStack } from '../lib/key';
 import { readReleases } from '../lib/release';
@@ -17,6 +18,10 @@ import { readReleases } from '../lib/release';
 const app = new App({ defaultStackSynthesizer: new CliCredentialsStackSynthesizer() });
 orExplain(() => {
   const read = configuration(process.env, (name) => app.node.tryGetContext(name), new Date());
+  if (read.destroy) {
+    emptied(app, read);
+    return;
+  }
   const releases = readReleases(read);
   const pods = {
     urls: { signer: variable('CLOISTER_SIGNER_URL'), 'key-generator': variable('CLOISTER_KEY_GENERATOR_URL') },

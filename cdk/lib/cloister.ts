@@ -54,25 +54,33 @@ function order({ variant, pods }: Configuration): Readonly<Record<string, readon
 /**
  * The same stacks without content: `cdk destroy` needs their names and order alone, and no images. A rule refuses to
  * deploy them, because that would empty the real ones.
+ *
+ * With the keys the base stack is whole: it is deployed without its protection before it is destroyed.
  */
 export function emptied(app: App, configuration: Configuration): void {
+  Aspects.of(app).add(new FunctionLogs());
   const stacks = Object.keys(order(configuration)).map((what) => {
-    const stack = new Stack(app, names(configuration).of(what), {
-      env: configuration,
-      ...(what === 'key' && { synthesizer: keySynthesizer(configuration) }),
-    });
-    new CfnWaitConditionHandle(stack, 'Nothing');
-    new CfnRule(stack, 'Destroyed', {
-      assertions: [
-        {
-          assert: Fn.conditionEquals('deployed', 'destroyed'),
-          assertDescription: '-c destroy=true is for `cdk destroy`: leave it out to deploy',
-        },
-      ],
-    });
-    return [what, stack] as const;
+    const whole = what === 'base' && configuration.withKeys;
+    return [what, whole ? baseStack(app, configuration) : emptyStack(app, configuration, what)] as const;
   });
   connect(configuration, Object.fromEntries(stacks));
+}
+
+function emptyStack(app: App, configuration: Configuration, what: string): Stack {
+  const stack = new Stack(app, names(configuration).of(what), {
+    env: configuration,
+    ...(what === 'key' && { synthesizer: keySynthesizer(configuration) }),
+  });
+  new CfnWaitConditionHandle(stack, 'Nothing');
+  new CfnRule(stack, 'Destroyed', {
+    assertions: [
+      {
+        assert: Fn.conditionEquals('deployed', 'destroyed'),
+        assertDescription: '-c destroy=true is for `cdk destroy`: leave it out to deploy',
+      },
+    ],
+  });
+  return stack;
 }
 
 function connect(configuration: Configuration, stacks: Stacks): void {

@@ -92,35 +92,60 @@ for (const [variant, more] of [
   ['identities', { CDK_CLUSTER: 'platform' }],
 ] as const) {
   test(`${variant}: what is destroyed needs no artefact, and has the names and order of what was deployed`, () => {
-    const directory = temporary();
-    const output = path.join(directory, 'cdk.out');
-    const { status, stderr } = spawnSync(process.execPath, ['--import', 'tsx', 'bin/cloister.ts'], {
-      cwd: path.join(__dirname, '..'),
-      encoding: 'utf8',
-      env: {
-        ...ENVIRONMENT,
-        ...more,
-        CDK_VARIANT: variant,
-        CDK_IMAGES: path.join(directory, 'no-images'),
-        CDK_FRONT_DOOR: path.join(directory, 'no.zip'),
-        // Also after the day on which two releases may be admitted.
-        CDK_NEXT_IMAGES: path.join(directory, 'no-images'),
-        CDK_NEXT_UNTIL: '2020-01-01',
-        CDK_OUTDIR: output,
-        CDK_CONTEXT_JSON: JSON.stringify({ destroy: 'true' }),
-      },
-    });
+    const { status, stderr, output } = synthesizedToDestroy({ CDK_VARIANT: variant, ...more });
     assert.deepEqual([status, stderr], [0, '']);
     const { assembly } = synthesized({ CDK_VARIANT: variant, ...more });
     const emptied = JSON.parse(fs.readFileSync(path.join(output, 'manifest.json'), 'utf8')) as Manifest;
     assert.deepEqual(described(emptied), described(assembly.manifest as Manifest));
 
-    for (const file of fs.readdirSync(output).filter((name) => name.endsWith('.template.json'))) {
-      const template = JSON.parse(fs.readFileSync(path.join(output, file), 'utf8')) as Record<string, object>;
-      assert.deepEqual(Object.keys(template['Resources'] ?? {}), ['Nothing'], file);
-      assert.ok(template['Rules'] && 'Destroyed' in template['Rules'], 'it could be deployed by mistake');
+    for (const [file, { Resources: resources, Rules: rules }] of templatesIn(output)) {
+      assert.deepEqual(Object.keys(resources), ['Nothing'], file);
+      assert.ok(rules && 'Destroyed' in rules, 'it could be deployed by mistake');
     }
   });
+}
+
+test('with the keys, the base is deployed without its protection, and needs no artefact', () => {
+  const { status, stderr, output } = synthesizedToDestroy({}, { 'with-keys': 'true' });
+  assert.deepEqual([status, stderr], [0, '']);
+  const { Resources: base, Rules: rules } = templatesIn(output).get('dev-cloister-base.template.json') ?? assert.fail();
+  assert.ok(rules === undefined || !('Destroyed' in rules));
+  const whole = templates(synthesized({}).assembly).get('dev-cloister-base') ?? assert.fail();
+  assert.deepEqual(Object.keys(base), Object.keys(whole));
+  const table = Object.values(base).find(({ Type: type }) => type === 'AWS::DynamoDB::Table');
+  assert.equal((table?.Properties as { DeletionProtectionEnabled?: boolean }).DeletionProtectionEnabled, false);
+});
+
+/** Synthesizes for `cdk destroy` in a process, with none of the artefacts that a deployment needs. */
+function synthesizedToDestroy(environment: Environment, context: Readonly<Record<string, string>> = {}) {
+  const directory = temporary();
+  const output = path.join(directory, 'cdk.out');
+  const { status, stderr } = spawnSync(process.execPath, ['--import', 'tsx', 'bin/cloister.ts'], {
+    cwd: path.join(__dirname, '..'),
+    encoding: 'utf8',
+    env: {
+      ...ENVIRONMENT,
+      ...environment,
+      CDK_IMAGES: path.join(directory, 'no-images'),
+      CDK_FRONT_DOOR: path.join(directory, 'no.zip'),
+      // Also after the day on which two releases may be admitted.
+      CDK_NEXT_IMAGES: path.join(directory, 'no-images'),
+      CDK_NEXT_UNTIL: '2020-01-01',
+      CDK_OUTDIR: output,
+      CDK_CONTEXT_JSON: JSON.stringify({ destroy: 'true', ...context }),
+    },
+  });
+  return { status, stderr, output };
+}
+
+function templatesIn(output: string): ReadonlyMap<string, { Resources: Resources; Rules?: object }> {
+  const files = fs.readdirSync(output).filter((name) => name.endsWith('.template.json'));
+  return new Map(
+    files.map((file) => [
+      file,
+      JSON.parse(fs.readFileSync(path.join(output, file), 'utf8')) as { Resources: Resources; Rules?: object },
+    ]),
+  );
 }
 
 interface Manifest {
