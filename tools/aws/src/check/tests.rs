@@ -518,6 +518,66 @@ fn rows_without_restrictions_only_read() {
     }
 }
 
+/// Names in rows are those of the templates, and events those of the contract.
+#[test]
+fn rows_name_what_the_stacks_have() {
+    let snapshots = workspace_root().join("cdk/test/snapshots");
+    let templates: String = fs::read_dir(snapshots)
+        .unwrap()
+        .map(|file| fs::read_to_string(file.unwrap().path()).unwrap())
+        .collect();
+    let mut found = BTreeSet::new();
+    for row in automatic() {
+        let (mut steps, mut variables) = (Vec::new(), runner(Arc::default()).variables);
+        match &row.check {
+            Check::Run(of) => steps.extend(lines(of)),
+            Check::Destructive { steps: of, restore } => {
+                steps.extend(lines(of));
+                steps.extend(lines(restore));
+            }
+            Check::ByHand(_) => {}
+        }
+        for line in steps {
+            for name in line::names(line) {
+                variables.entry(name).or_default();
+            }
+            let words = line::words(line, &variables).unwrap();
+            for pair in words.windows(2) {
+                let name = match pair[0].as_str() {
+                    "--alarm-name" | "--alarm-names" | "--function-name" | "--table-name" => {
+                        &pair[1]
+                    }
+                    "--log-group-name" if pair[1].contains("dev-cloister-") => &pair[1],
+                    "--name" if pair[1].starts_with("/dev-app/") => &pair[1],
+                    _ => pair[1].rsplit_once("Value=").map_or("", |(_, value)| value),
+                };
+                let ours = name.contains("dev-cloister-") || name.starts_with("/dev-app/");
+                if ours
+                    && !name.starts_with("/aws/containerinsights/")
+                    && name != "dev-cloister-cluster"
+                {
+                    assert!(
+                        templates.contains(&format!("\"{name}\"")),
+                        "{}: {name}",
+                        row.id
+                    );
+                    found.insert(name.to_owned());
+                }
+            }
+            for event in line.split("$.event = \"").skip(1) {
+                let event = event.split('"').next().unwrap();
+                assert!(
+                    cloister_contract::events::find(event).is_some(),
+                    "{}: {event}",
+                    row.id
+                );
+                found.insert(event.to_owned());
+            }
+        }
+    }
+    assert!(found.len() > 15, "{found:?}");
+}
+
 /// Rows about the other platform, and about machines that do not run.
 #[test]
 fn a_deployment_without_a_cluster_has_no_rows_about_it() {

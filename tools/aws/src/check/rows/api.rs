@@ -149,6 +149,15 @@ pub(super) const ROWS: &[Row] = &[
         ]),
     },
     Row {
+        id: "front-door-key",
+        table: Api,
+        claim: "the key by which pods know the front door is replaced without a failed request",
+        expected: "no failed request: pods know the present and the previous one",
+        check: ByHand(
+            "`cargo xtask newman 2 400`, and meanwhile `aws secretsmanager put-secret-value`, then a deployment",
+        ),
+    },
+    Row {
         id: "unsigned-code",
         table: Api,
         claim: "Lambda refuses code that was not signed",
@@ -215,7 +224,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "wrong-secrets",
         table: Api,
         claim: "wrong secrets are noticed",
-        expected: "eleven requests with a wrong secret are refused, the last one with `too_many_failures`; the alarm `guessing` fires",
+        expected: "requests with a wrong secret are refused, after ten of a minute with `too_many_failures`, which each enclave counts for itself; the alarm `guessing` fires",
         check: Destructive {
             steps: &[
                 LetMember(
@@ -225,7 +234,7 @@ pub(super) const ROWS: &[Row] = &[
                 ),
                 Each(
                     "ATTEMPT",
-                    "1 2 3 4 5 6 7 8 9 10",
+                    "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30",
                     &[Expect(
                         "cloister sign user-op-hash 1111111111111111111111111111111111111111111111111111111111111111 \
                      --endpoint $URL --key-id $WALLET --secret-env WRONG_SECRET",

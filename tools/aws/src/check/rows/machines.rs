@@ -260,6 +260,22 @@ pub(super) const ROWS: &[Row] = &[
         check: ByHand("`kubectl -n cloister rollout restart deployment`"),
     },
     Row {
+        id: "second-peer",
+        table: Table::Machines,
+        claim: "another process of the machine cannot configure a pod's enclave, or offer it a way to AWS",
+        expected: "the enclave refuses it, and the pod serves on",
+        check: ByHand(
+            "a second pod program with `CLOISTER_ENCLAVE=vsock:CID:5000` of a running enclave, on its machine",
+        ),
+    },
+    Row {
+        id: "operators",
+        table: Table::Machines,
+        claim: "operators may stop the pods, and nothing else",
+        expected: "`yes` for scaling deployments and deleting pods and bindings in the namespace `cloister`; `no` for secrets, `exec`, and other namespaces",
+        check: ByHand("as a principal of `CDK_OPERATORS`, `kubectl -n cloister auth can-i --list`"),
+    },
+    Row {
         id: "ecs-services",
         table: Table::Machines,
         claim: "the stack for ECS: agent, device, profile",
