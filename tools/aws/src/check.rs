@@ -496,8 +496,10 @@ fn preamble(given: &Variables, deployment: &Deployment) -> String {
     text
 }
 
-const SHELL: &str = r#"as_operator() { unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN; eval "$(aws configure export-credentials --format env)"; }
+const SHELL: &str = r#"OPERATOR=$(aws configure export-credentials --format env 2> /dev/null || export -p | grep AWS_)
+as_operator() { unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN; eval "$OPERATOR"; }
 assume() { set -- $(aws sts assume-role --role-arn "$1" --role-session-name cloister-check --query 'Credentials.[AccessKeyId,SecretAccessKey,SessionToken]' --output text); export AWS_ACCESS_KEY_ID="$1" AWS_SECRET_ACCESS_KEY="$2" AWS_SESSION_TOKEN="$3"; }
+cloister() { cargo run --quiet --package cloister-cli -- "$@"; }
 # Signed requests, without credentials in the list of processes.
 curl() { case " $* " in *' --aws-sigv4 '*) printf 'user = "%s:%s"\nheader = "x-amz-security-token: %s"\n' "$AWS_ACCESS_KEY_ID" "$AWS_SECRET_ACCESS_KEY" "$AWS_SESSION_TOKEN" | command curl "$@" --config - ;; *) command curl "$@" ;; esac; }
 "#;
