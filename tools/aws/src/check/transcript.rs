@@ -131,10 +131,12 @@ fn write_script(text: &mut String, script: &str, indent: &str, name: Option<&str
 }
 
 fn flat(line: &str) -> String {
-    line.split('\n')
-        .map(str::trim)
-        .collect::<Vec<_>>()
-        .join(" ")
+    let parts = line.split('\n').map(str::trim);
+    let line = parts.collect::<Vec<_>>().join(" ");
+    match line.starts_with("npx ") {
+        true => format!("(cd cdk && {line})"),
+        false => line,
+    }
 }
 
 fn expectation(outcome: Outcome) -> String {
