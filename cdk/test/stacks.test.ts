@@ -65,7 +65,25 @@ function kept(assembly: CloudAssembly): void {
 function noExports(assembly: CloudAssembly): void {
   for (const { stackName, template } of assembly.stacks) {
     assert.doesNotMatch(JSON.stringify(template), /Fn::ImportValue|"Export"/, stackName);
+    // https://github.com/aws-cloudformation/cfn-lint/pull/4495 has what CloudFormation accepts around it.
+    const around = functionsAround('Fn::GetStackOutput', template);
+    assert.deepEqual(
+      around.filter((name) => !['', 'Fn::Join', 'Fn::Select', 'Fn::If'].includes(name)),
+      [],
+      stackName,
+    );
   }
+}
+
+/** The innermost functions around a function in a template; empty where there is none. */
+function functionsAround(name: string, value: unknown, around = ''): readonly string[] {
+  if (typeof value !== 'object' || value === null) {
+    return [];
+  }
+  return Object.entries(value).flatMap(([key, member]) => [
+    ...(key === name ? [around] : []),
+    ...functionsAround(name, member, key.startsWith('Fn::') ? key : around),
+  ]);
 }
 
 function tagged(app: App, assembly: CloudAssembly): void {
