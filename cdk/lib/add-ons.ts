@@ -1,4 +1,4 @@
-/** What runs in the cluster besides the pods: add-ons of EKS, and charts. */
+/** Add-ons of EKS and charts, which run in the cluster besides the pods. */
 
 import { Duration, type Stack } from 'aws-cdk-lib';
 import * as eks from 'aws-cdk-lib/aws-eks-v2';

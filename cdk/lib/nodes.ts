@@ -29,7 +29,7 @@ export function reserved(
   return wanted;
 }
 
-/** What a machine keeps: the core of processor 0, which no enclave can have, and memory for the kubelet and all pods. */
+/** Kept by the machine: the core of processor 0, which no enclave can have, and memory for the kubelet and all pods. */
 const PARENT = { cpus: 2, memoryMib: 6144 } as const;
 
 /** The machines' part of the kubelet's configuration, which nodeadm merges with that of EKS. */

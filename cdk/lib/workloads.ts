@@ -18,7 +18,7 @@ import { handover } from './set-up';
 
 export interface WorkloadOptions {
   readonly cmkArn: string;
-  /** What has to exist before pods use the key: rules that know their images. */
+  /** Rules that know the pods’ images, deployed before these use the key. */
   readonly after: readonly IDependable[];
 }
 

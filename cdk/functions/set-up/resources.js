@@ -32,7 +32,7 @@ async function closedSecurityGroup({ RequestType, ResourceProperties: { GroupId 
   return {};
 }
 
-/** What AWS publishes for a region and a version of Kubernetes. It stays as it is until a property changes. */
+/** Versions and addresses of AWS for a region and a version of Kubernetes, as they are until a property changes. */
 async function published({ RequestType, ResourceProperties: { Version, Ami, AddOns, PrefixList } }, aws) {
   if (RequestType === 'Delete') {
     return {};
