@@ -1,7 +1,7 @@
 //! Artefacts of the target directory, each with the command that builds it and the inputs that
 //! decide its content.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use fs_err as fs;
 use serde_json::Value;
 
@@ -100,7 +100,7 @@ impl Containers {
 
 /// The container images of the present and of the next release, as far as no variable names them.
 pub(crate) fn containers(deployment: &Deployment) -> Vec<Containers> {
-    let present = deployment.given("CDK_IMAGES").unwrap_or(IMAGES);
+    let present = directory(deployment);
     let next = deployment.given("CDK_NEXT_IMAGES");
     [
         (Some(present), POD_IMAGES, "oci"),
@@ -128,23 +128,32 @@ pub(crate) fn containers(deployment: &Deployment) -> Vec<Containers> {
     .collect()
 }
 
+/// The directory of the present release's images.
+pub(crate) fn directory(deployment: &Deployment) -> &str {
+    deployment.given("CDK_IMAGES").unwrap_or(IMAGES)
+}
+
+/// The measurements of the images in a directory.
+pub(crate) fn measurements(directory: &str, commands: &Commands) -> Result<Value> {
+    let file = commands.path(directory).join("measurements.json");
+    let text = fs::read(&file)?;
+    serde_json::from_slice(&text).with_context(|| format!("{} is not JSON", file.display()))
+}
+
 /// Compares the measured settings with this deployment's. The CDK app compares the rest.
 fn refuse_others(directory: &str, commands: &Commands) -> Result<()> {
     if commands.is_dry() {
         return Ok(());
     }
-    let read = |file: String| -> Result<Value> {
-        Ok(serde_json::from_slice(&fs::read(commands.path(file))?)?)
-    };
-    let measurements = read(format!("{directory}/measurements.json"))?;
-    let settings = read(SETTINGS.to_owned())?;
+    let settings: Value = serde_json::from_slice(&fs::read(commands.path(SETTINGS))?)?;
     let of = |settings: &Value| {
         settings["table_arn"]
             .as_str()
             .unwrap_or_default()
             .to_owned()
     };
-    let (found, expected) = (of(&measurements["settings"]), of(&settings));
+    let measured = measurements(directory, commands)?;
+    let (found, expected) = (of(&measured["settings"]), of(&settings));
     if found == expected {
         return Ok(());
     }

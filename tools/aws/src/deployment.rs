@@ -51,6 +51,8 @@ pub struct Deployment {
     pub architecture: Architecture,
     /// The pods' platform.
     pub platform: Platform,
+    /// False keeps resources of a failed deployment, for a look at the cause.
+    pub rollback: bool,
     /// The operator's `CDK_…` variables.
     given: Environment,
 }
@@ -120,8 +122,23 @@ impl Deployment {
                 // The CDK app refuses others.
                 _ => Platform::Kubernetes,
             },
+            rollback: true,
             given,
         })
+    }
+
+    /// The same deployment, which keeps what fails or does not.
+    #[must_use]
+    pub fn with_rollback(mut self, rollback: bool) -> Self {
+        self.rollback = rollback;
+        self
+    }
+
+    /// True unless the prefix begins with `dev` or `test`.
+    pub fn is_production(&self) -> bool {
+        !["dev", "test"]
+            .iter()
+            .any(|begin| self.prefix.starts_with(begin))
     }
 
     /// The variables of every command.

@@ -121,6 +121,16 @@ pub enum Error {
         /// Of the options.
         expected: String,
     },
+    /// Images that the deployed key does not admit, in production.
+    #[error(
+        "the key does not admit the images in {directory}, and the pods that run would be denied \
+         it until they are replaced: update in the steps of \
+         docs/operate.md#with-new-measurements, with CDK_IMAGES and CDK_NEXT_IMAGES"
+    )]
+    OtherRelease {
+        /// Of the images.
+        directory: String,
+    },
     /// CloudFormation failed, and says why.
     #[error(
         "the stack {stack} failed ({status}): {resource} ({kind}) {reason}; \

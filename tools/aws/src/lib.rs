@@ -9,6 +9,7 @@ pub mod deployment;
 pub mod down;
 pub mod error;
 mod prerequisites;
+mod release;
 mod remains;
 pub mod stack;
 mod stamp;
@@ -80,7 +81,7 @@ impl Arguments {
     /// If something fails: an [`error::Error`], if its cause is known.
     pub fn execute(&self, deployment: &Deployment, mut commands: Commands) -> Result<()> {
         match &self.command {
-            Subcommands::Up(_) => up::run(deployment, &mut commands)?,
+            Subcommands::Up(up) => up::run(up, deployment, &mut commands)?,
             Subcommands::Check(check) => return check::run(check, deployment, commands),
             Subcommands::Down(down) => down::run(down, deployment, &commands)?,
         }

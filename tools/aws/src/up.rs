@@ -12,6 +12,7 @@ use crate::commands::{Commands, Line, elapsed};
 use crate::deployment::{Deployment, Platform, Target};
 use crate::error::{Error, code};
 use crate::prerequisites::{self, json};
+use crate::release;
 use crate::stack::{Stack, State};
 
 /// Options of `cargo aws up`.
@@ -19,6 +20,9 @@ use crate::stack::{Stack, State};
 pub struct Arguments {
     #[command(flatten)]
     pub(crate) target: Target,
+    /// Keep what a failed deployment made, for a look at the cause; the next run removes it
+    #[arg(long)]
+    no_rollback: bool,
     /// Print every command in order, and run none
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -37,7 +41,8 @@ struct Step {
 ///
 /// # Errors
 /// If a step fails; it is found done or repeated by the next run.
-pub fn run(deployment: &Deployment, commands: &mut Commands) -> Result<()> {
+pub fn run(arguments: &Arguments, deployment: &Deployment, commands: &mut Commands) -> Result<()> {
+    let deployment = &deployment.clone().with_rollback(!arguments.no_rollback);
     if deployment.platform == Platform::Identities {
         bail!(Error::Option {
             option: "CDK_VARIANT",
@@ -130,6 +135,12 @@ const STEPS: &[Step] = &[
         },
     },
     Step {
+        name: "release",
+        why: "pods that run keep their access to the key",
+        is_done: never,
+        run: |deployment, commands| release::refuse_interruption(deployment, commands),
+    },
+    Step {
         name: "bootstrap",
         why: "the CDK's own stack, once in each region of an account",
         is_done: |_, commands| Ok(Stack::new(commands, BOOTSTRAP).state()? == State::Settled),
@@ -146,13 +157,13 @@ const STEPS: &[Step] = &[
         name: "base",
         why: "roles, table and the repository of container images",
         is_done: never,
-        run: |deployment, commands| deploy(&deployment.base_stack(), commands),
+        run: |deployment, commands| deploy(&deployment.base_stack(), deployment, commands),
     },
     Step {
         name: "key",
         why: "the CMK, which admits these images alone",
         is_done: never,
-        run: |deployment, commands| deploy(&deployment.key_stack(), commands),
+        run: |deployment, commands| deploy(&deployment.key_stack(), deployment, commands),
     },
     Step {
         name: "push",
@@ -189,7 +200,9 @@ const STEPS: &[Step] = &[
         is_done: never,
         run: |deployment, commands| {
             let stacks = deployment.replaceable_stacks();
-            stacks.iter().try_for_each(|stack| deploy(stack, commands))
+            stacks
+                .iter()
+                .try_for_each(|stack| deploy(stack, deployment, commands))
         },
     },
     Step {
@@ -224,7 +237,7 @@ fn has_secret(name: &str, commands: &Commands) -> Result<bool> {
     }
 }
 
-fn deploy(name: &str, commands: &Commands) -> Result<()> {
+fn deploy(name: &str, deployment: &Deployment, commands: &Commands) -> Result<()> {
     let stack = Stack::new(commands, name);
     stack.prepare()?;
     let line = Line::cdk([
@@ -235,6 +248,10 @@ fn deploy(name: &str, commands: &Commands) -> Result<()> {
         "never",
     ])
     .args(["--progress", "events"]);
+    let line = match deployment.rollback {
+        true => line,
+        false => line.args(["--no-rollback"]),
+    };
     stack.attempt(&line, &format!("deploying {name}"))
 }
 

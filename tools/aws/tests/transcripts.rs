@@ -21,7 +21,7 @@ fn up_with_variables_on_ecs() {
         ("CDK_VARIANT", "ecs"),
         ("CDK_RESOURCE_TAGS", "owner=a team,stage=it's"),
     ];
-    compare("up-ecs", &["up"], &variables);
+    compare("up-ecs", &["up", "--no-rollback"], &variables);
 }
 
 #[test]

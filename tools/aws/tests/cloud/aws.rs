@@ -24,6 +24,7 @@ pub(crate) struct State {
     pub(crate) machine_types: &'static str,
     pub(crate) quota: f64,
     pub(crate) key_state: &'static str,
+    pub(crate) admitted: &'static str,
     pub(crate) stacks: BTreeMap<String, Stack>,
     /// The operation, the code, and how often.
     pub(crate) faults: Vec<(&'static str, &'static str, u32)>,
@@ -63,6 +64,7 @@ impl Aws {
                             <defaultVCpus>8</defaultVCpus></vCpuInfo></item>",
             quota: 64.0,
             key_state: "Enabled",
+            admitted: "aa bb",
             stacks: BTreeMap::new(),
             faults: Vec::new(),
             failures: Vec::new(),
@@ -391,6 +393,7 @@ fn respond(request: &Request, state: &mut State) -> (u16, String) {
             };
             format!(r#"{{"Parameter":{{"Value":"{value}"}}}}"#)
         }
+        "GetKeyPolicy" => format!(r#"{{"Policy":"{}"}}"#, state.admitted),
         "DescribeKey" => format!(
             r#"{{"KeyMetadata":{{"KeyId":"{KEY_ID}","KeyState":"{}","DeletionDate":1800000000}}}}"#,
             state.key_state

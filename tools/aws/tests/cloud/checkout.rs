@@ -143,7 +143,9 @@ exit "$(curl --silent --noproxy '*' --header "x-cdk: $2 $3" "$AWS_ENDPOINT_URL/"
 set -e
 echo "$*" >> "$LOG"
 case "$2" in
-image) mkdir -p target/images/deployment; echo "$*" > target/images/deployment/measurements.json;;
+image) mkdir -p target/images/deployment
+  echo '{"images": {"signer": {"pcr0": "aa"}, "key-generator": {"pcr0": "bb"}}}' \
+    > target/images/deployment/measurements.json;;
 containers) mkdir -p target/containers/oci; echo "$*" > target/containers/oci/index.json;;
 lambda) mkdir -p target/lambda; echo "$*" > target/lambda/front-door-amd64.zip;;
 push) echo "copied"; echo "CDK_POD_IMAGES=signer=$6@sha256:1,key-generator=$6@sha256:2";;

@@ -130,6 +130,23 @@ fn images_of_another_deployment_are_refused() {
 }
 
 #[test]
+fn pods_in_production_keep_their_access_to_the_key() {
+    let aws = Aws::start();
+    let mut checkout = Checkout::new(&aws);
+    // A key that admits another generator, and one stack to see how far it goes.
+    aws.state().admitted = "aa cc";
+    aws.state().has("cloister-application", "CREATE_COMPLETE");
+    aws.state().failures.push(("CDKToolkit", Failure::Cdk));
+    checkout.set("CDK_PREFIX", "");
+    let refused = checkout.fails(&["up"]);
+    assert!(matches!(refused, Error::OtherRelease { .. }), "{refused}");
+    assert_eq!(checkout.ran("cdk "), [""; 0]);
+    aws.state().admitted = "aa bb";
+    let further = checkout.fails(&["up"]);
+    assert!(matches!(further, Error::Command { .. }), "{further}");
+}
+
+#[test]
 fn a_stack_that_rolled_back_is_explained_and_the_next_run_goes_on() {
     let aws = Aws::start();
     let checkout = Checkout::new(&aws);
