@@ -14,5 +14,6 @@ mod readme;
 mod requests;
 mod restart;
 mod second_implementation;
+mod strangers;
 mod up;
 mod update;
