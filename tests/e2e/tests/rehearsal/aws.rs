@@ -170,9 +170,18 @@ const LISTS: &[(&str, Question<'static>)] = &[
     ("lambda", Question::Path("/2015-03-31/functions")),
     ("apigateway", Question::Path("/restapis")),
     ("s3", Question::Path("/")),
-    ("logs", Question::Target("Logs_20140328.DescribeLogGroups", "{}")),
-    ("ssm", Question::Target("AmazonSSM.DescribeParameters", "{}")),
-    ("dynamodb", Question::Target("DynamoDB_20120810.ListTables", "{}")),
+    (
+        "logs",
+        Question::Target("Logs_20140328.DescribeLogGroups", "{}"),
+    ),
+    (
+        "ssm",
+        Question::Target("AmazonSSM.DescribeParameters", "{}"),
+    ),
+    (
+        "dynamodb",
+        Question::Target("DynamoDB_20120810.ListTables", "{}"),
+    ),
     ("kms", Question::Target("TrentService.ListKeys", "{}")),
     ("events", Question::Target("AWSEvents.ListRules", "{}")),
     ("iam", Question::Action("ListRoles")),
