@@ -7,7 +7,8 @@
 #[path = "../../../tests/e2e/tests/rehearsal/ministack.rs"]
 mod ministack;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 use std::time::Duration;
 
 use clap::Parser as _;
@@ -52,6 +53,75 @@ fn down_takes_back_what_up_made_before_it_failed() {
     assert_eq!(tables["TableNames"], serde_json::json!([]));
     // Nothing is left to do.
     rehearsal.run(&["down"]).unwrap();
+}
+
+/// The commands of the pages, in a clone without anything else, up to the first that needs
+/// credentials. The test above goes on from there.
+#[test]
+fn the_pages_commands_work_in_a_fresh_clone() {
+    let work = tempfile::tempdir().unwrap();
+    let clone = work.path().join("cloister");
+    let source = format!("file://{}", workspace_root().display());
+    let mut git = Command::new("git");
+    succeed(
+        git.args(["clone", "--quiet", "--depth=1", &source])
+            .arg(&clone),
+    )
+    .unwrap();
+
+    let mut ups = BTreeSet::new();
+    for page in ["README.md", "docs/deploying.md"] {
+        let text = fs_err::read_to_string(clone.join(page)).unwrap();
+        let commands: Vec<_> = text.lines().filter_map(cargo_aws).collect();
+        assert!(commands.len() >= 2, "{page}: {commands:?}");
+        for command in commands {
+            let lines = dry_run(&command);
+            if command.starts_with("up ") {
+                ups.insert(lines);
+            }
+        }
+    }
+    assert_eq!(ups.len(), 1, "the pages name different accounts: {ups:?}");
+
+    let lines = ups.pop_first().unwrap();
+    let before = lines.split("\naws ").next().unwrap();
+    let npm = Node::find().unwrap().npm().unwrap();
+    let words: Vec<_> = std::iter::once(npm.get_program())
+        .chain(npm.get_args())
+        .map(|word| format!("'{}'", word.display()))
+        .collect();
+    let mut bash = Command::new("bash");
+    bash.current_dir(&clone)
+        .args(["-euo", "pipefail", "-c"])
+        .arg(format!("npm() {{ {} \"$@\"; }}\n{before}", words.join(" ")));
+    for (name, value) in npm.get_envs() {
+        bash.env(name, value.unwrap_or_default());
+    }
+    succeed(&mut bash).unwrap();
+    let settings = fs_err::read_to_string(clone.join("target/settings.json")).unwrap();
+    let settings: serde_json::Value = serde_json::from_str(&settings).unwrap();
+    let account = settings["account"].as_str().unwrap();
+    assert!(lines.contains(account), "{settings}");
+}
+
+/// The arguments in a page's line that runs `cargo aws`.
+fn cargo_aws(line: &str) -> Option<String> {
+    let line = line.trim_start_matches("$ ").trim_start();
+    let arguments = line.strip_prefix("cargo aws ")?;
+    let arguments = arguments.split('#').next().unwrap_or(arguments);
+    Some(arguments.trim_end().to_owned())
+}
+
+/// The commands that a run would execute.
+fn dry_run(arguments: &str) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_cloister-aws"))
+        .args(arguments.split_whitespace())
+        .arg("--dry-run")
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "cargo aws {arguments}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 struct Rehearsal {
