@@ -13,10 +13,10 @@ use crate::error::Error;
 /// Options that choose a deployment. Each has a variable `CDK_…`, which it overrides.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Target {
-    /// The account's twelve digits [CDK_DEPLOY_ACCOUNT]
+    /// The account's twelve digits (CDK_DEPLOY_ACCOUNT)
     #[arg(long, value_name = "ACCOUNT")]
     pub account: Option<String>,
-    /// Such as eu-central-1 [CDK_DEPLOY_REGION]
+    /// Such as eu-central-1 (CDK_DEPLOY_REGION)
     #[arg(long, value_name = "REGION")]
     pub region: Option<String>,
     /// Begins every name; `--prefix ''` is production [CDK_PREFIX; default: dev-]
