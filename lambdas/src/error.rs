@@ -30,6 +30,11 @@ pub enum PodsError {
 pub(crate) enum SendError {
     #[error("no connection, or it ended before a response")]
     Dead(#[source] reqwest::Error),
+    #[error(
+        "the pod did not accept the MAC of the request: its key or its clock differs from this \
+         function's"
+    )]
+    NotAuthenticated,
     #[error("no connection in time")]
     Late(#[source] reqwest::Error),
     #[error("the response was truncated")]
@@ -41,7 +46,7 @@ pub(crate) enum SendError {
 impl From<SendError> for Rejection {
     fn from(error: SendError) -> Self {
         match error {
-            SendError::Dead(_) | SendError::Late(_) => Self::new(
+            SendError::Dead(_) | SendError::Late(_) | SendError::NotAuthenticated => Self::new(
                 Code::EnclaveUnavailable,
                 "the enclave cannot be reached at the moment",
             ),

@@ -15,7 +15,7 @@ use crate::answer::{Refused, Success, error_body, health_body, proxy_response, v
 use crate::command::Call;
 use crate::event::{Event, GatewayEvent, check_len};
 use crate::path::{Path, RequestPath};
-use crate::pods::Pods;
+use crate::pods::{Pods, Stamp};
 
 /// The function: answers every event.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub struct FrontDoor {
 }
 
 impl FrontDoor {
-    /// A front door to `pods`. `clock` returns the time that signature requests are stamped with.
+    /// A front door to `pods`. `clock` returns the time that requests to pods are stamped with.
     pub fn new(pods: Pods, clock: fn() -> SystemTime) -> Self {
         Self {
             pods,
@@ -102,7 +102,7 @@ impl FrontDoor {
                     }
                     Path::Health => {
                         record("operation", "health");
-                        health_body(self.pods.health(request_id).await)
+                        health_body(self.pods.health(self.stamp(request_id)).await)
                     }
                     Path::Request(path) => self.call(path, &event.body()?, request_id).await,
                 }
@@ -130,8 +130,15 @@ impl FrontDoor {
         if let Some(key_id) = command.key_id() {
             Span::current().record("key_id", tracing::field::display(key_id));
         }
-        let answer = self.pods.ask(&command, request_id).await?;
+        let answer = self.pods.ask(&command, self.stamp(request_id)).await?;
         Ok(Success::read(&command, &answer)?.body(wrapped))
+    }
+
+    fn stamp<'a>(&self, request_id: &'a str) -> Stamp<'a> {
+        Stamp {
+            request_id,
+            timestamp: seconds((self.clock)()),
+        }
     }
 }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use cloister_contract::{ErrorChain, events};
-use cloister_protocol::Rejection;
+use cloister_protocol::front_door::{HEADER, REFUSAL_STATUS, REQUEST_ID_HEADER, RequestHead};
 use cloister_protocol::limits::{IDLE_DEADLINE, MAX_FRAME_LEN};
 use cloister_protocol::message::HealthReport;
+use cloister_protocol::{FrontDoorKey, Rejection};
 use http::{Method, StatusCode};
 use reqwest::Url;
 use rustls::RootCertStore;
@@ -25,6 +26,7 @@ pub struct Pods {
     http: reqwest::Client,
     signer: Url,
     key_generator: Url,
+    key: Arc<FrontDoorKey>,
 }
 
 impl Pods {
@@ -66,6 +68,7 @@ impl Pods {
             http,
             signer: settings.signer.clone(),
             key_generator: settings.key_generator.clone(),
+            key: settings.pod_key.clone(),
         })
     }
 
@@ -80,53 +83,48 @@ impl Pods {
     pub(crate) async fn ask(
         &self,
         command: &Command<'_>,
-        request_id: &str,
+        stamp: Stamp<'_>,
     ) -> Result<Bytes, Rejection> {
         let outcome = match command {
             Command::GenerateKey(body) => {
                 let body = Bytes::copy_from_slice(body);
-                self.post(&self.key_generator, "v1/generate_key", body, request_id)
+                self.post(&self.key_generator, "v1/generate_key", body, stamp)
                     .await
             }
             Command::SetKey(body) => {
                 let body = Bytes::copy_from_slice(body);
-                self.post(&self.key_generator, "v1/set_key", body, request_id)
+                self.post(&self.key_generator, "v1/set_key", body, stamp)
                     .await
             }
             Command::SignTransaction(request, _) => {
                 let path = format!("v1/sign_transaction/{}", request.key_id);
                 let body = Bytes::from(request.to_json());
-                match self
-                    .post(&self.signer, &path, body.clone(), request_id)
-                    .await
-                {
-                    Err(SendError::Dead(_)) => {
-                        self.post(&self.signer, &path, body, request_id).await
-                    }
+                match self.post(&self.signer, &path, body.clone(), stamp).await {
+                    Err(SendError::Dead(_)) => self.post(&self.signer, &path, body, stamp).await,
                     outcome => outcome,
                 }
             }
         };
-        outcome.unwrap_or_else(|error| Err(unreachable(error, request_id)))
+        outcome.unwrap_or_else(|error| Err(unreachable(error, stamp.request_id)))
     }
 
     /// Asks a pod of each service for its health, at the same time. Like a signature request, each
     /// is repeated once if the connection ended before a response began.
-    pub(crate) async fn health(&self, request_id: &str) -> Health {
+    pub(crate) async fn health(&self, stamp: Stamp<'_>) -> Health {
         let (signer, key_generator) = tokio::join!(
-            self.health_of(&self.signer, request_id),
-            self.health_of(&self.key_generator, request_id)
+            self.health_of(&self.signer, stamp),
+            self.health_of(&self.key_generator, stamp)
         );
         Health::new(signer, key_generator)
     }
 
-    async fn health_of(&self, origin: &Url, request_id: &str) -> Result<HealthReport, Rejection> {
-        let get = || self.send(Method::GET, origin, "v1/health", Bytes::new(), request_id);
+    async fn health_of(&self, origin: &Url, stamp: Stamp<'_>) -> Result<HealthReport, Rejection> {
+        let get = || self.send(Method::GET, origin, "v1/health", Bytes::new(), stamp);
         let report = match get().await {
             Err(SendError::Dead(_)) => get().await,
             outcome => outcome,
         };
-        let report = report.unwrap_or_else(|error| Err(unreachable(error, request_id)))?;
+        let report = report.unwrap_or_else(|error| Err(unreachable(error, stamp.request_id)))?;
         serde_json::from_slice(&report).map_err(|_| invalid_response())
     }
 
@@ -135,10 +133,9 @@ impl Pods {
         origin: &Url,
         path: &str,
         body: Bytes,
-        request_id: &str,
+        stamp: Stamp<'_>,
     ) -> Result<Result<Bytes, Rejection>, SendError> {
-        self.send(Method::POST, origin, path, body, request_id)
-            .await
+        self.send(Method::POST, origin, path, body, stamp).await
     }
 
     async fn send(
@@ -147,16 +144,25 @@ impl Pods {
         origin: &Url,
         path: &str,
         body: Bytes,
-        request_id: &str,
+        stamp: Stamp<'_>,
     ) -> Result<Result<Bytes, Rejection>, SendError> {
         let url = origin
             .join(path)
             .map_err(|_| SendError::Invalid("its address"))?;
+        let mac = RequestHead {
+            request_id: stamp.request_id.as_bytes(),
+            method: method.as_str(),
+            // No path of a pod has a query.
+            target: url.path(),
+            content_length: u64::try_from(body.len()).unwrap_or(u64::MAX),
+        }
+        .sign(&self.key, stamp.timestamp);
         let mut response = self
             .http
             .request(method, url)
             .header(http::header::CONTENT_TYPE, "application/json")
-            .header("x-request-id", request_id)
+            .header(REQUEST_ID_HEADER, stamp.request_id)
+            .header(HEADER, mac)
             .body(body)
             .send()
             .await
@@ -167,6 +173,9 @@ impl Pods {
                     SendError::Dead(error)
                 }
             })?;
+        if response.status().as_u16() == REFUSAL_STATUS {
+            return Err(SendError::NotAuthenticated);
+        }
         let mut body = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(SendError::Cut)? {
             if body.len() + chunk.len() > MAX_FRAME_LEN {
@@ -184,6 +193,14 @@ impl Pods {
         }
         Ok(Err(rejection))
     }
+}
+
+/// The id and the time of a request to a pod, which its MAC covers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stamp<'a> {
+    pub(crate) request_id: &'a str,
+    /// Seconds since the Unix epoch.
+    pub(crate) timestamp: u64,
 }
 
 /// Logs the cause; the caller gets only the code.

@@ -1,15 +1,18 @@
 //! The function's environment variables. All mistakes are reported together.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use cloister_protocol::FrontDoorKey;
 use reqwest::Url;
+use zeroize::Zeroizing;
 
 use crate::error::SettingsError;
 
-/// The pods' addresses and their CA.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The pods' addresses and their CA, and the key of this function.
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// `https://host:port` of the signer's pods: `CLOISTER_SIGNER_URL`.
     pub signer: Url,
@@ -17,6 +20,9 @@ pub struct Settings {
     pub key_generator: Url,
     /// The private CA of the pods.
     pub pod_ca: PodCa,
+    /// The key that authenticates requests to pods: `CLOISTER_POD_KEY`. Shared, because it is never
+    /// copied.
+    pub pod_key: Arc<FrontDoorKey>,
 }
 
 /// Source of the private CA's certificate.
@@ -45,6 +51,7 @@ impl Settings {
         };
         let signer = required("CLOISTER_SIGNER_URL");
         let key_generator = required("CLOISTER_KEY_GENERATOR_URL");
+        let pod_key = required("CLOISTER_POD_KEY").map(Zeroizing::new);
         let pod_ca = match given("CLOISTER_POD_CA") {
             None => required("CLOISTER_POD_CA_FILE").map(|path| PodCa::File(path.into())),
             Some(_) if given("CLOISTER_POD_CA_FILE").is_some() => {
@@ -59,6 +66,13 @@ impl Settings {
                 }
             },
         };
+        let pod_key = pod_key.and_then(|text| match FrontDoorKey::from_hex(&text) {
+            Ok(key) => Some(Arc::new(key)),
+            Err(invalid) => {
+                mistakes.push(format!("CLOISTER_POD_KEY {invalid}"));
+                None
+            }
+        });
         let mut origin = |name: &str, value: Option<String>| {
             let origin = value.as_deref().map(origin);
             if origin == Some(None) {
@@ -68,11 +82,12 @@ impl Settings {
         };
         let signer = origin("CLOISTER_SIGNER_URL", signer);
         let key_generator = origin("CLOISTER_KEY_GENERATOR_URL", key_generator);
-        match (signer, key_generator, pod_ca) {
-            (Some(signer), Some(key_generator), Some(pod_ca)) => Ok(Self {
+        match (signer, key_generator, pod_ca, pod_key) {
+            (Some(signer), Some(key_generator), Some(pod_ca), Some(pod_key)) => Ok(Self {
                 signer,
                 key_generator,
                 pod_ca,
+                pod_key,
             }),
             _ => Err(SettingsError(mistakes.join("; "))),
         }
@@ -95,6 +110,8 @@ fn origin(text: &str) -> Option<Url> {
 mod tests {
     use super::*;
 
+    const KEY: &str = "0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a";
+
     fn read(variables: &[(&str, &str)]) -> Result<Settings, String> {
         Settings::read(|name| {
             variables
@@ -113,13 +130,14 @@ mod tests {
                 ("CLOISTER_POD_CA_FILE", "")
             ])
             .unwrap_err(),
-            "CLOISTER_KEY_GENERATOR_URL is not set; CLOISTER_POD_CA_FILE is not set; \
-             CLOISTER_SIGNER_URL must be https://host:port"
+            "CLOISTER_KEY_GENERATOR_URL is not set; CLOISTER_POD_KEY is not set; \
+             CLOISTER_POD_CA_FILE is not set; CLOISTER_SIGNER_URL must be https://host:port"
         );
         let settings = read(&[
             ("CLOISTER_SIGNER_URL", "https://signer.internal:8443"),
             ("CLOISTER_KEY_GENERATOR_URL", "https://127.0.0.1:9000/"),
             ("CLOISTER_POD_CA_FILE", "/etc/ca.pem"),
+            ("CLOISTER_POD_KEY", KEY),
         ])
         .unwrap();
         assert_eq!(settings.signer.as_str(), "https://signer.internal:8443/");
@@ -131,6 +149,7 @@ mod tests {
         let urls = [
             ("CLOISTER_SIGNER_URL", "https://s:1"),
             ("CLOISTER_KEY_GENERATOR_URL", "https://k:1"),
+            ("CLOISTER_POD_KEY", KEY),
         ];
         let with =
             |ca: &[(&str, &str)]| read(&[&urls[..], ca].concat()).map(|settings| settings.pod_ca);
@@ -149,6 +168,20 @@ mod tests {
         assert_eq!(
             with(&both).unwrap_err(),
             "CLOISTER_POD_CA and CLOISTER_POD_CA_FILE are both set"
+        );
+    }
+
+    #[test]
+    fn a_malformed_key_is_refused_and_not_repeated() {
+        let error = read(&[
+            ("CLOISTER_SIGNER_URL", "https://s:1"),
+            ("CLOISTER_KEY_GENERATOR_URL", "https://k:1"),
+            ("CLOISTER_POD_CA_FILE", "/etc/ca.pem"),
+            ("CLOISTER_POD_KEY", &KEY.to_uppercase()),
+        ]);
+        assert_eq!(
+            error.unwrap_err(),
+            "CLOISTER_POD_KEY must be 64 hex digits in lower case"
         );
     }
 

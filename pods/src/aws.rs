@@ -1,4 +1,4 @@
-//! The pod's own AWS clients: credentials for the enclave, and DynamoDB.
+//! The pod's own AWS clients: credentials for the enclave, DynamoDB and Secrets Manager.
 
 use std::error::Error as _;
 use std::fmt;
@@ -15,6 +15,7 @@ use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 
 use crate::config::Config;
 use crate::error::PodError;
+use crate::front_door_keys::FrontDoorKeySource;
 use crate::http::tls::{certificates, read};
 
 /// Clients made from AWS's standard chain and the configuration.
@@ -25,6 +26,8 @@ pub struct AwsClients {
     /// DynamoDB. The client caches credentials and keeps connections: a warm read costs neither an
     /// STS call nor a handshake.
     pub dynamodb: aws_sdk_dynamodb::Client,
+    /// Secrets Manager.
+    pub secrets: aws_sdk_secretsmanager::Client,
 }
 
 impl AwsClients {
@@ -72,7 +75,24 @@ impl AwsClients {
         Ok(Self {
             credentials,
             dynamodb: aws_sdk_dynamodb::Client::new(&sdk),
+            secrets: aws_sdk_secretsmanager::Client::new(&sdk),
         })
+    }
+
+    /// The configured source of the front door's key.
+    ///
+    /// # Errors
+    /// [`PodError::NoFrontDoorKey`] unless exactly one is configured.
+    pub fn front_door_keys(&self, config: &Config) -> Result<FrontDoorKeySource, PodError> {
+        match (&config.front_door_key_file, &config.front_door_secret) {
+            (Some(path), None) => Ok(FrontDoorKeySource::File(path.clone())),
+            (None, Some(arn)) => Ok(FrontDoorKeySource::Secret {
+                client: self.secrets.clone(),
+                arn: arn.clone(),
+                interval: Duration::from_secs(config.front_door_secret_seconds.into()),
+            }),
+            _ => Err(PodError::NoFrontDoorKey),
+        }
     }
 }
 

@@ -56,6 +56,21 @@ pub struct Config {
     /// PEM file: the key of the certificate
     #[arg(long, env = "CLOISTER_TLS_KEY")]
     pub tls_key: PathBuf,
+    /// File of the front door's key, 64 hex digits; on a second line the previous one while it is
+    /// accepted
+    #[arg(
+        long,
+        env = "CLOISTER_FRONT_DOOR_KEY_FILE",
+        required_unless_present = "front_door_secret",
+        conflicts_with = "front_door_secret"
+    )]
+    pub front_door_key_file: Option<PathBuf>,
+    /// ARN of a secret of Secrets Manager: the front door's key, 64 hex digits
+    #[arg(long, env = "CLOISTER_FRONT_DOOR_SECRET", value_parser = secret_arn)]
+    pub front_door_secret: Option<Arn>,
+    /// Seconds between two reads of that secret; jitter lengthens them by up to as many
+    #[arg(long, env = "CLOISTER_FRONT_DOOR_SECRET_SECONDS", default_value_t = 150, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub front_door_secret_seconds: u32,
     /// Address of an externally managed enclave: vsock:CID:PORT, unix:PATH or hybrid:PATH:PORT
     #[arg(
         long,
@@ -198,6 +213,11 @@ fn table_arn(text: &str) -> Result<Arn, &'static str> {
         .ok_or("expected arn:PARTITION:dynamodb:REGION:ACCOUNT:table/NAME")
 }
 
+fn secret_arn(text: &str) -> Result<Arn, &'static str> {
+    regional(text, "secretsmanager", "secret:")
+        .ok_or("expected arn:PARTITION:secretsmanager:REGION:ACCOUNT:secret:NAME")
+}
+
 fn regional(text: &str, service: &str, kind: &str) -> Option<Arn> {
     let arn: Arn = text.parse().ok()?;
     arn.regional(service, kind).is_some().then_some(arn)
@@ -216,6 +236,7 @@ mod tests {
         let mut options = std::collections::BTreeMap::from([
             ("--tls-cert", "/tls/cert.pem"),
             ("--tls-key", "/tls/key.pem"),
+            ("--front-door-key-file", "/key"),
             ("--enclave", "vsock:16:5000"),
             ("--enclave-session-file", "/run/session"),
             ("--cmk-arn", CMK),
@@ -311,6 +332,24 @@ mod tests {
     }
 
     #[test]
+    fn the_front_doors_key_has_one_source() {
+        const SECRET: &str = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:x-AbCdEf";
+        let config = parse(&[
+            ("--front-door-key-file", ""),
+            ("--front-door-secret", SECRET),
+        ]);
+        assert_eq!(
+            config.unwrap().pod.front_door_secret.unwrap().to_string(),
+            SECRET
+        );
+        let both = parse(&[("--front-door-secret", SECRET)]).unwrap_err();
+        let neither = parse(&[("--front-door-key-file", "")]).unwrap_err();
+        for said in [both, neither] {
+            assert!(said.contains("--front-door-key-file"), "{said}");
+        }
+    }
+
+    #[test]
     fn context_ids_are_random_and_in_a_sane_range() {
         let cids = [random_cid(), random_cid(), random_cid(), random_cid()];
         assert!(
@@ -332,6 +371,8 @@ mod tests {
                 "--table-arn",
                 "arn:aws:dynamodb:eu-central-1:111122223333:table/",
             ),
+            ("--front-door-secret", CMK),
+            ("--front-door-secret-seconds", "0"),
             ("--egress", "kms.eu-central-1.amazonaws.com"),
             ("--region", "eu-central-1/x"),
             ("--listen", "8443"),

@@ -28,6 +28,18 @@ pub enum PodError {
     /// Certificate and key do not match, or are of a kind that TLS does not support.
     #[error("the certificate is unusable")]
     Certificate(#[source] rustls::Error),
+    /// The file of the front door's key is malformed. Its content is not repeated.
+    #[error("{path} does not contain one or two lines of 64 hex digits in lower case")]
+    FrontDoorKeyFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The configuration does not name exactly one source of the front door's key.
+    #[error(
+        "no key of the front door is configured: set CLOISTER_FRONT_DOOR_KEY_FILE or \
+         CLOISTER_FRONT_DOOR_SECRET"
+    )]
+    NoFrontDoorKey,
     /// The HTTPS client of the AWS SDK was not built.
     #[error("failed to set up HTTPS for AWS calls")]
     AwsClient(#[source] Box<dyn Error + Send + Sync>),

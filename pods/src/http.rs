@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod admission;
+pub(crate) mod authentication;
 pub(crate) mod connections;
 pub(crate) mod exchange;
 pub(crate) mod health;

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_credential_types::provider::SharedCredentialsProvider;
+use axum::middleware::from_fn_with_state;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use cloister_bridge::{Egress, Limits};
 use cloister_contract::{events, ports};
+use cloister_protocol::front_door::FrontDoorKeys;
 use cloister_protocol::limits::{BODY_DEADLINE, REQUEST_DEADLINE};
 use cloister_transport::{Address, Client, Session};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -26,7 +28,9 @@ use crate::enclave::session;
 use crate::enclave::status::EnclaveStatus;
 use crate::enclave::supervisor::Supervisor;
 use crate::error::PodError;
+use crate::front_door_keys::FrontDoorKeySource;
 use crate::http::admin::Admin;
+use crate::http::authentication::admit_front_door;
 use crate::http::connections::Connections;
 use crate::http::health::ServiceHealth;
 use crate::http::listen::{Port, serve_https, serve_plain, write_addresses};
@@ -40,6 +44,8 @@ pub struct Pod<S, D = NitroCli> {
     config: Config,
     service: Arc<S>,
     credentials: SharedCredentialsProvider,
+    keys: FrontDoorKeySource,
+    keyring: watch::Sender<Option<FrontDoorKeys>>,
     enclave: Address,
     session: Session,
     status: EnclaveStatus,
@@ -59,16 +65,26 @@ impl<S: PodService> Pod<S> {
         config: Config,
         service: S,
         credentials: SharedCredentialsProvider,
+        keys: FrontDoorKeySource,
     ) -> Result<Self, PodError> {
         match (&config.enclave, &config.enclave_session_file) {
             (Some(enclave), Some(file)) => {
                 let (enclave, session) = (enclave.clone(), session::from_file(file)?);
                 let status = EnclaveStatus::external();
-                Self::build(config, service, credentials, enclave, session, status, None)
+                Self::build(
+                    config,
+                    service,
+                    credentials,
+                    keys,
+                    enclave,
+                    session,
+                    status,
+                    None,
+                )
             }
             _ => {
                 let driver = config.managed.nitro_cli(S::SERVICE);
-                Self::with_driver(config, driver, service, credentials)
+                Self::with_driver(config, driver, service, credentials, keys)
             }
         }
     }
@@ -84,6 +100,7 @@ impl<S: PodService, D: EnclaveDriver> Pod<S, D> {
         driver: D,
         service: S,
         credentials: SharedCredentialsProvider,
+        keys: FrontDoorKeySource,
     ) -> Result<Self, PodError> {
         let (launch, measurements) = config.managed.launch().ok_or(PodError::NoEnclave)?;
         // A missing image may still appear, but the memory is fixed.
@@ -106,6 +123,7 @@ impl<S: PodService, D: EnclaveDriver> Pod<S, D> {
             config,
             service,
             credentials,
+            keys,
             enclave,
             session,
             status,
@@ -123,6 +141,7 @@ impl<S: PodService, D: EnclaveDriver> Pod<S, D> {
         config: Config,
         service: S,
         credentials: SharedCredentialsProvider,
+        keys: FrontDoorKeySource,
         enclave: Address,
         session: Session,
         status: EnclaveStatus,
@@ -130,6 +149,7 @@ impl<S: PodService, D: EnclaveDriver> Pod<S, D> {
     ) -> Result<Self, PodError> {
         let tls =
             RustlsConfig::from_config(Arc::new(server_config(&config.tls_cert, &config.tls_key)?));
+        let (keyring, _) = watch::channel(keys.at_start()?);
         let https = Port::bind(config.listen)?;
         let plain = Port::bind(config.health_listen)?;
         if let Some(path) = &config.address_file {
@@ -139,6 +159,8 @@ impl<S: PodService, D: EnclaveDriver> Pod<S, D> {
             config,
             service: Arc::new(service),
             credentials,
+            keys,
+            keyring,
             enclave,
             session,
             status,
@@ -159,6 +181,8 @@ impl<S: PodService, D: EnclaveDriver> Pod<S, D> {
             config,
             service,
             credentials,
+            keys,
+            keyring,
             enclave: address,
             session,
             status,
@@ -187,12 +211,15 @@ impl<S: PodService, D: EnclaveDriver> Pod<S, D> {
             .routes(relay)
             .merge(ServiceHealth::new(service.clone(), enclave.clone(), health.clone()).routes())
             .fallback(unknown_route)
-            .method_not_allowed_fallback(unknown_route);
+            .method_not_allowed_fallback(unknown_route)
+            // Around every route, so that none can be reached without it.
+            .layer(from_fn_with_state(keyring.subscribe(), admit_front_door));
         let admin = Admin {
             service: S::SERVICE,
             health: health.clone(),
             last_problem: last_problem.clone(),
             draining: shutdown.clone(),
+            front_door_keys: keyring.subscribe(),
             enclave: enclave.clone(),
         };
         let readiness = ReadinessKeeper {
@@ -233,7 +260,8 @@ impl<S: PodService, D: EnclaveDriver> Pod<S, D> {
             tokio::join!(
                 egress.run(stop_backends.clone()),
                 stop_backends.run_until_cancelled(readiness.run()),
-                stop_backends.run_until_cancelled(renewal)
+                stop_backends.run_until_cancelled(renewal),
+                stop_backends.run_until_cancelled(keys.follow(keyring))
             );
             stop_enclave.cancel();
         };

@@ -58,6 +58,12 @@ events! {
     CERTIFICATE_RENEWED = "certificate_renewed";
     /// A renewed TLS certificate is unusable; the pod still serves the previous one.
     CERTIFICATE_UNUSABLE = "certificate_unusable";
+    /// A request did not have a valid MAC of the front door; `reason` is the cause, `peer` its sender.
+    NOT_FROM_FRONT_DOOR = "not_from_front_door";
+    /// The pod accepts other keys of the front door than before.
+    FRONT_DOOR_KEYS_READ = "front_door_keys_read";
+    /// The front door's keys were not read; the pod accepts those that it had before.
+    FRONT_DOOR_KEYS_NOT_READ = "front_door_keys_not_read";
     /// The enclave asked for a destination that its pod does not allow.
     EGRESS_REFUSED = "egress_refused";
     /// The pod failed to connect to a destination of the enclave.

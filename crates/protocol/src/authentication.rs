@@ -69,20 +69,16 @@ impl Verifier {
         timestamp: u64,
         payload: &[u8],
     ) -> [u8; 32] {
-        let mut mac =
-            Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of every length");
-        for field in [
-            REQUEST_DOMAIN,
-            domain.as_bytes(),
-            key_id.as_bytes(),
-            &timestamp.to_be_bytes(),
-            payload,
-        ] {
-            // No field reaches 4 GiB: the longest is a payload of at most MAX_BODY_LEN.
-            mac.update(&u32::try_from(field.len()).unwrap_or(u32::MAX).to_be_bytes());
-            mac.update(field);
-        }
-        mac.finalize().into_bytes().into()
+        mac_of_fields(
+            &self.0,
+            &[
+                REQUEST_DOMAIN,
+                domain.as_bytes(),
+                key_id.as_bytes(),
+                &timestamp.to_be_bytes(),
+                payload,
+            ],
+        )
     }
 
     /// Checks a MAC in constant time.
@@ -112,6 +108,17 @@ impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Verifier(..)")
     }
+}
+
+/// HMAC-SHA256 over `field(x) = u32 length of x ‖ x` of every field.
+pub(crate) fn mac_of_fields(key: &[u8; 32], fields: &[&[u8]]) -> [u8; 32] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of every length");
+    for field in fields {
+        // No field reaches 4 GiB: the longest is a payload of at most MAX_BODY_LEN.
+        mac.update(&u32::try_from(field.len()).unwrap_or(u32::MAX).to_be_bytes());
+        mac.update(field);
+    }
+    mac.finalize().into_bytes().into()
 }
 
 /// Checks that `timestamp` lies within [`REQUEST_WINDOW`] of `now`, before or after. Both in

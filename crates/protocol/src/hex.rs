@@ -20,6 +20,14 @@ pub(crate) fn decode_to_slice(digits: &str, bytes: &mut [u8]) -> Result<(), Inva
     const_hex::decode_to_slice(digits, bytes).map_err(|_| InvalidHex::Digits)
 }
 
+/// Decodes exactly as many digits as fill `bytes`, in lower case only: a value has one spelling.
+pub(crate) fn decode_lower_case(digits: &str, bytes: &mut [u8]) -> Result<(), InvalidHex> {
+    if digits.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Err(InvalidHex::Digits);
+    }
+    decode_to_slice(digits, bytes)
+}
+
 /// Decodes an even number of digits.
 pub(crate) fn decode(digits: &str) -> Result<Vec<u8>, InvalidHex> {
     check(digits)?;

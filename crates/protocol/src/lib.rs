@@ -3,6 +3,7 @@
 pub mod authentication;
 pub mod error;
 pub mod frame;
+pub mod front_door;
 mod hex;
 pub mod json;
 pub mod key_id;
@@ -18,4 +19,4 @@ pub use error::{Code, Rejection};
 pub use key_id::KeyId;
 pub use message::Operation;
 pub use row::SealedRow;
-pub use secret::{CallerSecret, PrivateKey, Redacted, SessionValue};
+pub use secret::{CallerSecret, FrontDoorKey, PrivateKey, Redacted, SessionValue};

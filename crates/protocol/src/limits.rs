@@ -20,6 +20,9 @@ pub const MIN_SECRET_LEN: usize = 20;
 pub const MAX_SECRET_LEN: usize = 256;
 /// Largest distance of a request's timestamp from the enclave's clock, in either direction.
 pub const REQUEST_WINDOW: Duration = Duration::from_secs(60);
+/// Largest distance of a request of the front door from the pod's clock, in either direction.
+/// Machines set their clocks by NTP; a clock that is off by minutes must not stop every request.
+pub const FRONT_DOOR_WINDOW: Duration = Duration::from_secs(300);
 /// Time in which a frame's length prefix and header must have arrived once its first byte has.
 pub const HEADER_DEADLINE: Duration = Duration::from_secs(2);
 /// Time in which a frame's body must have arrived after its header.

@@ -1,5 +1,5 @@
-//! Values that are never printed: the caller's secret, the private key, credentials, the session
-//! value.
+//! Values that are never printed: the caller's secret, the private key, the front door's key,
+//! credentials, the session value.
 
 use std::fmt;
 
@@ -151,6 +151,40 @@ impl fmt::Debug for SessionValue {
 #[error("not a session value: 64 hex digits")]
 pub struct InvalidSessionValue;
 
+/// The key with which the front door authenticates its requests to pods: 32 random bytes.
+///
+/// Boxed so that moves leave no copies behind, wiped when dropped, and never cloned.
+#[derive(ZeroizeOnDrop)]
+pub struct FrontDoorKey(Box<[u8; 32]>);
+
+impl FrontDoorKey {
+    /// Reads exactly 64 hex digits in lower case.
+    ///
+    /// # Errors
+    /// [`InvalidFrontDoorKey`] without the text.
+    pub fn from_hex(text: &str) -> Result<Self, InvalidFrontDoorKey> {
+        let mut key = Self(Box::new([0; 32]));
+        hex::decode_lower_case(text, key.0.as_mut_slice()).map_err(|_| InvalidFrontDoorKey)?;
+        Ok(key)
+    }
+
+    /// The 32 bytes, for a MAC; never for output.
+    pub(crate) fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for FrontDoorKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FrontDoorKey(..)")
+    }
+}
+
+/// The text is not a key of the front door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be 64 hex digits in lower case")]
+pub struct InvalidFrontDoorKey;
+
 /// A string that must not be printed, such as a credential. It has no `Serialize`: a field that
 /// goes to the wire has `#[serde(serialize_with = "Redacted::expose_to")]`.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
@@ -249,13 +283,14 @@ mod tests {
         let key = key([7; 32]).unwrap();
         let secret = CallerSecret::new(Zeroizing::new("x".repeat(20))).unwrap();
         let session = SessionValue::new([7; SESSION_LEN]);
+        let front_door = FrontDoorKey::from_hex(&"0a".repeat(32)).unwrap();
         let shown = format!(
-            "{key:?} {secret:?} {:?} {session:?}",
+            "{key:?} {secret:?} {front_door:?} {:?} {session:?}",
             Redacted::new("y".into())
         );
         assert_eq!(
             shown,
-            "PrivateKey(..) CallerSecret(..) Redacted(..) SessionValue(..)"
+            "PrivateKey(..) CallerSecret(..) FrontDoorKey(..) Redacted(..) SessionValue(..)"
         );
     }
 
@@ -280,6 +315,26 @@ mod tests {
                 SessionValue::from_hex(wrong).err(),
                 Some(InvalidSessionValue)
             );
+        }
+    }
+
+    #[test]
+    fn a_key_of_the_front_door_has_one_spelling() {
+        let digits = "0123456789abcdef".repeat(4);
+        let key = FrontDoorKey::from_hex(&digits).unwrap();
+        assert_eq!(const_hex::encode(key.expose()), digits);
+        for wrong in [
+            "",
+            &digits[1..],
+            &digits[2..],
+            &format!("{digits}00"),
+            &format!("0x{digits}"),
+            &format!("{digits}\n"),
+            &digits.replace('f', "F"),
+            &digits.replace('f', "g"),
+        ] {
+            let refused = FrontDoorKey::from_hex(wrong).err();
+            assert_eq!(refused, Some(InvalidFrontDoorKey), "{wrong}");
         }
     }
 

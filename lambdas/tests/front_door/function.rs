@@ -22,7 +22,7 @@ use crate::event::{
     Answer, ETH_KEY, GATEWAY_ID, KEY_ID, LAMBDA_ID, SECRET, TRANSACTION, gateway, operation_body,
     raw, sign_body,
 };
-use crate::pod::{KEY, World};
+use crate::pod::{KEY, POD_KEY, World};
 
 /// A Lambda environment: events in, answers out.
 struct Environment {
@@ -142,6 +142,7 @@ fn events_are_answered_until_the_runtime_api_goes_away() {
                     world.settings.key_generator.as_str(),
                 ),
                 ("CLOISTER_POD_CA", &ca),
+                ("CLOISTER_POD_KEY", POD_KEY),
             ],
         );
         let set = format!(r#"{{"secret":"{SECRET}","eth_key":"{ETH_KEY}"}}"#);
@@ -198,6 +199,7 @@ fn check_log(log: &str) {
     for hidden in [
         SECRET,
         ETH_KEY,
+        POD_KEY,
         "0xa5D3241A1591061F2a4bB69CA0215F66520E67cf",
     ] {
         assert!(!log.contains(hidden), "{hidden} in {log}");
@@ -261,6 +263,7 @@ async fn a_wrong_environment_ends_the_function_and_is_explained() {
         "CLOISTER_SIGNER_URL must be",
         "CLOISTER_KEY_GENERATOR_URL is not",
         "CLOISTER_POD_CA_FILE is not",
+        "CLOISTER_POD_KEY is not",
     ] {
         assert!(log.contains(mistake), "{log}");
     }
@@ -275,6 +278,7 @@ async fn the_cause_of_an_error_reaches_the_log() {
             ("CLOISTER_SIGNER_URL", "https://signer"),
             ("CLOISTER_KEY_GENERATOR_URL", "https://key-generator"),
             ("CLOISTER_POD_CA_FILE", "/nowhere/ca.pem"),
+            ("CLOISTER_POD_KEY", POD_KEY),
         ],
     );
     let output = tokio::time::timeout(Duration::from_secs(20), child.wait_with_output())

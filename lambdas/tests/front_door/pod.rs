@@ -7,14 +7,15 @@ use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum_server::tls_rustls::RustlsConfig;
 use cloister_lambdas::{FrontDoor, PodCa, Pods, Settings};
-use cloister_protocol::Rejection;
+use cloister_protocol::front_door::{FrontDoorKeys, HEADER, RequestHead};
 use cloister_protocol::payload::SigningPayload;
 use cloister_protocol::request::AuthenticatedRequest;
+use cloister_protocol::{FrontDoorKey, Rejection};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::PrivateKeyDer;
@@ -25,6 +26,8 @@ pub(crate) const SIGNED: &str = r#"{"transaction_signed":"0x02f8","transaction_h
 pub(crate) const SIGNATURE: &str = r#"{"signature":"0x01021b"}"#;
 /// The report of an enclave that is ready.
 pub(crate) const HEALTH: &str = r#"{"service":"signer","version":"1.2.3","state":"ready","cmk_arn":null,"locked":false,"pcr0":"00"}"#;
+/// The front door's key.
+pub(crate) const POD_KEY: &str = "8f3c6e0d5b7a49128e1f0c2d3b4a59687786a5b4c3d2e1f00f1e2d3c4b5a6978";
 /// The front door's clock.
 pub(crate) const NOW: u64 = 1_790_000_000;
 
@@ -78,6 +81,8 @@ impl Pki {
 pub(crate) struct Seen {
     pub(crate) path: String,
     pub(crate) request_id: String,
+    /// The time of the valid MAC.
+    pub(crate) timestamp: u64,
     pub(crate) body: String,
 }
 
@@ -161,6 +166,7 @@ pub(crate) fn settings(port: u16, ca: &str) -> (Settings, TempDir) {
             signer: url.clone(),
             key_generator: url,
             pod_ca: PodCa::File(pod_ca_file),
+            pod_key: Arc::new(FrontDoorKey::from_hex(POD_KEY).unwrap()),
         },
         directory,
     )
@@ -168,20 +174,27 @@ pub(crate) fn settings(port: u16, ca: &str) -> (Settings, TempDir) {
 
 async fn answer(
     State(memory): State<Memory>,
+    method: Method,
     uri: Uri,
     headers: HeaderMap,
     body: String,
 ) -> Response {
-    memory.respond(&uri, &headers, body, KEY)
+    memory.respond(&method, &uri, &headers, body, KEY)
 }
 
-async fn health(State(memory): State<Memory>, uri: Uri, headers: HeaderMap) -> Response {
-    memory.respond(&uri, &headers, String::new(), HEALTH)
+async fn health(
+    State(memory): State<Memory>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    memory.respond(&method, &uri, &headers, String::new(), HEALTH)
 }
 
 async fn sign(
     State(memory): State<Memory>,
     Path(key_id): Path<String>,
+    method: Method,
     uri: Uri,
     headers: HeaderMap,
     body: String,
@@ -192,15 +205,40 @@ async fn sign(
         SigningPayload::Transaction(_) => SIGNED,
         SigningPayload::UserOpHash(_) => SIGNATURE,
     };
-    memory.respond(&uri, &headers, body, answer)
+    memory.respond(&method, &uri, &headers, body, answer)
 }
 
 impl Memory {
-    fn respond(&self, uri: &Uri, headers: &HeaderMap, body: String, answer: &str) -> Response {
+    /// Every request has to be one that a pod admits.
+    fn respond(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        body: String,
+        answer: &str,
+    ) -> Response {
         let request_id = headers["x-request-id"].to_str().unwrap().to_owned();
+        let values: Vec<_> = headers.get_all(HEADER).iter().collect();
+        let stated = values[0].to_str().unwrap().split('.').nth(1).unwrap();
+        let timestamp = stated.parse().unwrap();
+        let head = RequestHead {
+            request_id: request_id.as_bytes(),
+            method: method.as_str(),
+            target: uri.path_and_query().unwrap().as_str(),
+            content_length: body.len().try_into().unwrap(),
+        };
+        FrontDoorKeys::new(FrontDoorKey::from_hex(POD_KEY).unwrap(), None)
+            .check(
+                values.iter().map(|value| value.as_bytes()),
+                &head,
+                timestamp,
+            )
+            .unwrap();
         self.seen.lock().unwrap().push(Seen {
             path: uri.path().to_owned(),
             request_id,
+            timestamp,
             body,
         });
         let (status, body) = self

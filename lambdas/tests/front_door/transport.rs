@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::event::{Answer, LAMBDA_ID, SECRET, TRANSACTION, gateway, sign_body};
-use crate::pod::{KEY, Pki, SIGNATURE, SIGNED, World, clock, settings};
+use crate::pod::{KEY, NOW, Pki, SIGNATURE, SIGNED, World, clock, settings};
 
 fn generate() -> Box<serde_json::value::RawValue> {
     gateway(
@@ -247,6 +247,36 @@ async fn older_tls_is_refused() {
         (503, Some("enclave_unavailable"))
     );
     assert!(server.await.unwrap());
+}
+
+/// The fake pod verifies every MAC; this one is about the time in it, and about refusals.
+#[tokio::test]
+async fn requests_are_stamped_with_the_clock_and_a_refusal_is_retryable() {
+    let world = World::start().await;
+    let health = gateway("GET", "/health", None);
+    for event in [sign(), generate(), health] {
+        assert_eq!(
+            Answer::read(&world.front_door.answer(&event, LAMBDA_ID).await).status,
+            200
+        );
+    }
+    let seen = world.seen();
+    assert_eq!(seen.len(), 4);
+    assert!(
+        seen.iter().all(|request| request.timestamp == NOW),
+        "{seen:?}"
+    );
+    world.answer_with(401, r#"{"error":"a sentence"}"#);
+    for event in [sign(), generate()] {
+        let answer = Answer::read(&world.front_door.answer(&event, LAMBDA_ID).await);
+        assert_eq!(
+            (answer.status, code(&answer)),
+            (503, Some("enclave_unavailable"))
+        );
+        assert_eq!(answer.headers["retry-after"], "1");
+    }
+    // A refusal is an answer: nothing is sent twice.
+    assert_eq!(world.seen().len(), 6);
 }
 
 #[tokio::test]

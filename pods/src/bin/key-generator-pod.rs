@@ -24,6 +24,7 @@ async fn main() -> ExitCode {
 async fn run(config: KeyGeneratorConfig) -> Result<(), PodError> {
     let shutdown = shutdown_on_signal()?;
     let aws = AwsClients::load(&config.pod).await?;
-    let pod = Pod::new(config.pod, KeyGenerator, aws.credentials)?;
+    let keys = aws.front_door_keys(&config.pod)?;
+    let pod = Pod::new(config.pod, KeyGenerator, aws.credentials, keys)?;
     pod.run(shutdown).await
 }

@@ -25,7 +25,8 @@ async fn main() -> ExitCode {
 async fn run(config: SignerConfig) -> Result<(), PodError> {
     let shutdown = shutdown_on_signal()?;
     let aws = AwsClients::load(&config.pod).await?;
+    let keys = aws.front_door_keys(&config.pod)?;
     let signer = Signer::new(DynamoDb::new(aws.dynamodb, config.table_arn));
-    let pod = Pod::new(config.pod, signer, aws.credentials)?;
+    let pod = Pod::new(config.pod, signer, aws.credentials, keys)?;
     pod.run(shutdown).await
 }

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::enclave::health::EnclaveHealth;
 use crate::enclave::readiness::LastProblem;
+use crate::front_door_keys::Keyring;
 use crate::http::exchange::Exchange;
 
 /// State of the plain port.
@@ -25,6 +26,7 @@ pub(crate) struct Admin {
     pub(crate) health: Arc<EnclaveHealth>,
     pub(crate) last_problem: LastProblem,
     pub(crate) draining: CancellationToken,
+    pub(crate) front_door_keys: Keyring,
     pub(crate) enclave: Client,
 }
 
@@ -57,6 +59,9 @@ async fn readyz(State(admin): State<Admin>) -> (StatusCode, Json<Readiness>) {
     let report = admin.health.recent().await;
     let reason = match &report {
         _ if admin.draining.is_cancelled() => Some("the pod is shutting down".to_owned()),
+        _ if admin.front_door_keys.borrow().is_none() => {
+            Some("the front door's key has not been read yet".to_owned())
+        }
         Ok(report) if report.state == message::State::Ready => None,
         Ok(_) => Some(
             admin

@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
 use cloister_contract::{RequestId, events};
+use cloister_protocol::front_door::REQUEST_ID_HEADER;
 use cloister_protocol::limits::REQUEST_DEADLINE;
 use cloister_protocol::{KeyId, Rejection};
 
@@ -140,4 +141,4 @@ fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID_HEADER);

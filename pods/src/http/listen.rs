@@ -82,7 +82,7 @@ pub(crate) fn serve_https(
         .max_buf_size(MAX_HEAD_LEN)
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE_DEADLINE);
-    Ok(server.serve(routes.into_make_service()))
+    Ok(server.serve(routes.into_make_service_with_connect_info::<SocketAddr>()))
 }
 
 /// Serves HTTP.

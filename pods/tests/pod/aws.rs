@@ -1,4 +1,4 @@
-//! A fake of AWS: STS and the table, over TLS. Records requests.
+//! A fake of AWS: STS, the table and a secret, over TLS. Records requests.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -25,6 +25,8 @@ pub(crate) struct Asked {
     pub(crate) connections: BTreeSet<SocketAddr>,
     /// The answer to every further call, instead of a success.
     fault: Option<Fault>,
+    /// Staging label, version and text of the secret.
+    secret: Vec<(String, String, String)>,
 }
 
 /// Status, code (in the header and, for STS, the body) and body of an answer.
@@ -67,6 +69,14 @@ impl Aws {
         self.0.lock().unwrap().fault = fault;
     }
 
+    /// The secret's versions: label, id and text.
+    pub(crate) fn set_secret(&self, versions: &[(&str, &str, &str)]) {
+        self.0.lock().unwrap().secret = versions
+            .iter()
+            .map(|&(label, id, text)| (label.to_owned(), id.to_owned(), text.to_owned()))
+            .collect();
+    }
+
     pub(crate) fn asked(&self) -> Asked {
         self.0.lock().unwrap().clone()
     }
@@ -82,6 +92,7 @@ async fn answer(
         .get("x-amz-target")
         .map(|target| target.to_str().unwrap().to_owned());
     let operation = target.unwrap_or_else(|| "DynamoDB or STS?".into());
+    let is_secret = operation == "secretsmanager.GetSecretValue";
     let is_sts = body.starts_with("Action=AssumeRoleWithWebIdentity");
     {
         let mut asked = aws.0.lock().unwrap();
@@ -97,10 +108,34 @@ async fn answer(
     }
     if is_sts {
         credentials().into_response()
+    } else if is_secret {
+        version(&aws, &serde_json::from_str(&body).unwrap())
     } else {
         item(&serde_json::from_str(&body).unwrap())
             .to_string()
             .into_response()
+    }
+}
+
+/// The version with the label of the request.
+fn version(aws: &Aws, request: &Value) -> Response {
+    let secret = aws.0.lock().unwrap().secret.clone();
+    let wanted = request["VersionStage"].as_str().unwrap();
+    match secret.into_iter().find(|(label, ..)| label == wanted) {
+        Some((label, id, text)) => json!({
+            "ARN": request["SecretId"],
+            "VersionId": id,
+            "VersionStages": [label],
+            "SecretString": text,
+        })
+        .to_string()
+        .into_response(),
+        None => Fault {
+            status: 400,
+            code: Some("ResourceNotFoundException"),
+            body: r#"{"__type":"ResourceNotFoundException","Message":"words of AWS"}"#,
+        }
+        .into_response(),
     }
 }
 

@@ -10,7 +10,9 @@ use serde_json::Value;
 use crate::aws::{Aws, Fault};
 use crate::enclave::Enclave;
 use crate::machine::Machine;
-use crate::pod::{Addresses, NAME, addresses, caller, config, eventually};
+use crate::pod::{
+    Addresses, KEY, NAME, addresses, caller, config, eventually, refusal, signed, signed_with,
+};
 
 pub(crate) const KEY_GENERATOR_POD: &str = env!("CARGO_BIN_EXE_key-generator-pod");
 const SIGNER_POD: &str = env!("CARGO_BIN_EXE_signer-pod");
@@ -33,6 +35,10 @@ pub(crate) fn configured(binary: &str, directory: &Path) -> Command {
         .env("CLOISTER_HEALTH_LISTEN", "127.0.0.1:0")
         .env("CLOISTER_TLS_CERT", settings.tls_cert)
         .env("CLOISTER_TLS_KEY", settings.tls_key)
+        .env(
+            "CLOISTER_FRONT_DOOR_KEY_FILE",
+            settings.front_door_key_file.unwrap(),
+        )
         .env("CLOISTER_ENCLAVE", settings.enclave.unwrap().to_string())
         .env(
             "CLOISTER_ENCLAVE_SESSION_FILE",
@@ -83,7 +89,13 @@ async fn terminate(child: Child) -> String {
             "{line}"
         );
     }
-    for secret in ["topsecretaccesskey", "topsecrettoken", "a caller's secret"] {
+    for secret in [
+        "topsecretaccesskey",
+        "topsecrettoken",
+        "a caller's secret",
+        KEY,
+        OTHER_KEY,
+    ] {
         assert!(!log.contains(secret), "{log}");
     }
     log
@@ -102,12 +114,10 @@ async fn a_key_generator_pod_serves_ends_with_sigterm_and_logs_no_secret() {
     let (_addresses, client) = ready(directory.path()).await;
     assert_eq!(*enclave.mind.configured.lock().unwrap(), ["AKIDBINARY"]);
     let body = r#"{"secret":"a caller's secret of some length"}"#;
-    let answer = client
+    let request = client
         .post(format!("https://{NAME}/v1/generate_key"))
-        .body(body)
-        .send()
-        .await
-        .unwrap();
+        .body(body);
+    let answer = signed(request).send().await.unwrap();
     assert_eq!(answer.status(), 200);
     let log = terminate(child).await;
     let request = event(&log, events::REQUEST_ANSWERED);
@@ -140,10 +150,8 @@ async fn a_warm_signature_costs_one_read_no_handshake_and_no_sts_call() {
     let sign = async || {
         let url =
             format!("https://{NAME}/v1/sign_transaction/7e99e372-0eba-4001-8002-35e6a1478070");
-        assert_eq!(
-            client.post(url).body("{}").send().await.unwrap().status(),
-            200
-        );
+        let request = signed(client.post(url).body("{}"));
+        assert_eq!(request.send().await.unwrap().status(), 200);
     };
     sign().await;
     let before = aws.asked();
@@ -206,14 +214,12 @@ async fn errors_of_the_table_have_a_code_each_and_no_text() {
         (200, None, html, "storage_unavailable"),
     ] {
         aws.fail(Some(Fault { status, code, body }));
-        let answer = client
+        let request = client
             .post(format!(
                 "https://{NAME}/v1/sign_transaction/7e99e372-0eba-4001-8002-35e6a1478070"
             ))
-            .body("{}")
-            .send()
-            .await
-            .unwrap();
+            .body("{}");
+        let answer = signed(request).send().await.unwrap();
         assert_eq!(answer.status(), 503, "{status} {code:?}");
         assert_eq!(answer.headers()["retry-after"], "1");
         let text = answer.text().await.unwrap();
@@ -281,6 +287,123 @@ async fn an_error_of_sts_is_logged_by_its_code_only() {
     );
     assert!(!log.contains("words of AWS"), "{log}");
 }
+
+/// The pod starts before Secrets Manager answers, and follows two replacements of the key.
+#[tokio::test]
+async fn keys_of_a_secret_are_read_and_followed() {
+    let directory = tempfile::tempdir().unwrap();
+    let _enclave = Enclave::start(directory.path(), "key-generator").await;
+    let mut pod = configured(KEY_GENERATOR_POD, directory.path());
+    let (aws, url) = Aws::start(directory.path()).await;
+    let fault = Fault {
+        status: 400,
+        code: Some("AccessDeniedException"),
+        body: r#"{"message":"words of AWS with topsecrettoken"}"#,
+    };
+    aws.fail(Some(fault));
+    aws.set_secret(&[("AWSCURRENT", "v1", KEY)]);
+    let child = pod
+        .env_remove("CLOISTER_FRONT_DOOR_KEY_FILE")
+        .env(
+            "CLOISTER_FRONT_DOOR_SECRET",
+            "arn:aws:secretsmanager:eu-central-1:111122223333:secret:front-door-AbCdEf",
+        )
+        .env("CLOISTER_FRONT_DOOR_SECRET_SECONDS", "1")
+        .env("AWS_ENDPOINT_URL_SECRETS_MANAGER", &url)
+        .env("AWS_ACCESS_KEY_ID", "AKIDBINARY")
+        .env("AWS_SECRET_ACCESS_KEY", "topsecretaccesskey")
+        .spawn()
+        .unwrap();
+    let addresses = addresses(&directory.path().join("addresses.json")).await;
+    let client = caller(directory.path(), &addresses).build().unwrap();
+    let plain = format!("http://{}/readyz", addresses.health);
+    let create = |key: &str| {
+        let request = client.post(format!("https://{NAME}/v1/generate_key"));
+        signed_with(request.body("{}"), key, 0)
+    };
+    let status = async |key| create(key).send().await.unwrap().status().as_u16();
+
+    // Without a key nothing is answered, whoever asks, and the pod is not ready.
+    eventually(async || {
+        let response = client.get(&plain).send().await.ok()?;
+        let said = response.text().await.ok()?;
+        said.contains("the front door's key has not been read")
+            .then_some(())
+    })
+    .await;
+    assert_eq!(refusal(create(KEY)).await, (503, "not_ready".to_owned()));
+
+    aws.fail(None);
+    eventually(async || (status(KEY).await == 200).then_some(())).await;
+    eventually(async || (client.get(&plain).send().await.ok()?.status() == 200).then_some(()))
+        .await;
+    assert_eq!(status(OTHER_KEY).await, 401);
+
+    // A new version: the old one is accepted at every moment, until its label is removed.
+    aws.set_secret(&[("AWSCURRENT", "v2", OTHER_KEY), ("AWSPREVIOUS", "v1", KEY)]);
+    eventually(async || {
+        assert_eq!(status(KEY).await, 200);
+        (status(OTHER_KEY).await == 200).then_some(())
+    })
+    .await;
+    aws.set_secret(&[("AWSCURRENT", "v2", OTHER_KEY)]);
+    eventually(async || {
+        assert_eq!(status(OTHER_KEY).await, 200);
+        (status(KEY).await == 401).then_some(())
+    })
+    .await;
+
+    // What cannot be read or used changes nothing.
+    let reads = aws.asked().operations.len();
+    aws.set_secret(&[("AWSCURRENT", "v3", "not a key")]);
+    eventually(async || (aws.asked().operations.len() > reads + 1).then_some(())).await;
+    assert_eq!(status(OTHER_KEY).await, 200);
+    let reads = aws.asked().operations.len();
+    aws.fail(Some(fault));
+    eventually(async || (aws.asked().operations.len() > reads).then_some(())).await;
+    assert_eq!((status(OTHER_KEY).await, status(KEY).await), (200, 401));
+
+    let log = terminate(child).await;
+    assert!(
+        !log.contains("words of AWS") && !log.contains("not a key"),
+        "{log}"
+    );
+    let of = |name| {
+        let lines = log.lines().map(|line| serde_json::from_str(line).unwrap());
+        lines
+            .filter(|line: &Value| line["event"] == name)
+            .collect::<Vec<_>>()
+    };
+    let versions: Vec<_> = of(events::FRONT_DOOR_KEYS_READ)
+        .iter()
+        .map(|line| (line["current"].clone(), line["previous"].clone()))
+        .collect();
+    assert_eq!(
+        versions,
+        [
+            ("v1".into(), Value::Null),
+            ("v2".into(), "v1".into()),
+            ("v2".into(), Value::Null)
+        ]
+    );
+    let not_read = of(events::FRONT_DOOR_KEYS_NOT_READ);
+    assert!(
+        not_read
+            .iter()
+            .any(|line| line["code"] == "AccessDeniedException"),
+        "{log}"
+    );
+    assert!(not_read.iter().any(|line| line["version"] == "v3"), "{log}");
+    let refused = of(events::NOT_FROM_FRONT_DOOR);
+    assert!(
+        refused.iter().all(|line| line["reason"] == "wrong_mac"),
+        "{log}"
+    );
+    assert!(!refused.is_empty());
+}
+
+/// Another key of the front door.
+const OTHER_KEY: &str = "00112233445566778899aabbccddeeff102132435465768798a9bacbdcedfe0f";
 
 /// The first line with this event.
 fn event(log: &str, name: &str) -> Value {
@@ -409,6 +532,7 @@ async fn missing_options_are_named() {
         for option in [
             "--tls-cert",
             "--tls-key",
+            "--front-door-key-file",
             "--enclave",
             "--cmk-arn",
             "--region",

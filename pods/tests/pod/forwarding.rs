@@ -12,7 +12,7 @@ use cloister_protocol::{Code, KeyId, Operation, Rejection, SealedRow};
 use tempfile::TempDir;
 
 use crate::enclave::Enclave;
-use crate::pod::{Pod, eventually, refusal};
+use crate::pod::{Pod, eventually, refusal, signed};
 use crate::rows::{NOT_MIGRATED, Rows, THROTTLED};
 
 const KEY: &str = "7e99e372-0eba-4001-8002-35e6a1478070";
@@ -47,12 +47,10 @@ async fn a_signature_takes_the_callers_bytes_and_one_read() {
     let (_directory, enclave, rows, pod) = signer().await;
     let row = rows.insert(key());
     for body in [r#"{"payload": "unchanged"}"#, "\u{0}not JSON at all", ""] {
-        let response = pod
-            .post(&sign(KEY), body)
-            .header("x-request-id", "front-door-1")
-            .send()
-            .await
-            .unwrap();
+        let request = pod
+            .unsigned(&sign(KEY), body)
+            .header("x-request-id", "front-door-1");
+        let response = signed(request).send().await.unwrap();
         assert_eq!(response.status(), 200);
         let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
         assert_eq!(
@@ -171,19 +169,18 @@ async fn other_routes_are_unknown() {
     let get = pod
         .client
         .get(format!("https://{}{}", crate::pod::NAME, sign(KEY)));
-    assert_eq!(refusal(get).await, (404, "unknown_route".to_owned()));
+    assert_eq!(
+        refusal(signed(get)).await,
+        (404, "unknown_route".to_owned())
+    );
 }
 
 #[tokio::test]
 async fn invalid_request_ids_are_replaced() {
     let (_directory, _enclave, _rows, pod) = signer().await;
     for id in ["", "with space", &"x".repeat(129), "{}", "\"", "a\\b"] {
-        let response = pod
-            .post("/", "")
-            .header("x-request-id", id)
-            .send()
-            .await
-            .unwrap();
+        let request = pod.unsigned("/", "").header("x-request-id", id);
+        let response = signed(request).send().await.unwrap();
         assert_eq!(response.headers()["x-request-id"].len(), 36, "{id}");
     }
 }
@@ -192,12 +189,8 @@ async fn invalid_request_ids_are_replaced() {
 async fn request_ids_of_the_front_door_are_kept() {
     let (_directory, _enclave, _rows, pod) = signer().await;
     for id in ["c6af9ac6-7b61-11e6-9a41-93e8deadbeef", "a+b/c=="] {
-        let response = pod
-            .post("/", "")
-            .header("x-request-id", id)
-            .send()
-            .await
-            .unwrap();
+        let request = pod.unsigned("/", "").header("x-request-id", id);
+        let response = signed(request).send().await.unwrap();
         assert_eq!(response.headers()["x-request-id"], id);
     }
 }
@@ -205,10 +198,7 @@ async fn request_ids_of_the_front_door_are_kept() {
 #[tokio::test]
 async fn the_front_door_may_ask_for_the_enclaves_health() {
     let (_directory, enclave, _rows, pod) = signer().await;
-    let ask = || {
-        pod.client
-            .get(format!("https://{}/v1/health", crate::pod::NAME))
-    };
+    let ask = || pod.service_health();
     let response = ask().send().await.unwrap();
     assert_eq!(response.status(), 200);
     let report: HealthReport = serde_json::from_str(&response.text().await.unwrap()).unwrap();
@@ -230,10 +220,7 @@ async fn the_front_door_may_ask_for_the_enclaves_health() {
 #[tokio::test]
 async fn health_sees_what_the_signer_needs_besides_its_enclave() {
     let (_directory, _enclave, rows, pod) = signer().await;
-    let ask = || {
-        pod.client
-            .get(format!("https://{}/v1/health", crate::pod::NAME))
-    };
+    let ask = || pod.service_health();
     assert_eq!(ask().send().await.unwrap().status(), 200);
     rows.remove(KeyId::CANARY);
     eventually(async || (ask().send().await.unwrap().status() != 200).then_some(())).await;
@@ -296,10 +283,7 @@ async fn die_under(
 async fn a_caller_that_hangs_up_causes_no_second_probe() {
     let (_directory, enclave, _rows, pod) = signer().await;
     let mind = &enclave.mind;
-    let ask = || {
-        pod.client
-            .get(format!("https://{}/v1/health", crate::pod::NAME))
-    };
+    let ask = || pod.service_health();
     let probes = || mind.canaries.load(Ordering::SeqCst);
     let before = probes();
     mind.close_gate();

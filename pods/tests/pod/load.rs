@@ -9,6 +9,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use cloister_pods::KeyGenerator;
+use cloister_protocol::FrontDoorKey;
+use cloister_protocol::front_door::{HEADER, RequestHead};
 use cloister_protocol::limits::MAX_BODY_LEN;
 use reqwest::StatusCode;
 use rustls::pki_types::pem::PemObject as _;
@@ -17,7 +19,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::binary::{KEY_GENERATOR_POD, configured, ready};
 use crate::enclave::Enclave;
-use crate::pod::{NAME, Pod, eventually};
+use crate::pod::{KEY, NAME, Pod, eventually, now, signed};
 
 const REQUESTS: usize = 200;
 const BUDGET_MIB: usize = 16;
@@ -44,6 +46,7 @@ async fn memory_follows_the_byte_budget_and_not_the_number_of_requests() {
             let request = client
                 .post(format!("https://{NAME}/v1/set_key"))
                 .body(vec![b' '; MAX_BODY_LEN]);
+            let request = signed(request);
             tokio::spawn(async move { request.send().await.unwrap() })
         })
         .collect();
@@ -71,7 +74,7 @@ async fn memory_follows_the_byte_budget_and_not_the_number_of_requests() {
         }
     }
     let small = client.post(format!("https://{NAME}/v1/set_key")).body("{}");
-    assert_eq!(small.send().await.unwrap().status(), 200);
+    assert_eq!(signed(small).send().await.unwrap().status(), 200);
     let (most, after) = (
         memory_mib(child.id(), "VmHWM"),
         memory_mib(child.id(), "VmRSS"),
@@ -96,8 +99,15 @@ async fn bodies_that_do_not_arrive_delay_no_request() {
     })
     .await;
     pod.becomes(true).await;
+    let mac = RequestHead {
+        request_id: b"",
+        method: "POST",
+        target: "/v1/set_key",
+        content_length: MAX_BODY_LEN.try_into().unwrap(),
+    }
+    .sign(&FrontDoorKey::from_hex(KEY).unwrap(), now());
     let head = format!(
-        "POST /v1/set_key HTTP/1.1\r\nhost: {NAME}\r\ncontent-length: {MAX_BODY_LEN}\r\n\r\n{{"
+        "POST /v1/set_key HTTP/1.1\r\nhost: {NAME}\r\n{HEADER}: {mac}\r\ncontent-length: {MAX_BODY_LEN}\r\n\r\n{{"
     );
     let tls = client_config(directory.path());
     let address = pod.addresses.https;
@@ -165,10 +175,10 @@ async fn a_connection_over_the_ceiling_closes_the_one_that_has_been_idle_longest
     pod.stop().await;
 }
 
-type Connection = StreamOwned<ClientConnection, TcpStream>;
+pub(crate) type Connection = StreamOwned<ClientConnection, TcpStream>;
 
 /// A new TLS connection after its handshake.
-fn connect(tls: &Arc<ClientConfig>, address: SocketAddr) -> Connection {
+pub(crate) fn connect(tls: &Arc<ClientConfig>, address: SocketAddr) -> Connection {
     let name = ServerName::try_from(NAME).unwrap();
     let session = ClientConnection::new(tls.clone(), name).unwrap();
     let mut connection = StreamOwned::new(session, TcpStream::connect(address).unwrap());
@@ -184,7 +194,7 @@ fn is_open(connection: &mut Connection) -> bool {
     }
 }
 
-fn client_config(directory: &Path) -> Arc<ClientConfig> {
+pub(crate) fn client_config(directory: &Path) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     let ca = CertificateDer::from_pem_file(directory.join("ca.pem")).unwrap();
     roots.add(ca).unwrap();

@@ -1,6 +1,8 @@
 //! Whole pods between an HTTPS caller and an enclave that the test plays.
 
 #[cfg(test)]
+mod authentication;
+#[cfg(test)]
 mod aws;
 #[cfg(test)]
 mod binary;

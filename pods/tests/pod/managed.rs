@@ -227,6 +227,7 @@ async fn an_enclave_with_too_little_memory_is_refused_at_once() {
         driver,
         Signer::new(Rows::default()),
         crate::pod::static_credentials(),
+        crate::pod::keys(&config),
     )
     .unwrap_err();
     let said = ErrorChain(&error).to_string();
@@ -239,10 +240,12 @@ async fn an_enclave_with_too_little_memory_is_refused_at_once() {
         managed: EnclaveConfig::default(),
         ..config
     };
+    let keys = crate::pod::keys(&config);
     let error = cloister_pods::Pod::new(
         config,
         Signer::new(Rows::default()),
         crate::pod::static_credentials(),
+        keys,
     )
     .unwrap_err();
     assert!(matches!(error, PodError::NoEnclave));

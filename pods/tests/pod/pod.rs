@@ -2,11 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use cloister_pods::{Config, EnclaveConfig, EnclaveDriver, MetricsConfig, PodError, PodService};
+use cloister_pods::{
+    Config, EnclaveConfig, EnclaveDriver, FrontDoorKeySource, MetricsConfig, PodError, PodService,
+};
+use cloister_protocol::FrontDoorKey;
+use cloister_protocol::front_door::{HEADER, RequestHead};
 use cloister_transport::Session;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use reqwest::{Certificate, Client, ClientBuilder, RequestBuilder};
@@ -19,6 +23,8 @@ use crate::enclave::address;
 
 /// The name in the certificate of every pod here.
 pub(crate) const NAME: &str = "pod.cloister.test";
+/// The front door's key.
+pub(crate) const KEY: &str = "8f3c6e0d5b7a49128e1f0c2d3b4a59687786a5b4c3d2e1f00f1e2d3c4b5a6978";
 
 pub(crate) struct Pod {
     pub(crate) running: JoinHandle<Result<(), PodError>>,
@@ -46,7 +52,8 @@ impl Pod {
     ) -> Self {
         let config = config(directory.path());
         let shutdown = CancellationToken::new();
-        let pod = cloister_pods::Pod::new(config, service, credentials).unwrap();
+        let keys = keys(&config);
+        let pod = cloister_pods::Pod::new(config, service, credentials, keys).unwrap();
         let session = pod.session();
         let running = tokio::spawn(pod.run(shutdown.clone()));
         Self::started(directory, running, shutdown, session).await
@@ -61,7 +68,8 @@ impl Pod {
         let mut config = config(directory.path());
         change(&mut config);
         let shutdown = CancellationToken::new();
-        let pod = cloister_pods::Pod::new(config, service, static_credentials()).unwrap();
+        let keys = keys(&config);
+        let pod = cloister_pods::Pod::new(config, service, static_credentials(), keys).unwrap();
         let session = pod.session();
         let running = tokio::spawn(pod.run(shutdown.clone()));
         Self::started(directory, running, shutdown, session).await
@@ -80,8 +88,10 @@ impl Pod {
             ..config(directory.path())
         };
         let shutdown = CancellationToken::new();
+        let keys = keys(&config);
+        let credentials = static_credentials();
         let pod =
-            cloister_pods::Pod::with_driver(config, driver, service, static_credentials()).unwrap();
+            cloister_pods::Pod::with_driver(config, driver, service, credentials, keys).unwrap();
         let session = pod.session();
         let running = tokio::spawn(pod.run(shutdown.clone()));
         Self::started(directory, running, shutdown, session).await
@@ -104,10 +114,21 @@ impl Pod {
         }
     }
 
+    /// A request of the front door.
     pub(crate) fn post(&self, path: &str, body: &str) -> RequestBuilder {
+        signed(self.unsigned(path, body))
+    }
+
+    /// A request of anybody else.
+    pub(crate) fn unsigned(&self, path: &str, body: &str) -> RequestBuilder {
         self.client
             .post(format!("https://{NAME}{path}"))
             .body(body.to_owned())
+    }
+
+    /// A request of the front door for the service's health.
+    pub(crate) fn service_health(&self) -> RequestBuilder {
+        signed(self.client.get(format!("https://{NAME}/v1/health")))
     }
 
     pub(crate) async fn health(&self, path: &str) -> (u16, String) {
@@ -136,6 +157,43 @@ impl Pod {
     }
 }
 
+/// The request as the front door sends it: nothing that the MAC covers may be changed afterwards.
+pub(crate) fn signed(request: RequestBuilder) -> RequestBuilder {
+    signed_with(request, KEY, 0)
+}
+
+/// The request with a MAC of this key, by a clock that is `ahead` by so many seconds.
+pub(crate) fn signed_with(request: RequestBuilder, key: &str, ahead: i64) -> RequestBuilder {
+    let (client, request) = request.build_split();
+    let mut request = request.unwrap();
+    let body = request
+        .body()
+        .map_or(&[][..], |body| body.as_bytes().unwrap());
+    let request_id = request.headers().get("x-request-id");
+    let head = RequestHead {
+        request_id: request_id.map_or(&[][..], |value| value.as_bytes()),
+        method: request.method().as_str(),
+        target: &target(request.url()),
+        content_length: body.len().try_into().unwrap(),
+    };
+    let value = head.sign(
+        &FrontDoorKey::from_hex(key).unwrap(),
+        now().checked_add_signed(ahead).unwrap(),
+    );
+    request.headers_mut().insert(HEADER, value.parse().unwrap());
+    RequestBuilder::from_parts(client, request)
+}
+
+fn target(url: &reqwest::Url) -> String {
+    let query = url.query().map(|query| format!("?{query}"));
+    format!("{}{}", url.path(), query.unwrap_or_default())
+}
+
+pub(crate) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap().as_secs()
+}
+
 /// The status, code and body of a refusal.
 pub(crate) async fn refusal(request: RequestBuilder) -> (u16, String) {
     let response = request.send().await.unwrap();
@@ -144,14 +202,23 @@ pub(crate) async fn refusal(request: RequestBuilder) -> (u16, String) {
     (status, body["code"].as_str().unwrap().to_owned())
 }
 
+pub(crate) fn keys(config: &Config) -> FrontDoorKeySource {
+    FrontDoorKeySource::File(config.front_door_key_file.clone().unwrap())
+}
+
 pub(crate) fn config(directory: &Path) -> Config {
     let (tls_cert, tls_key) = certificate(directory);
+    let front_door_key = directory.join("front-door-key");
+    std::fs::write(&front_door_key, KEY).unwrap();
     let anywhere: SocketAddr = "127.0.0.1:0".parse().unwrap();
     Config {
         listen: anywhere,
         health_listen: anywhere,
         tls_cert,
         tls_key,
+        front_door_key_file: Some(front_door_key),
+        front_door_secret: None,
+        front_door_secret_seconds: 1,
         enclave: Some(address(directory)),
         enclave_session_file: Some(session_file(directory)),
         managed: EnclaveConfig::default(),

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use crate::enclave::Enclave;
-use crate::pod::{NAME, Pod, caller, config, static_credentials};
+use crate::pod::{NAME, Pod, caller, config, keys, static_credentials};
 
 #[tokio::test]
 async fn a_wrong_name_a_foreign_ca_and_an_old_version_are_refused() {
@@ -20,7 +20,8 @@ async fn a_wrong_name_a_foreign_ca_and_an_old_version_are_refused() {
     };
 
     let good = caller(directory.path(), &pod.addresses).build().unwrap();
-    assert_eq!(ask(good, NAME).await.unwrap().status(), 404);
+    // Answered, though not to the front door.
+    assert_eq!(ask(good, NAME).await.unwrap().status(), 401);
 
     let other = "other.cloister.test";
     let misled = caller(directory.path(), &pod.addresses)
@@ -107,8 +108,9 @@ async fn unusable_files_are_named() {
             tls_key: key.clone(),
             ..good.clone()
         };
+        let keys = keys(&config);
         let refused =
-            cloister_pods::Pod::new(config, KeyGenerator, static_credentials()).unwrap_err();
+            cloister_pods::Pod::new(config, KeyGenerator, static_credentials(), keys).unwrap_err();
         let chain = ErrorChain(&refused).to_string();
         assert!(chain.contains(part), "{chain}");
     }

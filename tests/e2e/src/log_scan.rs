@@ -11,7 +11,12 @@ use serde_json::json;
 use crate::{Key, Local, TRANSFER, random_secret};
 
 /// Files whose purpose it is to hold credentials: the laptop's own key material.
-const KEEPERS: &[&str] = &["identities.json", "principals.json", "callers.json"];
+const KEEPERS: &[&str] = &[
+    "identities.json",
+    "principals.json",
+    "callers.json",
+    "front-door-key",
+];
 
 /// Uses keys in every way, the wrong ones included, and searches every log and every stored file
 /// for what must not be there.
@@ -85,6 +90,12 @@ pub async fn no_secret_is_written_down(local: &Local) {
             identity.session_token.clone().into_bytes(),
         ));
     }
+    let key = local.stack.front_door_key().expose();
+    sensitive.push(("the front door's key's digits", key.as_bytes().to_vec()));
+    sensitive.push((
+        "the front door's key",
+        const_hex::decode(key).expect("hex digits"),
+    ));
     let data = local.stack.data().root().to_owned();
     let files: Vec<_> = files(&data)
         .into_iter()

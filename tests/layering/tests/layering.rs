@@ -71,7 +71,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "pods",
-        &["bridge", "eif", "keystore", "protocol", "transport"],
+        &[
+            "aws-calls",
+            "bridge",
+            "eif",
+            "keystore",
+            "protocol",
+            "transport",
+        ],
     ),
     ("lambdas", &["protocol"]),
     ("stand-in", &[]),

@@ -33,6 +33,8 @@ pub fn variables(stack: &Stack) -> String {
         "CLOISTER_POD_CA_FILE",
         stack.data().path("pki/ca.pem").display().to_string(),
     ));
+    let key = stack.front_door_key().expose().to_owned();
+    lines.push(("CLOISTER_POD_KEY", key));
     lines
         .iter()
         .map(|(name, value)| format!("{name}={}\n", quoted(value)))

@@ -1,9 +1,11 @@
-//! Account, region and roles of the stack, and random credentials made once per data directory.
+//! Account, region and roles of the stack, and random credentials made once per data directory: those
+//! of its principals, and the front door's key.
 
 use std::fmt;
 
 use anyhow::Context as _;
 use cloister_contract::Service;
+use cloister_protocol::Redacted;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -153,6 +155,20 @@ impl Identities {
     }
 }
 
+/// The front door's key; made at random the first time. Pods read the same file.
+pub(crate) fn front_door_key(data: &DataDir) -> anyhow::Result<Redacted> {
+    if let Some(text) = data.read(FRONT_DOOR_KEY_FILE)? {
+        return Ok(Redacted::new(text));
+    }
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).context("the operating system has no randomness")?;
+    let text = const_hex::encode(bytes);
+    data.write(FRONT_DOOR_KEY_FILE, &text)?;
+    Ok(Redacted::new(text))
+}
+
+/// File of the front door's key.
+pub(crate) const FRONT_DOOR_KEY_FILE: &str = "front-door-key";
 /// Role of the administrator.
 pub(crate) const ADMINISTRATOR_ROLE: &str = "cloister-administrator";
 /// Role of the signer.

@@ -17,6 +17,7 @@ use anyhow::Context as _;
 use cloister_contract::Service;
 use cloister_key_policy::Measurements;
 use cloister_nsm_software::Pki;
+use cloister_protocol::Redacted;
 use tempfile::TempDir;
 
 use crate::chain::Chain;
@@ -117,6 +118,11 @@ impl Stack {
         self.location.authority.certificate()
     }
 
+    /// The key with which the front door authenticates to the pods.
+    pub fn front_door_key(&self) -> &Redacted {
+        &self.location.front_door_key
+    }
+
     /// The PKI that signs the enclaves' attestation documents.
     pub fn nsm(&self) -> &Pki {
         &self.nsm
@@ -174,6 +180,7 @@ struct Location {
     sockets: TempDir,
     packages: Packages,
     authority: Authority,
+    front_door_key: Redacted,
     log: Option<String>,
     front_door: Option<PathBuf>,
     ports: Ports,

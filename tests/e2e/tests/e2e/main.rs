@@ -6,6 +6,7 @@
 mod bad_input;
 mod cost;
 mod credentials;
+mod direct_calls;
 mod failures;
 mod forms;
 mod log_scan;

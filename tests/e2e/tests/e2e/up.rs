@@ -31,6 +31,7 @@ async fn every_start_is_alike_whatever_the_directories_are_called() {
     assert_eq!(variables["CLOISTER_CHAIN_RPC"], chain);
     let ca = fs::canonicalize(&data).unwrap().join("pki/ca.pem");
     assert_eq!(Path::new(&variables["CLOISTER_POD_CA_FILE"]), ca);
+    assert_eq!(variables["CLOISTER_POD_KEY"].len(), 64);
     let key = generate(&client(&variables)).await;
 
     let said = first.interrupt();

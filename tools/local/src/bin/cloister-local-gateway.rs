@@ -32,7 +32,7 @@ struct Arguments {
     /// Number of processes of the function.
     #[arg(long, default_value_t = 2)]
     workers: usize,
-    /// A variable of the function's environment, NAME=VALUE.
+    /// A variable of the function's environment, NAME=VALUE, or NAME with the value that it has here.
     #[arg(long = "function-env", value_parser = variable)]
     function_env: Vec<(String, String)>,
 }
@@ -78,6 +78,12 @@ fn executable(text: &str) -> Result<(String, PathBuf), String> {
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE")?;
-    Ok((name.to_owned(), value.to_owned()))
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, value.to_owned()),
+        None => (
+            text,
+            std::env::var(text).map_err(|_| format!("{text} is not set"))?,
+        ),
+    };
+    Ok((name.to_owned(), value))
 }

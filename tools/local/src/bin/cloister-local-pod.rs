@@ -47,15 +47,16 @@ async fn serve(machine: Machine, service: Service) -> anyhow::Result<()> {
     log_as_json(pod.log);
     let emulator = Emulator::new(Tools::find()?, machine.clone());
     let aws = AwsClients::load(pod).await?;
+    let keys = aws.front_door_keys(pod)?;
     let shutdown = shutdown_on_signal()?;
     match service {
         Service::Signer(config) => {
             let signer = Signer::new(DynamoDb::new(aws.dynamodb, config.table_arn));
-            let pod = Pod::with_driver(config.pod, emulator, signer, aws.credentials)?;
+            let pod = Pod::with_driver(config.pod, emulator, signer, aws.credentials, keys)?;
             run(pod, &machine, shutdown).await
         }
         Service::KeyGenerator(config) => {
-            let pod = Pod::with_driver(config.pod, emulator, KeyGenerator, aws.credentials)?;
+            let pod = Pod::with_driver(config.pod, emulator, KeyGenerator, aws.credentials, keys)?;
             run(pod, &machine, shutdown).await
         }
     }

@@ -13,7 +13,7 @@ use super::ports::{Port, Ports};
 use super::{Aws, Location, SESSION_FILE};
 use crate::chain;
 use crate::child::{Program, binary};
-use crate::identity::{ACCOUNT, REGION, table_arn};
+use crate::identity::{ACCOUNT, FRONT_DOOR_KEY_FILE, REGION, table_arn};
 use crate::part::Part;
 use crate::ready::Addresses;
 use crate::settings::{Processes, enclave_program};
@@ -172,6 +172,10 @@ impl Location {
             .variable("CLOISTER_ADDRESS_FILE", self.address_file(name))
             .variable("CLOISTER_TLS_CERT", tls.certificate)
             .variable("CLOISTER_TLS_KEY", tls.key)
+            .variable(
+                "CLOISTER_FRONT_DOOR_KEY_FILE",
+                self.data.path(FRONT_DOOR_KEY_FILE),
+            )
             .variable("CLOISTER_CMK_ARN", cmk_arn)
             .variable("CLOISTER_TABLE_ARN", table_arn())
             .variable("CLOISTER_EGRESS", egress)
@@ -245,6 +249,9 @@ impl Location {
                     .map_or_else(|| binary(FUNCTION), Ok)?,
             )
             .option("workers", WORKERS)
+            // From the gateway's environment: everybody may read arguments.
+            .option("function-env", "CLOISTER_POD_KEY")
+            .variable("CLOISTER_POD_KEY", self.front_door_key.expose())
             .option(
                 "function-env",
                 format!("CLOISTER_SIGNER_URL=https://{signer}"),

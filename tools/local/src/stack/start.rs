@@ -19,7 +19,7 @@ use crate::administrator;
 use crate::chain::{self, Chain};
 use crate::child::{Program, Running};
 use crate::data_dir::{DataDir, ENDPOINT_FILE};
-use crate::identity::Identities;
+use crate::identity::{self, Identities};
 use crate::packages::Packages;
 use crate::part::Part;
 use crate::pki::Authority;
@@ -175,11 +175,13 @@ impl Location {
         getrandom::fill(&mut session).context("failed to draw a session value")?;
         data.write(SESSION_FILE, const_hex::encode(session))?;
         let authority = Authority::load(&data)?;
+        let front_door_key = identity::front_door_key(&data)?;
         Ok(Self {
             data,
             sockets,
             packages,
             authority,
+            front_door_key,
             log: options.log,
             front_door: options.front_door,
             ports: Ports::choose(options.port)?,
