@@ -26,6 +26,7 @@ orExplain(() => {
   const pods = {
     urls: { signer: variable('CLOISTER_SIGNER_URL'), 'key-generator': variable('CLOISTER_KEY_GENERATOR_URL') },
     podCertificateAuthority: fs.readFileSync(variable('CLOISTER_POD_CA_FILE')).toString('base64'),
+    key: variable('CLOISTER_POD_KEY'),
   };
   const base = baseStack(app, read);
   const key = keyStack(app, read, releases);

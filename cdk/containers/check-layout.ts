@@ -178,6 +178,7 @@ async function started(
       region: 'eu-central-1',
       partition: 'aws',
       cmkArn: 'arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab',
+      frontDoorSecretArn: 'arn:aws:secretsmanager:eu-central-1:123456789012:secret:FrontDoorKey-0123456789ab-AbCdEf',
       tableArn: 'arn:aws:dynamodb:eu-central-1:123456789012:table/cloister-keys',
       enclave: enclaveSize(fs.statSync(path.join(root, PATHS.image)).size),
       deployment: service,

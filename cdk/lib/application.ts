@@ -8,6 +8,7 @@ import * as ssm from 'aws-cdk-lib/aws-ssm';
 import { type Cluster, renew } from './cluster';
 import { type Configuration, names } from './configuration';
 import { frontDoor, type Pods } from './front-door';
+import { frontDoorKeyArn, frontDoorKeyReference } from './front-door-key';
 import { cmk } from './key';
 import { observability } from './observability';
 import { type Releases, withTraffic } from './release';
@@ -23,6 +24,7 @@ export function applicationStack(app: App, configuration: Configuration, release
     urls: cluster.urls,
     podCertificateAuthority: cluster.podCertificateAuthority,
     targetMetrics: cluster.targetMetrics,
+    key: frontDoorKeyReference(stack, configuration),
     network: { vpc: cluster.vpc, securityGroup: cluster.frontDoorSecurityGroup },
   };
   const podLog = logs.LogGroup.fromLogGroupName(
@@ -32,7 +34,11 @@ export function applicationStack(app: App, configuration: Configuration, release
   );
   const { keyRules } = beforePods(stack, configuration, releases, pods, podLog);
   // A rule that does not know an image yet would report its first use of the key.
-  workloads(stack, cluster, configuration, releases, { cmkArn: cmk(stack, configuration).arn, after: keyRules });
+  workloads(stack, cluster, configuration, releases, {
+    cmkArn: cmk(stack, configuration).arn,
+    frontDoorSecretArn: frontDoorKeyArn(stack, configuration),
+    after: keyRules,
+  });
   renew(stack, configuration);
   return stack;
 }

@@ -17,6 +17,7 @@ import { journal } from './base/journal';
 import { KEPT, removal } from './base/removal';
 import { peopleRoles, podRoles } from './base/roles';
 import { type Configuration, names } from './configuration';
+import { frontDoorKey } from './front-door-key';
 import { trail } from './trail';
 
 export { keyTag } from './base/roles';
@@ -30,7 +31,7 @@ export function baseStack(app: App, configuration: Configuration): Stack {
   });
   const table = keyTable(stack, configuration);
   journal(stack, table, configuration);
-  podRoles(stack, table, configuration);
+  podRoles(stack, table, frontDoorKey(stack, configuration), configuration);
   peopleRoles(stack, configuration);
   podRepository(stack, configuration);
   if (configuration.apiLogs === 'create') {

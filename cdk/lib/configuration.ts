@@ -25,6 +25,8 @@ export interface Configuration {
   readonly images: string;
   /** The output of `cargo xtask lambda`, or `s3://BUCKET/KEY` of a zip that AWS Signer has signed. */
   readonly frontDoor: string;
+  /** The version of the front door's key that the front door uses; the current one if absent. */
+  readonly frontDoorKeyVersion?: string;
   /** The pods' platform: Kubernetes, ECS on machines of an auto-scaling group, or a cluster that exists. */
   readonly variant: 'eks' | 'ecs' | 'identities';
   /** The name of the cluster that exists. */
@@ -145,6 +147,7 @@ function configurationOf(given: Given): Configuration {
     production: isProduction(prefix),
     images: given.images ?? path.join(TARGET, 'images/deployment'),
     frontDoor: given.frontDoor ?? path.join(TARGET, `lambda/front-door-${architecture}.zip`),
+    ...(given.frontDoorKeyVersion && { frontDoorKeyVersion: given.frontDoorKeyVersion }),
     variant: given.variant,
     ...(given.cluster !== undefined && { cluster: given.cluster }),
     ...(given.podUrls && {

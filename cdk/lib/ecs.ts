@@ -19,6 +19,7 @@ import { beforePods } from './application';
 import { type Configuration, names } from './configuration';
 import { podImage } from './containers';
 import { acknowledge, managed } from './findings';
+import { frontDoorKeyArn, frontDoorKeyReference } from './front-door-key';
 import { cmk } from './key';
 import { enclaveSize } from './kubernetes/enclave';
 import {
@@ -63,15 +64,17 @@ export function ecsStack(app: App, configuration: Configuration, releases: Relea
     removalPolicy: RemovalPolicy.DESTROY,
   });
   const cmkArn = cmk(stack, configuration).arn;
+  const frontDoorSecretArn = frontDoorKeyArn(stack, configuration);
   const before = {
     urls: way.urls,
     podCertificateAuthority: tls.secretValueFromJson('ca').unsafeUnwrap(),
     targetMetrics: way.targetMetrics,
+    key: frontDoorKeyReference(stack, configuration),
     network: { vpc, securityGroup: way.frontDoorSecurityGroup },
   };
   const { keyRules } = beforePods(stack, configuration, releases, before, log);
   for (const service of SERVICES) {
-    const task = taskDefinition(stack, service, configuration, releases, { cmkArn, log });
+    const task = taskDefinition(stack, service, configuration, releases, { cmkArn, frontDoorSecretArn, log });
     // A rule that does not know an image yet would report its first use of the key.
     run(stack, service, configuration.replicas[service], task, cluster, capacity, pods, way).node.addDependency(
       ...keyRules,
@@ -219,6 +222,7 @@ function installCertificates(tls: secretsmanager.ISecret, { region }: Configurat
 
 interface Given {
   readonly cmkArn: string;
+  readonly frontDoorSecretArn: string;
   readonly log: logs.ILogGroup;
 }
 
@@ -227,7 +231,7 @@ function taskDefinition(
   service: Service,
   configuration: Configuration,
   releases: Releases,
-  { cmkArn, log }: Given,
+  { cmkArn, frontDoorSecretArn, log }: Given,
 ): ecs.Ec2TaskDefinition {
   const serving = withTraffic(configuration, releases);
   const { signerRole, generatorRole, tableArn } = names(configuration);
@@ -269,6 +273,7 @@ function taskDefinition(
         region: configuration.region,
         partition: configuration.partition,
         cmkArn,
+        frontDoorSecretArn,
         tableArn,
         enclave: enclaveSize(serving.images[service].size),
         deployment: `${configuration.prefix}${service}`,

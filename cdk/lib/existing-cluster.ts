@@ -11,6 +11,7 @@ import * as ec2 from 'aws-cdk-lib/aws-ec2';
 import { beforePods } from './application';
 import { podIdentities } from './cluster';
 import { type Configuration, ConfigurationError, names } from './configuration';
+import { frontDoorKeyReference } from './front-door-key';
 import { cmk } from './key';
 import { existingNetwork } from './network';
 import { observability } from './observability';
@@ -59,6 +60,7 @@ function frontDoorStack(
   beforePods(stack, configuration, releases, {
     urls,
     podCertificateAuthority: authority(certificateAuthority),
+    key: frontDoorKeyReference(stack, configuration),
     network: { vpc, securityGroup },
   });
   return stack;

@@ -6,6 +6,7 @@ import { Duration, RemovalPolicy, type Stack, Validations } from 'aws-cdk-lib';
 import * as apigateway from 'aws-cdk-lib/aws-apigateway';
 import type * as ec2 from 'aws-cdk-lib/aws-ec2';
 import * as iam from 'aws-cdk-lib/aws-iam';
+import * as kms from 'aws-cdk-lib/aws-kms';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
 import * as logs from 'aws-cdk-lib/aws-logs';
 import * as s3 from 'aws-cdk-lib/aws-s3';
@@ -21,6 +22,8 @@ export interface Pods {
   readonly urls: Readonly<Record<Service, string>>;
   /** Base64 of the PEM of the private CA, the only root that the function trusts for pods. */
   readonly podCertificateAuthority: string;
+  /** The key that authenticates requests to pods, as a reference that CloudFormation resolves. */
+  readonly key: string;
   /** The load balancer's, if there is one. */
   readonly targetMetrics?: Readonly<Record<Service, Dimensions>>;
   /** If absent, the function runs outside of the account's networks. */
@@ -42,6 +45,15 @@ export function frontDoor(stack: Stack, configuration: Configuration, pods: Pods
     removalPolicy: RemovalPolicy.DESTROY,
   });
   const code = signedCode(stack, configuration);
+  const role = functionRole(stack, log, pods.network !== undefined);
+  // The environment holds the key for the pods: who may read the function's configuration may not read that.
+  const environmentEncryption = new kms.Key(stack, 'EnvironmentKey', {
+    description: 'Cloister: the environment of the front door',
+    enableKeyRotation: true,
+    pendingWindow: Duration.days(7),
+    removalPolicy: RemovalPolicy.DESTROY,
+  });
+  environmentEncryption.grantDecrypt(role);
   const handler = new lambda.Function(stack, 'FrontDoor', {
     functionName: name.of('front-door'),
     description: 'Cloister: parses requests, calls the pods, answers',
@@ -56,9 +68,11 @@ export function frontDoor(stack: Stack, configuration: Configuration, pods: Pods
       CLOISTER_SIGNER_URL: pods.urls.signer,
       CLOISTER_KEY_GENERATOR_URL: pods.urls['key-generator'],
       CLOISTER_POD_CA: pods.podCertificateAuthority,
+      CLOISTER_POD_KEY: pods.key,
     },
+    environmentEncryption,
     ...(pods.network && { vpc: pods.network.vpc, securityGroups: [pods.network.securityGroup] }),
-    role: functionRole(stack, log, pods.network !== undefined),
+    role,
     logGroup: log,
   });
   return { api: restApi(stack, configuration, handler), function: handler, log };

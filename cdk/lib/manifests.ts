@@ -3,6 +3,7 @@
 import { type Configuration, ConfigurationError, names } from './configuration';
 import { pushedImage } from './containers';
 import { networkOf } from './existing-cluster';
+import { FRONT_DOOR_KEY } from './front-door-key';
 import { certificateObjects } from './kubernetes/certificates';
 import { devicePlugin } from './kubernetes/device-plugin';
 import type { Manifest } from './kubernetes/manifest';
@@ -29,9 +30,12 @@ export interface Manifests {
 export function manifests(configuration: Configuration, releases: Releases, parameter: Parameter): Manifests {
   const { partition, region, account, pods, targetGroups } = configuration;
   const { cidr, loadBalancerCidrs } = networkOf(configuration);
-  const cmkArn = `arn:${partition}:kms:${region}:${account}:key/${parameter('key_id')}`;
+  const keys = {
+    cmkArn: `arn:${partition}:kms:${region}:${account}:key/${parameter('key_id')}`,
+    frontDoorSecretArn: parameter(FRONT_DOOR_KEY),
+  };
   const workload = (release: Release, service: Service) =>
-    workloadOf(configuration, release, service, imageOf(configuration, release, service), cmkArn);
+    workloadOf(configuration, release, service, imageOf(configuration, release, service), keys);
   const bound = SERVICES.map((service) => workload(withTraffic(configuration, releases), service));
   const workloads = SERVICES.flatMap((service) =>
     revisions(releases, service).map((release) => workload(release, service)),

@@ -18,6 +18,7 @@ import { handover } from './set-up';
 
 export interface WorkloadOptions {
   readonly cmkArn: string;
+  readonly frontDoorSecretArn: string;
   /** Rules that know the pods’ images, deployed before these use the key. */
   readonly after: readonly IDependable[];
 }
@@ -33,15 +34,15 @@ export function workloads(
   cluster: Cluster,
   configuration: Configuration,
   releases: Releases,
-  { cmkArn, after }: WorkloadOptions,
+  options: WorkloadOptions,
 ): void {
   for (const service of SERVICES) {
     const chosen = withTraffic(configuration, releases);
     for (const release of revisions(releases, service)) {
       const { imageUri } = podImage(stack, configuration, release, service);
-      const workload = workloadOf(configuration, release, service, imageUri, cmkArn);
+      const workload = workloadOf(configuration, release, service, imageUri, options);
       const bound = release.images[service].pcr0 === chosen.images[service].pcr0;
-      const applied = applyPods(stack, cluster, configuration, workload, bound, after);
+      const applied = applyPods(stack, cluster, configuration, workload, bound, options.after);
       if (bound) {
         awaitPods(stack, cluster, workload, applied);
       }
@@ -127,7 +128,7 @@ export function workloadOf(
   release: Release,
   service: Service,
   image: string,
-  cmkArn: string,
+  { cmkArn, frontDoorSecretArn }: Pick<WorkloadOptions, 'cmkArn' | 'frontDoorSecretArn'>,
 ): Workload {
   const { pcr0, size } = release.images[service];
   return {
@@ -140,6 +141,7 @@ export function workloadOf(
     region: configuration.region,
     partition: configuration.partition,
     cmkArn,
+    frontDoorSecretArn,
     tableArn: names(configuration).tableArn,
     enclave: enclaveSize(size),
     deployment: `${configuration.prefix}${service}`,

@@ -367,6 +367,7 @@ function applied(given: { configuration: Configuration; releases: Releases }) {
   workloads(stack, cluster, configuration, releases, {
     cmkArn: 'arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab',
     after: [],
+    frontDoorSecretArn: 'arn:aws:secretsmanager:eu-central-1:123456789012:secret:FrontDoorKey-0123456789ab-AbCdEf',
   });
   const template = Template.fromStack(stack);
   const resources = {

@@ -129,6 +129,7 @@ test('the signer can write nothing', () => {
       Statement: Match.exact([
         Match.objectLike({ Action: ['kms:Decrypt', 'kms:DescribeKey', 'kms:GetKeyPolicy', 'kms:ListGrants'] }),
         Match.objectLike({ Action: 'dynamodb:GetItem' }),
+        Match.objectLike({ Action: 'secretsmanager:GetSecretValue' }),
       ]),
     },
   });

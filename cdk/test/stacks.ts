@@ -10,6 +10,7 @@ import * as logs from 'aws-cdk-lib/aws-logs';
 import { beforePods } from '../lib/application';
 import { cloister } from '../lib/cloister';
 import type { Environment } from '../lib/configuration';
+import { frontDoorKeyReference } from '../lib/front-door-key';
 import { withContainers } from './containers';
 import { deployment, temporary } from './fixture';
 
@@ -56,6 +57,7 @@ export function application(environment: Environment = {}) {
   const pods = {
     urls: { signer: 'https://signer.test:8443', 'key-generator': 'https://key-generator.test:8444' },
     podCertificateAuthority: 'Y2E=',
+    key: frontDoorKeyReference(stack, configuration),
   };
   beforePods(stack, configuration, releases, pods, logs.LogGroup.fromLogGroupName(stack, 'PodLog', 'pods'));
   const template = Template.fromStack(stack);

@@ -3,8 +3,10 @@
 import { type Stack, Validations } from 'aws-cdk-lib';
 import type * as dynamodb from 'aws-cdk-lib/aws-dynamodb';
 import * as iam from 'aws-cdk-lib/aws-iam';
+import type * as secretsmanager from 'aws-cdk-lib/aws-secretsmanager';
 
 import { type Configuration, names } from '../configuration';
+import { readsFrontDoorKey } from '../front-door-key';
 import { removal } from './removal';
 
 /**
@@ -18,7 +20,12 @@ export function keyTag({ prefix }: Pick<Configuration, 'prefix'>) {
  * The roles of the two services' pods. The key policy decides, with the image, which use of a key is allowed; these
  * roles are the upper limit.
  */
-export function podRoles(stack: Stack, table: dynamodb.Table, configuration: Configuration): void {
+export function podRoles(
+  stack: Stack,
+  table: dynamodb.Table,
+  frontDoorKey: secretsmanager.ISecret,
+  configuration: Configuration,
+): void {
   const adopt = ['kms:DescribeKey', 'kms:GetKeyPolicy', 'kms:ListGrants'];
   const services = [
     { id: 'Signer', what: 'signer', kms: ['kms:Decrypt'], table: ['dynamodb:GetItem'] },
@@ -34,6 +41,7 @@ export function podRoles(stack: Stack, table: dynamodb.Table, configuration: Con
     const role = retainedRole(stack, service.id, service.what, configuration, podPrincipal(configuration));
     role.addToPolicy(onOwnKeys([...adopt, ...service.kms], configuration));
     role.addToPolicy(new iam.PolicyStatement({ actions: service.table, resources: [table.tableArn] }));
+    role.addToPolicy(readsFrontDoorKey(frontDoorKey));
   }
 }
 

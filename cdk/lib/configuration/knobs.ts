@@ -97,6 +97,12 @@ export const KNOBS = {
     file,
     'name the output of `cargo xtask lambda`, or `s3://BUCKET/KEY`',
   ),
+  frontDoorKeyVersion: knob(
+    'CDK_FRONT_DOOR_KEY_VERSION',
+    'the id of a new version of the front door’s key, for the deployment that gives it to the front door [the current version]',
+    optional(matching(/^[A-Za-z0-9-]{32,64}$/)),
+    'set it to the id of a version of the front door’s key, as `aws secretsmanager put-secret-value` prints it, or to nothing for the current one',
+  ),
   variant: knob(
     'CDK_VARIANT',
     'the pods’ platform: `eks`, `ecs`, or `identities` for a cluster of your own ([existing-platforms.md](existing-platforms.md)) [`eks`]',

@@ -43,6 +43,8 @@ export interface Surroundings {
   readonly region: string;
   readonly partition: string;
   readonly cmkArn: string;
+  /** The secret that holds the front door's key. */
+  readonly frontDoorSecretArn: string;
   readonly tableArn: string;
   readonly enclave: EnclaveSize;
   /** The dimension `Deployment` of the enclave's metrics, equal for every release. */
@@ -58,6 +60,7 @@ export function environment({
   region,
   partition,
   cmkArn,
+  frontDoorSecretArn,
   tableArn,
   enclave,
   deployment,
@@ -71,6 +74,7 @@ export function environment({
     CLOISTER_HEALTH_LISTEN: `0.0.0.0:${HEALTH_PORT}`,
     CLOISTER_TLS_CERT: `${PATHS.tls}/tls.crt`,
     CLOISTER_TLS_KEY: `${PATHS.tls}/tls.key`,
+    CLOISTER_FRONT_DOOR_SECRET: frontDoorSecretArn,
     CLOISTER_CMK_ARN: cmkArn,
     ...(service === 'signer' ? { CLOISTER_TABLE_ARN: tableArn } : {}),
     CLOISTER_EGRESS: services.map((name) => `${name}.${region}.${suffix}:443`).join(','),

@@ -82,6 +82,22 @@ export const LINES: readonly Line[] = [
     meaning: 'a bug in a pod or an enclave: the line has its place',
   },
   {
+    id: 'not-from-front-door',
+    log: 'pods',
+    by: { event: 'not_from_front_door' },
+    atMost: 0,
+    meaning:
+      'somebody but the front door called a pod, or the front door has another key than the pods: the line has the peer and the reason',
+  },
+  {
+    id: 'front-door-keys',
+    log: 'pods',
+    by: { event: 'front_door_keys_not_read' },
+    atMost: 5,
+    meaning:
+      'pods cannot read the front door’s key: those that run keep the keys they have, new ones do not become ready',
+  },
+  {
     id: 'enclave-restarts',
     log: 'pods',
     by: { event: 'enclave_down' },
