@@ -46,14 +46,20 @@ pub struct Pod<S, D = NitroCli> {
     credentials: SharedCredentialsProvider,
     keys: FrontDoorKeySource,
     keyring: watch::Sender<Option<FrontDoorKeys>>,
-    enclave: Address,
+    enclave: Enclave<D>,
+    tls: RustlsConfig,
+    https: Port,
+    plain: Port,
+}
+
+/// The pod's enclave.
+#[derive(Debug)]
+struct Enclave<D> {
+    address: Address,
     session: Session,
     status: EnclaveStatus,
     /// `None` if the enclave is managed externally.
     supervisor: Option<Supervisor<D>>,
-    tls: RustlsConfig,
-    https: Port,
-    plain: Port,
 }
 
 impl<S: PodService> Pod<S> {
@@ -69,18 +75,13 @@ impl<S: PodService> Pod<S> {
     ) -> Result<Self, PodError> {
         match (&config.enclave, &config.enclave_session_file) {
             (Some(enclave), Some(file)) => {
-                let (enclave, session) = (enclave.clone(), session::from_file(file)?);
-                let status = EnclaveStatus::external();
-                Self::build(
-                    config,
-                    service,
-                    credentials,
-                    keys,
-                    enclave,
-                    session,
-                    status,
-                    None,
-                )
+                let enclave = Enclave {
+                    address: enclave.clone(),
+                    session: session::from_file(file)?,
+                    status: EnclaveStatus::external(),
+                    supervisor: None,
+                };
+                Self::build(config, service, credentials, keys, enclave)
             }
             _ => {
                 let driver = config.managed.nitro_cli(S::SERVICE);
@@ -107,7 +108,7 @@ impl<S: PodService, D: EnclaveDriver> Pod<S, D> {
         if let Err(error @ ImageError::Memory { .. }) = check_memory(&launch) {
             return Err(PodError::Memory(error.into()));
         }
-        let enclave = driver.address(ports::REQUESTS);
+        let address = driver.address(ports::REQUESTS);
         let session = Session::new(session::random().map_err(PodError::Randomness)?);
         let (sender, status) = EnclaveStatus::managed();
         let supervisor = Supervisor {
@@ -119,22 +120,19 @@ impl<S: PodService, D: EnclaveDriver> Pod<S, D> {
             session: session.clone(),
             status: sender,
         };
-        Self::build(
-            config,
-            service,
-            credentials,
-            keys,
-            enclave,
+        let enclave = Enclave {
+            address,
             session,
             status,
-            Some(supervisor),
-        )
+            supervisor: Some(supervisor),
+        };
+        Self::build(config, service, credentials, keys, enclave)
     }
 
     /// The session that the pod binds its enclave to; another one for each boot of a managed
     /// enclave.
     pub fn session(&self) -> Session {
-        self.session.clone()
+        self.enclave.session.clone()
     }
 
     fn build(
@@ -142,10 +140,7 @@ impl<S: PodService, D: EnclaveDriver> Pod<S, D> {
         service: S,
         credentials: SharedCredentialsProvider,
         keys: FrontDoorKeySource,
-        enclave: Address,
-        session: Session,
-        status: EnclaveStatus,
-        supervisor: Option<Supervisor<D>>,
+        enclave: Enclave<D>,
     ) -> Result<Self, PodError> {
         let tls =
             RustlsConfig::from_config(Arc::new(server_config(&config.tls_cert, &config.tls_key)?));
@@ -162,9 +157,6 @@ impl<S: PodService, D: EnclaveDriver> Pod<S, D> {
             keys,
             keyring,
             enclave,
-            session,
-            status,
-            supervisor,
             tls,
             https,
             plain,
@@ -183,14 +175,17 @@ impl<S: PodService, D: EnclaveDriver> Pod<S, D> {
             credentials,
             keys,
             keyring,
-            enclave: address,
-            session,
-            status,
-            supervisor,
+            enclave,
             tls,
             https,
             plain,
         } = self;
+        let Enclave {
+            address,
+            session,
+            status,
+            supervisor,
+        } = enclave;
 
         let enclave = Client::new(address.clone(), session.clone());
         let lost = Arc::new(Notify::new());
