@@ -5,6 +5,7 @@ import * as eks from 'aws-cdk-lib/aws-eks-v2';
 import * as iam from 'aws-cdk-lib/aws-iam';
 import type { IDependable } from 'constructs';
 
+import { podIdentity } from './base';
 import { acknowledge, managed } from './findings';
 import type { Entrance, Network } from './network';
 import type { Published } from './set-up';
@@ -163,7 +164,7 @@ function shipLogs(stack: Stack, cluster: eks.Cluster, versions: Versions): eks.C
 /** A role for a service account. */
 function identityRole(stack: Stack, id: string, policy?: string): iam.Role {
   const role = new iam.Role(stack, id, {
-    assumedBy: new iam.SessionTagsPrincipal(new iam.ServicePrincipal('pods.eks.amazonaws.com')),
+    assumedBy: podIdentity(stack.account),
     ...(policy === undefined ? {} : { managedPolicies: [iam.ManagedPolicy.fromAwsManagedPolicyName(policy)] }),
   });
   if (policy !== undefined) {

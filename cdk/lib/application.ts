@@ -4,6 +4,7 @@ import { type App, Stack } from 'aws-cdk-lib';
 import * as logs from 'aws-cdk-lib/aws-logs';
 import { Asset } from 'aws-cdk-lib/aws-s3-assets';
 import * as ssm from 'aws-cdk-lib/aws-ssm';
+import type { IDependable } from 'constructs';
 
 import { type Cluster, renew } from './cluster';
 import { type Configuration, names } from './configuration';
@@ -50,14 +51,16 @@ export function beforePods(
   releases: Releases,
   pods: Pods,
   podLog?: logs.ILogGroup,
-): ReturnType<typeof observability> {
+): ReturnType<typeof observability> & { readonly frontDoor: IDependable } {
   images(stack, configuration, releases);
-  return observability(stack, configuration, releases, {
-    frontDoor: frontDoor(stack, configuration, pods),
+  const door = frontDoor(stack, configuration, pods);
+  const { keyRules } = observability(stack, configuration, releases, {
+    frontDoor: door,
     ...(podLog && { podLog }),
     ...(pods.targetMetrics && { targetMetrics: pods.targetMetrics }),
     cmkArn: cmk(stack, configuration).arn,
   });
+  return { keyRules, frontDoor: door.function };
 }
 
 /** The images that have the traffic, published for verifiers. */

@@ -20,7 +20,7 @@ import { type Configuration, names } from './configuration';
 import { frontDoorKey } from './front-door-key';
 import { trail } from './trail';
 
-export { keyTag } from './base/roles';
+export { keyTag, podIdentity } from './base/roles';
 
 export function baseStack(app: App, configuration: Configuration): Stack {
   const name = names(configuration);

@@ -11,6 +11,7 @@ import { existingClusterStacks } from './existing-cluster';
 import { FunctionLogs } from './function-logs';
 import { keyStack, keySynthesizer } from './key';
 import type { Releases } from './release';
+import { trailArn } from './trail';
 
 export function cloister(app: App, configuration: Configuration, releases: Releases): void {
   Aspects.of(app).add(new FunctionLogs());
@@ -55,15 +56,22 @@ function order({ variant, pods }: Configuration): Readonly<Record<string, readon
  * The same stacks without content: `cdk destroy` needs their names and order alone, and no images. A rule refuses to
  * deploy them, because that would empty the real ones.
  *
- * With the keys the base stack is whole: it is deployed without its protection before it is destroyed.
+ * With the keys the base stack is deployed without its protection before it is destroyed. It has what a deployment
+ * without choices of its own has, but nothing that may not be there or that the account may have: a role for API
+ * Gateway's logs and a trail would be made, and the account's own role replaced.
  */
 export function emptied(app: App, configuration: Configuration): void {
   Aspects.of(app).add(new FunctionLogs());
   const stacks = Object.keys(order(configuration)).map((what) => {
-    const whole = what === 'base' && configuration.withKeys;
-    return [what, whole ? baseStack(app, configuration) : emptyStack(app, configuration, what)] as const;
+    const unprotected = what === 'base' && configuration.withKeys;
+    const stack = unprotected ? baseStack(app, leastBase(configuration)) : emptyStack(app, configuration, what);
+    return [what, stack] as const;
   });
   connect(configuration, Object.fromEntries(stacks));
+}
+
+function leastBase(configuration: Configuration): Configuration {
+  return { ...configuration, apiLogs: 'existing', trail: trailArn(configuration) };
 }
 
 function emptyStack(app: App, configuration: Configuration, what: string): Stack {

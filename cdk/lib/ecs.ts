@@ -14,6 +14,7 @@ import * as ecs from 'aws-cdk-lib/aws-ecs';
 import * as iam from 'aws-cdk-lib/aws-iam';
 import * as logs from 'aws-cdk-lib/aws-logs';
 import * as secretsmanager from 'aws-cdk-lib/aws-secretsmanager';
+import type { IDependable } from 'constructs';
 
 import { beforePods } from './application';
 import { type Configuration, names } from './configuration';
@@ -50,14 +51,13 @@ export function ecsStack(app: App, configuration: Configuration, releases: Relea
     description: 'The pods: admit the load balancer only',
   });
   const way = entrance(stack, net, pods, configuration);
-  // Created once: certificate and key of the pods, and the certificate of their CA (bin/pod-tls.ts).
+  // Certificate and key of the pods, and the certificates of their CAs (bin/pod-tls.ts).
   const tls = secretsmanager.Secret.fromSecretNameV2(stack, 'Tls', name.of('pod-tls'));
   const cluster = new ecs.Cluster(stack, 'Cluster', {
     clusterName: name.of('pods'),
     vpc,
     containerInsightsV2: ecs.ContainerInsights.ENABLED,
   });
-  const capacity = machines(stack, cluster, vpc, tls, configuration, releases);
   const log = new logs.LogGroup(stack, 'PodLog', {
     logGroupName: `/${name.of('pods')}`,
     retention: logs.RetentionDays.THREE_MONTHS,
@@ -72,12 +72,16 @@ export function ecsStack(app: App, configuration: Configuration, releases: Relea
     key: frontDoorKeyReference(stack, configuration),
     network: { vpc, securityGroup: way.frontDoorSecurityGroup },
   };
-  const { keyRules } = beforePods(stack, configuration, releases, before, log);
+  const { keyRules, frontDoor } = beforePods(stack, configuration, releases, before, log);
+  // A machine reads the pods' certificate when it starts, and the front door its CA when it is deployed: that comes first.
+  const capacity = machines(stack, cluster, vpc, tls, configuration, releases, frontDoor);
   for (const service of SERVICES) {
     const task = taskDefinition(stack, service, configuration, releases, { cmkArn, frontDoorSecretArn, log });
-    // A rule that does not know an image yet would report its first use of the key.
     run(stack, service, configuration.replicas[service], task, cluster, capacity, pods, way).node.addDependency(
+      // A rule that does not know an image yet would report its first use of the key.
       ...keyRules,
+      // With the association of the capacity provider, which a service needs for as long as it exists.
+      cluster,
     );
   }
   return stack;
@@ -98,8 +102,9 @@ function machines(
   tls: secretsmanager.ISecret,
   configuration: Configuration,
   releases: Releases,
+  after: IDependable,
 ): ecs.AsgCapacityProvider {
-  const { architecture, machines, region } = configuration;
+  const { architecture, machines, region, renew } = configuration;
   const role = new iam.Role(stack, 'MachineRole', {
     assumedBy: new iam.ServicePrincipal('ec2.amazonaws.com'),
     managedPolicies: [iam.ManagedPolicy.fromAwsManagedPolicyName(SESSION_MANAGER)],
@@ -150,7 +155,10 @@ function machines(
       pauseTime: READY,
     }),
   });
+  group.node.addDependency(after);
   userData.addCommands(
+    // Another value replaces the machines, and with them the certificates.
+    ...(renew === undefined ? [] : [`# renewed: ${renew}`]),
     ...joinCluster(cluster),
     ...reserve(reserved(configuration, releases), 'ecs.service'),
     ...allowVsock(),

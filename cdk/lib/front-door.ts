@@ -20,7 +20,7 @@ import type { Service } from './release';
 export interface Pods {
   /** `https://host:port` */
   readonly urls: Readonly<Record<Service, string>>;
-  /** Base64 of the PEM of the private CA, the only root that the function trusts for pods. */
+  /** Base64 of the PEM of the private CA (of two during its renewal), the only root that the function trusts for pods. */
   readonly podCertificateAuthority: string;
   /** The key that authenticates requests to pods, as a reference that CloudFormation resolves. */
   readonly key: string;
@@ -69,6 +69,8 @@ export function frontDoor(stack: Stack, configuration: Configuration, pods: Pods
       CLOISTER_KEY_GENERATOR_URL: pods.urls['key-generator'],
       CLOISTER_POD_CA: pods.podCertificateAuthority,
       CLOISTER_POD_KEY: pods.key,
+      // Nothing reads it: CloudFormation reads references again only if the function changes beside them.
+      ...(configuration.renew === undefined ? {} : { CLOISTER_RENEWED: configuration.renew }),
     },
     environmentEncryption,
     ...(pods.network && { vpc: pods.network.vpc, securityGroups: [pods.network.securityGroup] }),

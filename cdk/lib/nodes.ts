@@ -101,8 +101,9 @@ function hugePages(pages: number): readonly string[] {
   return [
     '#!/bin/bash',
     'set -euo pipefail',
-    // The NUMA node of the enclaves' processors, chosen by the allocator.
-    'node=$(grep --files-without-match --line-regexp 0 /sys/devices/system/node/node*/hugepages/hugepages-*/nr_hugepages | head -n 1 | cut -d / -f 6)',
+    // The NUMA node of the enclaves' processors, chosen by the allocator. The status of grep is not whether it lists files.
+    'node=$({ grep --files-without-match --line-regexp 0 /sys/devices/system/node/node*/hugepages/hugepages-*/nr_hugepages || true; } | head -n 1 | cut -d / -f 6)',
+    'if [ -z "$node" ]; then echo "the allocator of enclaves has reserved no huge pages" >&2; exit 1; fi',
     'sizes=/sys/devices/system/node/$node/hugepages',
     'for size in "$sizes"/hugepages-*; do echo 0 > "$size/nr_hugepages"; done',
     `echo ${pages} > "$sizes/hugepages-${PAGE_MIB * 1024}kB/nr_hugepages"`,

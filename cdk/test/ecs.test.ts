@@ -211,28 +211,105 @@ test('fewer tasks of a service than machines: an update starts one more elsewher
   });
 });
 
-test('the secret with the pods’ certificate is made by a command, for the names that the front door calls', () => {
-  const { status, stdout } = spawnSync(process.execPath, ['--import', 'tsx', 'bin/pod-tls.ts'], {
+interface PodTls {
+  readonly 'tls.crt': string;
+  readonly 'tls.key': string;
+  readonly ca: string;
+}
+
+function podTls(...options: readonly string[]) {
+  return spawnSync(process.execPath, ['--import', 'tsx', 'bin/pod-tls.ts', ...options], {
     cwd: path.join(__dirname, '..'),
     env: { ...process.env, ...ENVIRONMENT },
     encoding: 'utf8',
   });
-  assert.equal(status, 0);
-  const secret = JSON.parse(stdout) as Readonly<Record<'tls.crt' | 'tls.key' | 'ca', string>>;
-  const authority = new X509Certificate(Buffer.from(secret.ca, 'base64'));
+}
+
+/** A new secret, as the command makes it, and the certificates of the CAs in it. */
+function newSecret(present?: PodTls) {
+  const file = path.join(temporary(), 'present.json');
+  fs.writeFileSync(file, JSON.stringify(present ?? {}));
+  const { status, stdout, stderr } = podTls(...(present === undefined ? [] : [file]));
+  assert.equal(status, 0, stderr);
+  const secret = JSON.parse(stdout) as PodTls;
+  const authorities = Buffer.from(secret.ca, 'base64')
+    .toString()
+    .match(/-----BEGIN[^-]+-----[^-]+-----END[^-]+-----/g);
+  return { secret, authorities: (authorities ?? []).map((pem) => new X509Certificate(pem)) };
+}
+
+test('the secret with the pods’ certificate is made by a command, for the names that the front door calls', () => {
+  const { secret, authorities } = newSecret();
+  const [authority] = authorities;
   const certificate = new X509Certificate(secret['tls.crt']);
-  assert.ok(authority.ca && !certificate.ca);
+  assert.ok(authority?.ca && !certificate.ca);
+  assert.equal(authorities.length, 1);
   assert.ok(certificate.verify(authority.publicKey));
   assert.ok(certificate.checkPrivateKey(createPrivateKey(secret['tls.key'])));
   SERVICES.forEach((service) => assert.ok(certificate.checkHost(host(service, { prefix: 'dev-' }))));
   assert.equal(certificate.checkHost(host('signer', { prefix: '' })), undefined);
 });
 
-test('the front door trusts the CA of the pods’ secret', () => {
-  const [, door] =
-    Object.entries(template.findResources('AWS::Lambda::Function')).find(([, { Properties }]) =>
+test('while the certificate is renewed, the CA of the present one is trusted too, and no earlier one', () => {
+  const first = newSecret();
+  const second = newSecret(first.secret);
+  const third = newSecret(second.secret);
+  const trusts = ({ authorities }: typeof first, { secret }: typeof first) =>
+    authorities.some(({ publicKey }) => new X509Certificate(secret['tls.crt']).verify(publicKey));
+  for (const [before, after] of [
+    [first, second],
+    [second, third],
+  ] as const) {
+    assert.ok(trusts(after, before) && trusts(after, after));
+    assert.ok(!trusts(before, after), 'a new secret has a new CA');
+    assert.equal(after.authorities.length, 2);
+  }
+  assert.ok(!trusts(third, first));
+  // Lambda takes 4 KiB of variables.
+  assert.ok(third.secret.ca.length < 2048, String(third.secret.ca.length));
+
+  const key = first.secret['tls.key'];
+  for (const wrong of ['', '{}', key, JSON.stringify({ ...first.secret, ca: newSecret().secret.ca })]) {
+    const file = path.join(temporary(), 'wrong.json');
+    fs.writeFileSync(file, wrong);
+    const { status, stdout, stderr } = podTls(file);
+    assert.deepEqual([status, stdout], [1, '']);
+    assert.match(stderr, /^\S+wrong\.json is not the present secret: give the JSON .*\n$/);
+  }
+});
+
+test('with another CDK_RENEW the front door reads its CA again, and then machines their certificate', () => {
+  const [one, two] = ['2027-01-31', '2027-02-28'].map((value) => synthesised({ CDK_RENEW: value }).template);
+  assert.ok(one && two);
+  const variables = (of: Template) =>
+    of.findResources('AWS::Lambda::Function')[frontDoor(of)]?.['Properties'].Environment;
+  assert.notDeepEqual(variables(one), variables(two));
+  assert.notEqual(userData(one), userData(two));
+  assert.equal(userData(one).replace('2027-01-31', '2027-02-28'), userData(two));
+  assert.equal(spawnSync('bash', ['-n'], { input: userData(one) }).status, 0);
+  one.allResources('AWS::AutoScaling::AutoScalingGroup', { DependsOn: Match.arrayWith([frontDoor(one)]) });
+});
+
+test('a service exists only while its cluster has the capacity provider', () => {
+  const [association = '', ...more] = Object.keys(
+    template.findResources('AWS::ECS::ClusterCapacityProviderAssociations'),
+  );
+  assert.deepEqual(more, []);
+  template.resourceCountIs('AWS::ECS::ClusterCapacityProviderAssociations', 1);
+  template.allResources('AWS::ECS::Service', { DependsOn: Match.arrayWith([association]) });
+});
+
+/** The logical id of the function. */
+function frontDoor(of: Template): string {
+  const [id = ''] =
+    Object.entries(of.findResources('AWS::Lambda::Function')).find(([, { Properties }]) =>
       JSON.stringify(Properties).includes('CLOISTER_POD_CA'),
     ) ?? [];
+  return id;
+}
+
+test('the front door trusts the CA of the pods’ secret', () => {
+  const door = template.findResources('AWS::Lambda::Function')[frontDoor(template)];
   assert.match(
     JSON.stringify(door?.['Properties'].Environment.Variables.CLOISTER_POD_CA),
     /resolve:secretsmanager:.*dev-cloister-pod-tls:SecretString:ca:/,

@@ -21,7 +21,7 @@ test('bash parses the script', () => {
 
 test('a machine has the page size that Kubernetes counts, whatever the allocator chose', () => {
   const [, hugePages = ''] = /cloister-huge-pages <<'END'\n([^]*?)\nEND\n/.exec(script) ?? [];
-  const run = (nodes: Readonly<Record<string, Readonly<Record<string, string>>>>) => {
+  const run = (nodes: Readonly<Record<string, Readonly<Record<string, string>>>>, before = '') => {
     const sys = temporary();
     for (const [node, sizes] of Object.entries(nodes)) {
       for (const [size, count] of Object.entries(sizes)) {
@@ -34,7 +34,7 @@ test('a machine has the page size that Kubernetes counts, whatever the allocator
     const moved = hugePages
       .replaceAll('/sys/devices/system/node', sys)
       .replace('-f 6', `-f ${sys.split('/').length + 1}`);
-    const { status, stderr } = spawnSync('bash', ['-c', moved], { encoding: 'utf8' });
+    const { status, stderr } = spawnSync('bash', ['-c', `${before}${moved}`], { encoding: 'utf8' });
     const pages = (node: string, size: string) =>
       fs.readFileSync(path.join(sys, node, 'hugepages', `hugepages-${size}kB`, 'nr_hugepages'), 'utf8').trim();
     return { status, stderr, pages };
@@ -53,6 +53,27 @@ test('a machine has the page size that Kubernetes counts, whatever the allocator
     [amd64.pages('node0', '2048'), amd64.pages('node1', '2048'), amd64.pages('node1', '1048576')],
     ['0', '384', '0'],
   );
+
+  // Releases of grep differ in the status with which they list files.
+  const failing = 'grep() { command grep "$@"; return 1; }\n';
+  for (const before of ['', failing]) {
+    const both = run({ node0: { 2048: '100', 1048576: '1' } }, before);
+    assert.equal(both.status, 0, both.stderr);
+    assert.deepEqual([both.pages('node0', '2048'), both.pages('node0', '1048576')], ['384', '0']);
+
+    const second = run({ node0: { 2048: '0', 1048576: '0' }, node1: { 2048: '100', 1048576: '1' } }, before);
+    assert.equal(second.status, 0, second.stderr);
+    assert.deepEqual(
+      ['node0', 'node1'].map((node) => [second.pages(node, '2048'), second.pages(node, '1048576')]),
+      [
+        ['0', '0'],
+        ['384', '0'],
+      ],
+    );
+
+    const none = run({ node0: { 2048: '0', 1048576: '0' }, node1: { 2048: '0', 1048576: '0' } }, before);
+    assert.deepEqual([none.status, none.stderr], [1, 'the allocator of enclaves has reserved no huge pages\n']);
+  }
 });
 
 /** Runs the script with programs that succeed and do nothing, except for the named one. */

@@ -5,6 +5,7 @@ import { test } from 'node:test';
 
 import { handler } from '../functions/set-up';
 import { type Aws, checkAddresses, type Request, resources } from '../functions/set-up/resources';
+import { retrying } from '../functions/set-up/retry';
 
 type Call = readonly [service: string, command: string, input: Readonly<Record<string, unknown>>];
 
@@ -140,9 +141,54 @@ test('a binding is deleted when the targets of the next one were checked, after 
   assert.equal(await until((polls) => states('healthy', polls < 9 ? 'initial' : 'healthy')), 135);
   assert.equal(await until(() => states('healthy', 'unhealthy')), 60);
   assert.equal(await until(() => states('initial')), 300);
+  const logged: string[] = [];
+  const log = console.error;
+  console.error = (line: string) => logged.push(line);
+  try {
+    assert.equal(await until((polls) => (polls < 3 ? states('initial') : named('TargetGroupNotFound'))), 45);
+  } finally {
+    console.error = log;
+  }
+  assert.deepEqual(
+    logged.map((line) => JSON.parse(line)),
+    [{ event: 'targets_not_seen', target_group: 'arn', error: 'TargetGroupNotFound: TargetGroupNotFound' }],
+  );
   for (const type of ['Create', 'Update'] as const) {
     assert.deepEqual((await ask('Custom::Handover', type, { TargetGroupArn: 'arn' }, () => ({}))).calls, []);
   }
+});
+
+test('a call is repeated for a minute while its permission may not count yet, and no other error is', async () => {
+  const call = async (answer: (calls: number) => unknown) => {
+    let calls = 0;
+    let waited = 0;
+    const aws = retrying(
+      async () => {
+        calls += 1;
+        const given = answer(calls);
+        if (given instanceof Error) {
+          throw given;
+        }
+        return given;
+      },
+      async (seconds) => {
+        waited += seconds;
+      },
+    );
+    const result = await aws('ec2', 'DescribeSecurityGroups', {}).catch((error: Error) => error.name);
+    return { result, calls, waited };
+  };
+  for (const passing of ['AccessDenied', 'AccessDeniedException', 'UnauthorizedOperation', 'Throttling']) {
+    const twice = await call((calls) => (calls <= 2 ? named(passing) : 'an answer'));
+    assert.deepEqual(twice, { result: 'an answer', calls: 3, waited: 3 }, passing);
+    assert.deepEqual(await call(() => named(passing)), { result: passing, calls: 7, waited: 63 });
+  }
+  assert.deepEqual(await call(() => named('ResourceNotFoundException')), {
+    result: 'ResourceNotFoundException',
+    calls: 1,
+    waited: 0,
+  });
+  assert.deepEqual(await call(() => 'an answer'), { result: 'an answer', calls: 1, waited: 0 });
 });
 
 test('CloudFormation gets a result in every case, to a URL that takes no content type', async () => {

@@ -2,6 +2,7 @@
 // https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-ref.html
 
 const { checkAddresses, resources } = require('./resources');
+const { retrying } = require('./retry');
 
 const CLIENTS = {
   ec2: 'EC2Client',
@@ -11,12 +12,12 @@ const CLIENTS = {
   ssm: 'SSMClient',
 };
 
-const aws = async (service, command, input) => {
+const sleep = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+
+const aws = retrying(async (service, command, input) => {
   const sdk = require(`@aws-sdk/client-${service === 'logs' ? 'cloudwatch-logs' : service}`);
   return new sdk[CLIENTS[service]]({}).send(new sdk[`${command}Command`](input));
-};
-
-const sleep = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+}, sleep);
 
 exports.handler = (event) => (event.ResponseURL === undefined ? checkAddresses(event, aws) : answer(event));
 

@@ -62,23 +62,34 @@ async function published({ RequestType, ResourceProperties: { Version, Ami, AddO
 
 /**
  * Stands between two bindings of a target group. Its deletion, which comes before that of the earlier binding, waits
- * until the targets of the later one have been registered and checked.
+ * until the targets of the later one have been registered and checked. What cannot be seen holds up no deletion, which
+ * would leave its stack undeletable.
  */
 async function handover({ RequestType, ResourceProperties: { TargetGroupArn } }, aws, sleep) {
   if (RequestType !== 'Delete') {
     return {};
   }
-  for (let polls = 1; polls <= MOST_POLLS; polls += 1) {
-    await sleep(POLL_SECONDS);
-    const { TargetHealthDescriptions } = await aws('elastic-load-balancing-v2', 'DescribeTargetHealth', {
-      TargetGroupArn,
-    });
-    if (
-      polls >= LEAST_POLLS &&
-      TargetHealthDescriptions.every(({ TargetHealth }) => TargetHealth.State !== 'initial')
-    ) {
-      break;
+  try {
+    for (let polls = 1; polls <= MOST_POLLS; polls += 1) {
+      await sleep(POLL_SECONDS);
+      const { TargetHealthDescriptions } = await aws('elastic-load-balancing-v2', 'DescribeTargetHealth', {
+        TargetGroupArn,
+      });
+      if (
+        polls >= LEAST_POLLS &&
+        TargetHealthDescriptions.every(({ TargetHealth }) => TargetHealth.State !== 'initial')
+      ) {
+        break;
+      }
     }
+  } catch (error) {
+    console.error(
+      JSON.stringify({
+        event: 'targets_not_seen',
+        target_group: TargetGroupArn,
+        error: `${error.name}: ${error.message}`,
+      }),
+    );
   }
   return {};
 }

@@ -47,11 +47,17 @@ export function podRoles(
 
 /** Trusts EKS Pod Identity and tasks of ECS. */
 function podPrincipal({ account }: Configuration): iam.IPrincipal {
-  const ours = { StringEquals: { 'aws:SourceAccount': account } };
-  return new iam.CompositePrincipal(
-    new iam.ServicePrincipal('pods.eks.amazonaws.com', { conditions: ours }).withSessionTags(),
-    new iam.ServicePrincipal('ecs-tasks.amazonaws.com', { conditions: ours }),
-  );
+  return new iam.CompositePrincipal(podIdentity(account), forAccount('ecs-tasks.amazonaws.com', account));
+}
+
+/** EKS Pod Identity, for the clusters of an account. */
+export function podIdentity(account: string): iam.IPrincipal {
+  return forAccount('pods.eks.amazonaws.com', account).withSessionTags();
+}
+
+/** A service that acts for an account, and not for others that name its role. */
+function forAccount(service: string, account: string): iam.PrincipalBase {
+  return new iam.ServicePrincipal(service, { conditions: { StringEquals: { 'aws:SourceAccount': account } } });
 }
 
 /** The roles of people. The account's own policies decide who may assume them. */

@@ -279,7 +279,7 @@ export const KNOBS = {
   ),
   renew: knob(
     'CDK_RENEW',
-    'any new value applies all objects of the cluster again, and reads again what is fixed otherwise: versions of machines and add-ons, addresses of DynamoDB, the pods’ CA [none]',
+    'any new value applies all objects of the cluster again, and reads again what is fixed otherwise: versions of machines and add-ons, addresses of DynamoDB, the pods’ CA; on ECS it also replaces the machines [none]',
     optional(matching(/^[\w.-]{1,40}$/)),
     'give another value than the last time, such as a date, and keep it until the next time',
   ),
