@@ -40,7 +40,7 @@ impl Aws {
         format!("{}/restapis/{id}/prod/_user_request_", self.endpoint())
     }
 
-    /// The names of this deployment's resources of each kind, and every key.
+    /// The names of this deployment's resources of each kind, and every key that can be used.
     pub(crate) async fn inventory(&self) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         for (service, question) in LISTS {
@@ -48,10 +48,21 @@ impl Aws {
             let words = list.split(|character: char| {
                 !(character.is_ascii_alphanumeric() || "-_/".contains(character))
             });
-            let ours = words.filter(|word| is_ours(service, word));
-            found.extend(ours.map(str::to_owned));
+            for word in words.filter(|word| is_ours(service, word)) {
+                if *service != "kms" || self.key_state(word).await != "PendingDeletion" {
+                    found.insert(word.to_owned());
+                }
+            }
         }
         found
+    }
+
+    pub(crate) async fn key_state(&self, key_id: &str) -> String {
+        let input = json!({ "KeyId": key_id }).to_string();
+        let question = Question::Target("TrentService.DescribeKey", &input);
+        let found: Value = serde_json::from_str(&ask(&self.root, "kms", &question).await).unwrap();
+        let state = found["KeyMetadata"]["KeyState"].as_str();
+        state.unwrap().to_owned()
     }
 
     /// The value of one of the deployment's parameters.
@@ -176,7 +187,7 @@ const LISTS: &[(&str, Question<'static>)] = &[
     ),
     (
         "ssm",
-        Question::Target("AmazonSSM.DescribeParameters", "{}"),
+        Question::Target("AmazonSSM.DescribeParameters", r#"{"MaxResults": 50}"#),
     ),
     (
         "dynamodb",
