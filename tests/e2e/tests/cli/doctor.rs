@@ -167,11 +167,12 @@ async fn tells_what_is_wrong_and_what_to_do() {
             .contains("\"version\""),
         "{findings:#?}"
     );
-    // The pod's HTTPS port, whose certificate comes from a private root; it serves no /version.
+    // The pod's HTTPS port, whose certificate comes from a private root; it serves the front door
+    // alone.
     let (code, findings) = ask(&shell, &["--pod", &pod, "--ca-file", root]).await;
     let finding = state(&findings, "pod")["finding"].as_str().unwrap();
     assert!(
-        code == 3 && finding.contains("status 404"),
+        code == 3 && finding.contains("status 401"),
         "the CA was not used: {findings:#?}"
     );
     fails(&shell, &["--pod", &pod], "pod", "certificate").await;
