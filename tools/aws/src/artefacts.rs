@@ -62,7 +62,13 @@ pub(crate) fn images(deployment: &Deployment, commands: &Commands) -> Result<Vec
     Ok(vec![Artefact {
         name: "images".to_owned(),
         line,
-        inputs: inputs(&["enclaves", "tools/image/src", SETTINGS]),
+        inputs: inputs(&[
+            "enclaves",
+            "tools/image/Cargo.lock",
+            "tools/image/Cargo.toml",
+            "tools/image/src",
+            SETTINGS,
+        ]),
         output: format!("{IMAGES}/measurements.json"),
     }])
 }
@@ -174,6 +180,7 @@ fn inputs(own: &[&str]) -> Vec<String> {
 const SOURCES: &[&str] = &[
     "Cargo.lock",
     "Cargo.toml",
+    "cdk/policies",
     "crates",
     "rust-toolchain.toml",
     "tools/release/src",
@@ -184,3 +191,90 @@ const SOURCES: &[&str] = &[
 pub(crate) const SETTINGS: &str = "target/settings.json";
 const IMAGES: &str = "target/images/deployment";
 const POD_IMAGES: &str = "CDK_POD_IMAGES";
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Component, Path, PathBuf};
+
+    use cloister_toolchain::cargo::workspace_root;
+    use cloister_toolchain::sha256_of_tree;
+
+    use super::*;
+    use crate::Environment;
+    use crate::deployment::Target;
+
+    fn artefacts() -> Vec<Artefact> {
+        let target = Target {
+            account: Some("123456789012".to_owned()),
+            region: Some("eu-central-1".to_owned()),
+            ..Target::default()
+        };
+        let deployment = Deployment::new(&target, &Environment::new()).unwrap();
+        let commands = Commands::dry(deployment.variables());
+        let containers = containers(&deployment).into_iter();
+        let mut all = images(&deployment, &commands).unwrap();
+        all.extend(function(&deployment));
+        all.extend(containers.map(|each| each.artefact));
+        all
+    }
+
+    /// The files that a source takes in, relative to the root.
+    fn included(source: &Path) -> Vec<PathBuf> {
+        let text = fs::read_to_string(workspace_root().join(source)).unwrap();
+        let calls = ["include_str!(", "include_bytes!(", "include!("];
+        let calls = calls.iter().flat_map(|call| text.split(call).skip(1));
+        calls
+            .filter_map(|rest| {
+                let name = rest.trim_start().strip_prefix('"')?.split('"').next()?;
+                let mut file = source.parent()?.to_owned();
+                for component in Path::new(name).components() {
+                    match component {
+                        Component::ParentDir => assert!(file.pop(), "{name}"),
+                        other => file.push(other),
+                    }
+                }
+                Some(file)
+            })
+            .collect()
+    }
+
+    /// A file that another one includes, a manifest or a lock beside a source.
+    #[test]
+    fn whatever_decides_an_artefacts_content_is_an_input() {
+        for artefact in artefacts() {
+            let Artefact { name, inputs, .. } = &artefact;
+            let root = workspace_root();
+            let is_input = |file: &Path| inputs.iter().any(|input| file.starts_with(input));
+            let mut includes = 0;
+            for input in inputs.iter().filter(|input| root.join(input).is_dir()) {
+                for file in sha256_of_tree(&root.join(input)).unwrap().keys() {
+                    let source = Path::new(input).join(file);
+                    let is_test = source.iter().any(|part| part == "tests");
+                    if is_test || source.extension().is_none_or(|kind| kind != "rs") {
+                        continue;
+                    }
+                    for file in included(&source) {
+                        let (from, to) = (source.display(), file.display());
+                        assert!(root.join(&file).is_file(), "{from} includes {to}");
+                        // A text in the documentation is in no program.
+                        let is_documentation = file.extension().is_some_and(|kind| kind == "md");
+                        assert!(
+                            is_documentation || is_input(&file),
+                            "{name}: {from} includes {to}"
+                        );
+                        includes += 1;
+                    }
+                }
+            }
+            assert!(includes > 0, "{name}");
+            assert_eq!(
+                artefact.line.to_string().contains("xtask image"),
+                is_input(Path::new(IMAGE_TOOL_LOCK)),
+                "{name}"
+            );
+        }
+    }
+
+    /// A workspace of its own: nothing else has its locked dependencies.
+    const IMAGE_TOOL_LOCK: &str = "tools/image/Cargo.lock";
+}

@@ -38,6 +38,28 @@ pub enum Platform {
     Identities,
 }
 
+impl Platform {
+    const ALL: [Self; 3] = [Self::Kubernetes, Self::Ecs, Self::Identities];
+
+    /// The value of CDK_VARIANT.
+    pub fn variant(self) -> &'static str {
+        match self {
+            Self::Kubernetes => "eks",
+            Self::Ecs => "ecs",
+            Self::Identities => "identities",
+        }
+    }
+
+    /// In the order of their deployment; the first one is of no other platform.
+    fn stacks(self) -> &'static [&'static str] {
+        match self {
+            Self::Kubernetes => &["cluster", "application"],
+            Self::Ecs => &["ecs"],
+            Self::Identities => &["identities", "application"],
+        }
+    }
+}
+
 /// A deployment.
 #[derive(Clone, Debug)]
 pub struct Deployment {
@@ -199,12 +221,29 @@ impl Deployment {
 
     /// The stacks that can be destroyed and deployed again, in the order of their deployment.
     pub fn replaceable_stacks(&self) -> Vec<String> {
-        let names: &[&str] = match self.platform {
-            Platform::Kubernetes => &["cluster", "application"],
-            Platform::Ecs => &["ecs"],
-            Platform::Identities => &["identities", "application"],
+        let names = self.platform.stacks().iter();
+        names.map(|name| self.name(name)).collect()
+    }
+
+    /// Stacks that other platforms have and this one has not, each with one that has it. Those that
+    /// tell platforms apart come first.
+    pub fn other_stacks(&self) -> Vec<(String, Platform)> {
+        let own = self.platform.stacks();
+        let of = |platform: Platform| {
+            let names = platform.stacks().iter();
+            names.map(move |name| (*name, platform))
         };
-        names.iter().map(|name| self.name(name)).collect()
+        let first = Platform::ALL.into_iter().flat_map(|each| of(each).take(1));
+        let rest = Platform::ALL.into_iter().flat_map(|each| of(each).skip(1));
+        let mut others: Vec<_> = first
+            .chain(rest)
+            .filter(|(name, _)| !own.contains(name))
+            .collect();
+        others.dedup_by_key(|(name, _)| *name);
+        let others = others.into_iter();
+        others
+            .map(|(name, platform)| (self.name(name), platform))
+            .collect()
     }
 
     /// The repository of the pods' container images.
@@ -275,6 +314,15 @@ mod tests {
         let deployment = Deployment::new(&Target::default(), &environment).unwrap();
         assert_eq!(deployment.base_stack(), "dev-cloister-base");
         assert_eq!(deployment.replaceable_stacks(), ["dev-cloister-ecs"]);
+        let others = [
+            ("cluster", Platform::Kubernetes),
+            ("identities", Platform::Identities),
+            ("application", Platform::Kubernetes),
+        ];
+        assert_eq!(
+            deployment.other_stacks(),
+            others.map(|(name, platform)| (deployment.name(name), platform))
+        );
         let variables = deployment.variables();
         assert_eq!(variables["CDK_TARGET_ARCHITECTURE"], "linux/arm64");
         assert!(!variables.contains_key("HOME"));

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, Write as _};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::commands::{Commands, Line};
@@ -38,6 +38,8 @@ pub fn run(arguments: &Arguments, deployment: &Deployment, commands: &Commands) 
     commands.install_cdk()?;
     commands.say("account: the credentials are of this account");
     prerequisites::account(deployment, commands)?;
+    commands.say("platform: no stack of another one needs what is removed");
+    refuse_other_platform(arguments.with_keys, deployment, commands)?;
     let key = match arguments.with_keys {
         true => key_to_delete(arguments, deployment, commands)?,
         false => None,
@@ -55,13 +57,43 @@ pub fn run(arguments: &Arguments, deployment: &Deployment, commands: &Commands) 
         }
         for stack in [deployment.key_stack(), deployment.base_stack()] {
             commands.say(&format!("{stack}: without its protection, then removed"));
-            if commands.is_dry() || Stack::new(commands, &stack).state()? != State::Missing {
-                unprotect(&stack, deployment, commands)?;
-                destroy(&stack, WITH_KEYS, commands)?;
-            }
+            unprotect(&stack, deployment, commands)?;
+            destroy(&stack, WITH_KEYS, commands)?;
         }
     }
     remains::print(deployment, commands)
+}
+
+/// Nothing is removed if that would remove nothing of what runs, or the keys of what runs.
+fn refuse_other_platform(
+    with_keys: bool,
+    deployment: &Deployment,
+    commands: &Commands,
+) -> Result<()> {
+    let exists = |stack: &str| -> Result<bool> {
+        Ok(Stack::new(commands, stack).state()? != State::Missing)
+    };
+    let mut others = Vec::new();
+    for (stack, platform) in deployment.other_stacks() {
+        if exists(&stack)? {
+            others.push((stack, platform));
+        }
+    }
+    let Some((stack, platform)) = others.into_iter().next() else {
+        return Ok(());
+    };
+    if !with_keys {
+        for own in deployment.replaceable_stacks() {
+            if exists(&own)? {
+                return Ok(());
+            }
+        }
+    }
+    bail!(Error::OtherPlatform {
+        stack,
+        chosen: deployment.platform.variant(),
+        other: platform.variant(),
+    })
 }
 
 /// The CMK's id, after the operator has typed it; `None` if there is no CMK.
@@ -130,8 +162,15 @@ fn schedule_deletion(key: &str, deployment: &Deployment, commands: &Commands) ->
 /// An update that changes the protection of table and roles only, and that of the stack.
 fn unprotect(stack: &str, deployment: &Deployment, commands: &Commands) -> Result<()> {
     let of = Stack::new(commands, stack);
-    if stack == deployment.base_stack() {
-        of.prepare()?;
+    let is_base = stack == deployment.base_stack();
+    match is_base {
+        true => of.prepare()?,
+        false => of.wait()?,
+    }
+    if is_missing(&of, commands)? {
+        return Ok(());
+    }
+    if is_base {
         let line = Line::cdk([
             "deploy",
             stack,
@@ -148,14 +187,19 @@ fn unprotect(stack: &str, deployment: &Deployment, commands: &Commands) -> Resul
 
 fn destroy(stack: &str, context: &[&str], commands: &Commands) -> Result<()> {
     let of = Stack::new(commands, stack);
-    if !commands.is_dry() && of.state()? == State::Missing {
+    of.wait()?;
+    if is_missing(&of, commands)? {
         commands.say("  it does not exist");
         return Ok(());
     }
-    of.wait()?;
     let line = Line::cdk(["destroy", stack, "--exclusively", "--force"])
         .args(DESTROY.iter().chain(context).copied());
     of.attempt(&line, &format!("destroying {stack}"))
+}
+
+/// Unknown in a dry run.
+fn is_missing(stack: &Stack, commands: &Commands) -> Result<bool> {
+    Ok(!commands.is_dry() && stack.state()? == State::Missing)
 }
 
 /// Stacks are synthesized without their contents, so that nothing has to be built.

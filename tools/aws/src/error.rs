@@ -20,6 +20,13 @@ pub enum Error {
          use one, or a container of the image `debian`"
     )]
     NotDebian,
+    /// Container images are built with dnf.
+    #[error(
+        "the container images can be built by root alone: run the command as root, or push images \
+         that were built elsewhere and name them with CDK_POD_IMAGES (of a next release with \
+         CDK_NEXT_POD_IMAGES)"
+    )]
+    NotRoot,
     /// No credentials at all.
     #[error("there are no AWS credentials: set AWS_PROFILE, or run `aws configure` or `aws login`")]
     NoCredentials,
@@ -159,6 +166,19 @@ pub enum Error {
         status: String,
         /// The next step.
         next: String,
+    },
+    /// `down` of one platform, where another one is deployed.
+    #[error(
+        "the stack {stack} exists, which CDK_VARIANT={chosen} does not have: run `cargo aws down` \
+         with CDK_VARIANT={other} first"
+    )]
+    OtherPlatform {
+        /// Its name.
+        stack: String,
+        /// `CDK_VARIANT`, or its default.
+        chosen: &'static str,
+        /// The variant that has it.
+        other: &'static str,
     },
     /// Something takes longer than it may.
     #[error("{what} took longer than {minutes} min: {next}")]

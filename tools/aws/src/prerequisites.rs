@@ -1,12 +1,15 @@
 //! Checks before anything is made: the machine, the credentials, the region and its quotas.
 
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use cloister_contract::Architecture;
+use cloister_toolchain::command::output;
 use cloister_toolchain::debian;
 use serde_json::Value;
 
+use crate::artefacts;
 use crate::commands::{Commands, Line};
 use crate::deployment::{Deployment, Platform};
 use crate::error::{Error, code};
@@ -16,12 +19,22 @@ use crate::stack::{Stack, State};
 ///
 /// # Errors
 /// If the machine is another one, or packages are missing and the user may not install them.
-pub(crate) fn machine(commands: &Commands) -> Result<()> {
+pub(crate) fn machine(deployment: &Deployment, commands: &Commands) -> Result<()> {
     if commands.is_dry() || commands.replaces("cargo") {
         return Ok(());
     }
     debian_on_x86(std::env::consts::ARCH, Path::new("/etc/debian_version"))?;
+    let user = output(Command::new("id").arg("-u"))?;
+    root_for_containers(deployment, &user)?;
     debian::require(PACKAGES)
+}
+
+/// nitro-cli is installed into them by dnf, which no other user can run.
+fn root_for_containers(deployment: &Deployment, user: &str) -> Result<()> {
+    if user != "0" && !artefacts::containers(deployment).is_empty() {
+        bail!(Error::NotRoot);
+    }
+    Ok(())
 }
 
 fn debian_on_x86(architecture: &str, version: &Path) -> Result<()> {
@@ -275,6 +288,39 @@ const LEAST_CONCURRENCY: u64 = 10;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Environment;
+    use crate::deployment::Target;
+
+    #[test]
+    fn container_images_are_built_by_root_alone() {
+        let deployment = |given: &[(&str, &str)]| {
+            let target = Target {
+                account: Some("123456789012".to_owned()),
+                region: Some("eu-central-1".to_owned()),
+                ..Target::default()
+            };
+            let given = given.iter();
+            let given: Environment = given
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect();
+            Deployment::new(&target, &given).unwrap()
+        };
+        let present = ("CDK_POD_IMAGES", "signer=a,key-generator=b");
+        let next = ("CDK_NEXT_IMAGES", "/next");
+        let next_pods = ("CDK_NEXT_POD_IMAGES", "signer=a,key-generator=b");
+        for (given, needed) in [
+            (vec![], true),
+            (vec![present], false),
+            (vec![present, next], true),
+            (vec![present, next, next_pods], false),
+        ] {
+            let deployment = deployment(&given);
+            root_for_containers(&deployment, "0").unwrap();
+            let refused = root_for_containers(&deployment, "1000").err();
+            let refused = refused.map(|error| error.downcast::<Error>().unwrap());
+            assert_eq!(refused, needed.then_some(Error::NotRoot), "{given:?}");
+        }
+    }
 
     #[test]
     fn other_systems_are_refused() {

@@ -31,7 +31,7 @@ pub(crate) fn print(deployment: &Deployment, commands: &Commands) -> Result<()> 
         let secret = deployment.name(POD_TLS);
         lines.push(format!(
             "secret {secret}: 0.40 USD a month, until `aws secretsmanager delete-secret \
-             --secret-id {secret}`"
+             --force-delete-without-recovery --secret-id {secret}`"
         ));
     }
     lines.push(

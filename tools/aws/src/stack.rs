@@ -19,8 +19,10 @@ pub enum State {
     Settled,
     /// CloudFormation is at work.
     Busy,
-    /// Its creation failed: it can only be deleted.
+    /// Its creation failed and was rolled back: it can only be deleted.
     NotCreated,
+    /// Its creation failed and was not rolled back.
+    HalfCreated,
     /// An update failed and was not rolled back.
     HalfUpdated,
     /// Rolling an update back failed.
@@ -34,7 +36,8 @@ impl State {
     pub fn of(status: &str) -> Self {
         match status {
             "REVIEW_IN_PROGRESS" | "DELETE_COMPLETE" => Self::Missing,
-            "CREATE_FAILED" | "ROLLBACK_COMPLETE" | "ROLLBACK_FAILED" => Self::NotCreated,
+            "CREATE_FAILED" => Self::HalfCreated,
+            "ROLLBACK_COMPLETE" | "ROLLBACK_FAILED" => Self::NotCreated,
             "UPDATE_FAILED" => Self::HalfUpdated,
             "UPDATE_ROLLBACK_FAILED" => Self::HalfRolledBack,
             "DELETE_FAILED" => Self::HalfDeleted,
@@ -93,14 +96,24 @@ impl<'a> Stack<'a> {
         if self.commands.is_dry() {
             return Ok(());
         }
-        match self.settled()? {
+        let state = self.settled()?;
+        if matches!(state, State::NotCreated | State::HalfCreated)
+            && let Some(cause) = self.cause(&Operation::default())?
+        {
+            self.commands
+                .say(&format!("an earlier attempt failed: {cause}"));
+        }
+        match state {
             State::Missing | State::Settled | State::Busy => Ok(()),
-            State::NotCreated => {
-                if let Some(cause) = self.cause(&Operation::default())? {
-                    self.commands
-                        .say(&format!("an earlier attempt failed: {cause}"));
+            State::NotCreated => self.delete(),
+            // Deleting it would keep what has a policy against deletion; its rollback does not.
+            State::HalfCreated => {
+                self.unprotect()?;
+                self.commands.change(&self.line("rollback-stack"))?;
+                match self.settled()? {
+                    State::Missing => Ok(()),
+                    _ => self.delete(),
                 }
-                self.delete()
             }
             State::HalfUpdated => {
                 self.commands.change(&self.line("rollback-stack"))?;

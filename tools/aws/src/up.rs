@@ -71,7 +71,7 @@ const STEPS: &[Step] = &[
         name: "machine",
         why: "a Debian that can build images",
         is_done: never,
-        run: |_, commands| prerequisites::machine(commands),
+        run: |deployment, commands| prerequisites::machine(deployment, commands),
     },
     Step {
         name: "packages",
@@ -199,6 +199,9 @@ const STEPS: &[Step] = &[
         why: "the first time half an hour",
         is_done: never,
         run: |deployment, commands| {
+            if deployment.platform == Platform::Ecs {
+                service_linked_role(commands)?;
+            }
             let stacks = deployment.replaceable_stacks();
             stacks
                 .iter()
@@ -229,11 +232,35 @@ fn all_current<'a>(
     Ok(true)
 }
 
+/// A secret whose deletion is scheduled has its name until then: it is restored.
 fn has_secret(name: &str, commands: &Commands) -> Result<bool> {
-    let line = Line::aws(["secretsmanager", "describe-secret", "--secret-id", name]);
-    match commands.read(&line) {
-        Err(error) if code(&error) == "ResourceNotFoundException" => Ok(false),
-        answer => answer.map(|_| true),
+    let of = |operation| Line::aws(["secretsmanager", operation, "--secret-id", name]);
+    let describe = of("describe-secret").args(["--query", "DeletedDate"]);
+    let deleted = match json(commands, &describe) {
+        Err(error) if code(&error) == "ResourceNotFoundException" => return Ok(false),
+        deleted => deleted?.unwrap_or_default(),
+    };
+    if !deleted.is_null() {
+        commands.change(&of("restore-secret"))?;
+    }
+    Ok(true)
+}
+
+/// The account's role for ECS, without which its first cluster may fail. Whoever may not make it
+/// goes on: it may be there.
+fn service_linked_role(commands: &Commands) -> Result<()> {
+    let line = Line::aws(["iam", "create-service-linked-role"])
+        .args(["--aws-service-name", "ecs.amazonaws.com"]);
+    let Err(error) = commands.change(&line) else {
+        return Ok(());
+    };
+    match error.downcast_ref() {
+        Some(Error::Aws { message, .. }) if message.contains("has been taken") => Ok(()),
+        Some(Error::NotPermitted { .. }) => {
+            commands.say(&format!("  not made: {error}"));
+            Ok(())
+        }
+        _ => Err(error),
     }
 }
 
@@ -248,6 +275,11 @@ fn deploy(name: &str, deployment: &Deployment, commands: &Commands) -> Result<()
         "never",
     ])
     .args(["--progress", "events"]);
+    // What an attempt left that failed is adopted: the table is protected against a rollback too.
+    let line = match name == deployment.base_stack() {
+        true => line.args(["--import-existing-resources"]),
+        false => line,
+    };
     let line = match deployment.rollback {
         true => line,
         false => line.args(["--no-rollback"]),

@@ -30,6 +30,8 @@ pub(crate) struct State {
     pub(crate) faults: Vec<(&'static str, &'static str, u32)>,
     /// Stacks whose next deployment or destruction fails, with how.
     pub(crate) failures: Vec<(&'static str, Failure)>,
+    /// A base stack left its table, which is protected: it can be adopted only.
+    pub(crate) table_is_left: bool,
     /// Every operation, in order.
     pub(crate) calls: Vec<String>,
     events: u32,
@@ -68,6 +70,7 @@ impl Aws {
             stacks: BTreeMap::new(),
             faults: Vec::new(),
             failures: Vec::new(),
+            table_is_left: false,
             calls: Vec::new(),
             events: 0,
         }));
@@ -102,7 +105,7 @@ impl State {
     }
 
     /// The effect of the CDK's command for a stack.
-    fn cdk(&mut self, verb: &str, name: &str) -> u8 {
+    fn cdk(&mut self, verb: &str, name: &str, words: &[&str]) -> u8 {
         let name = if verb == "bootstrap" {
             "CDKToolkit"
         } else {
@@ -126,6 +129,15 @@ impl State {
             begins,
             "User Initiated",
         );
+        if verb == "deploy" && self.table_is_left && name.ends_with("-base") {
+            let table = "AWS::DynamoDB::Table";
+            if !words.contains(&"--import-existing-resources") {
+                self.event(name, "Table", table, "CREATE_FAILED", "already exists");
+                self.has(name, "ROLLBACK_COMPLETE");
+                return 1;
+            }
+            self.table_is_left = false;
+        }
         if let Some(Failure::Stack(status)) = failure {
             let (nodes, kind) = ("Nodes", "AWS::EKS::Nodegroup");
             self.event(
@@ -266,8 +278,8 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>) {
 
 fn respond(request: &Request, state: &mut State) -> (u16, String) {
     if let Some(words) = request.headers.get("x-cdk") {
-        let (verb, name) = words.split_once(' ').unwrap();
-        return (200, state.cdk(verb, name).to_string());
+        let words: Vec<_> = words.split(' ').collect();
+        return (200, state.cdk(words[0], words[1], &words).to_string());
     }
     if request.target == "/prod/generate_key" {
         let header = |name: &str| request.headers[name].as_str();
@@ -289,11 +301,11 @@ fn respond(request: &Request, state: &mut State) -> (u16, String) {
     let operation = request.operation();
     state.calls.push(operation.clone());
     if let Some(code) = state.fault(&operation) {
-        return error(
-            request,
-            code,
-            "User: arn:aws:iam::123456789012:user/a did wrong",
-        );
+        let message = match code {
+            "InvalidInput" => "Service role name X has been taken in this account",
+            _ => "User: arn:aws:iam::123456789012:user/a did wrong",
+        };
+        return error(request, code, message);
     }
     let stack = request
         .parameter("StackName")
@@ -365,11 +377,20 @@ fn respond(request: &Request, state: &mut State) -> (u16, String) {
             ),
         },
         "DeleteStack" => {
-            state.stacks.remove(&stack);
+            let deleted = state.stacks.remove(&stack).unwrap();
+            // Roles of fixed names would be left as well, and no rollback would take them.
+            assert_ne!(deleted.status, "CREATE_FAILED", "{stack}");
+            state.table_is_left |= deleted.status == "ROLLBACK_FAILED";
             xml(&operation, "")
         }
         "RollbackStack" => {
-            state.has(&stack, "UPDATE_ROLLBACK_COMPLETE");
+            let is_base = stack.ends_with("-base");
+            match state.stacks[&stack].status {
+                "UPDATE_FAILED" => state.has(&stack, "UPDATE_ROLLBACK_COMPLETE"),
+                "CREATE_FAILED" if is_base => state.has(&stack, "ROLLBACK_FAILED"),
+                "CREATE_FAILED" => drop(state.stacks.remove(&stack)),
+                status => panic!("{stack} is {status}"),
+            }
             xml(&operation, "")
         }
         "UpdateTerminationProtection" => xml(&operation, ""),

@@ -33,6 +33,8 @@ impl Checkout {
             "Cargo.toml",
             "rust-toolchain.toml",
             "enclaves/a.rs",
+            "tools/image/Cargo.lock",
+            "tools/image/Cargo.toml",
         ] {
             fs::write(root.join(name), name).unwrap();
         }
@@ -113,6 +115,7 @@ impl Checkout {
 const DIRECTORIES: &[&str] = &[
     "bin",
     "cdk/containers",
+    "cdk/policies",
     "crates",
     "enclaves",
     "lambdas",
@@ -134,7 +137,7 @@ case "$*" in *settings) echo '{"table_arn": "arn:this"}';; esac
         "npx",
         r#"#!/bin/sh
 echo "$* # $CDK_POD_IMAGES" >> "$LOG"
-exit "$(curl --silent --noproxy '*' --header "x-cdk: $2 $3" "$AWS_ENDPOINT_URL/")"
+exit "$(curl --silent --noproxy '*' --header "x-cdk: $2 $3 $*" "$AWS_ENDPOINT_URL/")"
 "#,
     ),
     (

@@ -218,6 +218,31 @@ fn a_stack_that_rolled_back_is_explained_and_the_next_run_goes_on() {
 }
 
 #[test]
+fn a_base_that_failed_does_not_block_its_names() {
+    for (status, rollbacks) in [
+        // The table withstood the rollback.
+        ("ROLLBACK_FAILED", 0),
+        // With --no-rollback.
+        ("CREATE_FAILED", 1),
+    ] {
+        let aws = Aws::start();
+        let checkout = Checkout::new(&aws);
+        let base = "dev-cloister-base";
+        let failure = (base, Failure::Stack(status));
+        aws.state().failures.push(failure);
+        let failed = checkout.fails(&["up"]);
+        assert!(matches!(failed, Error::StackFailed { .. }), "{failed:?}");
+        // As far as the next stack.
+        let failure = ("dev-cloister-key", Failure::Cdk);
+        aws.state().failures.push(failure);
+        checkout.fails(&["up"]);
+        assert_eq!(aws.calls("RollbackStack"), rollbacks, "{status}");
+        assert_eq!(aws.calls("DeleteStack"), 1, "{status}");
+        assert_eq!(aws.state().stacks[base].status, "CREATE_COMPLETE");
+    }
+}
+
+#[test]
 fn stacks_are_taken_as_an_interrupted_run_left_them() {
     let aws = Aws::start();
     let checkout = Checkout::new(&aws);
