@@ -32,6 +32,8 @@ pub(crate) struct State {
     pub(crate) failures: Vec<(&'static str, Failure)>,
     /// A base stack left its table, which is protected: it can be adopted only.
     pub(crate) table_is_left: bool,
+    /// Of the secret with the pods' certificate: none, it is there, or its deletion is scheduled.
+    pub(crate) secret: Option<Secret>,
     /// Every operation, in order.
     pub(crate) calls: Vec<String>,
     events: u32,
@@ -43,6 +45,12 @@ pub(crate) enum Failure {
     Stack(&'static str),
     /// The CDK fails before CloudFormation begins.
     Cdk,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Secret {
+    There,
+    Deleted,
 }
 
 /// A stack.
@@ -71,6 +79,7 @@ impl Aws {
             faults: Vec::new(),
             failures: Vec::new(),
             table_is_left: false,
+            secret: None,
             calls: Vec::new(),
             events: 0,
         }));
@@ -437,6 +446,22 @@ fn respond(request: &Request, state: &mut State) -> (u16, String) {
                 request.body
             );
             state.key_state = "PendingDeletion";
+            "{}".to_owned()
+        }
+        "CreateServiceLinkedRole" => xml(&operation, "<Role></Role>"),
+        "DescribeSecret" => match state.secret {
+            None => return error(request, "ResourceNotFoundException", "none"),
+            Some(Secret::There) => r#"{"Name":"dev-cloister-pod-tls"}"#.to_owned(),
+            Some(Secret::Deleted) => r#"{"DeletedDate":1800000000}"#.to_owned(),
+        },
+        "RestoreSecret" => {
+            assert_eq!(state.secret, Some(Secret::Deleted));
+            state.secret = Some(Secret::There);
+            "{}".to_owned()
+        }
+        "CreateSecret" => {
+            assert_eq!(state.secret, None);
+            state.secret = Some(Secret::There);
             "{}".to_owned()
         }
         "GetAccount" => r#"{"cloudwatchRoleArn":"arn:dev-cloister-base-ApiLogs"}"#.to_owned(),

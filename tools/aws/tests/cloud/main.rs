@@ -13,7 +13,7 @@ use cloister_aws::deployment::{Deployment, Target};
 use cloister_aws::error::Error;
 use cloister_aws::up::instructions;
 
-use crate::aws::{Aws, Failure, KEY_ID, REGION};
+use crate::aws::{Aws, Failure, KEY_ID, REGION, Secret};
 use crate::checkout::Checkout;
 
 /// The failure of `up`, before which nothing was built or deployed.
@@ -243,6 +243,25 @@ fn a_base_that_failed_does_not_block_its_names() {
 }
 
 #[test]
+fn what_an_account_has_from_before_is_no_obstacle_on_ecs() {
+    for (secret, role, restored) in [
+        (None, "InvalidInput", 0),
+        (Some(Secret::Deleted), "AccessDenied", 1),
+    ] {
+        let aws = Aws::start();
+        let mut checkout = Checkout::new(&aws);
+        checkout.set("CDK_VARIANT", "ecs");
+        aws.state().secret = secret;
+        let fault = ("CreateServiceLinkedRole", role, 1);
+        aws.state().faults.push(fault);
+        checkout.succeeds(&["up"]);
+        assert_eq!(aws.state().secret, Some(Secret::There));
+        assert_eq!(aws.calls("RestoreSecret"), restored);
+        assert_eq!(aws.calls("CreateServiceLinkedRole"), 1);
+    }
+}
+
+#[test]
 fn stacks_are_taken_as_an_interrupted_run_left_them() {
     let aws = Aws::start();
     let checkout = Checkout::new(&aws);
@@ -347,6 +366,43 @@ fn down_with_keys_asks_and_goes_on_where_it_stopped() {
         destroyed,
         ["application", "cluster", "key", "base"].map(|name| format!("dev-cloister-{name}"))
     );
+}
+
+#[test]
+fn down_does_not_take_the_keys_of_another_platform() {
+    let aws = Aws::start();
+    let mut checkout = Checkout::new(&aws);
+    for name in ["base", "key", "ecs"] {
+        let name = format!("dev-cloister-{name}");
+        aws.state().has(&name, "CREATE_COMPLETE");
+    }
+    let with_keys = ["down", "--with-keys", "--confirm", KEY_ID];
+    let refused = Error::OtherPlatform {
+        stack: "dev-cloister-ecs".to_owned(),
+        chosen: "eks",
+        other: "ecs",
+    };
+    assert_eq!(checkout.fails(&["down"]), refused);
+    aws.state().has("dev-cloister-cluster", "CREATE_COMPLETE");
+    assert_eq!(checkout.fails(&with_keys), refused);
+    assert_eq!(checkout.ran("cdk "), [""; 0]);
+    assert_eq!(aws.calls("ScheduleKeyDeletion"), 0);
+    // As it says: each platform can be removed while both are there.
+    checkout.set("CDK_VARIANT", "ecs");
+    checkout.succeeds(&["down"]);
+    let left: Vec<_> = aws.state().stacks.keys().cloned().collect();
+    let expected = ["base", "cluster", "key"].map(|name| format!("dev-cloister-{name}"));
+    assert_eq!(left, expected);
+}
+
+#[test]
+fn down_makes_no_base_that_is_not_there() {
+    let aws = Aws::start();
+    let checkout = Checkout::new(&aws);
+    aws.state().has("dev-cloister-base", "CREATE_FAILED");
+    checkout.succeeds(&["down", "--with-keys", "--confirm", KEY_ID]);
+    assert_eq!(checkout.ran("cdk "), [""; 0]);
+    assert_eq!(aws.state().stacks.len(), 0);
 }
 
 fn all_stacks(aws: &Aws) {
