@@ -1,4 +1,4 @@
-//! The pod's own AWS clients: credentials for the enclave, DynamoDB and Secrets Manager.
+//! The pod's own AWS clients: credentials for the enclave, DynamoDB, KMS and Secrets Manager.
 
 use std::error::Error as _;
 use std::fmt;
@@ -26,6 +26,8 @@ pub struct AwsClients {
     /// DynamoDB. The client caches credentials and keeps connections: a warm read costs neither an
     /// STS call nor a handshake.
     pub dynamodb: aws_sdk_dynamodb::Client,
+    /// KMS, for the probe of the key only.
+    pub kms: aws_sdk_kms::Client,
     /// Secrets Manager.
     pub secrets: aws_sdk_secretsmanager::Client,
 }
@@ -75,6 +77,7 @@ impl AwsClients {
         Ok(Self {
             credentials,
             dynamodb: aws_sdk_dynamodb::Client::new(&sdk),
+            kms: aws_sdk_kms::Client::new(&sdk),
             secrets: aws_sdk_secretsmanager::Client::new(&sdk),
         })
     }

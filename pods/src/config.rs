@@ -23,6 +23,10 @@ pub struct KeyGeneratorConfig {
     /// Options of every pod.
     #[command(flatten)]
     pub pod: Config,
+    /// Seconds between two probes of the key, which ask KMS for a data key without an enclave; jitter
+    /// lengthens them by up to as many [default: no probes]
+    #[arg(long, env = "CLOISTER_KEY_PROBE_SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub key_probe_seconds: Option<u32>,
 }
 
 /// Configuration of `signer-pod`.

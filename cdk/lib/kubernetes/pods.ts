@@ -21,6 +21,9 @@ export const TERMINATE_SECONDS = 60;
 export const LEAVE_SECONDS = 120;
 export const GRACE_SECONDS = LEAVE_SECONDS + DRAIN_SECONDS + TERMINATE_SECONDS + 15;
 
+/** Least time between two probes of the key, which jitter lengthens by up to as much: an hour on average. */
+export const KEY_PROBE_SECONDS = 2400;
+
 /** The pods' user and group, and the group of /dev/nitro_enclaves on the nodes (nodes.ts makes it). */
 export const USER = 10001;
 export const NITRO_GROUP = 10002;
@@ -76,7 +79,9 @@ export function environment({
     CLOISTER_TLS_KEY: `${PATHS.tls}/tls.key`,
     CLOISTER_FRONT_DOOR_SECRET: frontDoorSecretArn,
     CLOISTER_CMK_ARN: cmkArn,
-    ...(service === 'signer' ? { CLOISTER_TABLE_ARN: tableArn } : {}),
+    ...(service === 'signer'
+      ? { CLOISTER_TABLE_ARN: tableArn }
+      : { CLOISTER_KEY_PROBE_SECONDS: String(KEY_PROBE_SECONDS) }),
     CLOISTER_EGRESS: services.map((name) => `${name}.${region}.${suffix}:443`).join(','),
     CLOISTER_AWS_CA_FILE: PATHS.awsRoots,
     CLOISTER_ENCLAVE_IMAGE: PATHS.image,

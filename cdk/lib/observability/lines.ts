@@ -154,6 +154,22 @@ export const LINES: readonly Line[] = [
     meaning: 'enclaves cannot talk to KMS or DynamoDB: the line has the cause',
   },
   {
+    id: 'key-unattested',
+    log: 'pods',
+    by: { event: 'key_released' },
+    atMost: 0,
+    meaning: 'KMS would have given a data key to the key generator’s role without an enclave',
+  },
+  {
+    id: 'key-not-probed',
+    log: 'pods',
+    by: { event: 'key_not_probed' },
+    // A lasting failure of a single pod has at least four lines within this time.
+    atMost: 2,
+    period: Duration.hours(6),
+    meaning: 'key generators could not ask KMS for a data key without an enclave: the line has the cause',
+  },
+  {
     id: 'key-policy-differs',
     log: 'canary',
     // Twice within an hour: the key's stack is updated some minutes before the canary.

@@ -64,6 +64,12 @@ events! {
     FRONT_DOOR_KEYS_READ = "front_door_keys_read";
     /// The front door's keys were not read; the pod accepts those that it had before.
     FRONT_DOOR_KEYS_NOT_READ = "front_door_keys_not_read";
+    /// KMS denied the pod a data key without an enclave, as it has to.
+    KEY_DENIED = "key_denied";
+    /// KMS would have given a data key to a caller without an enclave.
+    KEY_RELEASED = "key_released";
+    /// KMS did not decide on the pod's call without an enclave; `failure` or `error` is the cause.
+    KEY_NOT_PROBED = "key_not_probed";
     /// The enclave asked for a destination that its pod does not allow.
     EGRESS_REFUSED = "egress_refused";
     /// The pod failed to connect to a destination of the enclave.

@@ -94,6 +94,8 @@ struct RequestFields {
 #[derive(Deserialize)]
 struct Notices {
     policy: String,
+    /// The call of the key generator's pod without an enclave.
+    probe: RequestFields,
     policies: Vec<NoticedPolicy>,
 }
 
@@ -109,6 +111,11 @@ struct NoticedPolicy {
     missing: Vec<String>,
     unexpected: Vec<String>,
     admits: Option<RequestFields>,
+    /// The probe would get a data key.
+    #[serde(default)]
+    releases: bool,
+    /// A change of the text, about which the evaluator is not asked.
+    edit: Option<Value>,
 }
 
 impl NoticedPolicy {
@@ -213,10 +220,9 @@ fn the_canary_notices_what_opens_the_key() {
         .into_iter()
         .map(|(file, case)| (file, case.policy))
         .collect();
-    let Notices { policy, policies } = serde_json::from_str(include_str!(
-        "../../../tests/vectors/key-policy/canary-notices.json"
-    ))
-    .unwrap();
+    let Notices {
+        policy, policies, ..
+    } = notices();
     let deployed = &rendered[&policy];
     let mut opening = 0;
     for case in policies {
@@ -238,6 +244,72 @@ fn the_canary_notices_what_opens_the_key() {
         opening += 1;
     }
     assert!(opening > 8);
+}
+
+/// The role of the pod that probes is admitted, so that nothing but the image stops it: neither the
+/// Allow nor the Deny alone lets it through when the other one is gone.
+#[test]
+fn the_probe_gets_a_key_only_if_no_statement_asks_for_an_image() {
+    let rendered: BTreeMap<String, Value> = cases::<RenderCase>("render")
+        .into_iter()
+        .map(|(file, case)| (file, case.policy))
+        .collect();
+    let Notices {
+        policy,
+        probe,
+        policies,
+    } = notices();
+    let deployed = &rendered[&policy];
+    let released = |policy: &Value, request: &KmsRequest| {
+        matches!(
+            evaluate(&policy.to_string(), request),
+            Ok(Decision::Allow(_))
+        )
+    };
+    let probe = KmsRequest::from(probe);
+    for rendering in rendered.values() {
+        assert!(!released(rendering, &probe));
+    }
+    // The image is the only thing that is missing.
+    let Decision::ExplicitDeny(sid) = evaluate(&deployed.to_string(), &probe).unwrap() else {
+        panic!("the probe is denied explicitly");
+    };
+    assert_eq!(sid, "Attested");
+    let mut attested = probe.clone();
+    attested.context.insert(
+        "kms:RecipientAttestation:ImageSha384".to_owned(),
+        vec![generator_image(deployed)],
+    );
+    assert!(released(deployed, &attested));
+
+    let (mut releasing, mut denying) = (0, 0);
+    for case in policies.iter().filter(|case| case.edit.is_none()) {
+        let changed = case.changed(deployed);
+        assert_eq!(released(&changed, &probe), case.releases, "{}", case.name);
+        if case.releases {
+            releasing += 1;
+        } else {
+            denying += 1;
+        }
+    }
+    assert!(releasing > 3 && denying > 20);
+}
+
+fn generator_image(policy: &Value) -> String {
+    let mut statements = policy["Statement"].as_array().unwrap().iter();
+    let generator = statements.find(|statement| statement["Sid"] == "Generator");
+    let condition = &generator.unwrap()["Condition"]["StringEqualsIgnoreCase"];
+    condition["kms:RecipientAttestation:ImageSha384"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+fn notices() -> Notices {
+    serde_json::from_str(include_str!(
+        "../../../tests/vectors/key-policy/canary-notices.json"
+    ))
+    .unwrap()
 }
 
 #[test]

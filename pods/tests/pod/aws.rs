@@ -1,4 +1,4 @@
-//! A fake of AWS: STS, the table and a secret, over TLS. Records requests.
+//! A fake of AWS: STS, the table, KMS and a secret, over TLS. Records requests.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -21,6 +21,8 @@ pub(crate) struct Aws(Arc<Mutex<Asked>>);
 pub(crate) struct Asked {
     /// Operations, in order.
     pub(crate) operations: Vec<String>,
+    /// Requests for data keys, in order.
+    pub(crate) data_keys: Vec<Value>,
     /// The callers' addresses.
     pub(crate) connections: BTreeSet<SocketAddr>,
     /// The answer to every further call, instead of a success.
@@ -96,6 +98,9 @@ async fn answer(
     let is_sts = body.starts_with("Action=AssumeRoleWithWebIdentity");
     {
         let mut asked = aws.0.lock().unwrap();
+        if operation == "TrentService.GenerateDataKey" {
+            asked.data_keys.push(serde_json::from_str(&body).unwrap());
+        }
         asked.operations.push(if is_sts {
             "AssumeRoleWithWebIdentity".into()
         } else {

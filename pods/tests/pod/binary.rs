@@ -62,7 +62,7 @@ pub(crate) async fn ready(directory: &Path) -> (Addresses, reqwest::Client) {
 }
 
 /// Terminates the pod as Kubernetes does, and returns its log.
-async fn terminate(child: Child) -> String {
+pub(crate) async fn terminate(child: Child) -> String {
     assert!(
         Command::new("kill")
             .args(["-TERM", &child.id().to_string()])
@@ -86,7 +86,7 @@ async fn terminate(child: Child) -> String {
 }
 
 /// Checks that each line is JSON, and that none has a secret.
-fn check_log(log: &str) {
+pub(crate) fn check_log(log: &str) {
     for line in log.lines() {
         assert!(
             serde_json::from_str::<serde_json::Value>(line)

@@ -11,6 +11,8 @@ mod enclave;
 #[cfg(test)]
 mod forwarding;
 #[cfg(test)]
+mod key_probe;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod load;
