@@ -43,7 +43,7 @@ async fn main() -> ExitCode {
 
 async fn serve(machine: Machine, service: Service) -> anyhow::Result<()> {
     let (Service::Signer(SignerConfig { pod, .. })
-    | Service::KeyGenerator(KeyGeneratorConfig { pod })) = &service;
+    | Service::KeyGenerator(KeyGeneratorConfig { pod, .. })) = &service;
     log_as_json(pod.log);
     let emulator = Emulator::new(Tools::find()?, machine.clone());
     let aws = AwsClients::load(pod).await?;
