@@ -1,8 +1,8 @@
-//! Exponential backoff with jitter.
+//! Delays with jitter: of retries, and of what is done at intervals.
 
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use backon::{BackoffBuilder as _, ConstantBuilder, ExponentialBackoff, ExponentialBuilder};
 
 /// Delays that double with each failure. Jitter lengthens each by up to its own length, so that
 /// pods that failed together do not retry together.
@@ -39,6 +39,16 @@ impl Backoff {
     }
 }
 
+/// Delays that jitter lengthens by up to their own length, so that pods that started together do
+/// not call AWS together.
+pub(crate) fn jittered(delay: Duration) -> impl Iterator<Item = Duration> {
+    ConstantBuilder::default()
+        .with_delay(delay)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,5 +76,14 @@ mod tests {
         let delay = || Backoff::new(Duration::from_secs(1), Duration::from_secs(60)).next();
         let first = delay();
         assert!((0..20).any(|_| delay() != first));
+    }
+
+    #[test]
+    fn what_is_done_at_intervals_is_never_early_nor_later_than_twice_the_interval() {
+        let interval = Duration::from_secs(150);
+        let delays: Vec<_> = jittered(interval).take(100).collect();
+        let limits = interval..=2 * interval;
+        assert!(delays.iter().all(|delay| limits.contains(delay)));
+        assert!(delays.windows(2).any(|pair| pair[0] != pair[1]));
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
-use backon::{BackoffBuilder as _, ConstantBuilder};
 use cloister_aws_calls::log_failure;
 use cloister_contract::{Arn, ErrorChain, events};
 use cloister_protocol::FrontDoorKey;
@@ -15,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use zeroize::Zeroizing;
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, jittered};
 use crate::error::PodError;
 
 /// The keys that are accepted at the moment; `None` until they have been read.
@@ -127,11 +126,7 @@ async fn follow_secret(
     keys: &watch::Sender<Option<FrontDoorKeys>>,
 ) {
     let mut retries = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
-    let mut refreshes = ConstantBuilder::default()
-        .with_delay(interval)
-        .with_jitter()
-        .without_max_times()
-        .build();
+    let mut refreshes = jittered(interval);
     let mut seen = None;
     loop {
         let delay = match read_secret(client, arn).await {
@@ -147,9 +142,7 @@ async fn follow_secret(
                     );
                     seen = Some(versions);
                 }
-                refreshes
-                    .next()
-                    .expect("the number of delays is not limited")
+                refreshes.next().unwrap_or(interval)
             }
             Err(_) => retries.next(),
         };

@@ -10,11 +10,11 @@ use aws_sdk_kms::Client;
 use aws_sdk_kms::error::ProvideErrorMetadata as _;
 use aws_sdk_kms::operation::generate_data_key::GenerateDataKeyError;
 use aws_sdk_kms::types::DataKeySpec;
-use backon::{BackoffBuilder as _, ConstantBuilder};
 use cloister_aws_calls::{CallLimits, Retry, log_failure};
 use cloister_contract::{Arn, events};
 use tokio::time::sleep;
 
+use crate::backoff::jittered;
 use crate::config::KeyGeneratorConfig;
 
 /// The probe of the key.
@@ -74,15 +74,6 @@ impl KeyProbe {
             }
         }
     }
-}
-
-/// Delays that jitter lengthens by up to their own length.
-fn jittered(delay: Duration) -> impl Iterator<Item = Duration> {
-    ConstantBuilder::default()
-        .with_delay(delay)
-        .with_jitter()
-        .without_max_times()
-        .build()
 }
 
 /// The code of KMS for a call that a policy does not allow.

@@ -8,23 +8,15 @@ use cloister_pods::{KeyGenerator, Signer};
 use cloister_protocol::FrontDoorKey;
 use cloister_protocol::front_door::{HEADER, RequestHead};
 use reqwest::RequestBuilder;
-use tempfile::TempDir;
 
 use crate::enclave::Enclave;
+use crate::forwarding::key_generator;
 use crate::load::{client_config, connect};
 use crate::pod::{KEY, NAME, Pod, eventually, now, refusal, signed, signed_with};
 use crate::rows::Rows;
 
 const CREATE: &str = "/v1/generate_key";
 const OTHER: &str = "00112233445566778899aabbccddeeff102132435465768798a9bacbdcedfe0f";
-
-async fn key_generator() -> (TempDir, Enclave, Pod) {
-    let directory = tempfile::tempdir().unwrap();
-    let enclave = Enclave::start(directory.path(), "key-generator").await;
-    let pod = Pod::start(&directory, KeyGenerator).await;
-    pod.becomes(true).await;
-    (directory, enclave, pod)
-}
 
 async fn status(request: RequestBuilder) -> u16 {
     request.send().await.unwrap().status().as_u16()

@@ -26,7 +26,7 @@ async fn signer() -> (TempDir, Enclave, Rows, Pod) {
     (directory, enclave, rows, pod)
 }
 
-async fn key_generator() -> (TempDir, Enclave, Pod) {
+pub(crate) async fn key_generator() -> (TempDir, Enclave, Pod) {
     let directory = tempfile::tempdir().unwrap();
     let enclave = Enclave::start(directory.path(), "key-generator").await;
     let pod = Pod::start(&directory, KeyGenerator).await;

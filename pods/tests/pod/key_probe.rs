@@ -13,32 +13,16 @@ use crate::binary::{KEY_GENERATOR_POD, check_log, configured, ready, terminate};
 use crate::enclave::Enclave;
 use crate::pod::{NAME, eventually, signed};
 
-const DENIED: Answer = Answer {
-    fault: Fault {
-        status: 400,
-        code: Some("AccessDeniedException"),
-        body: r#"{"message":"words of AWS"}"#,
-    },
-    line: ("INFO", events::KEY_DENIED),
-};
+const DENIED: Answer = refusal(400, "AccessDeniedException", "INFO", events::KEY_DENIED);
 const ANSWERS: [Answer; 6] = [
     DENIED,
-    Answer {
-        fault: Fault {
-            status: 412,
-            code: Some("DryRunOperationException"),
-            body: r#"{"message":"words of AWS"}"#,
-        },
-        line: ("ERROR", events::KEY_RELEASED),
-    },
-    Answer {
-        fault: Fault {
-            status: 400,
-            code: Some("ThrottlingException"),
-            body: r#"{"message":"words of AWS"}"#,
-        },
-        line: ("WARN", events::KEY_NOT_PROBED),
-    },
+    refusal(
+        412,
+        "DryRunOperationException",
+        "ERROR",
+        events::KEY_RELEASED,
+    ),
+    refusal(400, "ThrottlingException", "WARN", events::KEY_NOT_PROBED),
     Answer {
         fault: Fault {
             status: 200,
@@ -47,16 +31,25 @@ const ANSWERS: [Answer; 6] = [
         },
         line: ("ERROR", events::KEY_RELEASED),
     },
-    Answer {
-        fault: Fault {
-            status: 400,
-            code: Some("DisabledException"),
-            body: r#"{"message":"words of AWS"}"#,
-        },
-        line: ("WARN", events::KEY_NOT_PROBED),
-    },
+    refusal(400, "DisabledException", "WARN", events::KEY_NOT_PROBED),
     DENIED,
 ];
+
+const fn refusal(
+    status: u16,
+    code: &'static str,
+    level: &'static str,
+    event: &'static str,
+) -> Answer {
+    Answer {
+        fault: Fault {
+            status,
+            code: Some(code),
+            body: r#"{"message":"words of AWS"}"#,
+        },
+        line: (level, event),
+    }
+}
 
 /// An answer of KMS, and level and event of the pod's line.
 #[derive(Clone, Copy)]

@@ -201,10 +201,7 @@ impl Commands {
         if self.list(&line.to_string()) {
             return Ok(None);
         }
-        let mut command = self.command(line)?;
-        let output = self.finished(&mut command, line)?;
-        let text = String::from_utf8(output.stdout).context("the output is not UTF-8")?;
-        Ok(Some(text.trim().to_owned()))
+        self.output(line).map(Some)
     }
 
     /// The output of a command as a value for later lines: in a dry run a variable of the shell.
@@ -215,10 +212,7 @@ impl Commands {
         if self.list(&format!("{variable}=$({line})")) {
             return Ok(format!("${variable}"));
         }
-        let mut command = self.command(line)?;
-        let output = self.finished(&mut command, line)?;
-        let text = String::from_utf8(output.stdout).context("the output is not UTF-8")?;
-        Ok(text.trim().to_owned())
+        self.output(line)
     }
 
     /// A variable for every later command, from the line `printed=VALUE` of a command's output.
@@ -253,6 +247,12 @@ impl Commands {
         listing.push_str(line);
         listing.push('\n');
         true
+    }
+
+    fn output(&self, line: &Line) -> Result<String> {
+        let output = self.finished(&mut self.command(line)?, line)?;
+        let text = String::from_utf8(output.stdout).context("the output is not UTF-8")?;
+        Ok(text.trim().to_owned())
     }
 
     fn finished(&self, command: &mut Command, line: &Line) -> Result<Output> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use cloister_contract::Architecture;
+use cloister_contract::{AccountId, Architecture, Region};
 
 use crate::Environment;
 use crate::error::Error;
@@ -94,7 +94,7 @@ impl Deployment {
             option.clone().or_else(|| given.get(variable).cloned())
         };
         let account = of(&target.account, "CDK_DEPLOY_ACCOUNT").unwrap_or_default();
-        if account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {
+        if account.parse::<AccountId>().is_err() {
             bail!(malformed(
                 "--account or CDK_DEPLOY_ACCOUNT",
                 &account,
@@ -102,8 +102,7 @@ impl Deployment {
             ));
         }
         let region = of(&target.region, "CDK_DEPLOY_REGION").unwrap_or_default();
-        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        if region.is_empty() || !region.bytes().all(allowed) {
+        if region.parse::<Region>().is_err() {
             bail!(malformed(
                 "--region or CDK_DEPLOY_REGION",
                 &region,

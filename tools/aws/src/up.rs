@@ -374,13 +374,14 @@ endpoint     {endpoint}
 region       {region}
 role         {role}
 
-A first key, as that role:
+A first key, as that role; its secret authorises every signature, so keep it:
 
+  SECRET=$(openssl rand -hex 32); echo \"secret $SECRET\"
   (SESSION=$(aws sts assume-role --region {region} --role-arn {role} \\
       --role-session-name first-key --query \"{SESSION}\" --output text) && eval \"$SESSION\" &&
    curl --aws-sigv4 aws:amz:{region}:execute-api --user \"$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY\" \\
       -H \"x-amz-security-token: $AWS_SESSION_TOKEN\" -H 'content-type: application/json' \\
-      -d '{{\"secret\":\"{EXAMPLE_SECRET}\"}}' {endpoint}/generate_key)
+      -d '{{\"secret\":\"'$SECRET'\"}}' {endpoint}/generate_key)
 
 `cargo aws check` examines the deployment, `cargo aws down` stops its costs.
 "
@@ -393,7 +394,6 @@ const TARGET_GROUPS: &str =
 pub(crate) const POD_TLS: &str = "pod-tls";
 const BOOTSTRAP: &str = "CDKToolkit";
 const READY_MINUTES: u64 = 15;
-const EXAMPLE_SECRET: &str = "a-secret-of-your-own-choosing";
 
 /// Of an answer of `assume-role`: a line that sets a session's variables.
 pub(crate) const SESSION: &str = "join(' ', ['export', \

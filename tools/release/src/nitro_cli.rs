@@ -314,11 +314,11 @@ mod tests {
     #[test]
     fn the_packages_and_their_index_have_to_be_signed_by_amazon_linux() {
         let repository = Repository::amazon_linux(&Version::default()).unwrap();
-        let configuration = repository.configuration(Path::new("/work"));
+        let configuration = repository.configuration(Path::new("/root-directory"));
         for line in [
             "gpgcheck=1",
             "repo_gpgcheck=1",
-            "reposdir=/work/none",
+            "reposdir=/root-directory/none",
             "tsflags=noscripts,nodocs",
             "mirrorlist=https://cdn.amazonlinux.com/al2023/core/mirrors/latest/$basearch/mirror.list",
         ] {

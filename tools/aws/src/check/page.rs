@@ -88,22 +88,13 @@ fn listed(steps: &[Step]) -> String {
 
 fn collect(steps: &[Step], all: &mut Vec<String>) {
     for step in steps {
+        all.extend(step.line().map(|line| format!("`{}`", plain(line))));
         match step {
-            Step::Expect(line, _)
-            | Step::Change(line)
-            | Step::Until(_, line, _)
-            | Step::Let(_, line)
-            | Step::LetMember(_, _, line)
-            | Step::Append(_, line)
-            | Step::If(_, line)
-            | Step::Beside(line) => {
-                all.push(format!("`{}`", plain(line)));
-            }
             Step::Machines(_) => all.push("a script on every machine".into()),
             Step::LetMachines(..) => all.push("a script on machines".into()),
             Step::Machine(..) => all.push("a script on a machine".into()),
             Step::Each(_, _, steps) => collect(steps, all),
-            Step::As(_) | Step::AsOperator | Step::Finished => {}
+            _ => {}
         }
     }
 }

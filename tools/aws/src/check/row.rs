@@ -100,6 +100,23 @@ pub(crate) enum Step {
     Finished,
 }
 
+impl Step {
+    /// Its command, if it has one; scripts on machines are none.
+    pub(crate) fn line(&self) -> Option<&'static str> {
+        match self {
+            Self::Expect(line, _)
+            | Self::Change(line)
+            | Self::Until(_, line, _)
+            | Self::Let(_, line)
+            | Self::LetMember(_, _, line)
+            | Self::Append(_, line)
+            | Self::If(_, line)
+            | Self::Beside(line) => Some(line),
+            _ => None,
+        }
+    }
+}
+
 /// An expectation of a command.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Outcome {

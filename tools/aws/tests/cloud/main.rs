@@ -310,9 +310,10 @@ fn the_last_lines_can_be_pasted() {
     let deployment = Deployment::new(&target, &Environment::new()).unwrap();
     let role = deployment.role("invoke");
     let text = instructions(&deployment, &format!("{}/prod/", aws.endpoint()), &role);
-    let begin = text.find("  (SESSION").unwrap();
+    let begin = text.find("  SECRET=").unwrap();
     let end = text.find("\n\n`cargo").unwrap();
-    assert_eq!(checkout.paste(&text[begin..end]), "a new key");
+    let printed = checkout.paste(&text[begin..end]);
+    assert!(printed.starts_with("secret ") && printed.ends_with("\na new key"));
 }
 
 #[test]

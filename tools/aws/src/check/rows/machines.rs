@@ -5,7 +5,7 @@ use crate::check::row::Outcome::{All, AtLeast, Is, Nothing, Succeeds};
 use crate::check::row::Step::{
     Append, Beside, Each, Expect, Finished, Let, Machine, Machines, Until,
 };
-use crate::check::row::{Row, Table};
+use crate::check::row::{Row, Step, Table};
 
 /// Allocatable resources of the machine's node, read as the node itself, compared with the allocator's.
 macro_rules! allocatable {
@@ -25,6 +25,13 @@ macro_rules! allocatable {
         )
     };
 }
+
+/// The load balancer's groups of both services.
+const TARGET_GROUPS: Step = Let(
+    "TARGET_GROUPS",
+    "aws cloudformation list-stack-resources --stack-name $CLUSTER \
+     --query \"StackResourceSummaries[?ResourceType=='AWS::ElasticLoadBalancingV2::TargetGroup'].PhysicalResourceId\"",
+);
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -59,11 +66,7 @@ pub(super) const ROWS: &[Row] = &[
         claim: "pods start an enclave, and the load balancer finds them",
         expected: "every target of both services is `healthy`",
         check: Run(&[
-            Let(
-                "TARGET_GROUPS",
-                "aws cloudformation list-stack-resources --stack-name $CLUSTER \
-                 --query \"StackResourceSummaries[?ResourceType=='AWS::ElasticLoadBalancingV2::TargetGroup'].PhysicalResourceId\"",
-            ),
+            TARGET_GROUPS,
             Each(
                 "TARGET_GROUP",
                 "$TARGET_GROUPS",
@@ -100,11 +103,7 @@ pub(super) const ROWS: &[Row] = &[
         claim: "network policies are enforced: hosts of the network that are not the load balancer do not reach pods",
         expected: "from every machine a connection to port 8443 of a pod on another machine times out",
         check: Run(&[
-            Let(
-                "TARGET_GROUPS",
-                "aws cloudformation list-stack-resources --stack-name $CLUSTER \
-                 --query \"StackResourceSummaries[?ResourceType=='AWS::ElasticLoadBalancingV2::TargetGroup'].PhysicalResourceId\"",
-            ),
+            TARGET_GROUPS,
             Each(
                 "TARGET_GROUP",
                 "$TARGET_GROUPS",
@@ -226,11 +225,7 @@ pub(super) const ROWS: &[Row] = &[
         expected: "no failed request while a machine is drained and replaced; afterwards every target is `healthy`",
         check: Destructive {
             steps: &[
-                Let(
-                    "TARGET_GROUPS",
-                    "aws cloudformation list-stack-resources --stack-name $CLUSTER \
-                     --query \"StackResourceSummaries[?ResourceType=='AWS::ElasticLoadBalancingV2::TargetGroup'].PhysicalResourceId\"",
-                ),
+                TARGET_GROUPS,
                 Beside("cargo xtask newman 2 3000"),
                 Expect(
                     "aws autoscaling terminate-instance-in-auto-scaling-group --instance-id $MACHINE \
